@@ -1,0 +1,170 @@
+"""Finding, fetching and verifying Tiny Shakespeare; the practice corpus where it can't be had."""
+
+import hashlib
+import io
+import lzma
+import os
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pooch
+from filelock import FileLock
+
+from course_utils import paths
+
+FILE = Path("tinyshakespeare", "input.txt")
+SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+SIZE = 1_115_394  # bytes
+MIRRORS = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+    "https://cdn.jsdelivr.net/gh/karpathy/char-rnn@master/data/tinyshakespeare/input.txt",
+)
+
+
+class CorpusError(ValueError):
+    """No text, or not one to learn from; the message is one sentence for the reader."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text to learn from, and where it came from."""
+
+    text: str = field(repr=False)  # newlines are \n, no byte-order mark
+    name: str  # "Tiny Shakespeare", "practice corpus" or a file's name
+    sha256: str  # of the file's bytes (of the practice corpus: unpacked)
+    source: str  # the place in words, the same on every machine: "the user's cache"
+    path: Path = field(repr=False)  # the file on this machine
+    note: str  # one sentence for every table, figure and page; empty for the real text
+
+    @property
+    def is_real(self):
+        return self.sha256 == SHA256
+
+    def describe(self):
+        """One line for the top of a log or a lesson; it holds no path of this machine."""
+        line = f"{self.name}: {len(self.text):,} characters, {len(set(self.text))} different, from {self.source}"
+        return f"{line}. {self.note}" if self.note else line
+
+
+def load(path=None, mirrors=MIRRORS):
+    """The text to learn from: a named file, else Tiny Shakespeare from the first place that has it, else practice text.
+
+    A file named by `path` or by COURSE_CORPUS may be any UTF-8 text of at least 100 characters, two of them different;
+    anything else raises CorpusError. Then come `data/` in the checkout, `shared/data/` beside it, the user's cache
+    (COURSE_CACHE moves it) and the mirrors; what they hold is believed only if its sha256 is right. A byte-order mark
+    is dropped, and the newlines of Windows (CR LF) and of old Macs (CR) become LF.
+    """
+    named = os.environ.get("COURSE_CORPUS") or None if path is None else path
+    if named is not None:
+        return _named(Path(os.path.abspath(os.path.expanduser(named))))
+    for file, source in _places(mirrors):
+        if data := _real(file, source):
+            return _corpus(data, source, file)
+    return _practice()
+
+
+def fetch(mirrors=MIRRORS, folder=None, patience_s=4):
+    """Download `tinyshakespeare/input.txt` into `folder`, else the user's cache, once for all processes; its path.
+
+    Each mirror in turn has `patience_s` seconds for its first bytes and 15 times that for all. Only bytes with the
+    right sha256 ever carry the file's name. CorpusError says how each mirror failed.
+    """
+    folder = Path(folder or _cache()) / FILE.parent
+    pooch.get_logger().setLevel("WARNING")  # its other messages hold paths of this machine
+    failures = []
+    try:
+        with FileLock(folder / "download.lock", timeout=30 * patience_s):  # a second process waits, then finds the file
+            for unfinished in folder.glob("tmp????????"):  # pooch's, from a process that was killed
+                unfinished.unlink(missing_ok=True)
+            for url in mirrors:
+                try:
+                    pooch.retrieve(url, SHA256, FILE.name, folder, downloader=partial(_bounded, patience_s))
+                    return folder / FILE.name
+                except (OSError, ValueError) as error:  # requests' errors are OSErrors, a wrong sha256 a ValueError
+                    failures.append(f"{urlsplit(url).hostname}: {_reason(error)}")
+    except OSError as error:
+        failures.append(f"the cache can't be used: {_reason(error)}; COURSE_CACHE may name another folder")
+    raise CorpusError(f"Tiny Shakespeare could not be downloaded ({'; '.join(failures) or 'no mirror named'}).")
+
+
+def _bounded(patience_s, url, output_file, _):
+    """pooch's own download, bounded as a whole: its timeout starts anew for each address of a host and each read."""
+    with ThreadPool(1) as pool, open(output_file, "wb") as body:  # closed, it takes no more from a thread left behind
+        result = pool.apply_async(pooch.HTTPDownloader(timeout=patience_s), (url, body, None))
+        for _ in range(15):
+            result.wait(patience_s)
+            if result.ready() or not 0 < body.tell() <= SIZE:
+                break
+        if not result.ready():
+            raise TimeoutError
+        result.get()
+
+
+def _reason(error):
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    what = "sent something else" if isinstance(error, ValueError) else error.strerror or type(error).__name__
+    return f"answered {status}" if status else what
+
+
+def _cache():
+    return Path(os.path.expanduser(os.environ.get("COURSE_CACHE") or pooch.os_cache("shakespeare-layer-by-layer")))
+
+
+def _places(mirrors):
+    """Where the real text may lie, in order: (file, the place in words)."""
+    if paths.CHECKOUT:
+        yield paths.CHECKOUT / "data" / FILE, f"data/{FILE.as_posix()}"
+        yield paths.CHECKOUT.parent / "shared" / "data" / FILE, "the classroom's shared folder"
+    yield _cache() / FILE, "the user's cache"
+    try:
+        yield fetch(mirrors), "a download"
+    except CorpusError as error:
+        print(f"{error} The course goes on with its practice text.", file=sys.stderr)
+
+
+def _real(file, source):
+    """The bytes of `file` if they are Tiny Shakespeare, else None; says so if something else lies there."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        data = b""
+    if hashlib.sha256(data).hexdigest() == SHA256:
+        return data
+    if os.path.exists(file):
+        print(f"Not used, because its sha256 is not Tiny Shakespeare's: the file in {source}.", file=sys.stderr)
+
+
+def _named(file):
+    source = file.relative_to(paths.CHECKOUT).as_posix() if paths.CHECKOUT in file.parents else file.name
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"The corpus {file} can't be read ({error.strerror}); name a UTF-8 text file.") from error
+    return _corpus(data, source, file, file.name, f"Trained on {file.name}, not on Tiny Shakespeare.")
+
+
+def _practice():
+    file = paths.PUBLISHED / "practice.txt.xz"
+    try:
+        data = lzma.decompress(file.read_bytes())
+    except (OSError, lzma.LZMAError) as error:
+        raise CorpusError("No text was found, not even for practice; COURSE_CORPUS may name a UTF-8 file.") from error
+    note = "Practice text, written by the course's own model: not Shakespeare."
+    return _corpus(data, "the course itself", file, "practice corpus", note)
+
+
+def _corpus(data, source, path, name="Tiny Shakespeare", note=""):
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 == SHA256:
+        name, note = "Tiny Shakespeare", ""
+    try:
+        text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"The corpus {source} is not UTF-8 text; save it as UTF-8.") from error
+    if len(text) < 100 or len(set(text)) < 2:
+        raise CorpusError(f"The corpus {source} must have at least 100 characters, and at least 2 different ones.")
+    return Corpus(text, name, sha256, source, path, note)

@@ -1,0 +1,60 @@
+"""Write the practice corpus: about a million characters sampled from a trained model, for when there is no other text.
+
+course train --recipe modern-large --layers 6
+python tools/practice.py results/checkpoints/6-layers_seed-0_….safetensors
+
+Each character of the alphabet begins one stretch of text, so that all of them occur. Writes
+course_utils/published/practice.txt.xz, and practice.json that says how it was made.
+"""
+
+import hashlib
+import json
+import lzma
+import sys
+from pathlib import Path
+
+import torch
+
+from course_utils import paths, profiles, runs
+from course_utils.lessons.sampling import stream
+
+SETTINGS = {"temperature": 0.9, "top_p": 0.98}
+SEED = 0
+
+
+def write(checkpoint, characters=1_100_000):
+    """One row a character of the alphabet, all sampled at once, then laid end to end."""
+    device = profiles.device()
+    model, tokenizer = runs.load_model(checkpoint)
+    rows = torch.arange(tokenizer.vocab_size, device=device)[:, None]
+    generator = torch.Generator(device).manual_seed(SEED)
+    new = stream(model.to(device), rows, characters // len(rows), generator=generator, **SETTINGS)
+    ids = torch.cat([rows, *new], dim=1)
+    return "\n\n".join(tokenizer.decode(row) for row in ids.tolist()) + "\n"
+
+
+def main():
+    checkpoint = Path(sys.argv[1])
+    run = json.loads((checkpoint.parent.parent / "logs" / f"{checkpoint.stem}.json").read_text())
+    data = write(checkpoint, *map(int, sys.argv[2:3])).encode()
+    about = {
+        "what": "text written by the course's own model; not Shakespeare",
+        "the same again": [
+            f"course train --recipe {run['recipe']} --layers {run['model']['n_layers']}",
+            f"python tools/practice.py results/checkpoints/{checkpoint.name}",
+        ],
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "characters": len(data.decode()),
+        "run": run,
+        "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "settings": SETTINGS | {"seed": SEED},
+        "environment": runs.environment(profiles.device()),
+    }
+    paths.PUBLISHED.mkdir(exist_ok=True)
+    (paths.PUBLISHED / "practice.txt.xz").write_bytes(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
+    (paths.PUBLISHED / "practice.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps(about, indent=1))
+
+
+if __name__ == "__main__":
+    main()
