@@ -1,0 +1,168 @@
+"""4 · Training: from noise to verse.
+
+GENERATED from notebooks/04_train.py by tools/export.py: change it there.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. The defaults are the `baseline` protocol."""
+
+    steps: int = 20_000  # at most; early stopping may end it before
+    batch_size: int = 32  # B, windows a step
+    optimizer: str = "adamw"  # adamw | muon (the blocks' matrices by Muon, the rest by AdamW)
+    learning_rate: float = 1e-4  # the peak, of AdamW
+    muon_learning_rate: float = 0.02  # the peak, of Muon
+    weight_decay: float = 0.01  # of matrices
+    warmup_steps: int = 0  # over which the rate climbs to its peak
+    decay: float = 0.0  # the last share of the steps, over which the rate falls to 0
+    clip_norm: float = 1.0  # the longest gradient that is let through
+    evaluate_every: int = 0  # steps; 0 is once an epoch: as many characters as the training split holds
+    patience: int = 5  # evaluations without improvement before training stops; 0 never stops
+    seed: int = 0  # of weights, batches and dropout
+
+    def __post_init__(self):
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
+        if min(self.steps, self.batch_size) < 1:
+            raise ValueError("steps and batch_size must be at least 1")
+        if min(self.learning_rate, self.muon_learning_rate, self.clip_norm) <= 0 or not 0 <= self.decay <= 1:
+            raise ValueError("learning rates and clip_norm must be above 0, and decay a share from 0 to 1")
+        if min(self.weight_decay, self.warmup_steps, self.evaluate_every, self.patience) < 0:
+            raise ValueError("weight_decay, warmup_steps, evaluate_every and patience must not be negative")
+
+
+def learning_rate_at(step, config):
+    """The share of the peak rate at a step: up in a line, flat, down in a line.
+
+    step: 0 … config.steps - 1 -> a number in (0, 1].
+    """
+    up = (step + 1) / max(1, config.warmup_steps)
+    down = (config.steps - step) / max(1, config.decay * config.steps)
+    return min(1.0, up, down)
+
+
+def orthogonalise(updates, steps=5):
+    """Push every singular value of each matrix towards 1: (N, rows, columns) -> the same shape.
+
+    Newton–Schulz iteration with the coefficients of Jordan et al. (2024), Muon.
+    """
+    x = updates.bfloat16() if updates.is_cuda else updates
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    for _ in range(steps):
+        a = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return (x.mT if tall else x).to(updates.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum made orthogonal, so that every direction of a matrix moves equally far.
+
+    matrices: 2-D parameters; those of one shape are treated as one batch. Jordan et al. (2024).
+    """
+
+    def __init__(self, matrices, lr, weight_decay=0.0, momentum=0.95):
+        shapes = {}
+        for matrix in matrices:
+            shapes.setdefault(matrix.shape, []).append(matrix)
+        groups = [{"params": same} for same in shapes.values()]
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            params, momentum = group["params"], group["momentum"]
+            gradients = torch.stack([p.grad for p in params])
+            velocity = self.state[params[0]].setdefault("momentum_buffer", torch.zeros_like(gradients))
+            velocity.lerp_(gradients, 1 - momentum)
+            updates = orthogonalise(gradients.lerp(velocity, momentum))  # Nesterov: look one step ahead
+            rows, columns = params[0].shape
+            rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+            for p, update in zip(params, updates, strict=True):
+                p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(rate * update)
+
+
+def make_optimizers(model, config):
+    """AdamW for everything, or Muon for the blocks' matrices and AdamW for the rest.
+
+    Only matrices decay. Each group remembers its peak rate as group["peak"]. -> a list of optimisers
+    """
+    inner = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
+    by_muon = inner if config.optimizer == "muon" else []
+    rest = [p for p in model.parameters() if not any(p is q for q in by_muon)]
+    groups = [
+        {"params": [p for p in rest if p.ndim == 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizers = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))]
+    if by_muon:
+        optimizers.append(Muon(by_muon, config.muon_learning_rate, config.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
+
+
+def next_character_loss(model, tokens, targets):
+    """Mean surprise at the next token, in nats/character. tokens, targets: (B, T) int64 -> ()."""
+    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+
+
+def training_step(model, optimizers, tokens, targets, step, config):
+    """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character"""
+    loss = next_character_loss(model, tokens, targets)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * learning_rate_at(step, config)
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss.detach()
+
+
+@torch.no_grad()
+def evaluate(model, ids):
+    """The exact loss over all of ids, in nats/character: every token but the first is predicted once.
+
+    ids: (N,) int64, N >= 2, read in windows of the context length that don't overlap; dropout is off.
+    """
+    if len(ids) < 2:
+        raise ValueError("evaluation needs at least 2 tokens: one to read and one to predict")
+    T, was_training, total = model.config.context_length, model.training, 0.0
+    model.eval()
+    whole = (len(ids) - 1) // T * T
+    pieces = [(start, min(start + 64 * T, whole), T) for start in range(0, whole, 64 * T)]
+    if whole < len(ids) - 1:  # the last window is shorter
+        pieces.append((whole, len(ids) - 1, len(ids) - 1 - whole))
+    for start, stop, length in pieces:
+        tokens, targets = ids[start:stop].view(-1, length), ids[start + 1 : stop + 1].view(-1, length)
+        total += next_character_loss(model, tokens, targets).item() * (stop - start)
+    model.train(was_training)
+    return total / (len(ids) - 1)
+
+
+class EarlyStopping:
+    """Stop after `patience` evaluations in a row without a new best loss; patience 0 never stops."""
+
+    def __init__(self, patience):
+        self.patience, self.best, self.waited = patience, math.inf, 0
+
+    def update(self, loss):
+        """Take in one evaluation. -> whether it is the best so far"""
+        improved = loss < self.best
+        self.best = min(self.best, loss)
+        self.waited = 0 if improved else self.waited + 1
+        return improved
+
+    @property
+    def should_stop(self):
+        return 0 < self.patience <= self.waited

@@ -1,0 +1,253 @@
+"""Tokenizer, split, batches and the n-gram model, against plain Python."""
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import Phase, assume, given, settings
+from hypothesis import strategies as st
+
+from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
+
+# Examples are small as they come, so none is shrunk: the mutants below fail often and on purpose.
+quick = settings(max_examples=60, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+
+
+# --- tokenizer -------------------------------------------------------------------------------------------------------
+@quick
+@given(st.text(min_size=1), st.data())
+def test_every_text_over_the_alphabet_survives_the_round_trip(alphabet, data):
+    tokenizer = CharTokenizer(alphabet)
+    text = data.draw(st.text(st.sampled_from(alphabet)))
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == tokenizer.decode(torch.tensor(ids, dtype=torch.long)) == text
+    assert len(ids) == len(text)
+    assert tokenizer.vocab_size == len(set(alphabet))
+
+
+@quick
+@given(st.text(min_size=1))
+def test_ids_are_places_in_the_sorted_alphabet(text):
+    assert CharTokenizer(text).encode("".join(sorted(set(text)))) == list(range(len(set(text))))
+
+
+def test_unknown_characters_are_named_all_of_them():
+    with pytest.raises(ValueError, match=r"'xz'.*'abc'"):
+        CharTokenizer("cab").encode("axbz")
+
+
+@pytest.mark.parametrize("ids", [[0, 3], [-1], [2, -3, 0], [99]])
+def test_unknown_ids_are_refused_negative_ones_too(ids):
+    with pytest.raises(ValueError, match=r"0 … 2"):
+        CharTokenizer("abc").decode(ids)
+
+
+def test_a_tokenizer_needs_a_text():
+    with pytest.raises(ValueError, match="at least one character"):
+        CharTokenizer("")
+
+
+# --- split -----------------------------------------------------------------------------------------------------------
+@quick
+@given(st.lists(st.integers(0, 9), max_size=50), st.floats(0.01, 0.99))
+def test_split_keeps_every_id_in_order(ids, fraction):
+    train, validation = split(torch.tensor(ids, dtype=torch.long), fraction)
+    assert train.tolist() + validation.tolist() == ids
+    assert 0 <= fraction * len(ids) - len(train) < 1
+
+
+def test_split_of_tiny_shakespeares_length():
+    assert [len(part) for part in split(range(1_115_394))] == [1_003_854, 111_540]
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
+def test_split_refuses_a_fraction_outside_0_to_1(fraction):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        split([1, 2, 3], fraction)
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def check_targets_are_one_ahead(get_batch):
+    ids = torch.arange(100, 113)  # 13 consecutive numbers: what comes next is one more
+    tokens, targets = get_batch(ids, 3, 5, seeded(0))
+    assert tokens.shape == targets.shape == (3, 5)
+    assert tokens.dtype == targets.dtype == torch.int64
+    assert torch.equal(tokens, tokens[:, :1] + torch.arange(5)), "a window is a run of neighbours"
+    assert torch.equal(targets, tokens + 1)
+
+
+def check_every_start_is_drawn(get_batch):
+    tokens, _ = get_batch(torch.arange(13), 1000, 5, seeded(0))
+    starts = Counter(tokens[:, 0].tolist())
+    assert sorted(starts) == list(range(13 - 5)), "the last window ends one before the last token"
+    assert min(starts.values()) > 1000 / 8 / 2, "no start is rare"
+
+
+def check_the_shortest_text_has_one_window(get_batch):
+    tokens, targets = get_batch(torch.arange(6), 2, 5)
+    assert tokens.tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert targets.tolist() == [[1, 2, 3, 4, 5]] * 2
+
+
+def check_a_seed_fixes_the_windows(get_batch):
+    ids = torch.arange(1000)
+    one, same, other = (get_batch(ids, 7, 5, seeded(seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+BATCH_CHECKS = [
+    check_targets_are_one_ahead,
+    check_every_start_is_drawn,
+    check_the_shortest_text_has_one_window,
+    check_a_seed_fixes_the_windows,
+]
+
+
+def batches_with(fault=None):
+    def get_batch(ids, batch_size, context_length, generator=None):
+        last = len(ids) - context_length + {"last window missing": -1, "one window too many": 1}.get(fault, 0)
+        generator = None if fault == "generator ignored" else generator
+        starts = torch.randint(last, (batch_size,), generator=generator).tolist()
+        starts = starts[:1] * batch_size if fault == "one window for all rows" else starts
+        ahead = 0 if fault == "targets not shifted" else 1
+        rows = [(ids[s : s + context_length], ids[s + ahead : s + ahead + context_length]) for s in starts]
+        return tuple(torch.stack(side) for side in zip(*rows, strict=True))
+
+    return get_batch
+
+
+@pytest.mark.parametrize("check", BATCH_CHECKS)
+@pytest.mark.parametrize("implementation", [get_batch, batches_with()], ids=["lesson", "loop"])
+def test_batches(implementation, check):
+    check(implementation)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        ("targets not shifted", check_targets_are_one_ahead),
+        ("last window missing", check_every_start_is_drawn),
+        ("one window too many", check_every_start_is_drawn),
+        ("one window for all rows", check_every_start_is_drawn),
+        ("generator ignored", check_a_seed_fixes_the_windows),
+    ],
+)
+def test_broken_batches_are_noticed(fault, check):
+    with pytest.raises((AssertionError, RuntimeError)):
+        check(batches_with(fault))
+
+
+@pytest.mark.parametrize("length", [0, 1, 4, 5])
+def test_too_short_a_text_is_refused(length):
+    with pytest.raises(ValueError, match=f"{length} tokens .* context of 5"):
+        get_batch(torch.arange(length), 2, 5)
+
+
+# --- n-grams ---------------------------------------------------------------------------------------------------------
+small_texts = st.integers(1, 4).flatmap(
+    lambda V: st.tuples(
+        st.just(V),
+        st.lists(st.integers(0, V - 1), min_size=5, max_size=30),
+        st.lists(st.integers(0, V - 1), min_size=1, max_size=12),
+    )
+)
+
+
+class ByHand:
+    """The formula with no table, every count a walk through the text; with room for a fault."""
+
+    def __init__(self, ids, order, vocab_size, fault=None):
+        self.training, self.vocab_size, self.fault = ids.tolist(), vocab_size, fault
+        self.order = max(1, order - 1) if fault == "one order lower" else order
+
+    def p(self, context, token):
+        n = len(context)
+        shorter = self.p(context[1:], token) if n else 1 / self.vocab_size
+        walk = range(len(self.training) - n)
+        followers = Counter(self.training[i + n] for i in walk if self.training[i : i + n] == context)
+        types = {"no smoothing": 0, "one type": min(1, len(followers))}.get(self.fault, len(followers))
+        if not followers:
+            return 0 if self.fault == "unseen context" else shorter
+        below = types + 1 if self.fault == "denominator too large" else types
+        return (followers[token] + types * shorter) / (followers.total() + below)
+
+    def probabilities(self, ids):
+        ids = ids.tolist()
+        p = [self.p(ids[max(0, i + 1 - self.order) : i], ids[i]) for i in range(1, len(ids))]
+        return torch.tensor(p, dtype=torch.float64)
+
+
+def check_equals_the_formula(WittenBell):
+    @quick
+    @given(small_texts, st.integers(1, 5))
+    def holds(texts, order):
+        V, training, text = texts
+        ours, by_hand = (kind(torch.tensor(training), order, V) for kind in (WittenBell, ByHand))
+        torch.testing.assert_close(*(model.probabilities(torch.tensor(text)) for model in (ours, by_hand)))
+
+    holds()
+
+
+def check_sums_to_one(WittenBell):
+    @quick
+    @given(small_texts, st.integers(1, 5))
+    def holds(texts, order):
+        V, training, context = texts
+        model = WittenBell(torch.tensor(training), order, V)
+        last = [model.probabilities(torch.tensor([*context, w]))[-1].item() for w in range(V)]
+        assert min(last) > 0
+        assert sum(last) == pytest.approx(1, abs=1e-12)
+
+    holds()
+
+
+@pytest.mark.parametrize("check", [check_equals_the_formula, check_sums_to_one])
+def test_witten_bell(check):
+    check(WittenBell)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        ("one order lower", check_equals_the_formula),
+        ("one type", check_equals_the_formula),
+        ("no smoothing", check_sums_to_one),
+        ("unseen context", check_sums_to_one),
+        ("denominator too large", check_sums_to_one),
+    ],
+)
+def test_broken_n_grams_are_noticed(fault, check):
+    with pytest.raises(AssertionError):
+        check(lambda *args: ByHand(*args, fault=fault))
+
+
+@quick
+@given(small_texts)
+def test_loss_is_the_mean_surprise(texts):
+    V, training, text = texts
+    assume(len(text) > 1)
+    model = WittenBell(torch.tensor(training), 2, V)
+    surprises = [-p.log().item() for p in model.probabilities(torch.tensor(text))]
+    assert model.loss(torch.tensor(text)) == pytest.approx(sum(surprises) / (len(text) - 1))
+
+
+def test_an_order_whose_codes_overflow_is_refused():
+    with pytest.raises(ValueError, match=r"order 11 .* 65 characters"):
+        WittenBell(torch.arange(65), 11, 65)
+
+
+def test_baselines_of_tiny_shakespeare():
+    from course_utils import corpus
+
+    text = corpus.load()
+    if not text.is_real:
+        pytest.skip(f"the known losses are of Tiny Shakespeare, this is: {text.name}")
+    tokenizer = CharTokenizer(text.text)
+    train, validation = split(torch.tensor(tokenizer.encode(text.text)))
+    losses = [WittenBell(train, order, tokenizer.vocab_size).loss(validation) for order in range(1, 6)]
+    assert losses == pytest.approx([3.347, 2.486, 2.049, 1.774, 1.669], abs=5e-4)

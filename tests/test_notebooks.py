@@ -1,0 +1,202 @@
+"""The lessons as files: pairs in step, outputs stored, and each one at home wherever a reader opens it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+SCRIPTS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
+NAMES = ["01_data", "02_attention", "03_model", "04_train", "05_ablation", "06_sampling"]
+
+
+def run(command, cwd, **environment):
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+def tool(name, *arguments, root=ROOT):
+    return run([sys.executable, root / "tools" / f"{name}.py", *arguments], root)
+
+
+def code_cells(notebook):
+    return [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_six_pairs_in_step_with_their_outputs():
+    assert [path.stem for path in NOTEBOOKS] == [path.stem for path in SCRIPTS] == NAMES
+    done = tool("notebooks", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_exported_modules_are_in_step():
+    done = tool("export", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("change", ["script", "module", "outputs", "error"])
+def test_the_checks_notice(tmp_path, change):
+    for part in ("notebooks", "tools", "course_utils/lessons"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    script, notebook = tmp_path / "notebooks/01_data.py", tmp_path / "notebooks/01_data.ipynb"
+    if change == "script":
+        script.write_text(script.read_text().replace("def split(", "def cut("))
+        assert tool("export", "--check", root=tmp_path).returncode != 0
+    elif change == "module":
+        module = tmp_path / "course_utils/lessons/data.py"
+        module.write_text(module.read_text() + "\n")
+        assert tool("export", "--check", root=tmp_path).returncode != 0
+        return
+    else:
+        stored = nbformat.read(notebook, as_version=4)
+        for cell in stored.cells:
+            if cell.cell_type == "code" and change == "outputs":
+                cell.outputs, cell.execution_count = [], None
+        if change == "error":
+            cells = [cell for cell in stored.cells if cell.cell_type == "code"]
+            cells[3].outputs.append(nbformat.v4.new_output("error", ename="E", evalue="", traceback=[]))
+        nbformat.write(stored, notebook)
+    assert tool("notebooks", "--check", root=tmp_path).returncode != 0
+
+
+def test_exported_cells_are_small_and_tested_shapes_of_cells_hold():
+    """An exported cell is imports, a constant, a dataclass, a function or a class: at most 30 lines, no magics."""
+    exported = [c for path in NOTEBOOKS for c in code_cells(path) if "export" in c.metadata.get("tags", [])]
+    assert len(exported) > 30
+    for cell in exported:
+        lines = cell.source.splitlines()
+        assert len(lines) <= 30, f"{len(lines)} lines: {lines[0]}"
+        assert not any(line.startswith(("%", "!", "get_ipython")) for line in lines)
+        tops = [line for line in lines if re.match(r"(def|class) ", line)]
+        assert len(tops) <= 1, tops
+        assert tops or re.match(r"(import|from|[A-Z_]+ =)", lines[0]), lines[0]
+
+
+def test_setup_cells_are_one_cell():
+    cells = [[c for c in code_cells(path) if "setup" in c.metadata.get("tags", [])] for path in NOTEBOOKS]
+    assert all(len(found) == 1 for found in cells)
+    assert len({found[0].source for found in cells}) == 1
+
+
+def test_stored_outputs_come_from_the_real_text_in_the_laptop_profile():
+    first = [json.dumps([c.outputs for c in code_cells(path)]) for path in NOTEBOOKS]
+    for path, outputs in zip(NOTEBOOKS, first, strict=True):
+        if path.stem != "03_model":
+            assert "Tiny Shakespeare: 1,115,394 characters" in outputs, path.stem
+        assert "practice" not in outputs.lower().replace("a practice run", ""), path.stem
+        assert str(Path.home()) not in outputs
+        assert str(ROOT) not in outputs
+    assert "profile laptop" in first[3]
+    assert all("image/png" in outputs for outputs in first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_twin_runs_as_a_plain_script_without_ipython(name, tmp_path):
+    """sitecustomize makes IPython and ipywidgets impossible to import, as on a bare interpreter."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['IPython'] = sys.modules['ipywidgets'] = None\n"
+    )
+    proof = run([sys.executable, "-c", "import IPython"], tmp_path, PYTHONPATH=str(tmp_path))
+    assert "ModuleNotFoundError" in proof.stderr
+    done = run([sys.executable, ROOT / "notebooks" / f"{name}.py"], tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The package as a user gets it, built from the tracked files alone."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder]
+    done = run([*pip, copy_of_the_project(folder / "source")], folder)
+    assert done.returncode == 0, done.stderr
+    return next(folder.glob("*.whl"))
+
+
+def copy_of_the_project(target):
+    """What a clone would hold: tracked files and new ones that are not ignored."""
+    names = run(["git", "ls-files", "-co", "--exclude-standard", "-z"], ROOT).stdout.split("\0")
+    assert "pyproject.toml" in names
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    return target
+
+
+def bare_environment(folder):
+    """An environment that has this one's packages, torch among them, but not the course."""
+    assert run([sys.executable, "-m", "venv", "--without-pip", folder], folder.parent).returncode == 0
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    site = run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder.parent).stdout.strip()
+    (Path(site) / "machine.pth").write_text(sysconfig.get_path("purelib") + "\n")  # its own .pth files don't count here
+    assert "No module named 'course_utils'" in run([python, "-c", "import course_utils"], folder).stderr
+    return python, Path(site)
+
+
+def execute(notebook, python, cwd, **environment):
+    """Run a notebook top to bottom in a kernel of that interpreter, in that folder."""
+    code = (
+        "import sys, nbformat; from nbclient import NotebookClient; nb = nbformat.read(sys.argv[1], 4);"
+        "nb.metadata.kernelspec.name = 'bare'; NotebookClient(nb, timeout=300).execute()"
+    )
+    kernel = cwd / "jupyter/kernels/bare"
+    kernel.mkdir(parents=True, exist_ok=True)
+    command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (kernel / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "bare", "language": "python"}))
+    paths = {"JUPYTER_PATH": str(cwd / "jupyter"), "COURSE_RESULTS": ""}
+    return run([sys.executable, "-c", code, notebook], cwd, **{**paths, **environment})
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    python, site = bare_environment(folder / "venv")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel]
+    assert run(pip, folder).returncode == 0
+    return python
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_alone_in_an_empty_folder_with_only_the_wheel(name, installed, tmp_path):
+    shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", tmp_path)
+    cache = {"COURSE_CACHE": str(tmp_path / "cache"), "COURSE_CORPUS": ""}  # no text but what the wheel brings
+    done = execute(f"{name}.ipynb", installed, tmp_path, **cache)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_colab(tmp_path):
+    """google.colab is there, torch too, the course is not: the setup cell fetches it by git and replaces nothing."""
+    source = copy_of_the_project(tmp_path / "source")
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "all"]):
+        assert run(["git", *command], source).returncode == 0
+    python, site = bare_environment(tmp_path / "venv")
+    (site / "google/colab").mkdir(parents=True)
+    (site / "google/colab/__init__.py").write_text("")
+    before = {path.name for path in site.iterdir()}
+    (setup,) = [c for c in code_cells(NOTEBOOKS[0]) if "setup" in c.metadata.get("tags", [])]
+    address = re.search(r"git\+(https://\S+)\"", setup.source)[1]
+    git = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{source.as_uri()}.insteadOf",
+        "GIT_CONFIG_VALUE_0": address,
+    }
+    content = tmp_path / "content"
+    content.mkdir()
+    shutil.copy(ROOT / "notebooks/03_model.ipynb", content)
+    done = execute("03_model.ipynb", python, content, COURSE_CACHE=str(tmp_path / "cache"), **git)
+    assert done.returncode == 0, done.stderr[-3000:]
+    new = {path.name for path in site.iterdir()} - before
+    assert {re.sub(r"[-_.].*", "", name) for name in new} == {"course", "shakespeare"}, "only the course was installed"
+    where = run([python, "-c", "import torch, course_utils; print(torch.__file__, course_utils.__file__)"], content)
+    torch_file, course_file = where.stdout.split()
+    assert torch_file.startswith(sysconfig.get_path("purelib"))
+    assert course_file.startswith(str(site))

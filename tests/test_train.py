@@ -1,0 +1,468 @@
+"""Schedule, optimisers, one step of training and exact evaluation, against formulas, loops and torch."""
+
+import copy
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from course_utils.lessons.data import get_batch
+from course_utils.lessons.model import GPT, GPTConfig
+from course_utils.lessons.train import (
+    EarlyStopping,
+    Muon,
+    TrainConfig,
+    evaluate,
+    learning_rate_at,
+    make_optimizers,
+    next_character_loss,
+    orthogonalise,
+    training_step,
+)
+
+TINY = GPTConfig(vocab_size=11, context_length=3, n_layers=2, n_heads=3, d_model=12, d_ff=17, dropout=0.0)
+
+
+def loud(**changes):
+    """A tiny float64 GPT whose weights are large enough that its predictions differ."""
+    torch.manual_seed(0)
+    model = GPT(replace(TINY, **changes)).double()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+# --- schedule --------------------------------------------------------------------------------------------------------
+def test_schedule_is_a_trapezium():
+    config = TrainConfig(steps=40, warmup_steps=8, decay=0.25)
+    corners = [0, 7, 30, 39], [1 / 8, 1, 1, 1 / 10]
+    shares = [learning_rate_at(step, config) for step in range(40)]
+    assert shares == pytest.approx(np.interp(range(40), *corners).tolist())
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.integers(1, 300), st.integers(0, 300), st.floats(0, 1))
+def test_schedule_climbs_then_falls_and_never_reaches_zero(steps, warmup_steps, decay):
+    config = TrainConfig(steps=steps, warmup_steps=warmup_steps, decay=decay)
+    shares = [learning_rate_at(step, config) for step in range(steps)]
+    assert all(0 < share <= 1 for share in shares)
+    top = shares.index(max(shares))
+    assert shares[: top + 1] == sorted(shares[: top + 1])
+    assert shares[top:] == sorted(shares[top:], reverse=True)
+    if decay * steps >= 1:
+        assert shares[-1] <= 1 / (decay * steps), "the last step is a small one"
+
+
+def test_schedule_is_flat_unless_asked():
+    config = TrainConfig(steps=50)
+    assert {learning_rate_at(step, config) for step in range(50)} == {1.0}
+
+
+def test_the_defaults_are_the_baseline_protocol():
+    config = TrainConfig()
+    assert (config.optimizer, config.learning_rate, config.weight_decay) == ("adamw", 1e-4, 0.01)
+    assert (config.batch_size, config.patience, config.warmup_steps, config.decay) == (32, 5, 0, 0.0)
+
+
+# --- Muon ------------------------------------------------------------------------------------------------------------
+SHAPES = [(8, 8), (8, 8), (4, 8), (24, 8), (8, 8), (4, 8)]
+
+
+def newton_schulz_by_svd(matrix, steps=5):
+    """The iteration acts on each singular value alone: s -> 3.4445 s - 4.7750 s³ + 2.0315 s⁵."""
+    u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
+    s = s / s.square().sum().sqrt()
+    for _ in range(steps):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return u * s @ vt
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 7), (7, 3), (2, 5, 3), (2, 1, 4)])
+def test_orthogonalise_moves_the_singular_values_alone(shape):
+    torch.manual_seed(0)
+    matrices = torch.randn(shape, dtype=torch.float64).reshape(-1, *shape[-2:])
+    torch.testing.assert_close(
+        orthogonalise(matrices), torch.stack([newton_schulz_by_svd(m) for m in matrices]), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("shape", [(16, 64), (64, 16), (24, 32)])
+def test_orthogonalise_comes_near_the_polar_factor(shape):
+    """The nearest matrix with all singular values 1 is U Vᵀ; five steps land within a quarter or so of it."""
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    u, _, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
+    out = orthogonalise(matrix[None])[0]
+    assert out.dtype == matrix.dtype
+    singular_values = torch.linalg.svdvals(out.double())
+    assert 0.6 < singular_values.min() <= singular_values.max() < 1.25
+    assert torch.linalg.matrix_norm(out.double() - u @ vt, ord=2) < 0.4
+    assert torch.linalg.svdvals(matrix / matrix.norm()).min() < 0.2, "they were far from 1"
+
+
+def test_a_zero_gradient_stays_zero():
+    assert torch.equal(orthogonalise(torch.zeros(2, 3, 5)), torch.zeros(2, 3, 5))
+
+
+def muon_problem(steps=4):
+    torch.manual_seed(0)
+    return [torch.randn(shape) for shape in SHAPES], [[torch.randn(shape) for shape in SHAPES] for _ in range(steps)]
+
+
+def walk(make_optimizer, matrices, gradients):
+    """Where the matrices end up after these gradients, one list a step."""
+    parameters = [nn.Parameter(matrix.clone()) for matrix in matrices]
+    optimizer = make_optimizer(parameters)
+    for step in gradients:
+        for parameter, gradient in zip(parameters, step, strict=True):
+            parameter.grad = gradient.clone()
+        optimizer.step()
+    return [parameter.detach() for parameter in parameters]
+
+
+def check_walks_like_torchs_muon(make_optimizer):
+    """torch.optim.Muon iterates in bfloat16, good to about 1 %: the ways agree within 3 %."""
+    matrices, gradients = muon_problem()
+    theirs = walk(lambda p: torch.optim.Muon(p, 0.1, 0.5, 0.9, True, adjust_lr_fn="original"), matrices, gradients)
+    ours = walk(lambda p: make_optimizer(p, 0.1, 0.5, 0.9), matrices, gradients)
+    for start, one, other in zip(matrices, ours, theirs, strict=True):
+        assert (one - other).norm() < 0.03 * (other - start).norm()
+
+
+class MuonBySVD:
+    """Muon a second time, matrix by matrix, with room for a fault."""
+
+    def __init__(self, matrices, lr, weight_decay, momentum, fault=None):
+        self.matrices, self.lr, self.weight_decay, self.momentum, self.fault = (
+            matrices,
+            lr,
+            weight_decay,
+            momentum,
+            fault,
+        )
+        self.velocities = [torch.zeros_like(matrix) for matrix in matrices]
+
+    @torch.no_grad()
+    def step(self):
+        for p, v in zip(self.matrices, self.velocities, strict=True):
+            v.mul_(self.momentum).add_((1 - self.momentum) * p.grad)
+            ahead = (1 - self.momentum) * p.grad + self.momentum * v
+            update = newton_schulz_by_svd(v if self.fault == "no look ahead" else ahead)
+            update = ahead / ahead.norm() if self.fault == "not orthogonal" else update
+            rows, columns = (p.shape[1], p.shape[0]) if self.fault == "scaled by the other side" else p.shape
+            scale = 1.0 if self.fault == "tall matrices not scaled" else math.sqrt(max(1, rows / columns))
+            if self.fault != "no decay":
+                p -= self.lr * self.weight_decay * p
+            p -= self.lr * scale * update
+            if self.fault == "momentum forgotten":
+                v.zero_()
+
+
+@pytest.mark.parametrize("implementation", [Muon, MuonBySVD], ids=["lesson", "by SVD"])
+def test_muon_walks_like_torchs(implementation):
+    check_walks_like_torchs_muon(implementation)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "no look ahead",
+        "not orthogonal",
+        "scaled by the other side",
+        "tall matrices not scaled",
+        "no decay",
+        "momentum forgotten",
+    ],
+)
+def test_a_broken_muon_is_noticed(fault):
+    with pytest.raises(AssertionError):
+        check_walks_like_torchs_muon(lambda *args: MuonBySVD(*args, fault=fault))
+
+
+def test_muon_equals_muon_by_svd_closely():
+    matrices, gradients = muon_problem()
+    ours, by_svd = (walk(lambda p, m=m: m(p, 0.1, 0.5, 0.9), matrices, gradients) for m in (Muon, MuonBySVD))
+    torch.testing.assert_close(ours, by_svd, rtol=1e-4, atol=1e-4)
+
+
+def test_one_batch_of_matrices_moves_as_each_would_alone():
+    matrices, gradients = muon_problem()
+    together = walk(lambda p: Muon(p, 0.1, 0.5), matrices, gradients)
+    for i, matrix in enumerate(matrices):
+        [alone] = walk(lambda p: Muon(p, 0.1, 0.5), [matrix], [[step[i]] for step in gradients])
+        torch.testing.assert_close(together[i], alone)
+
+
+def test_muon_goes_on_from_a_saved_state():
+    matrices, gradients = muon_problem()
+    straight = walk(lambda p: Muon(p, 0.1), matrices, gradients)
+    first = []
+    halfway = walk(lambda p: first.append(Muon(p, 0.1)) or first[0], matrices, gradients[:2])
+
+    def resumed(parameters):
+        optimizer = Muon(parameters, 0.1)
+        optimizer.load_state_dict(copy.deepcopy(first[0].state_dict()))
+        return optimizer
+
+    assert all(map(torch.equal, walk(resumed, halfway, gradients[2:]), straight))
+
+
+# --- which weights decay, and who moves them -------------------------------------------------------------------------
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_matrices_decay_and_gains_do_not(optimizer):
+    """With no gradient at all, a step leaves a gain as it is and shrinks a matrix by lr × decay."""
+    config = TrainConfig(optimizer=optimizer, learning_rate=0.1, muon_learning_rate=0.2, weight_decay=0.3)
+    model = loud()
+    optimizers = make_optimizers(model, config)
+    moved = [p for o in optimizers for group in o.param_groups for p in group["params"]]
+    assert sorted(map(id, moved)) == sorted(map(id, model.parameters())), "each weight has one mover"
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    for o in optimizers:
+        o.step()
+    for name, p in model.named_parameters():
+        rate = 0.2 if optimizer == "muon" and name.startswith("blocks.") else 0.1
+        torch.testing.assert_close(p.detach(), before[name] * (1 - rate * 0.3 if p.ndim == 2 else 1))
+
+
+def test_adamws_first_step_is_the_sign_of_the_gradient():
+    """At step one both running means are one gradient: θ ← θ (1 - lr decay) - lr g / |g|. Loshchilov and Hutter."""
+    model = loud()
+    [optimizer] = make_optimizers(model, TrainConfig(learning_rate=0.1, weight_decay=0.3))
+    before = [p.detach().clone() for p in model.parameters()]
+    for p in model.parameters():
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    for p, old in zip(model.parameters(), before, strict=True):
+        expected = old * (1 - 0.03 * (p.ndim == 2)) - 0.1 * p.grad.sign()
+        torch.testing.assert_close(p.detach(), expected, rtol=0, atol=1e-3)
+
+
+def test_each_group_remembers_its_peak():
+    config = TrainConfig(optimizer="muon", learning_rate=0.1, muon_learning_rate=0.2)
+    adamw, muon = make_optimizers(GPT(TINY), config)
+    assert [{group["peak"] for group in o.param_groups} for o in (adamw, muon)] == [{0.1}, {0.2}]
+
+
+# --- one step --------------------------------------------------------------------------------------------------------
+def batch(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(11, (2, 3), generator=generator), torch.randint(11, (2, 3), generator=generator)
+
+
+def gradients_of(model, tokens, targets):
+    """From log-probabilities picked one by one, not from cross_entropy."""
+    log_p = model(tokens).log_softmax(-1)
+    picked = [log_p[b, t, targets[b, t]] for b, t in itertools.product(*map(range, tokens.shape))]
+    loss = -sum(picked) / len(picked)
+    return loss, torch.autograd.grad(loss, list(model.parameters()))
+
+
+def check_step(training_step, clip_norm):
+    """With plain gradient descent a step is lr × share × gradient, the gradient cut to clip_norm."""
+    config = TrainConfig(steps=10, warmup_steps=4, clip_norm=clip_norm)
+    model = loud()
+    descent = torch.optim.SGD([{"params": list(model.parameters()), "peak": 0.5}], lr=9.0)
+    for step in range(3):
+        tokens, targets = batch(step)
+        expected_loss, gradients = gradients_of(model, tokens, targets)
+        norm = math.sqrt(sum(g.square().sum().item() for g in gradients))
+        rate = 0.5 * (step + 1) / 4 * min(1.0, clip_norm / norm)
+        expected = [p.detach() - rate * g for p, g in zip(model.parameters(), gradients, strict=True)]
+        loss = training_step(model, [descent], tokens, targets, step, config)
+        torch.testing.assert_close(loss, expected_loss.detach())
+        assert not loss.requires_grad
+        torch.testing.assert_close([p.detach() for p in model.parameters()], expected, rtol=1e-5, atol=1e-6)
+
+
+def step_with(fault=None):
+    def training_step(model, optimizers, tokens, targets, step, config):
+        if fault == "gradients pile up":
+            held = [p.grad for p in model.parameters()]
+        loss = next_character_loss(model, tokens, targets)
+        grads = torch.autograd.grad(loss, list(model.parameters()))
+        for i, (p, g) in enumerate(zip(model.parameters(), grads, strict=True)):
+            p.grad = g if fault != "gradients pile up" or held[i] is None else held[i] + g
+        if fault != "no clipping":
+            clip = nn.utils.clip_grad_value_ if fault == "each number clipped" else nn.utils.clip_grad_norm_
+            clip(model.parameters(), config.clip_norm)
+        share = 1.0 if fault == "no schedule" else learning_rate_at(step + (fault == "a step late"), config)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * share
+            optimizer.step()
+        return loss.detach() if fault != "loss after the move" else next_character_loss(model, tokens, targets).detach()
+
+    return training_step
+
+
+@pytest.mark.parametrize("clip_norm", [0.1, 100.0])
+@pytest.mark.parametrize("implementation", [training_step, step_with()], ids=["lesson", "by hand"])
+def test_a_step(implementation, clip_norm):
+    check_step(implementation, clip_norm)
+
+
+@pytest.mark.parametrize(
+    ("fault", "clip_norm"),
+    [
+        ("no clipping", 0.1),
+        ("each number clipped", 0.1),
+        ("no schedule", 100.0),
+        ("a step late", 100.0),
+        ("gradients pile up", 100.0),
+        ("loss after the move", 100.0),
+    ],
+)
+def test_a_broken_step_is_noticed(fault, clip_norm):
+    with pytest.raises(AssertionError):
+        check_step(step_with(fault), clip_norm)
+
+
+def trained(seed, optimizer="adamw", get_batch=get_batch, steps=5, **config):
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    model = GPT(replace(TINY, dropout=config.pop("dropout", 0.1)))
+    config = TrainConfig(steps=steps, optimizer=optimizer, **config)
+    optimizers = make_optimizers(model, config)
+    ids = torch.arange(200) % 11
+    for step in range(steps):
+        training_step(model, optimizers, *get_batch(ids, 8, 3, generator), step, config)
+    return model
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_one_seed_gives_one_run_to_the_last_bit(optimizer):
+    one, same, other = (list(trained(seed, optimizer).parameters()) for seed in (1, 1, 2))
+    assert all(map(torch.equal, one, same))
+    assert not any(torch.equal(p, q) for p, q in zip(one, other, strict=True) if p.ndim == 2)
+
+
+def check_learns_to_count(get_batch):
+    """In 0 1 2 … 10 0 1 … what follows a number is the next one."""
+    model = trained(0, "muon", get_batch, steps=60, learning_rate=0.03, dropout=0.0).eval()
+    numbers = torch.arange(11)[:, None]
+    assert torch.equal(model(numbers).argmax(-1), (numbers + 1) % 11)
+
+
+def test_a_model_learns_to_count():
+    check_learns_to_count(get_batch)
+
+
+def test_targets_not_shifted_are_noticed():
+    with pytest.raises(AssertionError):
+        check_learns_to_count(lambda *args: (get_batch(*args)[0],) * 2)
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+IDS = torch.randint(11, (260,), generator=torch.Generator().manual_seed(5))
+
+
+@torch.no_grad()
+def losses_one_by_one(model, ids):
+    """The surprise at each token but the first, each from a pass of its own over its window so far."""
+    model = copy.deepcopy(model).eval()
+    T, losses = model.config.context_length, []
+    for i in range(len(ids) - 1):
+        seen = ids[i // T * T : i + 1]
+        losses.append(-model(seen[None])[0, -1].log_softmax(-1)[ids[i + 1]].item())
+    return losses
+
+
+def check_evaluate(evaluate):
+    model = loud(dropout=0.5)
+    losses = losses_one_by_one(model, IDS)
+    # whole windows and ragged ends, within one batch of windows and over several; T = 3
+    for length, training in itertools.product([2, 3, 4, 5, 7, 192, 193, 194, 195, 196, 197, 260], [True, False]):
+        model.train(training)
+        loss = evaluate(model, IDS[:length])
+        assert isinstance(loss, float)
+        assert loss == pytest.approx(sum(losses[: length - 1]) / (length - 1), rel=1e-9)
+        assert all(module.training == training for module in model.modules()), "the mode is as it was"
+        assert all(p.grad is None for p in model.parameters())
+
+
+def evaluate_with(fault=None, windows=4):
+    @torch.no_grad()
+    def evaluate(model, ids):
+        T, was_training = model.config.context_length, model.training
+        model.train(fault == "dropout on")
+        rows = [ids[i : i + T + 1] for i in range(0, len(ids) - 1, 1 if fault == "windows overlap" else T)]
+        rows = [row for row in rows if len(row) == T + 1] if fault == "last window dropped" else rows
+        rows = rows[:windows] * math.ceil(len(rows) / windows) if fault == "the same first batch" else rows
+        ahead = 0 if fault == "targets not shifted" else 1
+        sums = [
+            (next_character_loss(model, row[None, :-1], row[None, ahead : len(row) - 1 + ahead]).item(), len(row) - 1)
+            for row in rows
+        ]
+        sums = [(loss, 1) for loss, _ in sums] if fault == "mean of means" else sums
+        model.train(was_training if fault != "mode forgotten" else False)
+        return sum(loss * n for loss, n in sums) / max(1, sum(n for _, n in sums) + (fault == "divided by N"))
+
+    return evaluate
+
+
+@pytest.mark.parametrize("implementation", [evaluate, evaluate_with()], ids=["lesson", "by hand"])
+def test_evaluate(implementation):
+    check_evaluate(implementation)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "dropout on",
+        "windows overlap",
+        "last window dropped",
+        "the same first batch",
+        "targets not shifted",
+        "mean of means",
+        "mode forgotten",
+        "divided by N",
+    ],
+)
+def test_a_broken_evaluation_is_noticed(fault):
+    with pytest.raises(AssertionError):
+        check_evaluate(evaluate_with(fault))
+
+
+@pytest.mark.parametrize("windows", [1, 5, 63, 64, 65])
+def test_evaluation_does_not_depend_on_how_the_text_is_cut(windows):
+    """Two parts that meet between windows weigh as many characters as they have."""
+    model, cut = loud(), 3 * windows
+    first, second = evaluate(model, IDS[: cut + 1]), evaluate(model, IDS[cut:])
+    assert evaluate(model, IDS) == pytest.approx((first * cut + second * (259 - cut)) / 259, rel=1e-12)
+
+
+# --- early stopping --------------------------------------------------------------------------------------------------
+def stops_after(losses, patience):
+    stopping = EarlyStopping(patience)
+    for count, loss in enumerate(losses, start=1):
+        stopping.update(loss)
+        if stopping.should_stop:
+            return count, stopping.best
+    return None, stopping.best
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "expected"),
+    [
+        ([3, 2, 2, 2, 1, 9, 9, 9], 3, (8, 1)),  # equal is no improvement; a new best starts the count again
+        ([3, 2, 4, 5, 6, 7, 8, 1], 5, (7, 2)),
+        ([3, 2, 4, 5, 6, 7, 1, 1], 5, (None, 1)),
+        ([3, math.nan, math.nan], 2, (3, 3)),  # a loss that is not a number is no improvement
+        ([1, 2, 3, 4, 5, 6, 7, 8], 0, (None, 1)),
+    ],
+)
+def test_early_stopping_counts_evaluations_without_improvement(losses, patience, expected):
+    assert stops_after(losses, patience) == expected
+
+
+def test_early_stopping_says_which_evaluation_is_the_best_so_far():
+    stopping = EarlyStopping(5)
+    assert [stopping.update(loss) for loss in (3, 2, 2, 4, 1)] == [True, True, False, False, True]

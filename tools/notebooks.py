@@ -1,0 +1,103 @@
+"""Run the lessons and store their outputs: notebooks/NN_<topic>.py -> .ipynb, byte-stable.
+
+python tools/notebooks.py [NAME …]       run these (default: all) in the laptop profile and store the outputs
+python tools/notebooks.py --sync         keep the stored outputs of unchanged cells, run nothing
+python tools/notebooks.py --check        fail if a pair is out of step, or stored outputs are missing or hold an error
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "notebooks"
+
+
+def prepare(script):
+    """A notebook from a percent script, with cell ids that depend on nothing but the order."""
+    notebook = jupytext.read(script)
+    for i, cell in enumerate(notebook.cells):
+        cell["id"] = f"{script.stem[:2]}-{i:03d}"
+    return notebook
+
+
+def run(script):
+    """Execute top to bottom in the laptop profile, in the notebook's own folder."""
+    from nbclient import NotebookClient
+
+    notebook = prepare(script)
+    os.environ.setdefault("COURSE_PROFILE", "laptop")
+    client = NotebookClient(notebook, timeout=1800, record_timing=False, resources={"metadata": {"path": str(FOLDER)}})
+    client.execute()
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = tidy(cell.outputs)
+    return notebook
+
+
+def tidy(outputs):
+    """Without progress bars and dead widgets; printed text in one piece, however it was cut on its way."""
+    kept = []
+    for output in outputs:
+        if output.get("name") == "stderr":
+            continue
+        if output.output_type == "stream" and kept and kept[-1].get("name") == output.name:
+            kept[-1].text += output.text
+            continue
+        if output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None):
+            output.data.pop("text/plain", None)
+        kept.append(output)
+    return kept
+
+
+def sync(script):
+    """Take over the stored outputs cell by cell where the source is unchanged."""
+    notebook, target = prepare(script), script.with_suffix(".ipynb")
+    stored = {}
+    if target.is_file():
+        before = nbformat.read(target, as_version=4)
+        notebook.metadata["language_info"] = before.metadata["language_info"]
+        for cell in before.cells:
+            stored.setdefault((cell.cell_type, cell.source), cell)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and (old := stored.get(("code", cell.source))):
+            cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    return notebook
+
+
+def problems(script):
+    """What is wrong with a pair, as short sentences."""
+    target = script.with_suffix(".ipynb")
+    if not target.is_file():
+        return [f"{target.name} is missing"]
+    notebook = nbformat.read(target, as_version=4)
+    found = []
+    if jupytext.writes(notebook, fmt="py:percent") != script.read_text(encoding="utf-8"):
+        found.append(f"{target.name} and {script.name} differ")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if not any(cell.outputs for cell in code) or any(cell.execution_count is None for cell in code):
+        found.append(f"{target.name} has cells that were not run")
+    if any(output.output_type == "error" for cell in code for output in cell.outputs):
+        found.append(f"{target.name} holds an error")
+    return found
+
+
+def main():
+    names = [a for a in sys.argv[1:] if not a.startswith("--")]
+    scripts = [s for s in sorted(FOLDER.glob("[0-9][0-9]_*.py")) if not names or any(n in s.stem for n in names)]
+    if "--check" in sys.argv:
+        found = [problem for script in scripts for problem in problems(script)]
+        sys.exit("; ".join(found) + ": run python tools/notebooks.py" if found or not scripts else 0)
+    for script in scripts:
+        notebook = sync(script) if "--sync" in sys.argv else run(script)
+        nbformat.write(notebook, script.with_suffix(".ipynb"))
+        script.write_text(jupytext.writes(notebook, fmt="py:percent"), encoding="utf-8")
+        print(f"wrote {script.stem}.ipynb")
+
+
+if __name__ == "__main__":
+    main()
