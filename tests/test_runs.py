@@ -1,0 +1,281 @@
+"""The trainer, records, studies and statistics, against second sources."""
+
+import json
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from course_utils import corpus, paths, profiles, quality, runs, statistics, studies, trainer
+from course_utils.lessons.ablation import sign_flip_p
+from course_utils.lessons.data import get_batch, split
+from course_utils.lessons.model import GPT, GPTConfig, count_parameters
+from course_utils.lessons.train import TrainConfig, evaluate, make_optimizers, training_step
+
+TEXT = "To be, or not to be: that is the question.\n" * 60
+OWN = SimpleNamespace(text=TEXT, name="hamlet", sha256="0" * 64, source="a test", note="a note")
+SMALL = GPTConfig(vocab_size=len(set(TEXT)), context_length=16, n_layers=2, n_heads=2, d_model=8, d_ff=12, dropout=0.1)
+
+
+def ids():
+    alphabet = sorted(set(TEXT))
+    return split(torch.tensor([alphabet.index(character) for character in TEXT]))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_trainer_is_the_plain_loop(optimizer):
+    """Fifty steps, losses equal to the last bit: the same weights, batches, dropout and schedule."""
+    config = TrainConfig(
+        steps=50, batch_size=3, optimizer=optimizer, warmup_steps=5, decay=0.5, evaluate_every=10, seed=7
+    )
+    train_ids, validation_ids = ids()
+    model = trainer.new_model(SMALL, config)
+    optimizers, windows, losses = make_optimizers(model, config), torch.Generator().manual_seed(7), []
+    torch.manual_seed(8)
+    plain = []
+    for step in range(50):
+        batch = get_batch(train_ids, 3, 16, windows)
+        losses.append(training_step(model, optimizers, *batch, step, config).item())
+        if step % 10 == 9:
+            plain.append((np.mean(np.float32(losses[-10:])), evaluate(model, validation_ids)))
+    result = trainer.train(trainer.new_model(SMALL, config), train_ids, validation_ids, config)
+    assert [row["validation_loss"] for row in result.history] == [v for _, v in plain]
+    assert [row["training_loss"] for row in result.history] == pytest.approx([t for t, _ in plain], abs=1e-6)
+
+
+def test_one_seed_one_result_and_the_best_weights_are_kept():
+    config = TrainConfig(steps=60, batch_size=4, learning_rate=0.5, evaluate_every=2, seed=1)
+    # A rate at which it gets worse again.
+    train_ids, validation_ids = ids()
+    models = [trainer.new_model(SMALL, config) for _ in "ab"]
+    results = [trainer.train(model, train_ids, validation_ids, config) for model in models]
+    assert all(torch.equal(a, b) for a, b in zip(*(m.state_dict().values() for m in models), strict=True))
+    best = min(row["validation_loss"] for row in results[0].history)
+    assert best < results[0].history[-1]["validation_loss"], "the last weights are not the best here"
+    assert results[0].validation_loss == best
+    assert evaluate(models[0], validation_ids) == pytest.approx(best, abs=1e-6)
+
+
+def test_early_stopping_ends_a_run_and_says_so():
+    config = TrainConfig(steps=400, batch_size=2, learning_rate=0.5, evaluate_every=2, patience=3)
+    result = trainer.train(trainer.new_model(SMALL, config), *ids(), config)
+    assert result.stopped == "no improvement in 3 evaluations"
+    steps = [row["step"] for row in result.history]
+    assert steps[-1] == result.best_step + 3 * 2
+
+
+def test_an_epoch_is_as_many_characters_as_the_training_split_holds():
+    config = TrainConfig(steps=120, batch_size=4, evaluate_every=0)
+    train_ids, _ = ids()
+    result = trainer.train(trainer.new_model(SMALL, config), *ids(), config)
+    assert result.history[0]["step"] == len(train_ids) // (4 * 16)
+
+
+def test_what_cannot_be_trained_says_why():
+    config = TrainConfig(steps=30, batch_size=2, learning_rate=1e20, evaluate_every=10)
+    with pytest.raises(trainer.TrainingError, match="lower learning rate"):
+        trainer.train(trainer.new_model(SMALL, config), *ids(), config)
+    with pytest.raises(trainer.TrainingError, match="too short"):
+        trainer.train(trainer.new_model(SMALL, config), torch.zeros(16, dtype=torch.int64), torch.zeros(9), config)
+    with pytest.raises(ValueError, match="adamw or muon"):
+        TrainConfig(optimizer="sgd")
+
+
+def spec(**changes):
+    return runs.RunSpec("depth", "smoke", "2 layers", SMALL, TrainConfig(steps=4, batch_size=2, **changes), OWN.sha256)
+
+
+def test_a_run_is_found_again_by_what_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_RESULTS", str(tmp_path))
+    model, record = runs.load_or_train(spec(), OWN)
+    assert "trained just now" in capsys.readouterr().out
+    again, same = runs.load_or_train(spec(), OWN)
+    assert "your run" in capsys.readouterr().out
+    assert same.history == record.history
+    tokens = torch.arange(5)[None]
+    assert torch.equal(model(tokens), again(tokens))
+    for other in (spec(seed=1), spec(learning_rate=2e-4), replace(spec(), corpus_sha256="1" * 64)):
+        assert runs.find(other, [tmp_path]) is None
+    assert count_parameters(model) == record.parameters
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("position", ["learned", "sinusoidal", "rope", "none"])
+def test_a_checkpoint_gives_the_same_logits(tmp_path, tied, position):
+    model = GPT(replace(SMALL, tie_embeddings=tied, position=position)).eval()
+    alphabet = "".join(sorted(set(TEXT)))
+    for name in ("m.safetensors", "again.safetensors"):
+        runs.save_model(tmp_path / name, model, alphabet)
+    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+    loaded, tokenizer = runs.load_model(tmp_path / "m.safetensors", alphabet)
+    tokens = torch.tensor([tokenizer.encode("To be, or not")])
+    assert torch.equal(model(tokens), loaded(tokens))
+    assert not loaded.training
+
+
+def test_a_checkpoint_from_elsewhere_is_refused(tmp_path):
+    alphabet, path = "".join(sorted(set(TEXT))), tmp_path / "m.safetensors"
+    model = GPT(SMALL)
+    model.blocks[0].attention.out.weight.data[0, 0] = math.nan
+    runs.save_model(path, model, alphabet)
+    with pytest.raises(runs.RunError, match="not numbers"):
+        runs.load_model(path)
+    runs.save_model(path, GPT(SMALL), alphabet + "€")
+    with pytest.raises(runs.RunError, match="another size"):
+        runs.load_model(path)
+    runs.save_model(path, GPT(SMALL), alphabet)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"n_layers\\": 2', b'"n_layers\\": 3').replace(b'n_layers\\": 2', b'n_layers\\": 3'))
+    with pytest.raises(runs.RunError, match="do not fit"):
+        runs.load_model(path)
+    for cut in range(0, len(data), max(1, len(data) // 40)):
+        path.write_bytes(data[:cut])
+        with pytest.raises(runs.RunError):
+            runs.load_model(path)
+
+
+def test_a_record_that_is_no_record_is_refused(tmp_path):
+    for content in ("", "{}", "[1]", "<html>", json.dumps({"name": "x"})):
+        path = tmp_path / "logs" / "x.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+        with pytest.raises(runs.RunError, match="not a run record"):
+            runs.RunRecord.load(path)
+
+
+def test_two_processes_give_the_records_of_one(tmp_path):
+    """A pool of fresh processes: the same runs, in order, with the same losses as one after the other."""
+    specs = [spec(seed=seed) for seed in (0, 1)]
+    one = studies.run(specs, OWN, tmp_path / "one")
+    many = studies.run(specs, OWN, tmp_path / "many", workers=2)
+    assert [r.seed for r in many] == [0, 1]
+    assert [r.validation_loss for r in one] == pytest.approx([r.validation_loss for r in many], abs=1e-5)
+
+
+def test_every_study_is_data_that_trains():
+    for study in studies.STUDIES.values():
+        specs = study.specs("smoke", [0], OWN)
+        assert len({s.fingerprint for s in specs}) == len(study.arms), study.name
+        seeds = [s.train.seed for s in study.specs("smoke", [3, 5], OWN)]
+        assert seeds == [3] * len(study.arms) + [5] * len(study.arms), "arms are paired by their seeds"
+        for one in specs:
+            assert math.isfinite(GPT(one.model)(torch.zeros(1, 4, dtype=torch.int64)).sum().item())
+    with pytest.raises(ValueError, match="no setting"):
+        studies.Study("typo", "", {"a": {"n_layer": 2}}).specs("smoke", [0], OWN)
+
+
+def test_the_baseline_is_the_assignment_to_the_letter():
+    (one,) = studies.Study("s", "", {"6 layers": {"n_layers": 6}}).specs("baseline", [0], OWN)
+    model, train = one.model, one.train
+    assert (model.d_model, model.n_heads, model.d_ff, model.context_length, model.dropout) == (256, 8, 1024, 256, 0.1)
+    assert (model.position, model.norm, model.activation, model.tie_embeddings) == (
+        "learned",
+        "layernorm",
+        "gelu",
+        True,
+    )
+    assert (train.optimizer, train.learning_rate, train.weight_decay, train.batch_size) == ("adamw", 1e-4, 0.01, 32)
+    assert (train.patience, train.warmup_steps, train.decay) == (5, 0, 0.0)
+
+
+def test_intervals_agree_with_scipy_and_cover_as_often_as_they_say():
+    values = [0.3, -0.1, 0.25, 0.4]
+    low, mean, high = statistics.mean_interval(values)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+    assert mean == pytest.approx(np.mean(values))
+    assert np.isnan(statistics.mean_interval([1.0])[0])
+    samples = np.random.default_rng(0).normal(0.5, 2.0, size=(4000, 3))
+    hits = [low <= 0.5 <= high for low, _, high in map(statistics.mean_interval, samples)]
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.012)
+
+
+def test_the_verdict_says_no_more_than_the_interval():
+    base = {0: 1.70, 1: 1.72, 2: 1.71}
+    shift = lambda d: {seed: loss + d + 0.002 * (seed - 1) for seed, loss in base.items()}  # noqa: E731
+    better = statistics.compare("deep", shift(-0.05), "flat", base)
+    assert better.verdict.startswith("deep predict better")
+    assert statistics.compare("deep", shift(0.05), "flat", base).verdict.startswith("deep predict worse")
+    for small in (0.001, -0.001):
+        assert statistics.compare("deep", shift(small), "flat", base).verdict.startswith("No difference seen")
+    assert "no verdict" in statistics.compare("deep", {0: 1.0}, "flat", base).verdict
+    with pytest.raises(ValueError, match="share no seed"):
+        statistics.compare("deep", {9: 1.0}, "flat", base)
+
+
+def test_the_sign_flip_test_agrees_with_scipy():
+    rng = np.random.default_rng(1)
+    for n in (2, 5, 6, 9):
+        d = rng.normal(0.3, 1, n)
+        exact = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf)
+        assert sign_flip_p(d.tolist()) == pytest.approx(exact.pvalue)
+    assert sign_flip_p([1.0] * 5) == 2 / 32 > 0.05 > 2 / 64 == sign_flip_p([1.0] * 6)
+
+
+def test_tables_hold_what_the_records_hold(tmp_path):
+    specs = [s for seed in (0, 1) for s in (spec(seed=seed), replace(spec(seed=seed), arm="twin"))]
+    records = studies.run(specs, OWN, tmp_path)
+    final = studies.final_table(records)
+    assert final["perplexity"].tolist() == pytest.approx([math.exp(r.validation_loss) for r in records])
+    arms = studies.arm_table(final).set_index("arm")
+    own = [r.validation_loss for r in records if r.arm == "twin"]
+    assert arms.loc["twin", "validation_loss"] == pytest.approx(sum(own) / 2)
+    assert arms.loc["twin", "seeds"] == 2
+    (comparison,) = studies.comparisons(records)
+    assert comparison.difference == pytest.approx(0, abs=1e-12), "the same arm under two names"
+    assert len(studies.curves(records)) == sum(len(r.history) for r in records)
+
+
+def test_quality_by_hand():
+    assert quality.distinct_n("a b a b c") == 3 / 4
+    assert quality.repetition("abcabc", n=3) == 1 / 4
+    assert quality.known_words("cut the dog cut", {"the"}) == 1 / 2
+    assert quality.longest_copy("xxto bexx", "not to be") == "to be"
+    assert quality.longest_copy("q", "abc") == ""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        a, b = ("".join(rng.choice(list("ab"), size=n)) for n in (9, 30))
+        brute = max((a[i:j] for i in range(9) for j in range(i, 10) if a[i:j] in b), key=len)
+        assert len(quality.longest_copy(a, b)) == len(brute)
+
+
+def test_the_judge_measures_the_human_reference_as_the_facts_say():
+    text = corpus.load()
+    if not text.is_real:
+        pytest.skip("these are facts about Tiny Shakespeare")
+    judge = quality.Judge(text)
+    whole = judge.measure(judge.held_out[:20_000])
+    assert whole["known_words"] == pytest.approx(0.934, abs=0.02)
+    assert judge.n_gram.loss(torch.tensor(judge.tokenizer.encode(judge.held_out))) == pytest.approx(1.669, abs=0.001)
+    shorter = judge.measure(judge.training_text[5000:6000])
+    assert (shorter["longest_copy"], shorter["known_words"]) == (1000, 1.0), "a copy is seen as one"
+
+
+def test_a_setting_is_found_again_in_the_table():
+    rows = [{"arm": "m", "top_k": math.nan, "top_p": math.nan, **s} for s in quality.SETTINGS]
+    table = pd.DataFrame([*rows, {"arm": quality.HUMAN}], columns=["arm", "temperature", "top_k", "top_p"])
+    for i, setting in enumerate(quality.SETTINGS):
+        assert quality.like(table, setting).index.tolist() == [i, len(rows)]
+
+
+def test_profiles(monkeypatch):
+    assert profiles.current("laptop").recipe == "laptop"
+    monkeypatch.setenv("COURSE_PROFILE", "smoke")
+    assert profiles.current().name == "smoke"
+    with pytest.raises(ValueError, match="smoke, laptop, gpu"):
+        profiles.current("tablet")
+    assert 1 <= profiles.cores() <= 4096
+
+
+def test_published_runs_load():
+    logs = sorted((paths.PUBLISHED / "logs").glob("*.json"))
+    assert logs
+    for path in logs:
+        record = runs.RunRecord.load(path)
+        if record.seed == 0:
+            assert runs.load_model(record.checkpoint)[0].config == GPTConfig(**record.model)
