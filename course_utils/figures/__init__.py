@@ -1,0 +1,22 @@
+"""One function a kind of picture: data in, `Figure` out, its label the alt text; labels in English or Chinese.
+
+All take `language` ("english" or "chinese") and `note`, which is printed at the foot. `figure.png()` gives the file.
+"""
+
+from course_utils.figures.drawing import Figure
+from course_utils.figures.numbers import heatmaps, lines, loss_bars
+from course_utils.figures.study import ablation_bars, parameters_vs_perplexity, training_curves
+from course_utils.figures.text import character_counts, next_character, sample_comparison
+
+__all__ = [
+    "Figure",
+    "ablation_bars",
+    "character_counts",
+    "heatmaps",
+    "lines",
+    "loss_bars",
+    "next_character",
+    "parameters_vs_perplexity",
+    "sample_comparison",
+    "training_curves",
+]

@@ -1,0 +1,409 @@
+"""Pictures: what is drawn is what was given, every sign has a glyph, nothing overlaps, nothing leaks."""
+
+import itertools
+import subprocess
+import sys
+import warnings
+from base64 import b64decode
+from collections import Counter
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from unittest.mock import patch
+
+import nbclient
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from fontTools.ttLib import TTFont
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib import font_manager, rc_context
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+from numpy.testing import assert_allclose, assert_array_equal
+
+from course_utils import figures
+from course_utils.figures import drawing
+
+BASELINES = {"uniform": 4.174, "unigram": 3.347, "bigram": 2.486, "5-gram": 1.669}
+NOTE = "Practice text, written by the course's own model: not Shakespeare."
+LANGUAGES = ["english", "chinese"]
+SAMPLE = "What, for $100 thou wouldst be $200 poorer?\nAnd so the people of the realm have said it.\n" * 4
+MEASURES = ["distinct_2", "repetition", "known_words", "longest_copy", "five_gram_loss"]
+
+
+def make_curves(arms=("2 layers", "4 layers", "6 layers"), seeds=2, steps=600, every=25, batch=2048):
+    """Learning curves that fall as real ones do, a little differently for each seed; no training loss at step 0."""
+    rng, rows = np.random.default_rng(1), []
+    for i, arm in enumerate(arms):
+        for seed in range(seeds):
+            step = np.arange(0, steps + 1, every)
+            loss = (
+                1.75 - 0.06 * i + 2 * np.exp(-step / 45) + 0.45 * np.exp(-step / 250) + rng.normal(0, 0.01, len(step))
+            )
+            rows.append(pd.DataFrame({"arm": arm, "seed": seed, "step": step, "validation_loss": loss}))
+            rows[-1]["training_loss"] = np.where(step > 0, loss - 0.08, np.nan)
+            rows[-1]["characters"], rows[-1]["elapsed_s"] = step * batch, step * (0.1 + 0.05 * i) * (1 + 0.1 * seed)
+    return pd.concat(rows, ignore_index=True)
+
+
+def make_tables(curves, parameters=(1_655_808, 3_228_672, 4_801_536)):
+    """final (a row a run) and ablation (a row an arm), as the study writes them."""
+    final = curves.groupby(["arm", "seed"], sort=False, as_index=False).last()
+    final["parameters"] = np.repeat(parameters, final["seed"].nunique())
+    final["perplexity"] = np.exp(final["validation_loss"])
+    arms = final.groupby("arm", sort=False)
+    ablation = arms[["validation_loss", "parameters", "elapsed_s"]].mean().reset_index()
+    half = 3 * arms["validation_loss"].sem().values
+    ablation["loss_low"], ablation["loss_high"] = ablation["validation_loss"] - half, ablation["validation_loss"] + half
+    ablation["perplexity"] = np.exp(ablation["validation_loss"])
+    return final, ablation
+
+
+def make_generations():
+    rng, rows = np.random.default_rng(2), []
+    arms = ["2 layers", "4 layers", "6 layers", "human reference"]
+    for arm, temperature, prompt, seed in itertools.product(arms, (0.8, 1.2), ("ROMEO:", "KING:\n"), (0, 1)):
+        human = arm == arms[-1]
+        rows.append({"arm": arm, "seed": seed, "prompt": prompt, "text": f"{arm} {prompt} {seed}\n" + SAMPLE})
+        rows[-1] |= {"temperature": None if human else temperature, "top_k": None, "top_p": None if human else 0.9}
+        values = rng.uniform([0.7, 0.02, 0.8, 12, 1.5], [0.9, 0.1, 0.95, 25, 1.7])
+        rows[-1] |= dict(zip(MEASURES, values, strict=True))
+    return pd.DataFrame(rows)
+
+
+CURVES, RECORDED = make_curves(), make_curves(steps=2000, every=50, batch=8192)
+SHORT = make_curves(["2 layers"], seeds=1, steps=20, every=5)
+FINAL, ABLATION = make_tables(CURVES)
+GENERATIONS = make_generations()
+ALPHABET = sorted(" \n$&'-.3:;?!," + "".join(map(chr, [*range(65, 91), *range(97, 123)])))
+COUNTS = pd.Series((1e5 * np.exp(-0.15 * np.arange(65))).astype(int) + 1, index=ALPHABET)
+WEIGHTS = np.random.default_rng(3).dirichlet(np.ones(11), size=(8, 11))
+WEIGHTS[:, np.triu(np.ones((11, 11), bool), 1)] = -np.inf
+BEFORE = np.random.default_rng(4).dirichlet(np.full(65, 0.25))
+TOP = np.where(np.sort(BEFORE)[-5] <= BEFORE, BEFORE, 0)
+NEXT = pd.DataFrame({"temperature 1": BEFORE, "top-k 5": TOP / TOP.sum()}, index=ALPHABET)
+SERIES = {"sine": np.sin(np.arange(40) / 5), "cosine": np.cos(np.arange(40) / 5)}
+
+PICTURES = {
+    "training_curves": lambda **how: figures.training_curves(CURVES, BASELINES, **how),
+    "training_curves, recorded": lambda **how: figures.training_curves(
+        CURVES, BASELINES, recorded=RECORDED, x="characters", **how
+    ),
+    "training_curves, one run": lambda **how: figures.training_curves(SHORT, BASELINES, **how),
+    "ablation_bars": lambda **how: figures.ablation_bars(ABLATION, FINAL, BASELINES, **how),
+    "parameters_vs_perplexity": lambda **how: figures.parameters_vs_perplexity(
+        ABLATION, FINAL, baselines=BASELINES, **how
+    ),
+    "sample_comparison": lambda **how: figures.sample_comparison(GENERATIONS, **how),
+    "loss_bars": lambda **how: figures.loss_bars(BASELINES, **how),
+    "character_counts": lambda **how: figures.character_counts(COUNTS, **how),
+    "heatmaps, heads": lambda **how: figures.heatmaps(
+        WEIGHTS, list("ROMEO:\n O m"), list("ROMEO:\n O m"), list("01234567"), ("query", "key", "weight (share)"), **how
+    ),
+    "heatmaps, one": lambda **how: figures.heatmaps(np.eye(5), labels=("row", "column", "value (1)"), title="I", **how),
+    "lines": lambda **how: figures.lines(np.arange(40), SERIES, "position (characters)", "value (no unit)", **how),
+    "next_character": lambda **how: figures.next_character(NEXT, **how),
+}
+
+
+def ink(figure):
+    """Draws it with warnings as errors; gives the PNG and each line of text drawn: (text, ismath, box in pixels)."""
+    lines, draw_text = [], RendererAgg.draw_text
+
+    def record(renderer, gc, x, y, text, font, angle, ismath=False, mtext=None):
+        w, h, d = renderer.get_text_width_height_descent(text, font, ismath)
+        lines.append((text, ismath, (x - h + d, y - w, x + d, y) if angle else (x, y - h + d, x + w, y + d)))
+        draw_text(renderer, gc, x, y, text, font, angle, ismath, mtext)
+
+    with warnings.catch_warnings(), patch.object(RendererAgg, "draw_text", record):
+        warnings.simplefilter("error")  # a missing glyph is a warning
+        return figure.png(), lines
+
+
+def texts(figure):
+    return [text for text, _, _ in ink(figure)[1]]
+
+
+@cache
+def gallery(picture, language="english"):
+    """One of the pictures, drawn once: (figure, PNG, lines of text)."""
+    figure = PICTURES[picture](language=language, note=NOTE)
+    return figure, *ink(figure)
+
+
+def badly_placed(lines, width, height):
+    """Texts over the edge, and pairs of texts one on the other."""
+    off = [t for t, _, (x, y, r, b) in lines if min(x, y) < -2 or r > width + 2 or b > height + 2]
+    pairs = itertools.combinations(lines, 2)
+    return off + [
+        (one, two)
+        for (one, _, a), (two, _, b) in pairs
+        if min(a[2], b[2]) - max(a[0], b[0]) > 2 and min(a[3], b[3]) - max(a[1], b[1]) > 3
+    ]
+
+
+def drawn(figure, label, of=0):
+    """The artist with this label, the `of`-th where several panels have one."""
+    return figure.findobj(lambda artist: artist.get_label() == label)[of]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("picture", PICTURES)
+def test_every_word_is_whole_and_apart(picture, language):
+    figure, png, lines = gallery(picture, language)
+    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    assert width == 910, "7 inches at 130 dots an inch"
+    assert badly_placed(lines, width, height) == []
+    assert not [text for text, ismath, _ in lines if ismath], "a dollar sign is a dollar sign"
+    assert NOTE in [text for text, _, _ in lines]
+    assert len(figure.get_label()) > 20
+    assert any(figure.get_label().encode(code, "replace") in png for code in ("latin-1", "utf-8")), (
+        "its alt text is in the file"
+    )
+
+
+def test_words_on_each_other_would_be_seen(monkeypatch):
+    monkeypatch.setattr(drawing, "spread", lambda values, gap, low, high: values)  # the mutant: labels stay put
+    _, lines = ink(figures.training_curves(CURVES.assign(validation_loss=1.6), BASELINES))
+    assert badly_placed(lines, 910, 900)
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_two_languages_and_a_glyph_for_every_sign(picture):
+    noto = TTFont(Path(find_spec("zhplot").origin).parent / "fonts" / "NotoSansSC-Regular.ttf").getBestCmap()
+    dejavu = TTFont(font_manager.findfont("DejaVu Sans")).getBestCmap()
+    words, signs = ("".join(text for text, _, _ in gallery(picture, language)[2]) for language in LANGUAGES)
+    assert [c for c in words if ord(c) not in dejavu] == []
+    assert [c for c in signs if ord(c) not in (noto if ord(c) > 0x2E80 else noto | dejavu)] == []
+    assert gallery(picture, "english")[0].get_label() != gallery(picture, "chinese")[0].get_label()
+    if not picture.startswith(("heatmaps", "lines")):  # all of whose words are the caller's
+        assert any("\u4e00" <= c <= "\u9fff" for c in signs)
+        assert not any("\u4e00" <= c <= "\u9fff" for c in words)
+    if not picture.startswith(("heatmaps", "lines", "sample")):
+        assert not [word for word in ("loss", "layer", "step", "seed", "perplexity", "gram", "kept") if word in signs]
+
+
+def test_a_missing_glyph_would_be_seen():
+    figure = figures.loss_bars(BASELINES, language="chinese")
+    for text in figure.findobj(Text):
+        text.set_fontfamily("DejaVu Sans")  # the mutant: no Chinese font
+    with pytest.raises(UserWarning, match="missing from font"):
+        ink(figure)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_any_text_can_be_drawn(language):
+    text = "第一回 שלום 😀\U0010fffd\x07\t\u202e $x$ $y$\r\n" * 9
+    strange = GENERATIONS.assign(text=text, prompt="第一回\n\U0010fffd", arm="arm \U0010fffd 一")
+    lines = " ".join(texts(figures.sample_comparison(strange, language=language, note="红楼梦\U0010fffd.txt")))
+    assert all(part in lines for part in ("第一回", "U+10FFFD", "U+202E", "U+0007", "$x$", "红楼梦U+10FFFD.txt"))
+
+
+LABELS = {  # of both axes, with units
+    "training_curves": ["training step", "validation loss (nats/character)", "perplexity (characters)"],
+    "ablation_bars": [
+        "validation loss (nats/character)",
+        "perplexity (characters)",
+        "parameters (millions)",
+        "training time (s)",
+    ],
+    "parameters_vs_perplexity": ["parameters (millions)", "perplexity (characters)"],
+    "sample_comparison": ["(share)", "(share)", "(share)", "(characters)", "(nats/char.)"],
+    "loss_bars": ["loss (nats/character)"],
+    "character_counts": ["character", "count (log scale)"],
+    "heatmaps, heads": ["query", "query", *["key"] * 4, "weight (share)"],
+    "lines": ["position (characters)", "value (no unit)"],
+    "next_character": ["next character (outline: temperature 1)", "probability"],
+}
+
+
+@pytest.mark.parametrize("picture", LABELS)
+def test_axes_are_labelled(picture):
+    assert not Counter(LABELS[picture]) - Counter([text for text, _, _ in gallery(picture)[2]])
+
+
+def test_curves_are_the_data():
+    figure = figures.training_curves(CURVES, BASELINES)
+    runs = CURVES[CURVES["arm"] == "4 layers"]
+    for seed, run in runs.groupby("seed"):
+        assert_array_equal(drawn(figure, f"4 layers seed {seed}").get_xydata(), run[["step", "validation_loss"]])
+    first, second = (run["validation_loss"].values for _, run in runs.groupby("seed"))
+    assert_allclose(drawn(figure, "4 layers").get_ydata(), (first + second) / 2)
+    words = texts(figure)
+    for i, arm in enumerate(("2 layers", "4 layers", "6 layers")):
+        assert f"{arm} {FINAL['validation_loss'].values.reshape(3, 2).mean(1)[i]:.3f}" in words
+    assert "5-gram 1.669" in words
+    assert "off the range: uniform 4.174, unigram 3.347" in words
+    assert drawn(figure, "5-gram").get_ydata()[0] == 1.669
+
+
+def test_a_seed_that_stopped_early_leaves_the_mean():
+    stopped = CURVES[(CURVES["seed"] == 0) | (CURVES["step"] <= 300)]
+    assert drawn(figures.training_curves(stopped, BASELINES), "2 layers").get_xdata()[-1] == 300
+
+
+def test_the_record_is_drawn_behind_in_the_same_colour():
+    figure = figures.training_curves(CURVES, BASELINES, recorded=RECORDED, x="characters")
+    faint, own = drawn(figure, "4 layers recorded"), drawn(figure, "4 layers")
+    assert faint.get_color() == own.get_color()
+    assert faint.get_alpha() < 0.5
+    assert (faint.get_xdata()[-1], own.get_xdata()[-1]) == (2000 * 8192, 600 * 2048)
+
+
+def test_bars_and_dots_are_the_data():
+    figure = figures.ablation_bars(ABLATION, FINAL, BASELINES)
+    widths = [patch.get_width() for axes in figure.axes[1:] for patch in axes.patches]
+    assert_allclose(widths, [*ABLATION["perplexity"], *ABLATION["parameters"] / 1e6, *ABLATION["elapsed_s"]])
+    assert all(axes.get_xlim()[0] == 0 for axes in figure.axes[1:]), "a bar starts at zero"
+    points = figures.parameters_vs_perplexity(ABLATION, FINAL)
+    for arm in ABLATION.itertuples():
+        seeds = FINAL[FINAL["arm"] == arm.arm]
+        assert_array_equal(drawn(figure, f"{arm.arm} seeds").get_xdata(), seeds["validation_loss"])
+        assert_array_equal(drawn(figure, f"{arm.arm} interval").get_xdata(), [arm.loss_low, arm.loss_high])
+        assert drawn(figure, arm.arm).get_xdata() == arm.validation_loss
+        assert_array_equal(drawn(points, f"{arm.arm} seeds").get_ydata(), seeds["perplexity"])
+        assert_allclose(drawn(points, f"{arm.arm} interval").get_ydata(), np.exp([arm.loss_low, arm.loss_high]))
+        assert_allclose(drawn(points, arm.arm).get_xydata(), [[arm.parameters / 1e6, arm.perplexity]])
+        assert f"{arm.validation_loss:.3f}" in figure.get_label()
+
+
+def test_one_evaluation_is_enough():
+    for step in (0, 50):
+        once = CURVES[(CURVES["step"] == step) & (CURVES["arm"] == "2 layers")]
+        figure = figures.training_curves(once, BASELINES)
+        assert_array_equal(drawn(figure, "2 layers").get_xdata(), [step])
+        assert badly_placed(ink(figure)[1], 910, 900) == []
+    ink(figures.lines([1], {"one": [2.0]}, "x", "y"))
+
+
+def test_one_seed_has_no_interval():
+    curves = make_curves(seeds=1)
+    final, ablation = make_tables(curves)
+    assert ablation["loss_low"].isna().all()
+    ink(figures.ablation_bars(ablation, final, BASELINES))
+    ink(figures.parameters_vs_perplexity(ablation, final, baselines=BASELINES))
+
+
+def test_samples_share_one_setting():
+    figure = figures.sample_comparison(GENERATIONS)
+    words = texts(figure)
+    assert "What the models write after “ROMEO:”" in words
+    assert "temperature 0.8 · top-k off · top-p 0.9" in words
+    assert words.count("What, for $100 thou wouldst be $200 poorer?") >= 4
+    assert {"2 layers ROMEO: 0", "human reference ROMEO: 0"} <= set(words)
+    cool = GENERATIONS[(GENERATIONS["arm"] == "4 layers") & (GENERATIONS["temperature"] == 0.8)]
+    for i, measure in enumerate(MEASURES):
+        assert_array_equal(drawn(figure, "4 layers samples", i).get_xdata(), cool[measure])
+        assert_allclose(drawn(figure, "4 layers", i).get_xdata(), cool[measure].mean())
+
+
+def test_a_model_without_one_word_is_drawn_too():
+    silent = GENERATIONS.assign(known_words=np.nan, text=" \n")
+    figure = figures.sample_comparison(silent)
+    ink(figure)
+    assert figure.get_label().endswith("2 layers –, 4 layers –, 6 layers –, human reference –.")
+
+
+def test_lesson_pictures_are_the_data():
+    figure = figures.heatmaps(WEIGHTS)
+    for i, weights in enumerate(WEIGHTS):
+        panel = drawn(figure, f"panel {i}")
+        assert_array_equal(panel.get_array().filled(-np.inf), weights)
+        assert panel.get_clim() == (WEIGHTS[WEIGHTS >= 0].min(), WEIGHTS.max()), "one scale for all panels"
+    figure = figures.next_character(NEXT, n=65)
+    order = np.argsort(-BEFORE, kind="stable")
+    after, before = ([bar.get_height() for bar in bars] for bars in figure.axes[0].containers)
+    assert_array_equal(before, BEFORE[order])
+    assert_array_equal(after, NEXT["top-k 5"].values[order])
+    assert not any(bar.get_fill() for bar in figure.axes[0].containers[1]), "what is cut stays hollow"
+    assert "top-k 5 · 5 of 65 characters kept" in texts(figure)
+    figure = figures.character_counts(COUNTS)
+    heights = np.concatenate([drawn(figure, "counts", i).get_ydata() for i in range(2)])
+    assert_array_equal(heights, COUNTS)
+    figure = figures.lines(np.arange(40), SERIES, "position", "value", BASELINES | {"half": 0.5})
+    assert_array_equal(drawn(figure, "sine").get_ydata(), SERIES["sine"])
+    assert drawn(figure, "half").get_ydata()[0] == 0.5
+    figure = figures.loss_bars({"bigram": 2.5, "uniform": 4.2})
+    assert [text for text in texts(figure) if text in ("uniform", "bigram")] == ["uniform", "bigram"]
+    assert figure.get_label() == "Loss in nats/character, worst first: uniform 4.200, bigram 2.500."
+
+
+def test_spaces_and_line_breaks_are_seen():
+    assert {"␣", "⏎", "$"} <= set(texts(figures.character_counts(COUNTS)))
+
+
+def luminance(color):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_order_reads_in_grey(n):
+    styles = list(drawing.looks(range(n)).values())
+    greys = np.array([luminance(look["color"]) for look in styles])
+    assert (np.diff(greys) < 0).all()
+    assert (1.05 / (greys + 0.05) >= 3).all(), "three to one against white, as WCAG asks of graphics"
+    assert len({look["marker"] for look in styles}) == n
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_labels_spread(values):
+    places = drawing.spread(values, 0.08, 0, 1)
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(places[order]) >= 0.08 * 0.98).all()
+    assert places.min() >= -0.01
+    assert places.max() <= 1.01
+    if len(values) == 1 or np.diff(np.sort(values)).min() > 0.08:
+        assert_allclose(places, values)
+
+
+def test_nothing_leaks_into_pyplot_and_no_torch_comes_in():
+    code = """
+import sys
+from matplotlib import rcParams
+before = rcParams.copy()
+from course_utils import figures
+figures.loss_bars({"uniform": 4.2}, language="chinese").png()
+assert rcParams.copy() == before
+assert not {"torch", "zhplot", "matplotlib.pyplot"} & set(sys.modules), "imported"
+import matplotlib.pyplot as plt
+plt.style.use("dark_background")
+figures.loss_bars({"uniform": 4.2}).png()
+assert plt.get_fignums() == []
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_readers_own_style_changes_nothing():
+    plain = figures.loss_bars(BASELINES).png()
+    with rc_context({"font.size": 30, "axes.facecolor": "black", "text.parse_math": True}):
+        assert figures.loss_bars(BASELINES).png() == plain
+        assert figures.loss_bars(BASELINES, note="x").png() != plain
+
+
+def test_a_notebook_shows_it_once_with_its_alt_text():
+    draw = "from course_utils import figures\nfigures.loss_bars({'uniform': 4.2})"
+    sources = draw, draw, "import sys; sys.modules.keys() & {'matplotlib.pyplot'}"
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook = nbclient.NotebookClient(nbformat.v4.new_notebook(cells=cells)).execute()
+    (first,), (second,), (pyplot,) = (cell.outputs for cell in notebook.cells)
+    assert first["data"] == second["data"]
+    assert first["metadata"] == {"image/png": {"alt": "Loss in nats/character, worst first: uniform 4.200."}}
+    assert b64decode(first["data"]["image/png"]) == figures.loss_bars({"uniform": 4.2}).png()
+    assert pyplot["data"]["text/plain"] == "set()"
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: figures.loss_bars(BASELINES, language="French"), "allowed are english, chinese"),
+        (lambda: figures.training_curves(CURVES, BASELINES, x="epoch"), "allowed are step, characters, elapsed_s"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call()
