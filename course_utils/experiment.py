@@ -1,0 +1,167 @@
+"""The whole experiment in one go: train every depth, compare, sample, draw, and write one page about it."""
+
+import math
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from course_utils import figures, quality, report, runs, studies
+from course_utils.lessons.data import CharTokenizer, WittenBell, split
+from course_utils.lessons.train import evaluate
+
+PROMPT = "ROMEO:\n"
+LOSS_TOLERANCE = 1e-3  # nats/character, between a recorded loss and the same weights on another machine
+SUFFIXES = {  # the assignment's names: its two first figures have no suffix in one language
+    ("final_training_curve", "english"): "",
+    ("final_training_curve", "chinese"): "_chinese",
+    ("layer_ablation_comparison", "english"): "_english",
+    ("layer_ablation_comparison", "chinese"): "",
+    **{(name, language): f"_{language}" for name in ("parameters_vs_perplexity", "sample_comparison")
+       for language in ("chinese", "english")},
+}  # fmt: skip
+FILES = (
+    *(f"figures/{name}{suffix}.png" for (name, _), suffix in SUFFIXES.items()),
+    *(f"tables/{name}.csv" for name in ("final_results", "layer_ablation_results", "generation_comparison")),
+    "report.html",
+)
+
+
+def lock(folder):
+    """Hold a results folder for one process; a second one says that it waits, and waits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    guard = FileLock(folder / ".lock")
+    try:
+        return guard.acquire(timeout=0)
+    except Timeout:
+        print(f"Another course command is at work in {folder}: waiting for it to end (or choose another --out).")
+        return guard.acquire()
+
+
+def baseline_losses(corpus):
+    """What prediction without a network reaches on the validation split, in nats/character.
+
+    -> {"uniform": ln V, "unigram": …, "bigram": …, "5-gram": …}, the n-grams counted on the training split
+    """
+    tokenizer = CharTokenizer(corpus.text)
+    train_ids, validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))
+    losses, V = {"uniform": math.log(tokenizer.vocab_size)}, tokenizer.vocab_size
+    for order, name in ((1, "unigram"), (2, "bigram"), (5, "5-gram")):
+        if V**order < 2**63:
+            losses[name] = WittenBell(train_ids, order, V).loss(validation_ids)
+    return losses
+
+
+def fitting_prompt(corpus, prompt=PROMPT):
+    """The usual prompt, or the text's own first line where the alphabet lacks a character of it."""
+    if set(prompt) <= set(corpus.text):
+        return prompt
+    return corpus.text.splitlines(keepends=True)[0][:20]
+
+
+def run(profile, corpus, folder, seeds=None, device="cpu", workers=1, first_seed=0):
+    """Everything that the results folder holds, from what is already there on. -> findings, a list of sentences"""
+    folder = Path(folder)
+    with lock(folder):
+        specs = studies.STUDIES["depth"].specs(
+            profile.recipe, range(first_seed, first_seed + (seeds or profile.seeds)), corpus
+        )
+        records = studies.run(specs, corpus, folder, device, workers, announce)
+        tables = {"final_results": studies.final_table(records), "curves": studies.curves(records)}
+        tables["layer_ablation_results"] = studies.arm_table(tables["final_results"])
+        first = {r.arm: runs.load_model(r.checkpoint)[0].to(device) for r in records if r.seed == first_seed}
+        judge, total = quality.Judge(corpus), len(first) * len(quality.SETTINGS)
+        with tqdm(total=total, desc="sampling", unit="text", disable=None) as bar:
+            tables["generation_comparison"] = quality.compare_samples(
+                first, judge, fitting_prompt(corpus), profile.sample_characters, first_seed, on_sample=bar.update
+            )
+        baselines = baseline_losses(corpus)
+        findings = conclude(records, tables, baselines)
+        write(folder, tables, baselines, findings, corpus, records)
+    return findings
+
+
+def announce(record):
+    """One line a finished run, for a terminal or a log."""
+    tqdm.write(
+        f"{record.arm}, seed {record.seed}: {record.validation_loss:.3f} nats/character at step {record.best_step} "
+        f"({record.elapsed_s:.0f} s, {record.stopped})"
+    )
+
+
+def conclude(records, tables, baselines):
+    """What was found, in words that the numbers allow."""
+    said = []
+    n_gram, best_n_gram = min(baselines.items(), key=lambda item: item[1])
+    for row in tables["layer_ablation_results"].itertuples():
+        place = "below" if row.validation_loss < best_n_gram else "not below"
+        seeds = f"mean of {row.seeds} seeds" if row.seeds > 1 else "one seed"
+        reached = f"{row.validation_loss:.3f} nats/character, perplexity {row.perplexity:.2f} ({seeds})"
+        said.append(f"{row.arm}: {reached}, {place} the {n_gram}'s {best_n_gram:.3f}.")
+    return said + [comparison.verdict for comparison in studies.comparisons(records)]
+
+
+def write(folder, tables, baselines, findings, corpus, records):
+    """Tables, figures in both languages, and the page."""
+    (folder / "tables").mkdir(exist_ok=True)
+    (folder / "figures").mkdir(exist_ok=True)
+    for name in ("final_results", "layer_ablation_results", "generation_comparison"):
+        runs.write(folder / "tables" / f"{name}.csv", tables[name].to_csv(index=False).encode("utf-8-sig"))
+    drawn = draw(tables, baselines, corpus.note)
+    for name, figure in drawn.items():
+        runs.write(folder / name, figure.png())
+    facts = {"corpus": corpus.describe(), "corpus sha256": corpus.sha256, "recipe": records[0].recipe}
+    facts |= {"seeds": ", ".join(sorted({str(r.seed) for r in records})), **records[0].environment}
+    shown = {"One row a depth": tables["layer_ablation_results"], "One row a run": tables["final_results"]}
+    shown["One row a sample"] = tables["generation_comparison"]
+    english, chinese = ([f for f in drawn.values() if f.language == language] for language in ("english", "chinese"))
+    titles = [figure.get_suptitle().split("\n")[0] for figure in english]
+    pictures = dict(zip(titles + [f"{title} (in Chinese)" for title in titles], english + chinese, strict=True))
+    report.write(folder, shown, pictures, findings, corpus.note, facts)
+
+
+def draw(tables, baselines, note):
+    """Every figure of the results folder: {file name: Figure}."""
+    final, arms = tables["final_results"], tables["layer_ablation_results"]
+    kept = quality.like(tables["generation_comparison"], quality.SETTINGS[-1])
+    drawn = {}
+    for language in ("english", "chinese"):
+        both = {"language": language, "note": note}
+        made = {
+            "final_training_curve": figures.training_curves(tables["curves"], baselines, **both),
+            "layer_ablation_comparison": figures.ablation_bars(arms, final, baselines, **both),
+            "parameters_vs_perplexity": figures.parameters_vs_perplexity(arms, final, baselines=baselines, **both),
+            "sample_comparison": figures.sample_comparison(kept, **both),
+        }
+        drawn |= {f"figures/{name}{SUFFIXES[name, language]}.png": figure for name, figure in made.items()}
+    return drawn
+
+
+def verify(folder, corpus, device="cpu"):
+    """What is wrong with a results folder, as a list of short sentences: empty if nothing is.
+
+    Every file is there, every record has its weights, and the weights give the recorded loss on the validation split.
+    """
+    problems = [
+        f"{name} is missing" for name in FILES if not (folder / name).is_file() or not (folder / name).stat().st_size
+    ]
+    records = runs.load_all(folder)
+    if not records:
+        problems.append("logs holds no run")
+    ids = None
+    for record in records:
+        if record.corpus["sha256"] != corpus.sha256:
+            problems.append(f"{record.name} was trained on another text ({record.corpus['name']})")
+            continue
+        try:
+            model, tokenizer = runs.load_model(record.checkpoint)
+        except runs.RunError as error:
+            problems.append(str(error))
+            continue
+        if ids is None:
+            ids = split(torch.tensor(tokenizer.encode(corpus.text)))[1].to(device)
+        loss = evaluate(model.to(device), ids)
+        if abs(loss - record.validation_loss) > LOSS_TOLERANCE:
+            problems.append(f"{record.name} gives {loss:.4f}, its record says {record.validation_loss:.4f}")
+    return problems

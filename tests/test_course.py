@@ -1,0 +1,251 @@
+"""The `course` command as a reader meets it: real processes, real files, one clear sentence when something is wrong."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COURSE = [sys.executable, "-m", "course_utils"]
+LANGUAGES = ("english", "chinese")
+TEXT = "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind to suffer\n" * 40
+
+
+def course(*arguments, cwd=ROOT, **environment):
+    env = {**os.environ, **environment}
+    return subprocess.run(
+        [*COURSE, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=280
+    )
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def corpus_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "hamlet.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, corpus_file):
+    """The results folder of a whole experiment on a small text of one's own."""
+    out = tmp_path_factory.mktemp("run") / "results of mine"
+    done = course("run", "--corpus", corpus_file, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_run_leaves_every_file_and_says_what_it_found(results):
+    out, done = results
+    figures = ["final_training_curve", "layer_ablation_comparison", "layer_ablation_comparison_english"]
+    figures += [
+        f"{name}_{language}" for name in ("parameters_vs_perplexity", "sample_comparison") for language in LANGUAGES
+    ]
+    for name in figures:
+        assert (out / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
+    for name in ("final_results", "layer_ablation_results", "generation_comparison"):
+        rows = list(csv.DictReader((out / "tables" / f"{name}.csv").open(encoding="utf-8-sig")))
+        assert rows, name
+        assert all(row["corpus"] == "hamlet.txt" for row in rows), "every row names its text"
+    assert len(list((out / "logs").glob("*.json"))) == len(list((out / "checkpoints").glob("*.safetensors"))) == 6
+    assert "hamlet.txt" in (out / "report.html").read_text()
+    for depth in ("2 layers", "4 layers", "6 layers"):
+        assert re.search(rf"{depth}: \d\.\d{{3}} nats/character, perplexity", done.stdout)
+    assert "paired seeds" in done.stdout
+    assert "not on Tiny Shakespeare" in done.stdout
+
+
+def test_two_paired_seeds_a_depth_at_equal_steps(results):
+    rows = list(csv.DictReader((results[0] / "tables/final_results.csv").open(encoding="utf-8-sig")))
+    assert sorted((row["arm"], row["seed"]) for row in rows) == [(f"{n} layers", s) for n in (2, 4, 6) for s in "01"]
+    assert len({row["steps"] for row in rows}) == 1
+
+
+def test_a_record_says_where_its_number_comes_from(results):
+    for path in (results[0] / "logs").glob("*.json"):
+        record = json.loads(path.read_text())
+        assert {"device", "torch", "python", "command", "threads"} <= record["environment"].keys()
+        assert len(record["corpus"]["sha256"]) == 64
+        assert record["history"][-1]["step"] == record["train"]["steps"]
+        best = min(row["validation_loss"] for row in record["history"])
+        assert record["validation_loss"] == best
+        assert record["elapsed_s"] > 0
+        assert record["characters_per_s"] > 0
+
+
+def test_run_again_keeps_what_is_there(results, corpus_file):
+    out, _ = results
+    logs = {name: data for name, data in tree(out).items() if name.startswith(("logs", "checkpoints"))}
+    done = course("run", "--corpus", corpus_file, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert {name: data for name, data in tree(out).items() if name.startswith(("logs", "checkpoints"))} == logs
+
+
+def test_verify_accepts_it_and_notices_what_is_wrong(results, corpus_file, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(results[0], out)
+    assert course("verify", "--corpus", corpus_file, "--out", out).returncode == 0
+    log = next((out / "logs").glob("4-layers*"))
+    record = json.loads(log.read_text())
+    log.write_text(json.dumps(record | {"validation_loss": record["validation_loss"] - 0.01}))
+    (out / "report.html").unlink()
+    checkpoint = next((out / "checkpoints").glob("6-layers*"))
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-7])
+    done = course("verify", "--corpus", corpus_file, "--out", out)
+    assert done.returncode == 1
+    assert all(word in done.stderr for word in ("report.html is missing", "its record says", "is damaged"))
+
+
+def test_generate_is_reproducible_and_compare_gives_a_verdict(results, corpus_file):
+    settings = ("generate", "--out", results[0], "--corpus", corpus_file, "--prompt", "To be", "--characters", 90)
+    first, again, other = (course(*settings, "--seed", seed).stdout for seed in (3, 3, 4))
+    assert first == again != other
+    assert first.startswith("To be")
+    assert len(first) == len("To be") + 90 + 1
+    greedy = {course(*settings, "--temperature", 0, "--seed", seed).stdout for seed in (1, 2)}
+    assert len(greedy) == 1
+    assert "paired seeds" in course("compare", "--out", results[0], "--corpus", corpus_file).stdout
+
+
+def test_train_and_data(tmp_path, corpus_file):
+    done = course("train", "--layers", 1, "--steps", 3, "--corpus", corpus_file, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("checkpoints/1-layers*.safetensors"))
+    assert "5-gram" in course("data", "--corpus", corpus_file).stdout
+
+
+def test_a_study_is_resumed_run_by_run(tmp_path, corpus_file):
+    """Stopped in the middle by Ctrl-C: finished runs stay as they are, the same command does the rest."""
+    command = [*COURSE, "ablate", "position", "--corpus", str(corpus_file), "--out", str(tmp_path), "--workers", "1"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not list(tmp_path.glob("logs/*.json")) and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    finished = {name: data for name, data in tree(tmp_path).items() if name.startswith("logs")}
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert 1 <= len(finished) < 8
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    after = tree(tmp_path)
+    assert all(after[name] == data for name, data in finished.items())
+    assert len([name for name in after if name.startswith("logs")]) == 8
+
+
+def test_two_at_once_in_one_folder_do_the_work_once(tmp_path, corpus_file):
+    command = [*COURSE, "ablate", "residual", "--seeds", "1", "--corpus", str(corpus_file), "--out", str(tmp_path)]
+    pair = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"
+    ]
+    outputs = [process.communicate(timeout=280) for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], outputs
+    assert len(list(tmp_path.glob("logs/*.json"))) == len(list(tmp_path.glob("checkpoints/*"))) == 2
+    assert sum(output.count("waiting for it to end") for output, _ in outputs) == 1
+    assert sum(len(re.findall(r"at step \d+", output + errors)) for output, errors in outputs) == 2
+
+
+def bad_checkpoint(folder, kind):
+    whole = next((folder / "checkpoints").glob("2-layers*")).read_bytes()
+    return {"truncated": whole[: len(whole) // 2], "html": b"<html>404</html>", "empty": b""}[kind]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "words"),
+    [
+        (["walk"], {}, 2, "choose from"),
+        ([], {}, 2, "COMMAND"),
+        (["run", "--sedes", "3"], {}, 2, "--seeds N"),
+        (["run", "--seeds", "0"], {}, 2, "a whole number of at least 1"),
+        (["run", "--profile", "huge"], {}, 2, "smoke"),
+        (["data"], {"COURSE_PROFILE": "huge"}, 1, "allowed are smoke, laptop, gpu"),
+        (["ablate", "everything"], {}, 2, "depth, position"),
+        (["train", "--recipe", "secret"], {}, 1, "baseline, modern"),
+        (["run", "--out", "/dev/null/x"], {}, 1, "/dev/null/x"),
+        (["train", "--out", "README.md"], {}, 1, "README.md"),
+        (["data", "--corpus", "nowhere.txt"], {}, 1, "nowhere.txt"),
+        (["data", "--corpus", "notebooks"], {}, 1, "notebooks"),
+        (["generate", "--temperature", "-1"], {}, 2, "a number of at least 0"),
+        (["generate", "--top-p", "1.5"], {}, 2, "from"),
+        (["generate", "--top-k", "0"], {}, 2, "a whole number of at least 1"),
+        (["generate", "--checkpoint", "nowhere.safetensors"], {}, 1, "there is no checkpoint"),
+        (["compare", "--out", "nowhere"], {}, 1, "course run"),
+        (["verify", "--out", "nowhere"], {}, 1, "is missing"),
+    ],
+)
+def test_bad_usage_gets_one_sentence(arguments, environment, code, words):
+    done = course(*arguments, **environment)
+    assert_one_sentence(done, code, words)
+
+
+def assert_one_sentence(done, code, words):
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a" * 5000, "2 different"),
+        ("", "100 characters"),
+        ("ab" * 60, "too short"),
+        (b"\xff\xfe\x00bad" * 100, "UTF-8"),
+    ],
+)
+def test_a_corpus_that_teaches_nothing(tmp_path, text, words):
+    file = tmp_path / "poor.txt"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = course("train", "--recipe", "laptop", "--corpus", file, "--out", tmp_path / "out")
+    assert_one_sentence(done, 1, words)
+    assert not list(tmp_path.glob("out/*/*"))
+
+
+@pytest.mark.parametrize(("kind", "words"), [("truncated", "damaged"), ("html", "damaged"), ("empty", "damaged")])
+def test_a_broken_checkpoint_is_refused(results, tmp_path, kind, words):
+    file = tmp_path / "broken.safetensors"
+    file.write_bytes(bad_checkpoint(results[0], kind))
+    assert_one_sentence(course("generate", "--checkpoint", file, "--prompt", "To be"), 1, words)
+
+
+def test_another_vocabulary_and_an_unknown_character_are_named(results, tmp_path, corpus_file):
+    checkpoint = next((results[0] / "checkpoints").glob("2-layers*"))
+    other = tmp_path / "greek.txt"
+    other.write_text("αβγδ\n" * 200)
+    refused = course("generate", "--checkpoint", checkpoint, "--corpus", other, "--prompt", "α")
+    assert_one_sentence(refused, 1, "another alphabet")
+    done = course("generate", "--checkpoint", checkpoint, "--prompt", "To be №1")
+    assert_one_sentence(done, 1, "'1№'")
+    assert "allowed are" in done.stderr
+    assert_one_sentence(course("generate", "--checkpoint", checkpoint, "--prompt", ""), 1, "at least one character")
+
+
+def test_a_full_disk_keeps_what_was_there(results, corpus_file, tmp_path):
+    """A 1 MB tmpfs: the run ends with one sentence, and no half-written file is left behind."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", small], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        done = course("run", "--corpus", corpus_file, "--out", small, "--workers", 1)
+        assert done.returncode == 1
+        assert "No space left" in done.stderr
+        assert "Traceback" not in done.stderr
+        for path in small.glob("logs/*.json"):
+            json.loads(path.read_text())
+        assert not [p for p in small.rglob(".*") if p.name != ".lock"]
+    finally:
+        subprocess.run(["umount", small], check=True)
