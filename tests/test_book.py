@@ -1,0 +1,215 @@
+"""The book, built for real and opened in a real browser that may talk to no other host."""
+
+import functools
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+from test_house import CHECKOUT, FILES
+
+PAGES = re.findall(r"(?:root|file): (\S+)", (CHECKOUT / "_toc.yml").read_text(encoding="utf-8"))
+LESSONS = [page for page in PAGES if page.startswith("notebooks/")]
+PROJECT = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
+ADDRESS = re.search(r'^Repository = "(.+)"', PROJECT, re.MULTILINE)[1]
+STRAY = ("results/a.md", ".pytest_cache/README.md", ".venv/lib/x/README.md", "notebooks/.ipynb_checkpoints/a.ipynb")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+
+SETTLED = "window.MathJax?.startup?.promise?.then(() => document.fonts.ready).then(() => true)"
+PROBLEMS = """() => {
+  const found = [], all = (selector) => [...document.querySelectorAll(selector)];
+  for (const image of document.images) if (!/\\w \\w/.test(image.alt)) found.push("no alt text: " + image.src);
+  for (const image of document.images) if (!image.naturalWidth) found.push("no picture: " + image.src);
+  for (const math of all(".math")) if (!math.querySelector("mjx-container")) found.push("not set: " + math.textContent);
+  for (const error of all("mjx-merror, mtext[mathcolor=red]")) found.push("wrong formula: " + error.textContent);
+  if (document.documentElement.scrollWidth > innerWidth) found.push("scrolls sideways at " + innerWidth);
+  return found;
+}"""
+FACTS = """() => ({
+  formulas: document.querySelectorAll("article mjx-container").length,
+  fonts: [...document.fonts].filter((font) => font.status === "loaded").map((font) => font.family).join(),
+  words: [...document.querySelectorAll("article img")].map((image) => image.alt),
+  links: [...document.links].map((link) => link.href.split("#")[0]),
+  buttons: [...document.querySelectorAll(".article-header-buttons a")].map((link) => link.href),
+})"""
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """The folder of the built pages, from a copy of the project with what tools and runs leave lying about."""
+    command = shutil.which("jupyter-book", path=Path(sys.executable).parent)
+    if command is None:
+        pytest.skip('jupyter-book is not installed: pip install -e ".[book]"')
+    root = tmp_path_factory.mktemp("book")
+    for path in FILES:
+        name = path.relative_to(CHECKOUT)
+        if name.parts[0] in ("_config.yml", "_toc.yml", "README.md", "book", "notebooks"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, root / name)
+    for name in STRAY:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("no title, and a [dead link](nowhere.md)", encoding="utf-8")
+    done = subprocess.run([command, "build", ".", "-W", "-n", "--keep-going"], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert "WARNING" not in done.stdout + done.stderr
+    return root / "_build/html"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/favicon.ico":  # a browser asks for it of itself, where a page names no icon
+            self.send_error(204)
+        else:
+            super().do_GET()
+
+    def log_message(self, *args):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *args):
+        pass  # the browser went on before it had everything
+
+
+@pytest.fixture(scope="module")
+def site(book):
+    """The address at which this machine serves the book."""
+    with Server(("127.0.0.1", 0), functools.partial(Quiet, directory=book)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(site):
+    """A window in which every name but this machine's leads nowhere."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no chromium or chrome on this machine")
+    with sync_playwright() as playwright:
+        offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", offline])
+        yield browser.new_context()
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def visit(browser, site):
+    """Opens a page, wide and then narrow as on a phone: {problems, formulas, words, …}. Each is opened once."""
+
+    @functools.cache
+    def visit(name):
+        page, problems = browser.new_page(), []
+        ours = (site, "data:", "blob:")
+        page.on("request", lambda sent: sent.url.startswith(ours) or problems.append(f"asks {sent.url}"))
+        page.on("response", lambda got: got.status < 400 or problems.append(f"{got.status} {got.url}"))
+        page.on("console", lambda said: said.type != "error" or problems.append(f"console: {said.text}"))
+        page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 844})
+            if page.url == "about:blank":
+                page.goto(site + name, wait_until="networkidle")
+            page.evaluate(SETTLED)
+            problems += page.evaluate(PROBLEMS)
+        facts = page.evaluate(FACTS)
+        page.close()
+        return facts | {"problems": problems}
+
+    return visit
+
+
+def test_all_pages_are_built_and_no_others(book):
+    names = {path.relative_to(book).as_posix() for path in book.rglob("*.html") if "_static" not in path.parts}
+    assert names == {f"{page}.html" for page in PAGES} | {"index.html", "search.html"}
+    assert len(LESSONS) == 6
+    assert sum(path.stat().st_size for path in (book / "_static").rglob("*")) < 12e6
+
+
+@pytest.mark.parametrize("name", [*PAGES, "index", "search"])
+def test_a_page_is_whole_and_asks_no_other_host(visit, site, book, name):
+    facts = visit(f"{name}.html")
+    assert not facts["problems"]
+    local = {link.removeprefix(site).split("?")[0] for link in facts["links"] if link.startswith(site)}
+    assert len(local) > 10
+    assert not [link for link in local if not (book / link).is_file()], "links that lead nowhere"
+
+
+SPOILT = {
+    '<img src="https://example.org/a.png" alt="a picture">': "asks https://example.org/a.png",
+    '<script src="https://example.org/a.js"></script>': "asks https://example.org/a.js",
+    '<p style="background: url(https://example.org/b.png)">.</p>': "asks https://example.org/b.png",
+    '<script>setTimeout(() => fetch("https://example.org/late"), 200)</script>': "asks https://example.org/late",
+    '<script src="gone.js"></script>': "404 ",
+    "<script>nothing.here()</script>": "script: nothing is not defined",
+    '<script>console.error("oh")</script>': "console: oh",
+    '<img src="../_static/file.png">': "no alt text: ",
+    '<img src="../_static/plus.png" alt="../_images/0f2a.png">': "no alt text: ",
+    '<img src="../_static/course.css" alt="a picture">': "no picture: ",
+    '<span class="math">x^2</span>': "not set: x^2",
+    r'<span class="math notranslate nohighlight">\(\frac\)</span>': "wrong formula: Missing argument for \\frac",
+    r'<span class="math notranslate nohighlight">\(\nosuch\)</span>': "wrong formula: \\nosuch",
+    '<p style="width: 600px">wide</p>': "scrolls sideways at 390",
+}
+
+
+def test_a_spoilt_page_is_noticed(visit, book):
+    page, spoilt = (book / "book/notation.html").read_text(encoding="utf-8"), book / "book/spoilt.html"
+    spoilt.write_text(page.replace("</article>", "\n".join(SPOILT) + "</article>"), encoding="utf-8")
+    problems = visit("book/spoilt.html")["problems"]
+    spoilt.unlink()
+    for cause, problem in SPOILT.items():
+        assert any(found.startswith(problem) for found in problems), cause
+    assert sum(found.startswith("no alt text: ") for found in problems) == 2 * 2  # both pictures, at both widths
+
+
+def cells(lesson):
+    return json.loads((CHECKOUT / f"{lesson}.ipynb").read_text(encoding="utf-8"))["cells"]
+
+
+def prose(page):
+    """What a page's source says outside code."""
+    if page in LESSONS:
+        text = "\n".join("".join(cell["source"]) for cell in cells(page) if cell["cell_type"] == "markdown")
+    else:
+        text = (CHECKOUT / f"{page}.md").read_text(encoding="utf-8")
+    return re.sub(r"(?s)```.*?```|`[^`\n]*`", "", text)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_formula_is_typeset(visit, name):
+    facts = visit(f"{name}.html")
+    formulas = re.findall(r"(?s)\$\$.+?\$\$|\$[^$]+\$", prose(name))
+    assert facts["formulas"] == len(formulas)
+    assert ("MJXTEX" in facts["fonts"]) == bool(formulas), "drawn with the book's own fonts"
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_figures_say_in_words_what_they_show(visit, name):
+    outputs = [output for cell in cells(name) for output in cell.get("outputs", [])]
+    words = [output["metadata"]["image/png"]["alt"] for output in outputs if "image/png" in output.get("data", {})]
+    assert words
+    assert visit(f"{name}.html")["words"] == words
+
+
+def test_search_finds_attention(browser, site):
+    page = browser.new_page()
+    page.goto(f"{site}search.html?q=attention")
+    page.wait_for_selector("#search-results li a")
+    page.wait_for_load_state("networkidle")
+    results = page.locator("#search-results li > a").all_inner_texts()
+    assert any(result.startswith("2 · Attention") for result in results), results
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_buttons_lead_to_the_repository(visit, name):
+    buttons = visit(f"{name}.html")["buttons"]
+    assert ADDRESS in buttons
+    opened = ADDRESS.replace("https://github.com/", "https://colab.research.google.com/github/")
+    expected = [f"{opened}/blob/main/{name}.ipynb"] if name in LESSONS else []
+    assert [link for link in buttons if "colab" in link] == expected
