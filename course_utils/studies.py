@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -143,6 +144,12 @@ def _begin_worker(threads, steps_done):
     _steps_done = steps_done
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)  # the parent was killed: nobody waits for this run
 
 
 def _work(spec, corpus, folder):

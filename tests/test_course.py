@@ -125,6 +125,7 @@ def test_train_and_data(tmp_path, corpus_file):
     assert "5-gram" in course("data", "--corpus", corpus_file).stdout
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
 def test_a_study_is_resumed_run_by_run(tmp_path, corpus_file):
     """Stopped in the middle by Ctrl-C: finished runs stay as they are, the same command does the rest."""
     command = [*COURSE, "ablate", "position", "--corpus", str(corpus_file), "--out", str(tmp_path), "--workers", "1"]
@@ -143,6 +144,28 @@ def test_a_study_is_resumed_run_by_run(tmp_path, corpus_file):
     after = tree(tmp_path)
     assert all(after[name] == data for name, data in finished.items())
     assert len([name for name in after if name.startswith("logs")]) == 8
+
+
+@pytest.mark.skipif(not shutil.which("ps"), reason="needs ps to list processes")
+def test_a_killed_run_leaves_no_process_behind(tmp_path):
+    command = [*COURSE, "ablate", "--recipe", "laptop", "--workers", "2", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.time() + 60
+    while time.time() < deadline and len(group(process.pid)) < 3:  # itself and two workers, at least
+        time.sleep(0.1)
+    assert len(group(process.pid)) >= 3
+    time.sleep(3)
+    process.kill()
+    process.wait()
+    while time.time() < deadline and group(process.pid):
+        time.sleep(0.1)
+    assert not group(process.pid)
+
+
+def group(leader):
+    """The processes of a session, as the system lists them."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if line.split()[0] == str(leader) and "Z" not in line]
 
 
 def test_two_at_once_in_one_folder_do_the_work_once(tmp_path, corpus_file):
@@ -234,10 +257,13 @@ def test_another_vocabulary_and_an_unknown_character_are_named(results, tmp_path
 
 
 def test_a_full_disk_keeps_what_was_there(results, corpus_file, tmp_path):
-    """A 1 MB tmpfs: the run ends with one sentence, and no half-written file is left behind."""
+    """A tmpfs of 200 kB: the run ends with one sentence, and no half-written file is left behind."""
     small = tmp_path / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", small], capture_output=True).returncode:
+    if (
+        not shutil.which("mount")
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", small], capture_output=True).returncode
+    ):
         pytest.skip("mounting a small file system needs root")
     try:
         done = course("run", "--corpus", corpus_file, "--out", small, "--workers", 1)
