@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="run.sh is for Linux and macOS")
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 PYTHON = getattr(sys, "_base_executable", sys.executable)  # outside any venv
 # All that run.sh may need, besides python3.
