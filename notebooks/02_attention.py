@@ -264,8 +264,8 @@ figures.lines(
 )
 
 # %% [markdown]
-# A head whose line stays flat looks a fixed, short way back: it is an n-gram counter. One whose line climbs with
-# the position keeps looking at the beginning. A 5-gram has only the first kind.
+# A head whose line stays low looks a short way back wherever it stands: it is an n-gram counter. One whose line jumps
+# looks far when the text calls for it. A 5-gram has only the first kind.
 #
 # ## What you built
 #
