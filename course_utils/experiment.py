@@ -60,14 +60,19 @@ def fitting_prompt(corpus, prompt=PROMPT):
     return corpus.text.splitlines(keepends=True)[0][:20]
 
 
+def depth_specs(profile, corpus, seeds=None, first_seed=0):
+    """The runs of 2, 4 and 6 layers that this profile asks for."""
+    all_seeds = range(first_seed, first_seed + (seeds or profile.seeds))
+    return studies.STUDIES["depth"].specs(profile.study_recipe, all_seeds, corpus)
+
+
 def run(profile, corpus, folder, seeds=None, device="cpu", workers=1, first_seed=0):
     """Everything that the results folder holds, from what is already there on. -> findings, a list of sentences"""
     folder = Path(folder)
     with lock(folder):
-        specs = studies.STUDIES["depth"].specs(
-            profile.recipe, range(first_seed, first_seed + (seeds or profile.seeds)), corpus
+        records = studies.run(
+            depth_specs(profile, corpus, seeds, first_seed), corpus, folder, device, workers, announce
         )
-        records = studies.run(specs, corpus, folder, device, workers, announce)
         tables = {"final_results": studies.final_table(records), "curves": studies.curves(records)}
         tables["layer_ablation_results"] = studies.arm_table(tables["final_results"])
         first = {r.arm: runs.load_model(r.checkpoint)[0].to(device) for r in records if r.seed == first_seed}

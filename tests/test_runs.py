@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from course_utils import corpus, paths, profiles, quality, runs, statistics, studies, trainer
+from course_utils import corpus, experiment, paths, profiles, quality, runs, statistics, studies, trainer
 from course_utils.lessons.ablation import sign_flip_p
 from course_utils.lessons.data import get_batch, split
 from course_utils.lessons.model import GPT, GPTConfig, count_parameters
@@ -181,6 +181,13 @@ def test_the_baseline_is_the_assignment_to_the_letter():
     )
     assert (train.optimizer, train.learning_rate, train.weight_decay, train.batch_size) == ("adamw", 1e-4, 0.01, 32)
     assert (train.patience, train.warmup_steps, train.decay) == (5, 0, 0.0)
+
+
+def test_a_gpu_runs_the_assignment_and_a_laptop_its_own_recipe():
+    gpu, laptop = (experiment.depth_specs(profiles.PROFILES[name], OWN) for name in ("gpu", "laptop"))
+    assert {s.recipe for s in gpu} == {"baseline"}
+    assert {s.recipe for s in laptop} == {"laptop"}
+    assert (len(gpu), len(laptop)) == (3 * 6, 3 * 2)
 
 
 def test_intervals_agree_with_scipy_and_cover_as_often_as_they_say():

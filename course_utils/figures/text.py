@@ -18,7 +18,6 @@ from course_utils.figures.drawing import (
 )
 
 HUMAN = "human reference"
-HUMAN = "human reference"
 QUALITY = {
     "distinct_2": ("distinct pairs\n(share)", "不同词对\n（比例）"),
     "repetition": ("repetition\n(share)", "重复\n（比例）"),
