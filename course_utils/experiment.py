@@ -109,8 +109,6 @@ def conclude(records, tables, baselines):
 
 def write(folder, tables, baselines, findings, corpus, records):
     """Tables, figures in both languages, and the page."""
-    (folder / "tables").mkdir(exist_ok=True)
-    (folder / "figures").mkdir(exist_ok=True)
     for name in ("final_results", "layer_ablation_results", "generation_comparison"):
         runs.write(folder / "tables" / f"{name}.csv", tables[name].to_csv(index=False).encode("utf-8-sig"))
     drawn = draw(tables, baselines, corpus.note)

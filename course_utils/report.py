@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment
 
+from course_utils import runs
+
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -115,8 +117,5 @@ def write(folder, tables, figures, findings, note="", facts=None):
         facts=facts or {},
     )
     path = Path(folder) / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)  # never half a page
+    runs.write(path, page.encode())
     return path

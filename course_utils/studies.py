@@ -125,7 +125,7 @@ def pool(workers):
     """A pool of fresh processes that share the cores, and the number of steps that they have done."""
     context = multiprocessing.get_context("spawn")
     steps_done = context.Value("q", 0)
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, torch.get_num_threads() // workers)
     executor = concurrent.futures.ProcessPoolExecutor(
         workers, context, _begin_worker, (threads, steps_done), max_tasks_per_child=1
     )
