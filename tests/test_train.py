@@ -1,6 +1,7 @@
 """Schedule, optimisers, one step of training and exact evaluation, against formulas, loops and torch."""
 
 import copy
+import functools
 import itertools
 import math
 from dataclasses import replace
@@ -213,6 +214,21 @@ def test_muon_goes_on_from_a_saved_state():
     assert all(map(torch.equal, walk(resumed, halfway, gradients[2:]), straight))
 
 
+def test_weights_written_anew_are_the_ones_that_move():
+    """As load_state_dict and a restored checkpoint write them: in place, into the same parameters."""
+    matrices, gradients = muon_problem()
+    elsewhere = [torch.zeros_like(matrix) for matrix in matrices]
+
+    def filled(parameters):
+        optimizer = Muon(parameters, 0.1)
+        with torch.no_grad():
+            for parameter, matrix in zip(parameters, matrices, strict=True):
+                parameter.copy_(matrix)
+        return optimizer
+
+    assert all(map(torch.equal, walk(filled, elsewhere, gradients), walk(lambda p: Muon(p, 0.1), matrices, gradients)))
+
+
 # --- which weights decay, and who moves them -------------------------------------------------------------------------
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_matrices_decay_and_gains_do_not(optimizer):
@@ -265,25 +281,24 @@ def gradients_of(model, tokens, targets):
     return loss, torch.autograd.grad(loss, list(model.parameters()))
 
 
-def check_step(training_step, clip_norm):
+def check_step(training_step, clip_norm, number=float):
     """With plain gradient descent a step is lr × share × gradient, the gradient cut to clip_norm."""
-    config = TrainConfig(steps=10, warmup_steps=4, clip_norm=clip_norm)
     model = loud()
     descent = torch.optim.SGD([{"params": list(model.parameters()), "peak": 0.5}], lr=9.0)
-    for step in range(3):
+    for step, share in enumerate((0.25, 0.5, 0.75)):
         tokens, targets = batch(step)
         expected_loss, gradients = gradients_of(model, tokens, targets)
         norm = math.sqrt(sum(g.square().sum().item() for g in gradients))
-        rate = 0.5 * (step + 1) / 4 * min(1.0, clip_norm / norm)
+        rate = 0.5 * share * min(1.0, clip_norm / norm)
         expected = [p.detach() - rate * g for p, g in zip(model.parameters(), gradients, strict=True)]
-        loss = training_step(model, [descent], tokens, targets, step, config)
+        loss = training_step(model, [descent], tokens, targets, number(share), clip_norm)
         torch.testing.assert_close(loss, expected_loss.detach())
         assert not loss.requires_grad
         torch.testing.assert_close([p.detach() for p in model.parameters()], expected, rtol=1e-5, atol=1e-6)
 
 
 def step_with(fault=None):
-    def training_step(model, optimizers, tokens, targets, step, config):
+    def training_step(model, optimizers, tokens, targets, rate, clip_norm):
         if fault == "gradients pile up":
             held = [p.grad for p in model.parameters()]
         loss = next_character_loss(model, tokens, targets)
@@ -292,21 +307,41 @@ def step_with(fault=None):
             p.grad = g if fault != "gradients pile up" or held[i] is None else held[i] + g
         if fault != "no clipping":
             clip = nn.utils.clip_grad_value_ if fault == "each number clipped" else nn.utils.clip_grad_norm_
-            clip(model.parameters(), config.clip_norm)
-        share = 1.0 if fault == "no schedule" else learning_rate_at(step + (fault == "a step late"), config)
+            clip(model.parameters(), clip_norm)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * share
+                of_what = group["lr"] if fault == "a share of the rate before" else group["peak"]
+                group["lr"] = of_what if fault == "no schedule" else of_what * rate
             optimizer.step()
         return loss.detach() if fault != "loss after the move" else next_character_loss(model, tokens, targets).detach()
 
     return training_step
 
 
+@pytest.mark.parametrize("number", [float, torch.tensor], ids=["a number", "a tensor"])
 @pytest.mark.parametrize("clip_norm", [0.1, 100.0])
 @pytest.mark.parametrize("implementation", [training_step, step_with()], ids=["lesson", "by hand"])
-def test_a_step(implementation, clip_norm):
-    check_step(implementation, clip_norm)
+def test_a_step(implementation, clip_norm, number):
+    check_step(implementation, clip_norm, number)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_rate_may_be_a_number_or_a_tensor(optimizer):
+    number, tensor = (list(trained(1, optimizer, rate_as=kind).parameters()) for kind in (float, torch.tensor))
+    torch.testing.assert_close(number, tensor)
+
+
+def test_a_step_learns_from_the_loss_it_is_given():
+    """Twice the loss is twice the gradient."""
+    once, twice = loud(), loud()
+    for model, factor in ((once, 1), (twice, 2)):
+        descent = torch.optim.SGD([{"params": list(model.parameters()), "peak": 0.5}])
+        loss = training_step(
+            model, [descent], *batch(), 1.0, 1e9, lambda *args, f=factor: f * next_character_loss(*args)
+        )
+        torch.testing.assert_close(loss, factor * next_character_loss(loud(), *batch()).detach())
+    for start, p, q in zip(loud().parameters(), once.parameters(), twice.parameters(), strict=True):
+        torch.testing.assert_close((q - start).detach(), 2 * (p - start).detach())
 
 
 @pytest.mark.parametrize(
@@ -315,7 +350,7 @@ def test_a_step(implementation, clip_norm):
         ("no clipping", 0.1),
         ("each number clipped", 0.1),
         ("no schedule", 100.0),
-        ("a step late", 100.0),
+        ("a share of the rate before", 100.0),
         ("gradients pile up", 100.0),
         ("loss after the move", 100.0),
     ],
@@ -325,7 +360,7 @@ def test_a_broken_step_is_noticed(fault, clip_norm):
         check_step(step_with(fault), clip_norm)
 
 
-def trained(seed, optimizer="adamw", get_batch=get_batch, steps=5, **config):
+def trained(seed, optimizer="adamw", get_batch=get_batch, steps=5, rate_as=float, **config):
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model = GPT(replace(TINY, dropout=config.pop("dropout", 0.1)))
@@ -333,7 +368,8 @@ def trained(seed, optimizer="adamw", get_batch=get_batch, steps=5, **config):
     optimizers = make_optimizers(model, config)
     ids = torch.arange(200) % 11
     for step in range(steps):
-        training_step(model, optimizers, *get_batch(ids, 8, 3, generator), step, config)
+        rate = rate_as(learning_rate_at(step, config))
+        training_step(model, optimizers, *get_batch(ids, 8, 3, generator), rate, config.clip_norm)
     return model
 
 
@@ -361,25 +397,26 @@ def test_targets_not_shifted_are_noticed():
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
-IDS = torch.randint(11, (260,), generator=torch.Generator().manual_seed(5))
+IDS = torch.randint(11, (1100,), generator=torch.Generator().manual_seed(5))  # 341 windows of 3 are read at once
 
 
+@functools.cache
 @torch.no_grad()
-def losses_one_by_one(model, ids):
-    """The surprise at each token but the first, each from a pass of its own over its window so far."""
-    model = copy.deepcopy(model).eval()
-    T, losses = model.config.context_length, []
-    for i in range(len(ids) - 1):
-        seen = ids[i // T * T : i + 1]
-        losses.append(-model(seen[None])[0, -1].log_softmax(-1)[ids[i + 1]].item())
+def losses_one_by_one():
+    """The surprise at each of IDS but the first, each from a pass of its own over its window so far."""
+    model, losses = loud().eval(), []
+    T = model.config.context_length
+    for i in range(len(IDS) - 1):
+        seen = IDS[i // T * T : i + 1]
+        losses.append(-model(seen[None])[0, -1].log_softmax(-1)[IDS[i + 1]].item())
     return losses
 
 
 def check_evaluate(evaluate):
     model = loud(dropout=0.5)
-    losses = losses_one_by_one(model, IDS)
+    losses = losses_one_by_one()
     # whole windows and ragged ends, within one batch of windows and over several; T = 3
-    for length, training in itertools.product([2, 3, 4, 5, 7, 192, 193, 194, 195, 196, 197, 260], [True, False]):
+    for length, training in itertools.product([2, 3, 4, 5, 7, 23, 1024, 1025, 1026, 1027, 1028, 1100], [True, False]):
         model.train(training)
         loss = evaluate(model, IDS[:length])
         assert isinstance(loss, float)
@@ -431,12 +468,12 @@ def test_a_broken_evaluation_is_noticed(fault):
         check_evaluate(evaluate_with(fault))
 
 
-@pytest.mark.parametrize("windows", [1, 5, 63, 64, 65])
+@pytest.mark.parametrize("windows", [1, 5, 340, 341, 342])
 def test_evaluation_does_not_depend_on_how_the_text_is_cut(windows):
     """Two parts that meet between windows weigh as many characters as they have."""
     model, cut = loud(), 3 * windows
     first, second = evaluate(model, IDS[: cut + 1]), evaluate(model, IDS[cut:])
-    assert evaluate(model, IDS) == pytest.approx((first * cut + second * (259 - cut)) / 259, rel=1e-12)
+    assert evaluate(model, IDS) == pytest.approx((first * cut + second * (1099 - cut)) / 1099, rel=1e-12)
 
 
 # --- early stopping --------------------------------------------------------------------------------------------------

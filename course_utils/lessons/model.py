@@ -81,9 +81,9 @@ def rotate(x, angles):
 
     x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D). Su et al. (2021), RoFormer, eq. 34.
     """
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    cos, sin = angles.cos(), angles.sin()
     a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
 
 
 class Attention(nn.Module):

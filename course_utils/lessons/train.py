@@ -59,14 +59,16 @@ def orthogonalise(updates, steps=5):
     x = x.mT if tall else x
     for _ in range(steps):
         a = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        b = torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315)  # -4.7750 a + 2.0315 a a
+        x = torch.baddbmm(x, b, x, beta=3.4445)  # 3.4445 x + b x
     return (x.mT if tall else x).to(updates.dtype)
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum made orthogonal, so that every direction of a matrix moves equally far.
 
-    matrices: 2-D parameters; those of one shape are treated as one batch. Jordan et al. (2024).
+    matrices: 2-D parameters; those of one shape become slices of one tensor, and every operation
+    treats them all at once. Jordan et al. (2024).
     """
 
     def __init__(self, matrices, lr, weight_decay=0.0, momentum=0.95):
@@ -75,19 +77,22 @@ class Muon(torch.optim.Optimizer):
             shapes.setdefault(matrix.shape, []).append(matrix)
         groups = [{"params": same} for same in shapes.values()]
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self.orthogonalise = orthogonalise  # a faster twin may take its place
+        self.weights = [torch.stack([p.data for p in same]) for same in shapes.values()]
+        for same, weights in zip(shapes.values(), self.weights, strict=True):
+            for p, weight in zip(same, weights, strict=True):
+                p.data = weight
 
     @torch.no_grad()
     def step(self):
-        for group in self.param_groups:
-            params, momentum = group["params"], group["momentum"]
-            gradients = torch.stack([p.grad for p in params])
-            velocity = self.state[params[0]].setdefault("momentum_buffer", torch.zeros_like(gradients))
-            velocity.lerp_(gradients, 1 - momentum)
-            updates = orthogonalise(gradients.lerp(velocity, momentum))  # Nesterov: look one step ahead
-            rows, columns = params[0].shape
-            rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-            for p, update in zip(params, updates, strict=True):
-                p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(rate * update)
+        for group, weights in zip(self.param_groups, self.weights, strict=True):
+            gradients = torch.stack([p.grad for p in group["params"]])
+            velocity = self.state[group["params"][0]].setdefault("momentum_buffer", torch.zeros_like(gradients))
+            velocity.lerp_(gradients, 1 - group["momentum"])
+            update = self.orthogonalise(gradients.lerp(velocity, group["momentum"]))  # Nesterov: look one step ahead
+            rows, columns = update.shape[1:]
+            weights.mul_(1 - group["lr"] * group["weight_decay"])
+            weights.sub_(update * (group["lr"] * max(1.0, rows / columns) ** 0.5))
 
 
 def make_optimizers(model, config):
@@ -102,7 +107,9 @@ def make_optimizers(model, config):
         {"params": [p for p in rest if p.ndim == 2], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizers = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))]
+    device = next(model.parameters()).device.type
+    kernel = {"fused": device in ("cpu", "cuda"), "capturable": device == "cuda"}  # one call for all weights
+    optimizers = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), **kernel)]
     if by_muon:
         optimizers.append(Muon(by_muon, config.muon_learning_rate, config.weight_decay))
     for optimizer in optimizers:
@@ -116,14 +123,17 @@ def next_character_loss(model, tokens, targets):
     return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
 
-def training_step(model, optimizers, tokens, targets, step, config):
-    """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character"""
-    loss = next_character_loss(model, tokens, targets)
+def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss):
+    """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
+
+    rate: the share of the peak learning rates, a number or a tensor of shape ().
+    """
+    loss = loss_of(model, tokens, targets)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * learning_rate_at(step, config)
+            group["lr"] = group["peak"] * rate
         optimizer.step()
         optimizer.zero_grad()
     return loss.detach()
@@ -133,21 +143,22 @@ def training_step(model, optimizers, tokens, targets, step, config):
 def evaluate(model, ids):
     """The exact loss over all of ids, in nats/character: every token but the first is predicted once.
 
-    ids: (N,) int64, N >= 2, read in windows of the context length that don't overlap; dropout is off.
+    ids: (N,) int64, N >= 2, read in windows of the context length that don't overlap; dropout is off. A few
+    windows at a time stay in a CPU's cache; a GPU wants many.
     """
     if len(ids) < 2:
         raise ValueError("evaluation needs at least 2 tokens: one to read and one to predict")
-    T, was_training, total = model.config.context_length, model.training, 0.0
+    T, was_training, sums = model.config.context_length, model.training, []
     model.eval()
-    whole = (len(ids) - 1) // T * T
-    pieces = [(start, min(start + 64 * T, whole), T) for start in range(0, whole, 64 * T)]
+    whole, at_once = (len(ids) - 1) // T * T, max(1, (2**16 if ids.is_cuda else 2**10) // T) * T
+    pieces = [(start, min(start + at_once, whole), T) for start in range(0, whole, at_once)]
     if whole < len(ids) - 1:  # the last window is shorter
         pieces.append((whole, len(ids) - 1, len(ids) - 1 - whole))
     for start, stop, length in pieces:
         tokens, targets = ids[start:stop].view(-1, length), ids[start + 1 : stop + 1].view(-1, length)
-        total += next_character_loss(model, tokens, targets).item() * (stop - start)
+        sums.append(next_character_loss(model, tokens, targets) * (stop - start))
     model.train(was_training)
-    return total / (len(ids) - 1)
+    return sum(torch.stack(sums).tolist()) / (len(ids) - 1)  # a GPU is waited for once
 
 
 class EarlyStopping:
