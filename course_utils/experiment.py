@@ -91,7 +91,7 @@ def announce(record):
     """One line a finished run, for a terminal or a log."""
     tqdm.write(
         f"{record.arm}, seed {record.seed}: {record.validation_loss:.3f} nats/character at step {record.best_step} "
-        f"({record.elapsed_s:.0f} s, {record.stopped})"
+        f"({record.elapsed_s:.0f} s after {record.setup_s:.0f} s of preparation, {record.regime}; {record.stopped})"
     )
 
 

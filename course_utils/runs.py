@@ -65,7 +65,10 @@ class RunRecord:
     validation_loss: float
     training_loss: float
     stopped: str
-    elapsed_s: float
+    regime: str  # how the steps were made
+    setup_s: float  # compiling and capturing, before the first step
+    elapsed_s: float  # training and evaluations
+    evaluating_s: float
     characters_per_s: float
     peak_memory_mb: float
     environment: dict = field(default_factory=dict)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from course_utils.lessons.data import get_batch
+from course_utils import engine
 from course_utils.lessons.model import GPT
-from course_utils.lessons.train import EarlyStopping, evaluate, make_optimizers, training_step
+from course_utils.lessons.train import EarlyStopping, evaluate
 
 
 class TrainingError(ValueError):
@@ -25,7 +25,10 @@ class Training:
     validation_loss: float = math.inf  # nats/character over the whole validation split, at best_step
     training_loss: float = math.inf  # nats/character, mean over the batches since the evaluation before
     stopped: str = ""  # why it ended
+    regime: str = ""  # how the steps were made
+    setup_s: float = 0.0  # compiling and capturing, before the first step
     elapsed_s: float = 0.0  # training and evaluations
+    evaluating_s: float = 0.0  # of that, evaluations
     characters_per_s: float = 0.0  # seen in training, evaluations not counted
     peak_memory_mb: float = math.nan  # of the GPU, else of the whole process
 
@@ -50,29 +53,29 @@ def train(model, train_ids, validation_ids, config, on_step=None):
     train_ids, validation_ids = train_ids.to(device), validation_ids.to(device)
     characters = config.batch_size * T
     every = config.evaluate_every or max(1, len(train_ids) // characters)
-    windows = torch.Generator().manual_seed(config.seed)
-    optimizers, stopping, result = make_optimizers(model, config), EarlyStopping(config.patience), Training()
-    torch.manual_seed(config.seed + 1)  # dropout
+    stopping, result = EarlyStopping(config.patience), Training()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    begin, evaluating, loss_sum, since = time.perf_counter(), 0.0, torch.zeros((), device=device), 0
     model.train()
-    for step in range(config.steps):
-        tokens, targets = get_batch(train_ids, config.batch_size, T, windows)
-        loss_sum += training_step(model, optimizers, tokens, targets, step, config)
-        since += 1
+    begin = time.perf_counter()
+    steps = engine.make_engine(model, train_ids, config)
+    synchronize(device)
+    result.regime, result.setup_s, begin = steps.regime, time.perf_counter() - begin, time.perf_counter()
+    torch.manual_seed(config.seed + 1)  # dropout
+    for step in range(1, config.steps + 1):
+        steps.step()
         if on_step:
             on_step()
-        if (step + 1) % every and step + 1 < config.steps:
+        if step % every and step < config.steps:
             continue
-        row = {"step": step + 1, "characters": (step + 1) * characters, "training_loss": loss_sum.item() / since}
+        since = step - (result.history[-1]["step"] if result.history else 0)
+        row = {"step": step, "characters": step * characters, "training_loss": steps.mean_loss(since)}
         if not math.isfinite(row["training_loss"]):
-            raise TrainingError(f"the loss is no longer a number by step {step + 1}: try a lower learning rate")
+            raise TrainingError(f"the loss is no longer a number by step {step}: try a lower learning rate")
         paused = time.perf_counter()
         row["validation_loss"] = evaluate(model, validation_ids)
+        result.evaluating_s += time.perf_counter() - paused
         row["elapsed_s"] = time.perf_counter() - begin
-        evaluating += time.perf_counter() - paused
-        loss_sum, since = torch.zeros_like(loss_sum), 0
         result.history.append(row)
         if stopping.update(row["validation_loss"]):
             best = {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -82,10 +85,16 @@ def train(model, train_ids, validation_ids, config, on_step=None):
             break
     model.load_state_dict(best)
     result.stopped = f"no improvement in {config.patience} evaluations" if stopping.should_stop else "all steps done"
-    result.elapsed_s = time.perf_counter() - begin
-    result.characters_per_s = result.history[-1]["characters"] / (result.elapsed_s - evaluating)
+    result.elapsed_s = result.history[-1]["elapsed_s"]
+    result.characters_per_s = result.history[-1]["characters"] / (result.elapsed_s - result.evaluating_s)
     result.peak_memory_mb = peak_memory_mb(device)
     return result
+
+
+def synchronize(device):
+    """Wait until a GPU has done what it was asked to do."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
 
 
 def peak_memory_mb(device):

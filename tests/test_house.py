@@ -23,7 +23,10 @@ OURS = {  # `lessons` are held to earlier ones besides
     "lessons": {"lessons"},
     "figures": {"figures"},
     "checks": {"lessons"},
-    "trainer": {"lessons"},
+    "engine": {"lessons"},
+    "decoder": {"lessons"},
+    "peers": {"lessons"},
+    "trainer": {"lessons", "engine"},
     "studies": {"lessons", "trainer", "runs", "statistics"},
 }
 UNSAFE = ("pickle", "dill", "shelve", "torch.load", "torch.save")  # loading a pickle runs whatever it says
@@ -208,7 +211,7 @@ NEEDED = {plain(name) for name in PROJECT["dependencies"]}
 CONSTRAINTS = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 PINNED = {plain(line): line.partition("==")[2] for line in CONSTRAINTS if "==" in line}
 MAY_IMPORT = {  # folder -> (what is always there, what may be absent)
-    "course_utils": (NEEDED, EXTRAS["lab"]),
+    "course_utils": (NEEDED, EXTRAS["lab"] | EXTRAS["bench"]),
     "notebooks": (NEEDED | EXTRAS["lab"], set()),
     "tools": (NEEDED | EXTRAS["lab"] | EXTRAS["test"], EXTRAS["book"]),
     "tests": (NEEDED | EXTRAS["lab"] | EXTRAS["test"], EXTRAS["book"]),
@@ -255,12 +258,12 @@ def test_undeclared_imports_are_found(folder, source, name):
 
 
 def test_every_dependency_is_used_and_pinned():
-    declared = (NEEDED | EXTRAS["lab"] | EXTRAS["book"] | EXTRAS["test"]) - {plain(PROJECT["name"])}
+    declared = (NEEDED | EXTRAS["lab"] | EXTRAS["book"] | EXTRAS["bench"] | EXTRAS["test"]) - {plain(PROJECT["name"])}
     imported = {name for path in SOURCES for name, _ in third_parties(path.read_text(encoding="utf-8"))}
     assert declared - imported == set(COMMANDS), "declared and unused, or COMMANDS is out of date"
     assert declared <= set(PINNED)
     assert EXTRAS["all"] == {plain(PROJECT["name"])}
-    assert {"lab", "book", "test"} == set(EXTRAS) - {"all"}
+    assert {"lab", "book", "bench", "test"} == set(EXTRAS) - {"all"}
 
 
 def too_new(requirement, oldest):

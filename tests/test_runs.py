@@ -15,7 +15,7 @@ from course_utils import corpus, experiment, paths, profiles, quality, runs, sta
 from course_utils.lessons.ablation import sign_flip_p
 from course_utils.lessons.data import get_batch, split
 from course_utils.lessons.model import GPT, GPTConfig, count_parameters
-from course_utils.lessons.train import TrainConfig, evaluate, make_optimizers, training_step
+from course_utils.lessons.train import TrainConfig, evaluate, learning_rate_at, make_optimizers, training_step
 
 TEXT = "To be, or not to be: that is the question.\n" * 60
 OWN = SimpleNamespace(text=TEXT, name="hamlet", sha256="0" * 64, source="a test", note="a note")
@@ -40,12 +40,24 @@ def test_the_trainer_is_the_plain_loop(optimizer):
     plain = []
     for step in range(50):
         batch = get_batch(train_ids, 3, 16, windows)
-        losses.append(training_step(model, optimizers, *batch, step, config).item())
+        rate = learning_rate_at(step, config)
+        losses.append(training_step(model, optimizers, *batch, rate, config.clip_norm).item())
         if step % 10 == 9:
             plain.append((np.mean(np.float32(losses[-10:])), evaluate(model, validation_ids)))
     result = trainer.train(trainer.new_model(SMALL, config), train_ids, validation_ids, config)
     assert [row["validation_loss"] for row in result.history] == [v for _, v in plain]
     assert [row["training_loss"] for row in result.history] == pytest.approx([t for t, _ in plain], abs=1e-6)
+
+
+def test_a_result_says_how_it_came_about_and_what_it_cost():
+    result = trainer.train(
+        trainer.new_model(SMALL, TrainConfig()), *ids(), TrainConfig(steps=9, batch_size=2, evaluate_every=4)
+    )
+    assert result.regime == "cpu, fp32"
+    assert result.setup_s >= 0
+    assert 0 < result.evaluating_s < result.elapsed_s == result.history[-1]["elapsed_s"]
+    assert [row["step"] for row in result.history] == [4, 8, 9]
+    assert result.characters_per_s == pytest.approx(9 * 2 * 16 / (result.elapsed_s - result.evaluating_s))
 
 
 def test_one_seed_one_result_and_the_best_weights_are_kept():

@@ -1,0 +1,236 @@
+"""The engine against lesson 4's loop, and evaluation against windows read one by one."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from course_utils import engine, trainer
+from course_utils.lessons.data import get_batch
+from course_utils.lessons.model import CHOICES, GPT, GPTConfig
+from course_utils.lessons.train import (
+    TrainConfig,
+    evaluate,
+    learning_rate_at,
+    make_optimizers,
+    next_character_loss,
+    training_step,
+)
+
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+SMALL = GPTConfig(vocab_size=11, context_length=16, n_layers=2, n_heads=2, d_model=8, d_ff=12, dropout=0.1)
+FOR_A_GPU = replace(SMALL, context_length=32, d_model=32, d_ff=64, dropout=0.0)  # its random numbers differ
+STEPS = 50
+
+
+def settings(optimizer, batch_size=3):
+    return TrainConfig(
+        steps=STEPS, batch_size=batch_size, optimizer=optimizer, learning_rate=0.01, warmup_steps=5, decay=0.5, seed=7
+    )
+
+
+def text(n=500):
+    """Counting to ten with a jump now and then: there is something to learn."""
+    jumps = torch.randint(50, (n,), generator=torch.Generator().manual_seed(3))
+    return torch.where(jumps < 10, jumps, 1).cumsum(0) % 11
+
+
+def plain_losses(model_config, config, device="cpu"):
+    """Lesson 4's loop, written out."""
+    ids, losses = text().to(device), []
+    model = trainer.new_model(model_config, config, device).train()
+    optimizers, windows = make_optimizers(model, config), torch.Generator().manual_seed(config.seed)
+    torch.manual_seed(1)
+    for step in range(STEPS):
+        batch = get_batch(ids, config.batch_size, model_config.context_length, windows)
+        losses.append(training_step(model, optimizers, *batch, learning_rate_at(step, config), config.clip_norm).item())
+    return losses
+
+
+def losses_of(steps):
+    torch.manual_seed(1)
+    losses = []
+    for _ in range(STEPS):
+        steps.step()
+        losses.append(steps.mean_loss(1))
+    return losses
+
+
+def new_engine(model_config, config, device="cpu", kind=engine.make_engine, **arguments):
+    model = trainer.new_model(model_config, config, device).train()
+    return kind(model, text().to(device), config, **arguments)
+
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("steps", "batch_size", "T", "n"), [(50, 16, 32, 500), (7, 1, 5, 11), (3, 17, 1, 3), (20, 5, 64, 65)]
+)
+def test_all_windows_drawn_at_once_are_those_of_each_step(steps, batch_size, T, n):
+    """A GPU's engine draws the starts of a whole run in one call; this is that call."""
+    ids, one, other = torch.arange(n), torch.Generator().manual_seed(7), torch.Generator().manual_seed(7)
+    starts = torch.randint(n - T, (steps, batch_size, 1), generator=one)
+    for at in starts:
+        tokens, targets = get_batch(ids, batch_size, T, other)
+        index = at + torch.arange(T)
+        assert torch.equal(ids[index], tokens)
+        assert torch.equal(ids[index + 1], targets)
+    assert torch.equal(one.get_state(), other.get_state())
+
+
+# --- steps on a CPU --------------------------------------------------------------------------------------------------
+def check_equals_the_plain_loop(kind, optimizer="adamw"):
+    losses = losses_of(new_engine(SMALL, settings(optimizer), kind=kind))
+    assert losses == plain_losses(SMALL, settings(optimizer))
+    assert losses[-1] < losses[0] - 0.2, "it does learn"
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_engine_is_the_plain_loop(optimizer):
+    check_equals_the_plain_loop(engine.make_engine, optimizer)
+
+
+class AStepLate(engine.Engine):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.steps_done = 1
+
+
+class OtherWindows(engine.Engine):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.windows.manual_seed(8)
+
+
+class SameWindows(engine.Engine):
+    def step(self):
+        self.windows.manual_seed(7)
+        super().step()
+
+
+class NoSchedule(engine.Engine):
+    def _learn(self, tokens, targets, rate):
+        super()._learn(tokens, targets, 1.0)
+
+
+class OtherClipping(engine.Engine):
+    def __init__(self, model, ids, config):
+        super().__init__(model, ids, replace(config, clip_norm=0.01))
+
+
+class LossKept(engine.Engine):
+    def mean_loss(self, steps):
+        return self.loss_sum.item() / steps
+
+
+@pytest.mark.parametrize("mutant", [AStepLate, OtherWindows, SameWindows, NoSchedule, OtherClipping, LossKept])
+def test_a_broken_engine_is_noticed(mutant):
+    with pytest.raises(AssertionError):
+        check_equals_the_plain_loop(mutant)
+
+
+def test_the_mean_loss_is_of_the_steps_since_it_was_last_asked_for():
+    one, other = (new_engine(SMALL, replace(settings("adamw"), steps=7)) for _ in range(2))
+    torch.manual_seed(1)
+    losses = []
+    for _ in range(7):
+        one.step()
+        losses.append(one.mean_loss(1))
+    torch.manual_seed(1)
+    for first, last in ((0, 4), (4, 7)):
+        for _ in range(first, last):
+            other.step()
+        assert other.mean_loss(last - first) == pytest.approx(sum(losses[first:last]) / (last - first), rel=1e-6)
+    assert other.mean_loss(1) == 0
+    assert one.steps_done == other.steps_done == 7
+
+
+def test_the_regime_is_named():
+    assert new_engine(SMALL, settings("adamw")).regime == "cpu, fp32"
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("position", CHOICES["position"])
+def test_the_loss_in_bf16_is_near_and_its_gradient_reaches_every_weight(position, tied):
+    """A bfloat16 has 8 significant bits; the weights themselves stay in 32, and so do their gradients."""
+    config = replace(FOR_A_GPU, position=position, tie_embeddings=tied)
+    model = trainer.new_model(config, settings("adamw"))
+    batch = get_batch(text(), 16, 32, torch.Generator().manual_seed(0))
+    losses, gradients = [], []
+    for loss_of in (next_character_loss, engine.loss_in_bf16):
+        model.zero_grad()
+        loss = loss_of(model, *batch)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    assert 0 < abs(losses[0] - losses[1]) < 0.01
+    for plain, rounded in zip(*gradients, strict=True):
+        assert rounded.dtype == torch.float32
+        assert (plain - rounded).norm() < 0.15 * plain.norm()
+
+
+# --- steps on a GPU --------------------------------------------------------------------------------------------------
+@on_a_gpu
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(
+    "allow",
+    [(), ("CUDA graph",), ("bf16",), ("bf16", "CUDA graph"), engine.PIECES],
+    ids=lambda pieces: " + ".join(pieces) or "none",
+)
+def test_a_gpus_engine_is_the_plain_loop(allow, optimizer):
+    config = settings(optimizer, batch_size=16)
+    steps, again = (new_engine(FOR_A_GPU, config, "cuda", allow=allow) for _ in range(2))
+    fresh = trainer.new_model(FOR_A_GPU, config, "cuda")
+    assert steps.regime == ", ".join(["cuda", *([] if "bf16" in allow else ["fp32"]), *allow])
+    for name, weight in steps.model.state_dict().items():
+        assert torch.equal(weight, fresh.state_dict()[name]), f"{name} is as before the first step"
+    for state in (state for optimizer in steps.optimizers for state in optimizer.state.values()):
+        assert not any(tensor.any() for tensor in state.values()), "and so is the optimisers' memory"
+    losses, near = losses_of(steps), 0.05 if "bf16" in allow or optimizer == "muon" else 1e-3
+    assert losses == pytest.approx(plain_losses(FOR_A_GPU, config, "cuda"), abs=near)
+    assert losses[-1] < losses[0] - 0.2, "it does learn"
+    assert losses == pytest.approx(losses_of(again), abs=0.01 if "bf16" in allow else 1e-5), "one seed, one run"
+
+
+@on_a_gpu
+def test_a_gpus_engine_draws_the_windows_of_get_batch():
+    config = settings("adamw")
+    steps, windows = new_engine(SMALL, config, "cuda", allow=()), torch.Generator().manual_seed(config.seed)
+    for at in steps.starts:
+        tokens, _ = get_batch(steps.ids, config.batch_size, SMALL.context_length, windows)
+        assert torch.equal(steps.ids[at + steps.offsets], tokens)
+    assert steps.rates.tolist() == pytest.approx([learning_rate_at(step, config) for step in range(STEPS)])
+
+
+@on_a_gpu
+def test_dropout_differs_from_step_to_step_in_a_graph():
+    """A graph that replayed the same random numbers would drop the same activations every time."""
+    model = replace(FOR_A_GPU, dropout=0.5)
+    still = replace(settings("adamw", batch_size=16), learning_rate=1e-12, weight_decay=0.0)
+    steps = new_engine(model, still, "cuda", allow=("CUDA graph",))
+    steps.starts[:] = steps.starts[:1].clone()  # one batch, and weights that hardly move
+    assert len(set(losses_of(steps))) > STEPS // 2
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+@torch.no_grad()
+def loss_by_hand(model, ids):
+    T, total = model.config.context_length, 0.0
+    for start in range(0, len(ids) - 1, T):
+        window = ids[start : start + T + 1]
+        logits = model(window[None, :-1])[0]
+        total += F.cross_entropy(logits, window[1:], reduction="sum").item()
+    return total / (len(ids) - 1)
+
+
+@pytest.mark.parametrize("length", [2, 1024, 1025, 1026, 3000, 3301])
+@pytest.mark.parametrize("T", [7, 100, 600, 1024, 1025, 1500])
+def test_evaluation_is_the_same_however_many_windows_are_read_at_once(T, length):
+    torch.manual_seed(0)
+    model, ids = GPT(replace(SMALL, context_length=T)).eval(), text(length)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.5)
+    expected = loss_by_hand(model, ids)
+    assert evaluate(model, ids) == pytest.approx(expected, rel=1e-5)
+    assert math.isfinite(expected)
