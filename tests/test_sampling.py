@@ -330,6 +330,15 @@ def test_draws():
     check_draws(draw)
 
 
+def test_a_draw_is_torchs_own():
+    """torch.multinomial runs the same race; from one generator both draw the same tokens."""
+    logits = filter_logits(3 * torch.randn(500, 11, generator=torch.Generator().manual_seed(0)), top_k=6)
+    one, other = (torch.Generator().manual_seed(1) for _ in "ab")
+    for _ in range(20):
+        assert torch.equal(draw(logits, one), torch.multinomial(logits.softmax(-1), 1, generator=other))
+    assert torch.equal(one.get_state(), other.get_state())
+
+
 @pytest.mark.parametrize(
     "mutant",
     [

@@ -71,8 +71,12 @@ def window_start(length, context_length):
 
 
 def draw(logits, generator=None):
-    """One token a row, by the probabilities that its logits stand for: (B, V) -> (B, 1)."""
-    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
+    """One token a row, by the probabilities that its logits stand for: (B, V) -> (B, 1).
+
+    A race: each token takes a random time, the shorter the likelier it is, and the first to arrive is drawn.
+    """
+    speeds = logits.softmax(dim=-1)
+    return (speeds / torch.empty_like(speeds).exponential_(generator=generator)).argmax(dim=-1, keepdim=True)
 
 
 @torch.no_grad()
