@@ -40,35 +40,30 @@ def build_parser():
     def add(name, run, text):
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.set_defaults(run=run, parser=sub)
-        sub.add_argument(
-            "--profile", choices=("smoke", "laptop", "gpu"), help="how much work (default: what the device can do)"
-        )
+        sub.add_argument("--profile", choices=("smoke", "laptop", "gpu"), help="how much work (default: by device)")
         sub.add_argument("--corpus", metavar="FILE", help="another UTF-8 text than Tiny Shakespeare")
-        sub.add_argument(
-            "--out", metavar="DIR", type=Path, help="the results folder (default: results in the checkout)"
-        )
+        sub.add_argument("--out", metavar="DIR", type=Path, help="results folder (default: results in the checkout)")
         return sub
 
     def seeds(sub, default="the profile's"):
         sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help="the first seed (default 0)")
         sub.add_argument("--seeds", type=number(int, 1), metavar="N", help=f"seeds an arm (default: {default})")
-        sub.add_argument(
-            "--workers", type=number(int, 1), metavar="N", help="processes (default: one a core; 1 on a GPU)"
-        )
+        sub.add_argument("--workers", type=number(int, 1), metavar="N", help="processes (default: one a core)")
 
     sub = add("run", run_all, "The whole experiment: train 2, 4 and 6 layers, compare, sample, draw, report.")
     seeds(sub)
     add("data", show_data, "Find the corpus, check it, and count what n-grams reach on it.")
     sub = add("train", train, "Train one model and keep its best weights.")
     sub.add_argument(
-        "--recipe", help="baseline (the assignment's protocol), modern, laptop or smoke (default: the profile's)"
+        "--recipe", help="baseline (the assignment's protocol), laptop, modern, … (default: the profile's)"
     )
-    sub.add_argument("--layers", type=number(int, 1), default=6, metavar="N", help="(default 6)")
-    sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help="(default 0)")
+    sub.add_argument("--layers", type=number(int, 1), metavar="N", help="(default: the recipe's)")
+    sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help="the first seed (default 0)")
+    sub.add_argument("--seeds", type=number(int, 1), default=1, metavar="N", help="(default 1)")
     sub.add_argument("--steps", type=number(int, 1), metavar="N", help="(default: the recipe's)")
     sub = add("ablate", ablate, "Run one study, run by run; what is already there is kept.")
     sub.add_argument("study", nargs="?", default="depth", help="which (default: depth)")
-    sub.add_argument("--recipe", help="baseline, modern, laptop or smoke (default: the profile's)")
+    sub.add_argument("--recipe", help="a recipe's name (default: the profile's)")
     seeds(sub)
     add("compare", compare, "Compare the arms whose runs lie in the results folder, over paired seeds.")
     sub = add("generate", generate, "Write text with a trained model, character by character.")
@@ -81,6 +76,10 @@ def build_parser():
     sub.add_argument("--top-k", type=number(int, 1), metavar="K", help="keep the K best characters")
     sub.add_argument("--top-p", type=number(float, 1e-9, 1), metavar="P", help="keep the smallest set of mass P")
     sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help="(default 0)")
+    sub = add("bench", bench, "Time training or writing, beside Hugging Face's GPT-2 and the machine's limits.")
+    sub.add_argument("what", choices=("train", "generate", "scaling"), help="what to time")
+    sub.add_argument("--preset", default="baseline", metavar="NAME", help="a recipe's name (default: baseline)")
+    sub.add_argument("--json", type=Path, metavar="FILE", help="also write all that was measured to this file")
     add("verify", verify, "Check a results folder: every file is there, every checkpoint gives its recorded loss.")
     return parser
 
@@ -106,14 +105,16 @@ def show_data(args):
 def train(args):
     from course_utils import experiment, studies
 
-    arm = f"{args.layers} layers"
-    study = studies.Study("train", "", {arm: {"n_layers": args.layers}})
-    (spec,) = study.specs(args.recipe or args.profile.study_recipe, [args.seed], args.text)
+    recipe = args.recipe or args.profile.study_recipe
+    layers = args.layers or studies.named_recipe(recipe)[0].get("n_layers", 6)
+    study = studies.Study("train", "", {f"{layers} layers": {"n_layers": layers}})
+    specs = study.specs(recipe, range(args.seed, args.seed + args.seeds), args.text)
     if args.steps:
-        spec = replace(spec, train=replace(spec.train, steps=args.steps))
+        specs = [replace(spec, train=replace(spec.train, steps=args.steps)) for spec in specs]
     with experiment.lock(args.out):
-        (record,) = studies.run([spec], args.text, args.out, args.device, on_record=experiment.announce)
-    print(f"{record.validation_loss:.4f} nats/character; weights: {record.checkpoint}")
+        records = studies.run(specs, args.text, args.out, args.device, on_record=experiment.announce)
+    for record in records:
+        print(f"{record.validation_loss:.4f} nats/character; weights: {record.checkpoint}")
 
 
 def ablate(args):
@@ -153,7 +154,7 @@ def generate(args):
     import torch
 
     from course_utils import paths, runs
-    from course_utils.lessons.sampling import stream
+    from course_utils.decoder import stream
 
     checkpoint = args.checkpoint or runs.best([args.out, paths.PUBLISHED], args.text).checkpoint
     model, tokenizer = runs.load_model(checkpoint, args.text and "".join(sorted(set(args.text.text))))
@@ -166,6 +167,15 @@ def generate(args):
     for token in new:
         print(tokenizer.decode(token[0]), end="", flush=True)
     print()
+
+
+def bench(args):
+    from course_utils import bench
+
+    found = bench.run(args.what, args.preset, args.text.text, args.device)
+    print(bench.in_words(found))
+    if args.json:
+        bench.save(found, args.json.absolute())
 
 
 def verify(args):

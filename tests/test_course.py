@@ -80,7 +80,9 @@ def test_a_record_says_where_its_number_comes_from(results):
         assert record["history"][-1]["step"] == record["train"]["steps"]
         best = min(row["validation_loss"] for row in record["history"])
         assert record["validation_loss"] == best
-        assert record["elapsed_s"] > 0
+        assert record["elapsed_s"] > record["evaluating_s"] > 0
+        assert record["setup_s"] >= 0
+        assert record["regime"].startswith(("cpu", "cuda", "mps"))
         assert record["characters_per_s"] > 0
 
 
@@ -122,6 +124,9 @@ def test_train_and_data(tmp_path, corpus_file):
     done = course("train", "--layers", 1, "--steps", 3, "--corpus", corpus_file, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("checkpoints/1-layers*.safetensors"))
+    done = course("train", "--steps", 3, "--corpus", corpus_file, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("checkpoints/4-layers*.safetensors")), "as many as the recipe has"
     assert "5-gram" in course("data", "--corpus", corpus_file).stdout
 
 
@@ -195,7 +200,10 @@ def bad_checkpoint(folder, kind):
         (["run", "--profile", "huge"], {}, 2, "smoke"),
         (["data"], {"COURSE_PROFILE": "huge"}, 1, "allowed are smoke, laptop, gpu"),
         (["ablate", "everything"], {}, 2, "depth, position"),
-        (["train", "--recipe", "secret"], {}, 1, "baseline, modern"),
+        (["train", "--recipe", "secret"], {}, 1, "baseline, nanogpt"),
+        (["bench"], {}, 2, "what"),
+        (["bench", "write"], {}, 2, "choose from"),
+        (["bench", "train", "--preset", "secret"], {}, 1, "baseline, nanogpt"),
         (["run", "--out", "/dev/null/x"], {}, 1, "/dev/null/x"),
         (["train", "--out", "README.md"], {}, 1, "README.md"),
         (["data", "--corpus", "nowhere.txt"], {}, 1, "nowhere.txt"),
