@@ -5,6 +5,7 @@ All take `language` ("english" or "chinese") and `note`, which is printed at the
 
 from course_utils.figures.drawing import Figure
 from course_utils.figures.numbers import heatmaps, lines, loss_bars
+from course_utils.figures.performance import contenders, scaling
 from course_utils.figures.study import ablation_bars, parameters_vs_perplexity, training_curves
 from course_utils.figures.text import character_counts, next_character, sample_comparison
 
@@ -12,11 +13,13 @@ __all__ = [
     "Figure",
     "ablation_bars",
     "character_counts",
+    "contenders",
     "heatmaps",
     "lines",
     "loss_bars",
     "next_character",
     "parameters_vs_perplexity",
     "sample_comparison",
+    "scaling",
     "training_curves",
 ]
