@@ -57,4 +57,5 @@ def writing(model_config, tokens, n):
         return None
     model.to(tokens.device).eval()
     settings = {"max_new_tokens": n, "min_new_tokens": n, "do_sample": True, "top_k": 0, "pad_token_id": 0}
+    settings["attention_mask"] = torch.ones_like(tokens)
     return lambda: model.generate(tokens, **settings)

@@ -163,7 +163,7 @@ def find(spec, folders, weights=True):
 
 def load_all(folder, corpus=None):
     """Every record of a results folder, in order of name; if a corpus is given, those trained on it."""
-    records = [RunRecord.load(path) for path in sorted((Path(folder) / "logs").glob("*.json"))]
+    records = map(RunRecord.load, sorted((Path(folder) / "logs").glob("*.json")))
     return [r for r in records if corpus is None or r.corpus["sha256"] == corpus.sha256]
 
 
@@ -213,13 +213,18 @@ def find_or_train(spec, corpus, device="cpu", weights=False):
 
 def environment(device):
     """What a number depends on besides the spec."""
-    device = torch.device(device)
+    kind = torch.device(device).type
     return {
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"{device.type} ({platform.machine()})",
+        "device": torch.cuda.get_device_name() if kind == "cuda" else f"{kind} ({platform.machine()})",
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.system(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv[0] else "python",
+        "command": command(),
     }
+
+
+def command():
+    """The command line, without the folders of this machine."""
+    return " ".join(Path(w).name if Path(w).is_absolute() else w for w in sys.argv).replace("__main__.py", "course")
