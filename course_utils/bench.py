@@ -26,7 +26,7 @@ SCALING = {  # what is changed, one at a time, to see how the time of a step gro
 }
 
 
-def time_in_turn(contenders, seconds=0.5):
+def time_in_turn(contenders, seconds=0.2):
     """Median seconds of a call of each, and the quarter and three-quarter points over ROUNDS turns.
 
     contenders: name -> function, or None to leave it out. The first call of each warms up and does not count.
@@ -55,9 +55,7 @@ def limits(device):
         for _ in range(1000):
             small.add_(1)
 
-    found = time_in_turn(
-        {"multiply": lambda: square @ square, "copy": lambda: target.copy_(long), "launch": launches}, 0.2
-    )
+    found = time_in_turn({"multiply": lambda: square @ square, "copy": lambda: target.copy_(long), "launch": launches})
     return {
         "matrix_products_flops": 2 * n**3 / found["multiply"][1],
         "memory_bytes_per_s": 2 * long.nbytes / found["copy"][1],

@@ -17,8 +17,8 @@
 # # 4 · Training: from noise to verse
 #
 # The model of lesson 3 knows nothing. Here you write the loop that teaches it, exact measuring included, and watch
-# the loss come down past the unigram, the bigram, the trigram. Then you hand the loop to the package, which does
-# the same, to the last digit, and keeps the result.
+# the loss come down past the unigram, the bigram, the trigram. Then you hand the loop to the package, which gives
+# the same losses from the same seed, and keeps the result.
 #
 # **You will be able to** write a training loop from memory · choose a learning-rate schedule · clip gradients ·
 # measure a loss exactly · stop in time and keep the best weights.
@@ -351,13 +351,15 @@ print(f"best validation loss {stopping.best:.3f} nats/character, perplexity {mat
 # ## The same, from the package
 #
 # `trainer.train` is this loop with the practical side added: progress, costs, and checks. It must give the *same losses*
-# from the same seed, or one of the two is wrong.
+# from the same seed, or one of the two is wrong. On a CPU they agree to the last digit. On a GPU its engine rounds to 16
+# bits and replays a whole step as one recording, which is several times as fast, and agrees as far as 16 bits can.
 
 # %%
 twin = trainer.new_model(spec.model, config, device)
 result = trainer.train(twin, train_ids, validation_ids, config)
 ours, theirs = [row["validation_loss"] for row in rows], [row["validation_loss"] for row in result.history]
-assert torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=1e-4), "one seed, one result"
+near = 1e-4 if device.type == "cpu" else 0.05  # a GPU rounds to bfloat16
+assert torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=near), "one seed, one result"
 print("loop   ", [f"{loss:.4f}" for loss in ours])
 print("package", [f"{loss:.4f}" for loss in theirs])
 
