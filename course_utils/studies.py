@@ -49,6 +49,10 @@ RECIPES = {
         **MUON, steps=2400, batch_size=8, warmup_steps=50, evaluate_every=400)),
     "record": (MODERN_MODEL | {"d_model": 384, "d_ff": 1536, "n_heads": 6, "dropout": 0.3}, TrainConfig(
         **MUON, steps=2400, batch_size=8, warmup_steps=50, evaluate_every=400, muon_learning_rate=0.03)),
+    # What wrote the practice text, at nanoGPT's size.
+    "modern-large": (MODERN_MODEL | {"context_length": 256, "d_model": 384, "d_ff": 1536, "n_heads": 6, "dropout": 0.3},
+        TrainConfig(
+        **MUON, steps=2000, batch_size=64, warmup_steps=50, evaluate_every=250, muon_learning_rate=0.04)),
     # Seconds: to see that everything runs.
     "smoke": (LAPTOP_MODEL | {"context_length": 32, "d_model": 16, "d_ff": 32}, TrainConfig(
         **MUON, steps=20, batch_size=8, warmup_steps=5, evaluate_every=10)),

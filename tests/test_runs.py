@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -289,6 +289,13 @@ def test_profiles(monkeypatch):
     with pytest.raises(ValueError, match="smoke, laptop, gpu"):
         profiles.current("tablet")
     assert 1 <= profiles.cores() <= 4096
+
+
+def test_what_wrote_the_practice_text_can_be_trained_again():
+    run = json.loads((paths.PUBLISHED / "practice.json").read_text())["run"]
+    model, train = studies.named_recipe(run["recipe"])
+    assert asdict(replace(train, seed=run["seed"])) == run["train"]
+    assert asdict(GPTConfig(vocab_size=run["model"]["vocab_size"], **model)) == run["model"]
 
 
 def test_published_runs_load():
