@@ -12,9 +12,8 @@ from torch.utils.benchmark import Timer
 
 from course_utils import decoder, engine, peers, runs, studies, trainer
 from course_utils.lessons import sampling
-from course_utils.lessons.data import CharTokenizer, get_batch
-from course_utils.lessons.model import GPT, GPTConfig
-from course_utils.lessons.train import learning_rate_at, make_optimizers, training_step
+from course_utils.lessons.data import CharTokenizer
+from course_utils.lessons.model import GPTConfig
 
 ROUNDS = 5
 TRICKS = ((), ("bf16",), ("bf16", "compiled"), ("bf16", "compiled", "CUDA graph"))  # one after the other
@@ -71,33 +70,25 @@ def training_flops(config, batch_size):
     return tokens * (6 * weights + 6 * c.n_layers * c.context_length * c.d_model)
 
 
-def train(preset, ids, device):
-    """Step times of a recipe: the plain loop, each piece of the engine, Hugging Face.
-
-    preset: a name in studies.RECIPES. ids: (N,) int64. -> (DataFrame, a row a measurement; limits())
-    """
-    model_settings, config = studies.named_recipe(preset)
-    model_config = GPTConfig(**{"vocab_size": int(ids.max()) + 1, **model_settings})
-    config, ids, best = replace(config, steps=100_000, seed=0), ids.to(device), limits(device)
-    contenders = {"plain loop": plain_loop(model_config, config, ids, device)}
+def train(model_config, config, ids, best):
+    """Step times: the plain loop, each piece of the engine, Hugging Face. -> a row a measurement"""
+    device = ids.device
+    model = trainer.new_model(model_config, config, device).train()
+    contenders = {"plain loop": engine.Engine(model, ids, config).step}
     for pieces in TRICKS if device.type == "cuda" else [()]:
         steps = engine.make_engine(trainer.new_model(model_config, config, device).train(), ids, config, pieces)
         contenders[f"engine: {steps.regime}"] = steps.step
     contenders["Hugging Face GPT-2"] = peers.training(model_config, config, ids)
-    rows = [
+    return [
         describe("contender", name, model_config, config, found, best)
         for name, found in time_in_turn(contenders).items()
     ]
-    return pd.DataFrame(rows), best
 
 
-def scaling(preset, ids, device):
-    """How the time of a step grows with each setting of SCALING, from a small model. -> (DataFrame, limits)"""
-    settings, config = studies.named_recipe(preset)
-    model_config = GPTConfig(**{"vocab_size": int(ids.max()) + 1, **settings})
-    ids, best, rows = ids.to(device), limits(device), []
+def scaling(model_config, config, ids, best):
+    """How the time of a step grows with each setting of SCALING, from a small model. -> a row a measurement"""
     small = replace(model_config, n_layers=4, d_model=128, n_heads=2, d_ff=512, context_length=128)
-    batch = replace(config, batch_size=8, steps=100_000)
+    batch, rows = replace(config, batch_size=8), []
     for setting, values in SCALING.items():
         for value in values:
             changed, schedule = small, batch
@@ -107,12 +98,12 @@ def scaling(preset, ids, device):
                 changed = replace(small, d_model=value, d_ff=4 * value, n_heads=max(1, value // 64))
             else:
                 changed = replace(small, **{setting: value})
-            model = trainer.new_model(changed, schedule, device).train()
+            model = trainer.new_model(changed, schedule, ids.device).train()
             pieces = [piece for piece in engine.PIECES if piece != "compiled"]  # one compilation a shape: minutes
             steps = engine.make_engine(model, ids, schedule, pieces)
             found = time_in_turn({"step": steps.step}, 0.1)["step"]
             rows.append(describe(setting, str(value), changed, schedule, found, best))
-    return pd.DataFrame(rows), best
+    return rows
 
 
 def describe(kind, name, model_config, config, found, best):
@@ -125,31 +116,15 @@ def describe(kind, name, model_config, config, found, best):
     }  # fmt: skip
 
 
-def plain_loop(model_config, config, ids, device):
-    """Lesson 4's loop, a step a call."""
-    model = trainer.new_model(model_config, config, device).train()
-    optimizers, windows = make_optimizers(model, config), torch.Generator().manual_seed(config.seed)
-    rate = learning_rate_at(config.steps // 2, config)
+def generate(model_config, config, ids, best):
+    """Characters a second: without a cache, lesson 6's, ours, Hugging Face; one text and many. -> rows
 
-    def step():
-        tokens, targets = get_batch(ids, config.batch_size, model_config.context_length, windows)
-        training_step(model, optimizers, tokens, targets, rate, config.clip_norm)
-
-    return step
-
-
-def generate(preset, ids, device):
-    """Characters a second: without a cache, lesson 6's, ours, Hugging Face; one text and many. -> (DataFrame, limits)
-
-    Each begins with one character and fills the context. preset: a name in studies.RECIPES.
+    Each begins with one character and fills the context.
     """
-    model_settings, _ = studies.named_recipe(preset)
-    config = GPTConfig(**{"vocab_size": int(ids.max()) + 1, **model_settings})
-    torch.manual_seed(0)
-    model, best = GPT(config).to(device).eval(), limits(device)
-    n, rows = config.context_length - 1, []
+    device, n, rows = ids.device, model_config.context_length - 1, []
+    model = trainer.new_model(model_config, config, device).eval()
     for texts in (1, 256, 1024) if device.type == "cuda" else (1, 16):
-        tokens = ids[:texts, None].to(device)
+        tokens = ids[:texts, None]
         dtype = torch.bfloat16 if device.type == "cuda" and texts > 1 else torch.float32
         writer = decoder.make_decoder(model, texts, dtype)
         contenders = {f"ours, {str(dtype).removeprefix('torch.')}": lambda w=writer, t=tokens: fill(w, t, n)}
@@ -157,13 +132,13 @@ def generate(preset, ids, device):
             contenders["without a cache"] = lambda t=tokens: generate_plainly(model, t, n)
             contenders["lesson 6"] = lambda t=tokens: sampling.generate(model, t, n)
         if texts <= 256:
-            contenders["Hugging Face GPT-2"] = peers.writing(config, tokens, n)
+            contenders["Hugging Face GPT-2"] = peers.writing(model_config, tokens, n)
         for name, (low, median, high) in time_in_turn(contenders, 0.1).items():
             rows.append(
                 {"kind": "contender", "name": name, "texts": texts, "characters_per_s": texts * n / median,
                  "low": texts * n / high, "high": texts * n / low, "median_ms": 1e3 * median / n}
             )  # fmt: skip
-    return pd.DataFrame(rows), best
+    return rows
 
 
 def fill(writer, tokens, n):
@@ -183,13 +158,19 @@ def generate_plainly(model, tokens, n):
 
 
 def run(what, preset, text, device):
-    """One benchmark with all that its numbers depend on. what: "train", "generate" or "scaling". -> a dict for JSON"""
-    ids = torch.tensor(CharTokenizer(text).encode(text))
+    """One benchmark with all that its numbers depend on. -> a dict for JSON
+
+    what: "train", "generate" or "scaling". preset: a name in studies.RECIPES.
+    """
+    ids = torch.tensor(CharTokenizer(text).encode(text)).to(device)
+    settings, config = studies.named_recipe(preset)
+    model_config = GPTConfig(**{"vocab_size": int(ids.max()) + 1, **settings})
+    config, best = replace(config, steps=100_000, seed=0), limits(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    table, best = {"train": train, "generate": generate, "scaling": scaling}[what](preset, ids, device)
+    rows = {"train": train, "generate": generate, "scaling": scaling}[what](model_config, config, ids, best)
     return {
-        "what": what, "preset": preset, "rows": table.to_dict("records"), "limits": best,
+        "what": what, "preset": preset, "rows": rows, "limits": best,
         "peak_memory_mb": trainer.peak_memory_mb(device), "environment": runs.environment(device),
     }  # fmt: skip
 

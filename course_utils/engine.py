@@ -75,8 +75,8 @@ class CudaEngine(Engine):
         self.now = torch.zeros(1, dtype=torch.int64, device=device)  # the step, on the GPU
         self.warm_up_steps = min(3, config.steps)
         missing = set() if torch.cuda.is_bf16_supported(including_emulation=False) else {"bf16"}
-        for too_much in ({}, {"compiled"}, {"compiled", "CUDA graph"}):  # until one works
-            pieces = [piece for piece in PIECES if piece in allow and piece not in missing | set(too_much)]
+        for too_much in (set(), {"compiled"}, {"compiled", "CUDA graph"}):  # until one works
+            pieces = [piece for piece in PIECES if piece in allow and piece not in missing | too_much]
             try:
                 self._prepare(pieces)
                 break
