@@ -19,6 +19,8 @@ class TrainConfig:
     optimizer: str = "adamw"  # adamw | muon (the blocks' matrices by Muon, the rest by AdamW)
     learning_rate: float = 1e-4  # the peak, of AdamW
     muon_learning_rate: float = 0.02  # the peak, of Muon
+    muon_momentum: float = 0.95  # the share of its last direction that Muon keeps
+    muon_iterations: int = 5  # 1 … 5: fewer are faster, and make its steps less equal
     weight_decay: float = 0.01  # of matrices
     warmup_steps: int = 0  # over which the rate climbs to its peak
     decay: float = 0.0  # the last share of the steps, over which the rate falls to 0
@@ -34,6 +36,8 @@ class TrainConfig:
             raise ValueError("steps and batch_size must be at least 1")
         if min(self.learning_rate, self.muon_learning_rate, self.clip_norm) <= 0 or not 0 <= self.decay <= 1:
             raise ValueError("learning rates and clip_norm must be above 0, and decay a share from 0 to 1")
+        if not 0 <= self.muon_momentum < 1 or self.muon_iterations not in range(1, 6):
+            raise ValueError("muon_momentum must lie in [0, 1), and muon_iterations be a whole number from 1 to 5")
         if min(self.weight_decay, self.warmup_steps, self.evaluate_every, self.patience) < 0:
             raise ValueError("weight_decay, warmup_steps, evaluate_every and patience must not be negative")
 
@@ -48,19 +52,27 @@ def learning_rate_at(step, config):
     return min(1.0, up, down)
 
 
-def orthogonalise(updates, steps=5):
+POLYNOMIALS = (  # a, b, c of each iteration; by the method of Amsel et al. (2025), The Polar Express
+    (8.3837, -24.7659, 18.3571),
+    (4.0434, -3.0114, 0.5695),
+    (3.5056, -2.6267, 0.5257),
+    (2.4901, -1.8343, 0.4368),
+    (1.9178, -1.2968, 0.3797),
+)
+
+
+def orthogonalise(updates, iterations=5):
     """Push every singular value of each matrix towards 1: (N, rows, columns) -> the same shape.
 
-    Newton–Schulz iteration with the coefficients of Jordan et al. (2024), Muon.
+    Jordan et al. (2024), Muon, with the first `iterations` of POLYNOMIALS.
     """
     x = updates.bfloat16() if updates.is_cuda else updates
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = x / (1.01 * x.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # below 1, however bfloat16 rounds
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
-    for _ in range(steps):
-        a = x @ x.mT
-        b = torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315)  # -4.7750 a + 2.0315 a a
-        x = torch.baddbmm(x, b, x, beta=3.4445)  # 3.4445 x + b x
+    for a, b, c in POLYNOMIALS[:iterations]:
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(updates.dtype)
 
 
@@ -71,12 +83,12 @@ class Muon(torch.optim.Optimizer):
     treats them all at once. Jordan et al. (2024).
     """
 
-    def __init__(self, matrices, lr, weight_decay=0.0, momentum=0.95):
+    def __init__(self, matrices, lr, weight_decay=0.0, momentum=0.95, iterations=5):
         shapes = {}
         for matrix in matrices:
             shapes.setdefault(matrix.shape, []).append(matrix)
         groups = [{"params": same} for same in shapes.values()]
-        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        super().__init__(groups, dict(lr=lr, weight_decay=weight_decay, momentum=momentum, iterations=iterations))
         self.orthogonalise = orthogonalise  # a faster twin may take its place
         self.weights = [torch.stack([p.data for p in same]) for same in shapes.values()]
         for same, weights in zip(shapes.values(), self.weights, strict=True):
@@ -89,7 +101,8 @@ class Muon(torch.optim.Optimizer):
             gradients = torch.stack([p.grad for p in group["params"]])
             velocity = self.state[group["params"][0]].setdefault("momentum_buffer", torch.zeros_like(gradients))
             velocity.lerp_(gradients, 1 - group["momentum"])
-            update = self.orthogonalise(gradients.lerp(velocity, group["momentum"]))  # Nesterov: look one step ahead
+            ahead = gradients.lerp(velocity, group["momentum"])  # Nesterov: look one step ahead
+            update = self.orthogonalise(ahead, group["iterations"])
             rows, columns = update.shape[1:]
             weights.mul_(1 - group["lr"] * group["weight_decay"])
             weights.sub_(update * (group["lr"] * max(1.0, rows / columns) ** 0.5))
@@ -111,7 +124,8 @@ def make_optimizers(model, config):
     kernel = {"fused": device in ("cpu", "cuda"), "capturable": device == "cuda"}  # one call for all weights
     optimizers = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), **kernel)]
     if by_muon:
-        optimizers.append(Muon(by_muon, config.muon_learning_rate, config.weight_decay))
+        settings = (config.weight_decay, config.muon_momentum, config.muon_iterations)
+        optimizers.append(Muon(by_muon, config.muon_learning_rate, *settings))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
