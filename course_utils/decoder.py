@@ -1,4 +1,4 @@
-"""Writing fast: what lesson 6's `stream` and `generate` write, with less work a character.
+"""One character after the other, fast: lesson 6's cached model with less work a character.
 
 On a CPU a character costs a few dozen small operations and one pass over the weights; on an NVIDIA GPU it is one
 CUDA graph, sampling included. Keys and values lie in a static cache, allocated once.
@@ -10,8 +10,8 @@ import math
 import torch
 from torch.nn import functional as F
 
-from course_utils.lessons.model import bend, rotate
-from course_utils.lessons.sampling import KVCache, check_sampling, draw, filter_logits, window_start
+from course_utils.lessons.model import bend, positions_at, rotate
+from course_utils.lessons.sampling import KVCache, draw, filter_logits
 
 SHARES = 16  # the pieces, at most, of a weight matrix that a CPU's cores take in turn
 REACH = 64  # by how many positions at a time the part of the cache that a GPU reads grows
@@ -47,16 +47,21 @@ class Decoder:
     @torch.inference_mode()
     def read(self, tokens):
         """Begin with these tokens, (B, T) int64. -> (B, V) logits of what follows"""
+        logits = self._fill(tokens)[:, -1].float()
+        self.length = tokens.shape[1]
+        return logits
+
+    def _fill(self, tokens):
+        """The model over tokens that stand at the beginning; keys and values go into the cache. -> (B, T, V) logits"""
         caches, was_training = [KVCache(self.config.context_length) for _ in self.layers], self.model.training
         try:
-            logits = self.model.eval()(tokens, caches)[:, -1]
+            logits = self.model.eval()(tokens, caches)
         finally:
             self.model.train(was_training)
-        self.length = tokens.shape[1]
-        for mine, theirs in zip(self.cache, caches, strict=True):  # what lies beyond the text may be no number
-            mine[0, ..., : self.length, :] = theirs.k[..., : self.length, :]
-            mine[1, ..., : self.length, :] = theirs.v[..., : self.length, :]
-        return logits.float()
+        here = slice(tokens.shape[1])  # what lies beyond the text may be no number
+        for mine, theirs in zip(self.cache, caches, strict=True):
+            mine[0, ..., here, :], mine[1, ..., here, :] = theirs.k[..., here, :], theirs.v[..., here, :]
+        return logits
 
     @torch.inference_mode()
     def step(self, token):
@@ -130,19 +135,28 @@ class Decoder:
 
 
 class CudaDecoder(Decoder):
-    """The same on an NVIDIA GPU: one CUDA graph a character, which draws it too and reads it next time."""
+    """The same on an NVIDIA GPU, by CUDA graphs: one reads the prompt, one reads a character and draws the next."""
 
     def __init__(self, model, batch_size=1, dtype=torch.float32):
         super().__init__(model, batch_size, dtype)
+        T, V = self.config.context_length, self.config.vocab_size
         self.now = torch.zeros(1, dtype=torch.int64, device=self.device)  # the length, where a graph can read it
         self.token = torch.zeros(batch_size, 1, dtype=torch.int64, device=self.device)
-        T = self.config.context_length
+        self.text = torch.zeros(batch_size, T, dtype=torch.int64, device=self.device)
+        self.first = torch.zeros(batch_size, V, device=self.device)
         self.hidden = torch.full((T, T), -math.inf, dtype=dtype, device=self.device).triu(diagonal=1)  # 0: to be seen
         self.graphs = {}
 
+    @torch.inference_mode()
     def read(self, tokens):
-        self.now.fill_(tokens.shape[1])
-        return super().read(tokens)
+        """As Decoder's. A graph reads to a multiple of REACH; the text can't see what stands beyond it."""
+        length = tokens.shape[1]
+        positions_at(self.model, 0, length)  # refuses what is longer than the context
+        self.text[:, :length] = tokens
+        self.now.fill_(length)
+        self._replay(self._read, self._reach(length))
+        self.length = length
+        return self.first.clone()
 
     @torch.inference_mode()
     def step(self, token):
@@ -154,13 +168,15 @@ class CudaDecoder(Decoder):
     @torch.inference_mode()
     def draw_next(self, token, temperature=1.0, top_k=None, top_p=None, generator=None):
         """As Decoder's; what it returned is overwritten by the next call."""
-        reach = min(-(-self._one_more() // REACH) * REACH, self.config.context_length)
-        key = (reach, temperature, top_k, top_p, generator)
         self.token.copy_(token)
-        if key not in self.graphs:
-            self.graphs[key] = self._capture(*key)
-        self.graphs[key].replay()
+        self._replay(self._draw, self._reach(self._one_more()), temperature, top_k, top_p, generator)
         return self.token
+
+    def _reach(self, length):
+        return min(-(-length // REACH) * REACH, self.config.context_length)
+
+    def _read(self, reach):
+        self.first.copy_(self._fill(self.text[:, :reach]).index_select(1, self.now - 1)[:, 0])
 
     def _masked_logits(self, token, reach):
         """As `step`, where the host need not know the position: all of `reach` is read, and the future hidden."""
@@ -179,47 +195,23 @@ class CudaDecoder(Decoder):
         self.token.copy_(draw(logits, generator))
         self.now += 1
 
-    def _capture(self, *key):
-        """`_draw` as a graph. It is tried once before; that must leave no trace."""
-        generator = key[-1] or torch.cuda.default_generators[torch.cuda.current_device()]
-        token, random_state, stream = self.token.clone(), generator.get_state(), torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._draw(*key)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.token.copy_(token)
-        self.now.fill_(self.length - 1)
-        generator.set_state(random_state)
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(generator)
-        with torch.cuda.graph(graph):
-            self._draw(*key)
-        return graph
-
-
-@torch.no_grad()
-def stream(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None, dtype=None):
-    """Yield one new token (B, 1) after the other, as lesson 6's stream does, past the context length too.
-
-    A text longer than the context is read again from lesson 6's window_start on. Dropout is off.
-    """
-    check_sampling(temperature, top_k, top_p, max_new_tokens)
-    if tokens.ndim != 2 or tokens.shape[1] == 0:
-        raise ValueError("generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1")
-    decoder = make_decoder(model, len(tokens), dtype or torch.float32)
-    context, start, begin = model.config.context_length, None, tokens.shape[1]
-    text = torch.cat([tokens, tokens.new_zeros(len(tokens), max_new_tokens)], dim=1)
-    for length in range(begin, begin + max_new_tokens):
-        if window_start(length, context) != start:  # a new window is read from its beginning
-            start = window_start(length, context)
-            token = draw(filter_logits(decoder.read(text[:, start:length]), temperature, top_k, top_p), generator)
-        else:
-            token = decoder.draw_next(token, temperature, top_k, top_p, generator)
-        text[:, length : length + 1] = token
-        yield text[:, length : length + 1]
-
-
-def generate(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None, dtype=None):
-    """Continue each row by max_new_tokens, as lesson 6's generate does: tokens (B, T) int64 -> (B, T + N)."""
-    new = stream(model, tokens, max_new_tokens, temperature, top_k, top_p, generator, dtype)
-    return torch.cat([tokens, *new], dim=1)
+    def _replay(self, work, *settings):
+        """Do this work as a graph. The first time it is tried before and captured; that must leave no trace."""
+        key = (work.__name__, *settings)
+        if key not in self.graphs:
+            given = [setting for setting in settings if isinstance(setting, torch.Generator)]
+            generator = given[0] if given else torch.cuda.default_generators[torch.cuda.current_device()]
+            token, now, random_state = self.token.clone(), self.now.clone(), generator.get_state()
+            stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                work(*settings)
+            torch.cuda.current_stream().wait_stream(stream)
+            self.token.copy_(token)
+            self.now.copy_(now)
+            generator.set_state(random_state)
+            graph.register_generator_state(generator)
+            with torch.cuda.graph(graph):
+                work(*settings)
+            self.graphs[key] = graph
+        self.graphs[key].replay()

@@ -5,8 +5,8 @@ import re
 import pandas as pd
 import torch
 
-from course_utils.decoder import generate
 from course_utils.lessons.data import CharTokenizer, WittenBell, split
+from course_utils.writer import generate
 
 SETTINGS = (  # what the comparison table shows: one change at a time, then all together
     {"temperature": 0.0},

@@ -45,7 +45,7 @@ import time
 
 import pandas as pd
 
-from course_utils import corpus, decoder, experiment, figures, profiles, quality, runs, studies, widgets
+from course_utils import corpus, experiment, figures, profiles, quality, runs, studies, widgets, writer
 from course_utils.lessons.data import CharTokenizer
 
 # %%
@@ -253,7 +253,7 @@ def generate(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=N
 
 # %% [markdown]
 # The cache must change nothing but the time. So compare it with the plain way, past the context length too. The third
-# contender is the package's `decoder`: the same cache, with fewer and smaller operations a character.
+# contender is the package's `writer`: the same cache, with fewer and smaller operations a character.
 
 
 # %%
@@ -266,7 +266,7 @@ def generate_plainly(model, tokens, max_new_tokens, generator):
 
 
 length, took, texts = model.config.context_length + profile.demo_steps, {}, {}
-for name, method in (("plain", generate_plainly), ("cached", generate), ("package", decoder.generate)):
+for name, method in (("plain", generate_plainly), ("cached", generate), ("package", writer.generate)):
     begin, generator = time.perf_counter(), torch.Generator(device).manual_seed(0)
     texts[name] = method(model, tokens, length, generator=generator)
     took[name] = time.perf_counter() - begin

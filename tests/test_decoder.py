@@ -1,4 +1,4 @@
-"""The decoder against the model without a cache and against lesson 6, for every switch of the model."""
+"""The decoder and the writer against the model without a cache and against lesson 6, for every switch of the model."""
 
 import copy
 import itertools
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from course_utils import decoder
+from course_utils import decoder, writer
 from course_utils.decoder import CudaDecoder, Decoder, make_decoder
 from course_utils.lessons import sampling
 from course_utils.lessons.model import CHOICES, GPT, GPTConfig
@@ -44,6 +44,13 @@ def seeded(seed=0, device="cpu"):
     return torch.Generator(device).manual_seed(seed)
 
 
+class Uncaptured(CudaDecoder):
+    """The arithmetic of a GPU's decoder, on any device: what it would capture as a graph is done at once."""
+
+    def _replay(self, work, *settings):
+        work(*settings)
+
+
 # --- one model, one text ---------------------------------------------------------------------------------------------
 @torch.no_grad()
 def check_agrees(make, model, batch_size, begin, near=1e-5):
@@ -65,10 +72,10 @@ def test_step_agrees_with_the_whole_text(position, activation):
         for batch_size in (1, 3):
             check_agrees(Decoder, model, batch_size, begin=1, near=1e-6)
         if i % 3 == 0:
-            check_agrees(CudaDecoder, model, 3, begin=4, near=1e-6)
+            check_agrees(Uncaptured, model, 3, begin=4, near=1e-6)
 
 
-@pytest.mark.parametrize("kind", [Decoder, CudaDecoder])  # a GPU's works on a CPU too, but for its graph
+@pytest.mark.parametrize("kind", [Decoder, Uncaptured])
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("begin", [1, 2, T - 1, T])
 @pytest.mark.parametrize("position", CHOICES["position"])
@@ -102,7 +109,7 @@ def test_weights_in_half_precision_are_the_rounded_ones():
     assert (logits - rounded(tokens)).abs().max() < 0.1 < logits.std()
 
 
-@pytest.mark.parametrize("kind", [Decoder, CudaDecoder])
+@pytest.mark.parametrize("kind", [Decoder, Uncaptured])
 def test_what_was_in_the_memory_before_does_not_matter(kind):
     """A GPU masks what lies beyond the text, and a mask does not hide what is not a number."""
     torch.use_deterministic_algorithms(True)  # memory that is not written yet is filled with NaN
@@ -190,7 +197,7 @@ class EmbeddingNotScaled(Decoder):
         self.embedding = self.model.embedding.weight.detach()
 
 
-class TheNextTokenSeen(CudaDecoder):
+class TheNextTokenSeen(Uncaptured):
     """The mask one place off: each token reads a key that is not there yet."""
 
     def __init__(self, *arguments):
@@ -198,7 +205,7 @@ class TheNextTokenSeen(CudaDecoder):
         self.hidden = self.hidden.roll(1, dims=1)
 
 
-class WrittenAPlaceEarly(CudaDecoder):
+class WrittenAPlaceEarly(Uncaptured):
     def read(self, tokens):
         logits = super().read(tokens)
         self.now -= 1
@@ -267,7 +274,7 @@ def check_writes_what_lesson_6_writes(model, batch_size, length, setting, n=N):
     tokens, device = prompt(length, batch_size), model.head.weight.device
     before = tokens.clone()
     ours, theirs = seeded(2, device), seeded(2, device)
-    new = decoder.generate(model, tokens.to(device), n, **setting, generator=ours)
+    new = writer.generate(model, tokens.to(device), n, **setting, generator=ours)
     expected = sampling.generate(model, before.to(device), n, **setting, generator=theirs)
     assert torch.equal(new, expected)
     if device.type == "cpu":
@@ -302,7 +309,7 @@ def test_generate_in_the_smallest_contexts(context_length):
 
 def test_generate_draws_from_the_common_generator_if_it_is_given_none():
     texts = []
-    for generate in (decoder.generate, sampling.generate):
+    for generate in (writer.generate, sampling.generate):
         torch.manual_seed(3)
         texts.append(generate(loud(), prompt(3, 3), N))
     assert torch.equal(*texts)
@@ -311,14 +318,14 @@ def test_generate_draws_from_the_common_generator_if_it_is_given_none():
 @pytest.mark.parametrize("length", [1, T, 2 * T + 3])
 def test_stream_yields_what_generate_returns(length):
     setting = {"temperature": 0.8, "top_k": 5}
-    pieces = list(decoder.stream(loud(), prompt(length, 3), N, **setting, generator=seeded()))
+    pieces = list(writer.stream(loud(), prompt(length, 3), N, **setting, generator=seeded()))
     assert [piece.shape for piece in pieces] == [(3, 1)] * N, "one token at a time"
-    whole = decoder.generate(loud(), prompt(length, 3), N, **setting, generator=seeded())
+    whole = writer.generate(loud(), prompt(length, 3), N, **setting, generator=seeded())
     assert torch.equal(torch.cat(pieces, dim=1), whole[:, length:])
 
 
 def test_nothing_asked_for_is_nothing_written():
-    assert torch.equal(decoder.generate(loud(), prompt(3, 2), 0), prompt(3, 2))
+    assert torch.equal(writer.generate(loud(), prompt(3, 2), 0), prompt(3, 2))
 
 
 # --- the model is left alone -----------------------------------------------------------------------------------------
@@ -327,8 +334,8 @@ def test_dropout_is_off_and_the_model_left_as_it_was(training):
     model = loud(tie_embeddings=False).train(training)
     model.positions.requires_grad_(False)
     before = [(name, p.detach().clone(), p.requires_grad) for name, p in model.named_parameters()]
-    out = decoder.generate(model, prompt(3, 3), N, temperature=0)
-    assert torch.equal(out, decoder.generate(loud(tie_embeddings=False, dropout=0.0), prompt(3, 3), N, temperature=0))
+    out = writer.generate(model, prompt(3, 3), N, temperature=0)
+    assert torch.equal(out, writer.generate(loud(tie_embeddings=False, dropout=0.0), prompt(3, 3), N, temperature=0))
     assert all(module.training == training for module in model.modules())
     for (name, old, needed), (same, p) in zip(before, model.named_parameters(), strict=True):
         assert name == same
@@ -340,19 +347,19 @@ def test_dropout_is_off_and_the_model_left_as_it_was(training):
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_is_kept_between_the_tokens_of_a_stream(training):
     model = loud().train(training)
-    for _ in decoder.stream(model, prompt(3, 1), 2 * T):
+    for _ in writer.stream(model, prompt(3, 1), 2 * T):
         assert all(module.training == training for module in model.modules())
 
 
 def test_a_model_can_go_on_learning_after_it_has_written():
     model = loud().train()
-    text = decoder.generate(model, prompt(3, 3), T - 2)
+    text = writer.generate(model, prompt(3, 3), T - 2)
     next_character_loss(model, text[:, :-1], text[:, 1:]).backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("write", [decoder.generate, decoder.stream, sampling.generate])
+@pytest.mark.parametrize("write", [writer.generate, writer.stream, sampling.generate])
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -375,13 +382,13 @@ def test_bad_settings_are_refused_as_lesson_6_refuses_them(write, setting, words
 
 
 @pytest.mark.parametrize("shape", [(1, 0), (0,), (3,)])
-@pytest.mark.parametrize("write", [decoder.generate, decoder.stream, sampling.generate])
+@pytest.mark.parametrize("write", [writer.generate, writer.stream, sampling.generate])
 def test_writing_needs_a_prompt(write, shape):
     with pytest.raises(ValueError, match="prompt of at least one character"):
         list(write(loud(), torch.zeros(shape, dtype=torch.int64), 3))
 
 
-@pytest.mark.parametrize("write", [decoder.generate, sampling.generate])
+@pytest.mark.parametrize("write", [writer.generate, sampling.generate])
 def test_a_token_that_is_none_leaves_the_mode_as_it_was(write):
     model = loud().train()
     with pytest.raises(IndexError):
@@ -436,5 +443,5 @@ def test_a_gpu_writes_past_the_part_of_the_cache_that_it_reads_first():
 @on_a_gpu
 def test_a_gpu_writes_greedily_what_a_cpu_writes():
     model, tokens = loud(position="rope"), prompt(3, 3)
-    on_cpu = decoder.generate(model, tokens, N, temperature=0)
-    assert torch.equal(decoder.generate(model.cuda(), tokens.cuda(), N, temperature=0).cpu(), on_cpu)
+    on_cpu = writer.generate(model, tokens, N, temperature=0)
+    assert torch.equal(writer.generate(model.cuda(), tokens.cuda(), N, temperature=0).cpu(), on_cpu)

@@ -25,6 +25,7 @@ OURS = {  # `lessons` are held to earlier ones besides
     "checks": {"lessons"},
     "engine": {"lessons"},
     "decoder": {"lessons"},
+    "writer": {"lessons", "decoder"},
     "peers": {"lessons"},
     "trainer": {"lessons", "engine"},
     "studies": {"lessons", "trainer", "runs", "statistics"},
