@@ -54,13 +54,12 @@ def build_parser():
     seeds(sub)
     add("data", show_data, "Find the corpus, check it, and count what n-grams reach on it.")
     sub = add("train", train, "Train one model and keep its best weights.")
-    sub.add_argument(
-        "--recipe", help="baseline (the assignment's protocol), laptop, modern, … (default: the profile's)"
-    )
+    sub.add_argument("--recipe", help="baseline (the assignment's own), laptop, modern, … (default: the profile's)")
     sub.add_argument("--layers", type=number(int, 1), metavar="N", help="(default: the recipe's)")
     sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help="the first seed (default 0)")
     sub.add_argument("--seeds", type=number(int, 1), default=1, metavar="N", help="(default 1)")
     sub.add_argument("--steps", type=number(int, 1), metavar="N", help="(default: the recipe's)")
+    sub.add_argument("--compile", action="store_true", help="on a GPU, even where it takes longer than it saves")
     sub = add("ablate", ablate, "Run one study, run by run; what is already there is kept.")
     sub.add_argument("study", nargs="?", default="depth", help="which (default: depth)")
     sub.add_argument("--recipe", help="a recipe's name (default: the profile's)")
@@ -103,7 +102,7 @@ def show_data(args):
 
 
 def train(args):
-    from course_utils import experiment, studies
+    from course_utils import engine, experiment, studies
 
     recipe = args.recipe or args.profile.study_recipe
     layers = args.layers or studies.named_recipe(recipe)[0].get("n_layers", 6)
@@ -112,7 +111,8 @@ def train(args):
     if args.steps:
         specs = [replace(spec, train=replace(spec.train, steps=args.steps)) for spec in specs]
     with experiment.lock(args.out):
-        records = studies.run(specs, args.text, args.out, args.device, on_record=experiment.announce)
+        options = {"on_record": experiment.announce, "allow": engine.PIECES if args.compile else None}
+        records = studies.run(specs, args.text, args.out, args.device, **options)
     for record in records:
         print(f"{record.validation_loss:.4f} nats/character; weights: {record.checkpoint}")
 
@@ -154,7 +154,7 @@ def generate(args):
     import torch
 
     from course_utils import paths, runs
-    from course_utils.decoder import stream
+    from course_utils.writer import stream
 
     checkpoint = args.checkpoint or runs.best([args.out, paths.PUBLISHED], args.text).checkpoint
     model, tokenizer = runs.load_model(checkpoint, args.text and "".join(sorted(set(args.text.text))))

@@ -60,7 +60,7 @@ class RunRecord:
     train: dict
     corpus: dict  # name, sha256, source, note
     parameters: int
-    history: list  # a dict an evaluation: step, characters, training_loss, validation_loss, elapsed_s
+    history: list  # a dict a report: step, characters, training_loss, elapsed_s, and validation_loss where evaluated
     best_step: int
     validation_loss: float
     training_loss: float
@@ -176,12 +176,12 @@ def best(folders, corpus=None):
     raise RunError("there is no trained model of this text yet: `course train` makes one")
 
 
-def execute(spec, corpus, folder, device="cpu", on_step=None):
-    """Train one run and write its weights and then its record. -> RunRecord"""
+def execute(spec, corpus, folder, device="cpu", on_step=None, allow=None):
+    """Train one run and write its weights and then its record. allow: as engine.make_engine's. -> RunRecord"""
     tokenizer = CharTokenizer(corpus.text)
     train_ids, validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))
     model = trainer.new_model(spec.model, spec.train, device)
-    result = trainer.train(model, train_ids, validation_ids, spec.train, on_step)
+    result = trainer.train(model, train_ids, validation_ids, spec.train, on_step, allow)
     about = {name: getattr(corpus, name) for name in ("name", "sha256", "source", "note")}
     record = RunRecord(
         spec.name, spec.study, spec.recipe, spec.arm, spec.train.seed, spec.fingerprint, asdict(spec.model),

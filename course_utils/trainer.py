@@ -11,6 +11,8 @@ from course_utils import engine
 from course_utils.lessons.model import GPT
 from course_utils.lessons.train import EarlyStopping, evaluate
 
+REPORTS = 50  # of the training loss, in a run of full length
+
 
 class TrainingError(ValueError):
     """Training can't begin or can't go on; the message says what to change."""
@@ -20,10 +22,10 @@ class TrainingError(ValueError):
 class Training:
     """What one training run found."""
 
-    history: list = field(default_factory=list)  # a dict an evaluation: step, losses, seconds
+    history: list = field(default_factory=list)  # a dict a report: step, losses, seconds; some hold no validation loss
     best_step: int = 0
     validation_loss: float = math.inf  # nats/character over the whole validation split, at best_step
-    training_loss: float = math.inf  # nats/character, mean over the batches since the evaluation before
+    training_loss: float = math.inf  # nats/character, mean over the batches since the report before
     stopped: str = ""  # why it ended
     regime: str = ""  # how the steps were made
     setup_s: float = 0.0  # compiling and capturing, before the first step
@@ -39,10 +41,11 @@ def new_model(model_config, train_config, device="cpu"):
     return GPT(model_config).to(device)
 
 
-def train(model, train_ids, validation_ids, config, on_step=None):
+def train(model, train_ids, validation_ids, config, on_step=None, allow=None):
     """Train in place, keep the weights of the best evaluation, and say what happened.
 
-    train_ids, validation_ids: (N,) int64 on any device. on_step(): called after each step. -> Training
+    train_ids, validation_ids: (N,) int64 on any device. on_step(): called after each step. allow: as make_engine's.
+    -> Training
     """
     T, device = model.config.context_length, next(model.parameters()).device
     if min(len(train_ids), len(validation_ids) + T - 1) <= T:
@@ -52,13 +55,14 @@ def train(model, train_ids, validation_ids, config, on_step=None):
         )
     train_ids, validation_ids = train_ids.to(device), validation_ids.to(device)
     characters = config.batch_size * T
-    every = config.evaluate_every or max(1, len(train_ids) // characters)
+    evaluate_every = config.evaluate_every or max(1, len(train_ids) // characters)
+    report_every = max(1, config.steps // REPORTS)
     stopping, result = EarlyStopping(config.patience), Training()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     model.train()
     begin = time.perf_counter()
-    steps = engine.make_engine(model, train_ids, config)
+    steps = engine.make_engine(model, train_ids, config, allow)
     synchronize(device)
     result.regime, result.setup_s, begin = steps.regime, time.perf_counter() - begin, time.perf_counter()
     torch.manual_seed(config.seed + 1)  # dropout
@@ -66,18 +70,20 @@ def train(model, train_ids, validation_ids, config, on_step=None):
         steps.step()
         if on_step:
             on_step()
-        if step % every and step < config.steps:
+        evaluates = step % evaluate_every == 0 or step == config.steps
+        if step % report_every and not evaluates:
             continue
         since = step - (result.history[-1]["step"] if result.history else 0)
         row = {"step": step, "characters": step * characters, "training_loss": steps.mean_loss(since)}
         if not math.isfinite(row["training_loss"]):
             raise TrainingError(f"the loss is no longer a number by step {step}: try a lower learning rate")
         paused = time.perf_counter()
-        row["validation_loss"] = evaluate(model, validation_ids)
-        result.evaluating_s += time.perf_counter() - paused
+        if evaluates:
+            row["validation_loss"] = evaluate(model, validation_ids)
+            result.evaluating_s += time.perf_counter() - paused
         row["elapsed_s"] = time.perf_counter() - begin
         result.history.append(row)
-        if stopping.update(row["validation_loss"]):
+        if evaluates and stopping.update(row["validation_loss"]):
             best = {name: weight.clone() for name, weight in model.state_dict().items()}
             result.best_step, result.validation_loss = row["step"], row["validation_loss"]
             result.training_loss = row["training_loss"]

@@ -50,13 +50,16 @@ def training_curves(curves, baselines, language="english", note="", recorded=Non
         axes.set_ylim(padded(later[["training_loss", "validation_loss"]], baselines))
         for arm, runs in recorded.groupby("arm", sort=False):
             mean, faint = mean_curve(runs), {"color": styles[arm]["color"], "alpha": 0.3, "lw": 4}
+            mean = mean.dropna(subset="validation_loss")
             axes.plot(mean[x], mean.validation_loss, **faint, label=f"{arm} recorded")
         for arm, runs in curves.groupby("arm", sort=False):
             mean, look = mean_curve(runs), styles[arm]
             for seed, run in runs.groupby("seed"):
                 thin = {"color": look["color"], "alpha": 0.5, "lw": 0.8, "label": f"{arm} seed {seed}"}
+                run = run.dropna(subset="validation_loss")
                 axes.plot(run[x], run.validation_loss, **thin)
             axes.plot(mean[x], mean.training_loss, color=look["color"], lw=1, ls="--", label=f"{arm} training")
+            mean = mean.dropna(subset="validation_loss")
             axes.plot(mean[x], mean.validation_loss, **look, markevery=0.15, label=arm)
             end, loss = mean[x].iloc[-1], mean.validation_loss.iloc[-1]
             ends.append((end, loss, f"{name(arm, language)} {loss:.3f}", look["color"]))
