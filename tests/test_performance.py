@@ -187,9 +187,10 @@ def test_tables_match_a_hand_computation(extension, folder):
     (table,) = extension.PASSAGES["machines"](folder)
     assert "| scaling, baseline | cpu (x86_64), threads: 2 | 2.9.0 | 712 | 2,500 | 312 |" in table
     (table,) = extension.PASSAGES["recipes"](folder)
+    sprint, cpu = "| `sprint`, 4 layers", "cpu (x86_64), threads: 2"
     assert table.split("\n")[2:] == [
-        "| `sprint`, 4 layers | NVIDIA H100 | 1,024 | 1.23 M | 3 | 1.5000 | 1.6000 | 14 | 30 | 7.1 % |",
-        "| `sprint`, 4 layers | cpu (x86_64), threads: 2 | 1,024 | 1.23 M | 1 | 1.7000 | 1.7000 | 80 | 30 | 2.5 % |",
+        f"{sprint} | NVIDIA H100 | cuda, bf16 | 1,024 | 1.23 M | 3 | 1.5000 | 1.6000 | 14 | 30 | 7.1 % |",
+        f"{sprint} | {cpu} | cuda, bf16 | 1,024 | 1.23 M | 1 | 1.7000 | 1.7000 | 80 | 30 | 2.5 % |",
     ]
 
 

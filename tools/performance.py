@@ -3,6 +3,7 @@
 python tools/performance.py cpu|gpu [FOLDER]
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,9 @@ BENCHES = {  # device -> (what, preset), the quick ones first
     "cpu": [("generate", "baseline"), ("train", "nanogpt-cpu"), ("train", "laptop"), ("scaling", "laptop")],
     "gpu": [("generate", "baseline"), ("train", "baseline"), ("train", "nanogpt"), ("scaling", "laptop")],
 }
-RUNS = {  # device -> (recipe, seeds)
+RUNS = {  # device -> (recipe, seeds, options)
     "cpu": [("laptop", 3), ("laptop-long", 3)],
-    "gpu": [("sprint", 5), ("modern", 3), ("record", 3)],
+    "gpu": [("sprint", 5), ("sprint", 5, "--compile"), ("modern", 3), ("record", 3)],
 }
 
 
@@ -37,15 +38,16 @@ def main():
         target = folder / f"{what}-{preset}-{device}.json"
         if not target.exists():
             course("bench", what, "--preset", preset, "--json", target)
-    for recipe, seeds in RUNS[device]:
-        for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-            target = folder / "runs" / f"{recipe}-{device}-{seed}.json"
-            if target.exists():
+    for recipe, seeds, *options in RUNS[device]:
+        with tempfile.TemporaryDirectory() as results:
+            wanted = range(FIRST_SEED, FIRST_SEED + seeds)
+            name = "".join([recipe, *options]).replace("--", "-")
+            targets = {seed: folder / "runs" / f"{name}-{device}-{seed}.json" for seed in wanted}
+            if all(target.exists() for target in targets.values()):
                 continue
-            with tempfile.TemporaryDirectory() as results:
-                course("train", "--recipe", recipe, "--seed", seed, "--out", results)
-                (record,) = Path(results, "logs").glob("*.json")
-                shutil.copy(record, target)
+            course("train", "--recipe", recipe, *options, "--seed", FIRST_SEED, "--seeds", seeds, "--out", results)
+            for log in Path(results, "logs").glob("*.json"):
+                shutil.copy(log, targets[json.loads(log.read_text())["seed"]])
 
 
 if __name__ == "__main__":

@@ -126,14 +126,15 @@ def recipes(folder):
     records = [RunRecord.load(path) for path in sorted((folder / "runs").glob("*.json"))]
     groups, rows = {}, []
     for r in records:
-        key = (r.model["context_length"], r.parameters, f"`{r.recipe}`, {r.arm}", machine(r.environment))
+        key = (r.model["context_length"], r.parameters, f"`{r.recipe}`, {r.arm}", machine(r.environment), r.regime)
         groups.setdefault(key, []).append(r)
-    for (context, parameters, recipe, device), group in sorted(groups.items()):
+    for (context, parameters, recipe, device, regime), group in sorted(groups.items()):
         seeds = pd.DataFrame([vars(r) for r in group])
         rows.append(
             {
                 "recipe": recipe,
                 "machine": device,
+                "regime": regime,
                 "context": f"{context:,}",
                 "parameters": f"{parameters / 1e6:.2f} M",
                 "seeds": len(seeds),
@@ -144,7 +145,7 @@ def recipes(folder):
                 "evaluating": share(seeds["evaluating_s"].sum() / seeds["elapsed_s"].sum()),
             }
         )
-    yield table(pd.DataFrame(rows), words=2) if rows else NOTHING
+    yield table(pd.DataFrame(rows), words=3) if rows else NOTHING
 
 
 PASSAGES = {
