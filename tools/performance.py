@@ -4,6 +4,7 @@ python tools/performance.py cpu|gpu [FOLDER]
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -23,10 +24,11 @@ RUNS = {  # device -> (recipe, seeds, options)
 }
 
 
-def course(*arguments):
-    command = [sys.executable, "-m", "course_utils", *map(str, arguments)]
+def course(*arguments, folder):
+    """Run a command there, so that what it records of itself names no folder of this machine."""
     print("course", *arguments, flush=True)
-    subprocess.run(command, check=True, cwd=paths.CHECKOUT)
+    command = [sys.executable, "-m", "course_utils", *map(str, arguments)]
+    subprocess.run(command, check=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(paths.CHECKOUT)})
 
 
 def main():
@@ -37,7 +39,7 @@ def main():
     for what, preset in BENCHES[device]:
         target = folder / f"{what}-{preset}-{device}.json"
         if not target.exists():
-            course("bench", what, "--preset", preset, "--json", target)
+            course("bench", what, "--preset", preset, "--json", target.name, folder=folder)
     for recipe, seeds, *options in RUNS[device]:
         with tempfile.TemporaryDirectory() as results:
             wanted = range(FIRST_SEED, FIRST_SEED + seeds)
@@ -45,8 +47,9 @@ def main():
             targets = {seed: folder / "runs" / f"{name}-{device}-{seed}.json" for seed in wanted}
             if all(target.exists() for target in targets.values()):
                 continue
-            course("train", "--recipe", recipe, *options, "--seed", FIRST_SEED, "--seeds", seeds, "--out", results)
-            for log in Path(results, "logs").glob("*.json"):
+            seeds = ("--seed", FIRST_SEED, "--seeds", seeds)
+            course("train", "--recipe", recipe, *options, *seeds, "--out", "results", folder=results)
+            for log in Path(results, "results/logs").glob("*.json"):
                 shutil.copy(log, targets[json.loads(log.read_text())["seed"]])
 
 
