@@ -102,7 +102,7 @@ def show_data(args):
 
 
 def train(args):
-    from course_utils import engine, experiment, studies
+    from course_utils import engine, experiment, files, studies
 
     recipe = args.recipe or args.profile.study_recipe
     layers = args.layers or studies.named_recipe(recipe)[0].get("n_layers", 6)
@@ -110,7 +110,7 @@ def train(args):
     specs = study.specs(recipe, range(args.seed, args.seed + args.seeds), args.text)
     if args.steps:
         specs = [replace(spec, train=replace(spec.train, steps=args.steps)) for spec in specs]
-    with experiment.lock(args.out):
+    with files.lock(args.out):
         options = {"on_record": experiment.announce, "allow": engine.PIECES if args.compile else None}
         records = studies.run(specs, args.text, args.out, args.device, **options)
     for record in records:
@@ -118,7 +118,7 @@ def train(args):
 
 
 def ablate(args):
-    from course_utils import experiment, studies
+    from course_utils import experiment, files, studies
 
     if args.study not in studies.STUDIES:
         args.parser.error(f"unknown study {args.study!r} (choose from {', '.join(studies.STUDIES)})")
@@ -126,7 +126,7 @@ def ablate(args):
     print(study.question)
     seeds = range(args.seed, args.seed + (args.seeds or args.profile.seeds))
     specs = study.specs(args.recipe or args.profile.study_recipe, seeds, args.text)
-    with experiment.lock(args.out):
+    with files.lock(args.out):
         records = studies.run(specs, args.text, args.out, args.device, args.workers, experiment.announce)
     show_comparison(records)
 
@@ -211,8 +211,9 @@ def main(argv=None):
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print("\nStopped. Finished runs are kept; the same command goes on from them.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        done = stop.args[0] if stop.args else "stopped; finished runs are kept, and the same command goes on from them"
+        print(f"\ncourse: {done}", file=sys.stderr)
         return 130
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
 
-from course_utils import decoder, engine, peers, runs, studies, trainer
+from course_utils import decoder, engine, files, peers, runs, studies, trainer
 from course_utils.lessons import sampling
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPTConfig
@@ -183,4 +183,4 @@ def in_words(found):
 
 
 def save(found, path):
-    runs.write(path, json.dumps(found, indent=1).encode())
+    files.write(path, json.dumps(found, indent=1).encode())

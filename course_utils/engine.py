@@ -25,49 +25,99 @@ WORTH_COMPILING = 1e14  # parameters x characters of a run; below, compiling tak
 def make_engine(model, ids, config, allow=None):
     """The fastest engine for the model's device. ids: (N,) int64 on it.
 
-    allow: the pieces that a GPU may use; None for all, but to compile only where the run is long enough.
+    allow: the pieces that a GPU may use; None for all, but to compile only where the run is long enough. Where a
+    GPU's memory can't hold what a batch needs, the batch is read in 2, 4, … parts.
     """
     if not ids.is_cuda:
         return Engine(model, ids, config)
     work = count_parameters(model) * config.steps * config.batch_size * model.config.context_length
     if allow is None:
         allow = [piece for piece in PIECES if piece != "compiled" or work > WORTH_COMPILING]
-    return CudaEngine(model, ids, config, allow)
+    parts = 1
+    while True:
+        try:
+            return CudaEngine(model, ids, config, allow, parts)
+        except torch.cuda.OutOfMemoryError:
+            if parts == config.batch_size:
+                raise
+        torch.cuda.empty_cache()
+        parts = min(2 * parts, config.batch_size)
 
 
 class Engine:
-    """The steps of one run, made plainly. `regime` says how, `loss_sum` holds the losses since it was last read."""
+    """The steps of one run, made plainly. `regime` says how; `losses` holds what each of the `steps_done` met."""
 
-    def __init__(self, model, ids, config):
-        self.model, self.ids, self.config = model, ids, config
+    random_state = torch.get_rng_state, torch.set_rng_state  # of dropout
+
+    def __init__(self, model, ids, config, parts=1):
+        self.model, self.ids, self.config, self.parts = model, ids, config, parts
         self.optimizers, self.loss_of = make_optimizers(model, config), next_character_loss
         self.windows, self.steps_done = torch.Generator().manual_seed(config.seed), 0
-        self.loss_sum = torch.zeros((), device=ids.device)
+        self.losses = torch.zeros(config.steps, device=ids.device)
         self.regime = f"{ids.device.type}, fp32"
 
     def step(self):
         """Draw a batch and learn from it."""
-        tokens, targets = get_batch(self.ids, self.config.batch_size, self.model.config.context_length, self.windows)
-        self._learn(tokens, targets, learning_rate_at(self.steps_done, self.config))
+        tokens, targets = self._batch()
+        self.losses[self.steps_done] = self._learn(tokens, targets, learning_rate_at(self.steps_done, self.config))
         self.steps_done += 1
 
-    def mean_loss(self, steps):
-        """The mean loss of the steps since the last call, `steps` of them. Waits for the device."""
-        mean = self.loss_sum.item() / steps
-        self.loss_sum.zero_()
-        return mean
+    def state(self):
+        """All that the next steps depend on, copied: name -> tensor on the CPU."""
+        found = self._tensors() | {"losses": self.losses[: self.steps_done], "random": self.random_state[0]()}
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in found.items()}
+
+    @torch.no_grad()
+    def restore(self, state):
+        """Go on where an engine of this run was when it gave this state."""
+        self.steps_done, mine = len(state["losses"]), self._tensors()
+        self.losses[: self.steps_done] = state["losses"].to(self.losses)
+        for name in mine.keys() - state.keys():  # no optimiser had a memory then
+            mine[name].zero_()
+        for name, tensor in state.items():
+            if name in mine:
+                mine[name].copy_(tensor)
+            elif name.startswith("optimizer/"):  # it makes its memory in the first step
+                _, i, j, key = name.split("/")
+                parameter = self._optimized(int(i))[int(j)]
+                self.optimizers[int(i)].state[parameter][key] = tensor.to(self.losses.device, copy=True)
+        get, put = self.random_state
+        if len(state["random"]) == len(get()):  # else it is of another kind of device
+            put(state["random"])
+        self._skip_windows()
+
+    def _tensors(self):
+        """What a step changes: weights, and the memory of the optimisers."""
+        found = {f"model/{name}": p for name, p in self.model.named_parameters()}
+        for i, optimizer in enumerate(self.optimizers):
+            for j, p in enumerate(self._optimized(i)):
+                found |= {f"optimizer/{i}/{j}/{key}": tensor for key, tensor in optimizer.state.get(p, {}).items()}
+        return found
+
+    def _optimized(self, i):
+        return [p for group in self.optimizers[i].param_groups for p in group["params"]]
+
+    def _batch(self):
+        return get_batch(self.ids, self.config.batch_size, self.model.config.context_length, self.windows)
+
+    def _skip_windows(self):
+        """Draw no window again that was drawn in the steps that are done."""
+        self.windows.manual_seed(self.config.seed)
+        for _ in range(self.steps_done):
+            self._batch()
 
     def _learn(self, tokens, targets, rate):
-        self.loss_sum += training_step(
-            self.model, self.optimizers, tokens, targets, rate, self.config.clip_norm, self.loss_of
-        )
+        settings = (rate, self.config.clip_norm, self.loss_of, self.parts)
+        return training_step(self.model, self.optimizers, tokens, targets, *settings)
 
 
 class CudaEngine(Engine):
     """The same steps without the host: windows and rates lie on the GPU, and a whole step is one graph to replay."""
 
-    def __init__(self, model, ids, config, allow=PIECES):
-        super().__init__(model, ids, config)
+    random_state = torch.cuda.get_rng_state, torch.cuda.set_rng_state
+
+    def __init__(self, model, ids, config, allow=PIECES, parts=1):
+        super().__init__(model, ids, config, parts)
         T, device = model.config.context_length, ids.device
         starts = torch.randint(len(ids) - T, (config.steps, config.batch_size, 1), generator=self.windows)
         self.starts, self.offsets = starts.to(device), torch.arange(T, device=device)  # as get_batch draws them
@@ -86,7 +136,8 @@ class CudaEngine(Engine):
                 failure = error
         else:
             raise failure
-        self.regime = ", ".join(["cuda", *([] if "bf16" in pieces else ["fp32"]), *pieces])
+        in_parts = [f"batch in {parts} parts"] if parts > 1 else []
+        self.regime = ", ".join(["cuda", *([] if "bf16" in pieces else ["fp32"]), *pieces, *in_parts])
 
     def step(self):
         self.run_step()
@@ -94,8 +145,12 @@ class CudaEngine(Engine):
 
     def _step_on_device(self):
         index = self.starts.index_select(0, self.now)[0] + self.offsets
-        self._learn(self.ids[index], self.ids[index + 1], self.rates.index_select(0, self.now)[0])
+        loss = self._learn(self.ids[index], self.ids[index + 1], self.rates.index_select(0, self.now)[0])
+        self.losses.index_copy_(0, self.now, loss[None])
         self.now += 1
+
+    def _skip_windows(self):
+        self.now.fill_(self.steps_done)
 
     def _prepare(self, pieces):
         """Compile and capture with a few steps, and take these back: weights, optimisers, counters, random state."""
@@ -125,7 +180,7 @@ class CudaEngine(Engine):
                 for tensor in state.values():
                     tensor.zero_()
             self.now.zero_()
-            self.loss_sum.zero_()
+            self.losses.zero_()
             torch.cuda.set_rng_state(random_state)
 
 

@@ -4,10 +4,9 @@ import math
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from course_utils import figures, quality, report, runs, studies
+from course_utils import figures, files, quality, report, runs, studies
 from course_utils.lessons.data import CharTokenizer, WittenBell, split
 from course_utils.lessons.train import evaluate
 
@@ -26,17 +25,6 @@ FILES = (
     *(f"tables/{name}.csv" for name in ("final_results", "layer_ablation_results", "generation_comparison")),
     "report.html",
 )
-
-
-def lock(folder):
-    """Hold a results folder for one process; a second one says that it waits, and waits."""
-    folder.mkdir(parents=True, exist_ok=True)
-    guard = FileLock(folder / ".lock")
-    try:
-        return guard.acquire(timeout=0)
-    except Timeout:
-        print(f"Another course command is at work in {folder}: waiting for it to end (or choose another --out).")
-        return guard.acquire()
 
 
 def baseline_losses(corpus):
@@ -69,7 +57,7 @@ def depth_specs(profile, corpus, seeds=None, first_seed=0):
 def run(profile, corpus, folder, seeds=None, device="cpu", workers=1, first_seed=0):
     """Everything that the results folder holds, from what is already there on. -> findings, a list of sentences"""
     folder = Path(folder)
-    with lock(folder):
+    with files.lock(folder):
         records = studies.run(
             depth_specs(profile, corpus, seeds, first_seed), corpus, folder, device, workers, announce
         )
@@ -110,10 +98,10 @@ def conclude(records, tables, baselines):
 def write(folder, tables, baselines, findings, corpus, records):
     """Tables, figures in both languages, and the page."""
     for name in ("final_results", "layer_ablation_results", "generation_comparison"):
-        runs.write(folder / "tables" / f"{name}.csv", tables[name].to_csv(index=False).encode("utf-8-sig"))
+        files.write(folder / "tables" / f"{name}.csv", tables[name].to_csv(index=False).encode("utf-8-sig"))
     drawn = draw(tables, baselines, corpus.note)
     for name, figure in drawn.items():
-        runs.write(folder / name, figure.png())
+        files.write(folder / name, figure.png())
     facts = {"corpus": corpus.describe(), "corpus sha256": corpus.sha256, "recipe": records[0].recipe}
     facts |= {"seeds": ", ".join(sorted({str(r.seed) for r in records})), **records[0].environment}
     shown = {"One row a depth": tables["layer_ablation_results"], "One row a run": tables["final_results"]}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment
 
-from course_utils import runs
+from course_utils import files
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -117,5 +117,5 @@ def write(folder, tables, figures, findings, note="", facts=None):
         facts=facts or {},
     )
     path = Path(folder) / "report.html"
-    runs.write(path, page.encode())
+    files.write(path, page.encode())
     return path

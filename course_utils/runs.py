@@ -6,23 +6,18 @@ import os
 import platform
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from tqdm import tqdm
 
 from course_utils import paths, trainer
+from course_utils.checkpoints import load_model, save_model
+from course_utils.files import FORMAT, RunError, lock, read_tensors, write, write_tensors
 from course_utils.lessons.data import CharTokenizer, split
-from course_utils.lessons.model import GPT, GPTConfig, count_parameters
+from course_utils.lessons.model import GPTConfig, count_parameters
 from course_utils.lessons.train import TrainConfig
-
-FORMAT = "1"  # of checkpoints and records
-
-
-class RunError(ValueError):
-    """A record or checkpoint can't be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -96,60 +91,6 @@ class RunRecord:
         return record
 
 
-def write(path, content):
-    """Write bytes so that the file is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def save_model(path, model, alphabet, dtype=torch.float32):
-    """Weights and all that is needed to use them, as one safetensors file, whole or absent."""
-    weights = {name: weight.to("cpu", dtype).contiguous() for name, weight in model.state_dict().items()}
-    if model.config.tie_embeddings:
-        del weights["head.weight"]
-    about = {"format": FORMAT, "config": asdict(model.config), "alphabet": alphabet}
-    write(path, save(weights, metadata={"course": json.dumps(about)}))  # one entry: their order would be random
-
-
-def load_model(path, alphabet=None):
-    """A model in evaluation mode and its tokenizer, from a checkpoint; nothing in the file is executed.
-
-    alphabet: if given, the characters that the checkpoint must have been trained on.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise RunError(f"there is no checkpoint {path}")
-    try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("course", "{}"))
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged or not a safetensors file ({error})") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise RunError(f"{path} is not a checkpoint of this course in format {FORMAT}")
-    try:
-        model = GPT(GPTConfig(**about["config"]))
-        if model.config.tie_embeddings:
-            weights["head.weight"] = weights["embedding.weight"]
-        model.load_state_dict(weights)
-        tokenizer = CharTokenizer(about["alphabet"])
-    except (KeyError, TypeError, ValueError, RuntimeError):
-        raise RunError(f"{path}: its weights do not fit the model that it describes") from None
-    if tokenizer.vocab_size != model.config.vocab_size or not all(w.isfinite().all() for w in weights.values()):
-        raise RunError(f"{path} holds weights that are not numbers, or an alphabet of another size than its model's")
-    if alphabet is not None and alphabet != tokenizer.alphabet:
-        raise RunError(
-            f"{path} was trained on another alphabet ({tokenizer.vocab_size} characters, the text has "
-            f"{len(alphabet)}): choose a checkpoint of this text, or train one"
-        )
-    return model.eval(), tokenizer
-
-
 def find(spec, folders, weights=True):
     """The record of this very run in the first folder that has it, and its weights if they are needed; else None."""
     for folder in map(Path, folders):
@@ -176,12 +117,28 @@ def best(folders, corpus=None):
     raise RunError("there is no trained model of this text yet: `course train` makes one")
 
 
+_unwritten = {}  # spec -> what was trained but could not be written, the disk being full: no need to train again
+
+
 def execute(spec, corpus, folder, device="cpu", on_step=None, allow=None):
-    """Train one run and write its weights and then its record. allow: as engine.make_engine's. -> RunRecord"""
-    tokenizer = CharTokenizer(corpus.text)
-    train_ids, validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))
-    model = trainer.new_model(spec.model, spec.train, device)
-    result = trainer.train(model, train_ids, validation_ids, spec.train, on_step, allow)
+    """Train one run, from where it was stopped if it was, and write its weights and then its record. -> RunRecord
+
+    on_step(n): called when n more steps are done. allow: as engine.make_engine's.
+    """
+    tokenizer, state = CharTokenizer(corpus.text), Path(folder) / "checkpoints" / f"{spec.name}.state"
+    for left in state.parent.glob(f".{spec.name}.*"):  # by a process that was killed while it wrote
+        left.unlink()
+    if spec not in _unwritten:
+        train_ids, validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))
+        model = trainer.new_model(spec.model, spec.train, device)
+        saved, save = read_tensors(state, "saved state") if state.exists() else None, partial(write_tensors, state)
+        try:
+            result = trainer.train(model, train_ids, validation_ids, spec.train, on_step, allow, saved, save)
+        except KeyboardInterrupt as stop:
+            words = "; its state is saved, and the same again goes on from there"
+            raise KeyboardInterrupt(*(f"{said}{words}" for said in stop.args)) from None
+        _unwritten[spec] = model, result
+    model, result = _unwritten[spec]
     about = {name: getattr(corpus, name) for name in ("name", "sha256", "source", "note")}
     record = RunRecord(
         spec.name, spec.study, spec.recipe, spec.arm, spec.train.seed, spec.fingerprint, asdict(spec.model),
@@ -189,6 +146,8 @@ def execute(spec, corpus, folder, device="cpu", on_step=None, allow=None):
     )  # fmt: skip
     save_model(Path(folder) / "checkpoints" / f"{spec.name}.safetensors", model, tokenizer.alphabet)
     record.save(Path(folder))
+    state.unlink(missing_ok=True)
+    del _unwritten[spec]
     return record
 
 
@@ -204,8 +163,9 @@ def find_or_train(spec, corpus, device="cpu", weights=False):
     if record:
         whose = "the published run" if record.folder == paths.PUBLISHED else "your run"
     else:
-        with tqdm(total=spec.train.steps, desc=f"training {spec.arm}", unit="step", leave=False) as bar:
-            record = execute(spec, corpus, paths.results(), device, bar.update)
+        with lock(paths.results()), tqdm(total=spec.train.steps, desc=f"training {spec.arm}", leave=False) as bar:
+            mine = find(spec, [paths.results()], weights)  # another process may have made it meanwhile
+            record = mine or execute(spec, corpus, paths.results(), device, bar.update)
         whose = "trained just now"
     print(f"{spec.arm}, seed {spec.train.seed}: {record.validation_loss:.3f} nats/character ({whose})")
     return record

@@ -171,9 +171,9 @@ def _end_with_parent():
 
 
 def _work(spec, corpus, folder):
-    def count():
+    def count(n):
         with _steps_done.get_lock():
-            _steps_done.value += 1
+            _steps_done.value += n
 
     return runs.execute(spec, corpus, folder, on_step=count)
 

@@ -163,14 +163,14 @@ def orthogonalise(updates, iterations=5):
 random = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
 rough, fine = (torch.linalg.svdvals(orthogonalise(random, n)[0]).sort(descending=True).values for n in (3, 5))
 before = torch.linalg.svdvals(random[0])
-assert (fine - 1).abs().max() < 0.05, "after five iterations all directions are equally strong"
+assert (fine[:60] - 1).abs().max() < 0.05, "after five iterations all but the weakest directions are equally strong"
 figures.lines(
     range(1, 65), {"before": before / before.max(), "3 iterations": rough, "5 iterations": fine},
     x_label="rank of the direction", y_label="singular value", title="Muon makes all directions count",
 )  # fmt: skip
 
 # %% [markdown]
-# Before, a few directions dominate; after five iterations all have strength 1. That is why Muon learns more from each batch,
+# Before, a few directions dominate; after five iterations all but the very weakest have strength 1. That is why Muon learns more from each batch,
 # and small batches are all that two cores can afford. Three iterations are rougher and cost less; on two cores that pays.
 
 
@@ -246,20 +246,24 @@ def next_character_loss(model, tokens, targets):
 
 
 # %% tags=["export"]
-def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss):
+def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1):
     """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
 
-    rate: the share of the peak learning rates, a number or a tensor of shape ().
+    rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in so many
+    parts, where the whole does not fit in memory; their gradients add up to the same.
     """
-    loss = loss_of(model, tokens, targets)
-    loss.backward()
+    losses = []
+    for some, theirs in zip(tokens.chunk(parts), targets.chunk(parts), strict=True):
+        loss = loss_of(model, some, theirs) * (len(some) / len(tokens))
+        loss.backward()
+        losses.append(loss.detach())
     torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         optimizer.step()
         optimizer.zero_grad()
-    return loss.detach()
+    return sum(losses)
 
 
 # %% [markdown]
@@ -399,7 +403,7 @@ figures.training_curves(studies.curves([record]), baselines, note=text.note)
 curve = studies.curves([record])
 figures.lines(
     curve["step"], {"training": curve["training_loss"].map(math.exp)},
-    x_label="step", y_label="perplexity (characters)", title="Perplexity of 2 layers", note=text.note,
+    x_label="step", y_label="perplexity (characters)", title="Training perplexity of 2 layers", note=text.note,
 )  # fmt: skip
 
 # %%

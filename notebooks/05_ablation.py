@@ -76,8 +76,9 @@ baselines = experiment.baseline_losses(text)
 figures.training_curves(studies.curves(records), baselines, note=text.note)
 
 # %% [markdown]
-# Thin lines are single seeds, thick ones their mean. Look how close the seeds of one depth lie, compared with the distance
-# between depths: that comparison is the whole lesson.
+# Dashed lines are training losses. The laptop's recipe measures the validation loss once, at the end: large marks are
+# means, small ones single seeds. Look how close the seeds of one depth lie, compared with the distance between depths:
+# that comparison is the whole lesson.
 #
 # ## A table an arm
 

@@ -51,11 +51,9 @@ def plain_losses(model_config, config, device="cpu"):
 
 def losses_of(steps):
     torch.manual_seed(1)
-    losses = []
     for _ in range(STEPS):
         steps.step()
-        losses.append(steps.mean_loss(1))
-    return losses
+    return steps.losses.tolist()
 
 
 def new_engine(model_config, config, device="cpu", kind=engine.make_engine, **arguments):
@@ -91,10 +89,9 @@ def test_the_engine_is_the_plain_loop(optimizer):
     check_equals_the_plain_loop(engine.make_engine, optimizer)
 
 
-class AStepLate(engine.Engine):
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.steps_done = 1
+class RatesAStepEarly(engine.Engine):
+    def _learn(self, tokens, targets, rate):
+        return super()._learn(tokens, targets, learning_rate_at(self.steps_done + 1, self.config))
 
 
 class OtherWindows(engine.Engine):
@@ -111,7 +108,7 @@ class SameWindows(engine.Engine):
 
 class NoSchedule(engine.Engine):
     def _learn(self, tokens, targets, rate):
-        super()._learn(tokens, targets, 1.0)
+        return super()._learn(tokens, targets, 1.0)
 
 
 class OtherClipping(engine.Engine):
@@ -119,31 +116,51 @@ class OtherClipping(engine.Engine):
         super().__init__(model, ids, replace(config, clip_norm=0.01))
 
 
-class LossKept(engine.Engine):
-    def mean_loss(self, steps):
-        return self.loss_sum.item() / steps
+class LossOfTheStepBefore(engine.Engine):
+    def step(self):
+        super().step()
+        self.losses[self.steps_done - 1] = self.losses[max(0, self.steps_done - 2)]
 
 
-@pytest.mark.parametrize("mutant", [AStepLate, OtherWindows, SameWindows, NoSchedule, OtherClipping, LossKept])
+@pytest.mark.parametrize(
+    "mutant", [RatesAStepEarly, OtherWindows, SameWindows, NoSchedule, OtherClipping, LossOfTheStepBefore]
+)
 def test_a_broken_engine_is_noticed(mutant):
     with pytest.raises(AssertionError):
         check_equals_the_plain_loop(mutant)
 
 
-def test_the_mean_loss_is_of_the_steps_since_it_was_last_asked_for():
-    one, other = (new_engine(SMALL, replace(settings("adamw"), steps=7)) for _ in range(2))
+@pytest.mark.parametrize("parts", [2, 3, 7])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_batch_in_parts_is_the_same_batch(optimizer, parts):
+    """Without dropout, whose random numbers would fall otherwise: the same gradients but for the order of a sum."""
+    config, no_dropout = settings(optimizer, batch_size=7), replace(SMALL, dropout=0.0)
+    whole, in_parts = (losses_of(engine.Engine(trainer.new_model(no_dropout, config).train(), text(), config, n))
+                       for n in (1, parts))  # fmt: skip
+    assert in_parts == pytest.approx(whole, abs=2e-4)
+    assert in_parts != whole
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("at", [0, 1, 17])
+def test_another_engine_goes_on_from_a_state(at, optimizer):
+    config, straight = settings(optimizer), new_engine(SMALL, settings(optimizer))
+    losses = losses_of(straight)
+    first = new_engine(SMALL, config)
     torch.manual_seed(1)
-    losses = []
-    for _ in range(7):
-        one.step()
-        losses.append(one.mean_loss(1))
-    torch.manual_seed(1)
-    for first, last in ((0, 4), (4, 7)):
-        for _ in range(first, last):
-            other.step()
-        assert other.mean_loss(last - first) == pytest.approx(sum(losses[first:last]) / (last - first), rel=1e-6)
-    assert other.mean_loss(1) == 0
-    assert one.steps_done == other.steps_done == 7
+    for _ in range(at):
+        first.step()
+    state = first.state()
+    losses_of(first) if at == 0 else first.step()  # what happens later does not touch the state
+    torch.manual_seed(5)
+    second = new_engine(SMALL, config)
+    second.step()
+    second.restore(state)
+    for _ in range(at, STEPS):
+        second.step()
+    assert second.losses.tolist() == losses
+    for name, tensor in straight.state().items():
+        assert torch.equal(second.state()[name], tensor), name
 
 
 def test_the_regime_is_named():
@@ -191,6 +208,44 @@ def test_a_gpus_engine_is_the_plain_loop(allow, optimizer):
     assert losses == pytest.approx(plain_losses(FOR_A_GPU, config, "cuda"), abs=near)
     assert losses[-1] < losses[0] - 0.2, "it does learn"
     assert losses == pytest.approx(losses_of(again), abs=0.01 if "bf16" in allow else 1e-5), "one seed, one run"
+
+
+@on_a_gpu
+@pytest.mark.parametrize("allow", [(), ("CUDA graph",)], ids=["plain", "graph"])
+def test_another_engine_goes_on_from_a_state_on_a_gpu(allow):
+    config = settings("muon", batch_size=16)
+    straight, second = (new_engine(SMALL, config, "cuda", allow=allow) for _ in range(2))
+    torch.manual_seed(1)
+    for _ in range(17):
+        straight.step()
+    state = straight.state()
+    for _ in range(17, STEPS):
+        straight.step()
+    second.restore(state)
+    for _ in range(17, STEPS):
+        second.step()
+    assert second.losses.tolist() == pytest.approx(straight.losses.tolist(), abs=1e-5)
+
+
+@on_a_gpu
+def test_a_batch_too_large_for_the_memory_is_read_in_parts():
+    """The same losses, and the regime says so."""
+    config = replace(settings("adamw", batch_size=64), steps=5)
+    model = replace(FOR_A_GPU, context_length=256, d_model=256, d_ff=4096)
+    whole = new_engine(model, config, "cuda", allow=())
+    for _ in range(5):
+        whole.step()
+    need = torch.cuda.max_memory_allocated()
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.7 * need / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        parts = new_engine(model, config, "cuda", allow=())
+        for _ in range(5):
+            parts.step()
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "batch in" in parts.regime
+    assert parts.losses.tolist() == pytest.approx(whole.losses.tolist(), abs=1e-3)
 
 
 @on_a_gpu

@@ -57,10 +57,11 @@ def training_curves(curves, baselines, language="english", note="", recorded=Non
             for seed, run in runs.groupby("seed"):
                 thin = {"color": look["color"], "alpha": 0.5, "lw": 0.8, "label": f"{arm} seed {seed}"}
                 run = run.dropna(subset="validation_loss")
-                axes.plot(run[x], run.validation_loss, **thin)
+                alone = {"marker": "o", "mfc": "none", "ms": 5, "alpha": 1} if len(run) == 1 else {}
+                axes.plot(run[x], run.validation_loss, **thin | alone)
             axes.plot(mean[x], mean.training_loss, color=look["color"], lw=1, ls="--", label=f"{arm} training")
             mean = mean.dropna(subset="validation_loss")
-            axes.plot(mean[x], mean.validation_loss, **look, markevery=0.15, label=arm)
+            axes.plot(mean[x], mean.validation_loss, **look, markevery=max(1, len(mean) // 7), label=arm)
             end, loss = mean[x].iloc[-1], mean.validation_loss.iloc[-1]
             ends.append((end, loss, f"{name(arm, language)} {loss:.3f}", look["color"]))
         inside, outside = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language)

@@ -137,20 +137,24 @@ def next_character_loss(model, tokens, targets):
     return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
 
-def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss):
+def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1):
     """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
 
-    rate: the share of the peak learning rates, a number or a tensor of shape ().
+    rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in so many
+    parts, where the whole does not fit in memory; their gradients add up to the same.
     """
-    loss = loss_of(model, tokens, targets)
-    loss.backward()
+    losses = []
+    for some, theirs in zip(tokens.chunk(parts), targets.chunk(parts), strict=True):
+        loss = loss_of(model, some, theirs) * (len(some) / len(tokens))
+        loss.backward()
+        losses.append(loss.detach())
     torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         optimizer.step()
         optimizer.zero_grad()
-    return loss.detach()
+    return sum(losses)
 
 
 @torch.no_grad()

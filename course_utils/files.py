@@ -1,0 +1,67 @@
+"""Files that are whole or absent, whatever happens while they are written; nothing in one is executed."""
+
+import json
+import os
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+FORMAT = "1"  # of checkpoints, states and records
+
+
+class RunError(ValueError):
+    """A record, checkpoint or state can't be used; the message says why."""
+
+
+def write(path, content):
+    """Write bytes so that the file is whole or absent, and still there after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # the new name is an entry of the folder, which lies on the disk too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_tensors(path, tensors, about):
+    """Tensors and a dict about them as one safetensors file. tensors: name -> tensor"""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = json.dumps({"format": FORMAT, **about})  # one entry: the order of several would be random
+    write(path, save(tensors, metadata={"course": content}))
+
+
+def read_tensors(path, kind):
+    """-> (name -> tensor, dict about them). kind: what it should be, for the message. RunError if it is not that."""
+    if not path.is_file():
+        raise RunError(f"there is no {kind} {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get("course", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged or not a safetensors file ({error}): delete it") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise RunError(f"{path} is not a {kind} of this course in format {FORMAT}")
+    return tensors, about
+
+
+def lock(folder):
+    """Hold a results folder for one process; a second one says that it waits, and waits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    guard = FileLock(folder / ".lock", is_singleton=True)  # one that holds it may ask again
+    try:
+        return guard.acquire(timeout=0)
+    except Timeout:
+        print(f"Another process of the course is at work in {folder}: waiting for it to end.", flush=True)
+        return guard.acquire()

@@ -1,0 +1,364 @@
+"""Nothing lost: runs that are killed, interrupted, resumed, that diverge, or meet a full disk.
+
+A few trials each; with COURSE_TRIALS=full as many as the book's page on reliability says.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from course_utils import engine, files, runs, studies, trainer
+from course_utils.corpus import Corpus
+from course_utils.lessons.data import CharTokenizer, get_batch
+from course_utils.lessons.model import GPTConfig
+from course_utils.lessons.train import TrainConfig
+
+FULL = os.environ.get("COURSE_TRIALS") == "full"
+ROOT = Path(__file__).resolve().parent.parent
+OWN = Corpus("To be, or not to be: that is the question.\n" * 60, "Hamlet", "0" * 64, "a test", None, "")
+SMALL = GPTConfig(vocab_size=len(set(OWN.text)), context_length=16, n_layers=2, n_heads=2, d_model=8, d_ff=12)
+STEPS = 150
+GOLDEN = Path(__file__).with_name("golden.json")
+
+
+def spec(**changes):
+    settings = {"steps": STEPS, "batch_size": 4, "warmup_steps": 5, "decay": 0.5, "evaluate_every": 20} | changes
+    return runs.RunSpec("depth", "smoke", "2 layers", SMALL, TrainConfig(**settings), OWN.sha256)
+
+
+def weights(path):
+    return files.read_tensors(path, "checkpoint")[0]
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def timeless(record):
+    """What a record says, but for the time that it took and where."""
+    clock = ("elapsed_s", "evaluating_s", "setup_s", "characters_per_s", "peak_memory_mb", "environment", "folder")
+    found = {key: value for key, value in vars(record).items() if key not in clock}
+    found["history"] = [{key: row[key] for key in row if key != "elapsed_s"} for row in record.history]
+    return found
+
+
+class CtrlC:
+    """A real Ctrl-C after so many steps of this process."""
+
+    def __init__(self, *after):
+        self.after, self.steps = set(after), 0
+
+    def __call__(self, n):
+        self.steps += n
+        if self.steps in self.after:
+            signal.raise_signal(signal.SIGINT)
+
+
+# --- stopped and resumed ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("trial", range(10 if FULL else 2))
+def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not(trial, optimizer, tmp_path):
+    """Weights, and the whole state one step later: optimisers, random numbers, losses; all bit for bit."""
+    chance = random.Random(trial)
+    wanted = spec(optimizer=optimizer, seed=trial, learning_rate=0.01, patience=3)
+    straight = runs.execute(wanted, OWN, tmp_path / "straight")
+    stops = sorted(chance.sample(range(1, straight.history[-1]["step"]), 3))
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt, match=f"stopped after step {stop} of {STEPS}; its state is saved"):
+            runs.execute(wanted, OWN, tmp_path / "resumed", on_step=CtrlC(stop))
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(wanted, OWN, tmp_path / "other", on_step=CtrlC(stops[-1]))
+    states = [weights(tmp_path / folder / "checkpoints" / f"{wanted.name}.state") for folder in ("resumed", "other")]
+    assert same(*states), "stopped three times or once, the state is the same"
+    resumed = runs.execute(wanted, OWN, tmp_path / "resumed")
+    assert timeless(resumed) == timeless(straight)
+    assert same(weights(resumed.checkpoint), weights(straight.checkpoint))
+    assert not list((tmp_path / "resumed").glob("**/*.state"))
+
+
+class Forgetful(engine.Engine):
+    """Goes on from a saved state, but for one part of it."""
+
+    part = ""
+
+    def restore(self, state):
+        fresh = self.state()
+        forgotten = {name: fresh.get(name) for name in state if name.startswith(self.part)}
+        super().restore({name: tensor for name, tensor in (state | forgotten).items() if tensor is not None})
+
+
+@pytest.mark.parametrize("part", ["model/", "optimizer/", "random"])
+def test_a_part_that_is_not_restored_is_noticed(part, tmp_path, monkeypatch):
+    """Mutants of what the trial above demands."""
+    wanted = spec(learning_rate=0.01)
+    straight = runs.execute(wanted, OWN, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(wanted, OWN, tmp_path / "resumed", on_step=CtrlC(70))
+    monkeypatch.setattr(engine, "Engine", type("Mutant", (Forgetful,), {"part": part}))
+    resumed = runs.execute(wanted, OWN, tmp_path / "resumed")
+    assert not same(weights(resumed.checkpoint), weights(straight.checkpoint))
+
+
+KILLED = """
+    import os, random, signal, sys, time
+    from pathlib import Path
+    import torch
+    sys.path.insert(0, {tests!r})
+    from test_reliability import OWN, spec, weights
+    from course_utils import runs, trainer
+
+    torch.set_num_threads(1)
+    trainer.SAVING = 1e9  # at each report
+    chance, folder, kills = random.Random(0), Path({folder!r}), 0
+    reached, restarts, wanted = [], 0, spec(steps={steps}, optimizer="muon", evaluate_every=300)
+    state = folder / "checkpoints" / (wanted.name + ".state")
+    runs.execute(spec(steps=2, optimizer="muon"), OWN, folder.with_name("warm"))  # what torch loads late is loaded
+    while True:
+        child = os.fork()
+        if not child:
+            runs.execute(wanted, OWN, folder)
+            os._exit(0)
+        time.sleep(chance.uniform(0.0, {longest}))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            break
+        kills += 1
+        if state.exists():
+            reached.append(len(weights(state)["losses"]))
+        if kills >= {kills}:
+            runs.execute(wanted, OWN, folder)
+            break
+    assert reached == sorted(reached), "no state is older than the one before"
+    print(kills, len(set(reached)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_trainer_killed_at_any_moment_goes_on(tmp_path, record_property):
+    """kill -9 leaves a state that loads or none at all; in the end the run is the one that nobody killed."""
+    kills, steps = (200, 12_000) if FULL else (12, 1_500)
+    code = textwrap.dedent(KILLED).format(
+        tests=str(ROOT / "tests"), folder=str(tmp_path / "killed"), kills=kills, longest=0.5, steps=steps
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=900)
+    assert done.returncode == 0, done.stderr
+    killed, states = map(int, done.stdout.split())
+    record_property("trials", killed)
+    assert killed >= kills // 3, "killed often enough"
+    assert states >= 3, "and in the middle"
+    wanted = spec(steps=steps, optimizer="muon", evaluate_every=300)
+    torch.set_num_threads(1)
+    straight = runs.execute(wanted, OWN, tmp_path / "straight")
+    resumed = runs.find(wanted, [tmp_path / "killed"])
+    assert timeless(resumed) == timeless(straight)
+    assert same(weights(resumed.checkpoint), weights(straight.checkpoint))
+    assert {p.suffix for p in (tmp_path / "killed").rglob("*") if p.is_file()} == {".json", ".safetensors"}
+
+
+# --- a notebook ------------------------------------------------------------------------------------------------------
+def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path):
+    """Interrupted at random moments, the kernel keeps its variables and the next run goes on from where it was."""
+    from jupyter_client.manager import start_new_kernel
+
+    interrupts = 50 if FULL else 4
+    manager, client = start_new_kernel(cwd=str(ROOT), env={**os.environ, "COURSE_RESULTS": str(tmp_path / "mine")})
+    try:
+        outputs = []
+
+        def run(cell, interrupt_after=None):
+            """-> (its text, its error)"""
+            outputs.clear()
+            request = client.execute(cell)
+            begun, deadline = time.monotonic(), time.monotonic() + 120
+            while time.monotonic() < deadline:
+                if interrupt_after is not None and time.monotonic() - begun > interrupt_after:
+                    manager.interrupt_kernel()
+                    interrupt_after = None
+                try:
+                    message = client.get_iopub_msg(timeout=0.02)
+                except Exception:
+                    continue
+                if message["parent_header"].get("msg_id") == request:
+                    outputs.append(message)
+                    if message["content"].get("execution_state") == "idle":
+                        break
+            text = "".join(m["content"]["text"] for m in outputs if m["msg_type"] == "stream")
+            errors = [m["content"] for m in outputs if m["msg_type"] == "error"]
+            return text, f"{errors[0]['ename']}: {errors[0]['evalue']}" if errors else ""
+
+        begin = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nfrom test_reliability import OWN, runs, spec"
+        assert run(f"{begin}\nmine = 42") == ("", "")
+        chance, stopped = random.Random(1), 0
+        cell = f"model, record = runs.load_or_train(spec(steps={250 * interrupts}, seed=9), OWN)\nprint('done', mine)"
+        for _ in range(4 * interrupts):
+            text, error = run(cell, chance.uniform(0.0, 0.5))
+            if "done 42" in text:
+                break
+            assert error.startswith("KeyboardInterrupt"), error
+            stopped += "its state is saved, and the same again goes on from there" in error
+            assert run("print(mine)") == ("42\n", "")
+            if stopped == interrupts:
+                break
+        text, error = run(cell)
+        assert (error, "done 42" in text) == ("", True), error
+        assert stopped >= interrupts // 2
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    wanted = spec(steps=250 * interrupts, seed=9)
+    straight, resumed = runs.execute(wanted, OWN, tmp_path / "straight"), runs.find(wanted, [tmp_path / "mine"])
+    assert timeless(resumed) == timeless(straight)
+    assert same(weights(resumed.checkpoint), weights(straight.checkpoint))
+
+
+# --- runs that go wrong ----------------------------------------------------------------------------------------------
+def text_ids(n=500):
+    jumps = torch.randint(50, (n,), generator=torch.Generator().manual_seed(3))
+    return torch.where(jumps < 10, jumps, 1).cumsum(0) % 11
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_rate_far_too_high_stops_the_run_before_its_weights_are_spoilt(optimizer):
+    config = TrainConfig(steps=40, batch_size=2, optimizer=optimizer, learning_rate=1e20, evaluate_every=50)
+    model = trainer.new_model(replace(SMALL, vocab_size=11), config)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with pytest.raises(trainer.TrainingError, match=r"no longer a number at step \d: try a lower learning rate"):
+        trainer.train(model, text_ids(), text_ids(), config)
+    assert same(model.state_dict(), before)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("at", "noticed", "kept"), [(1, 2, 0), (30, 31, 25), (40, 40, 35)])
+def test_a_number_that_is_none_stops_the_run_at_that_step(at, noticed, kept, poison, monkeypatch):
+    """Poison in one weight after a step; at 30 a report would save it, at 40 an evaluation meets it."""
+    monkeypatch.setattr(trainer, "SAVING", 1e9)  # at each report, every 5 steps here
+    config = TrainConfig(steps=250, batch_size=2, learning_rate=1e-3, evaluate_every=20, patience=0)
+    model, states = trainer.new_model(replace(SMALL, vocab_size=11), config), []
+
+    def spoil(n):
+        spoil.steps += n
+        if n and spoil.steps == at:
+            with torch.no_grad():
+                model.blocks[0].attention.qkv.weight[0, 0] = poison
+
+    spoil.steps = 0
+    save = lambda tensors, facts: states.append(tensors)  # noqa: E731
+    with pytest.raises(trainer.TrainingError, match=f"no longer a number at step {noticed}:") as stopped:
+        trainer.train(model, text_ids(), text_ids(), config, spoil, save=save)
+    assert f"weights of step {kept} again" in str(stopped.value)
+    assert all(torch.isfinite(tensor).all() for state in states for tensor in state.values())
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can make a small disk")
+def test_a_full_disk_keeps_the_old_and_the_new(tmp_path):
+    """Nothing half-written, the training kept in memory, and written once there is room."""
+    disk, wanted = tmp_path / "disk", spec(seed=3)
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        old = runs.execute(spec(seed=2), OWN, disk)
+        kept, before = weights(old.checkpoint), sorted(p.name for p in disk.rglob("*"))
+        ballast = disk / "ballast"
+        with pytest.raises(OSError, match="No space left"):
+            ballast.write_bytes(bytes(2**18))
+        with pytest.raises(OSError, match="No space left"):
+            runs.execute(wanted, OWN, disk)
+        ballast.unlink()
+        assert sorted(p.name for p in disk.rglob("*")) == before
+        assert same(weights(old.checkpoint), kept)
+        assert runs.find(wanted, [disk]) is None
+
+        def train_again(n):
+            raise AssertionError("what is in memory need not be trained again")
+
+        record = runs.execute(wanted, OWN, disk, on_step=train_again)
+        straight = runs.execute(wanted, OWN, tmp_path / "straight")
+        assert same(weights(record.checkpoint), weights(straight.checkpoint))
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)  # weights that were read still map its files
+
+
+def test_a_state_that_is_damaged_is_refused_in_one_sentence(tmp_path):
+    wanted = spec(seed=4)
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(wanted, OWN, tmp_path, on_step=CtrlC(50))
+    (state,) = tmp_path.glob("checkpoints/*.state")
+    whole = state.read_bytes()
+    for percent in range(0, 100, 1 if FULL else 20):
+        state.write_bytes(whole[: len(whole) * percent // 100])
+        with pytest.raises(runs.RunError, match="delete it") as refusal:
+            runs.execute(wanted, OWN, tmp_path)
+        assert "\n" not in str(refusal.value)
+    state.write_bytes(whole)
+    assert json.dumps(timeless(runs.execute(wanted, OWN, tmp_path)), default=str)
+
+
+# --- the same seed ---------------------------------------------------------------------------------------------------
+def golden_curve(recipe):
+    """The training losses of a recipe's first 20 steps, one window each, on a text of its own."""
+    model, train = studies.named_recipe(recipe)
+    tokenizer = CharTokenizer(OWN.text)
+    config = GPTConfig(**{"vocab_size": tokenizer.vocab_size, **model, "dropout": 0.0})
+    train = replace(train, batch_size=1, steps=20, warmup_steps=5, seed=0)
+    steps = engine.Engine(trainer.new_model(config, train).train(), torch.tensor(tokenizer.encode(OWN.text)), train)
+    for _ in range(20):
+        steps.step()
+    return [round(loss, 5) for loss in steps.losses.tolist()]
+
+
+HEAVY = ("modern", "modern-large", "nanogpt", "record", "sprint")
+
+
+@pytest.mark.parametrize("recipe", [name for name in studies.RECIPES if FULL or name not in HEAVY])
+def test_a_golden_curve_for_each_recipe(recipe):
+    """What 20 steps gave when `python tests/test_reliability.py` wrote it down; other processors round otherwise."""
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[recipe]
+    assert golden_curve(recipe) == pytest.approx(golden, abs=2e-3)
+    assert golden[-1] < golden[0] - (0.01 if recipe == "baseline" else 0.1)
+
+
+def test_the_tolerance_of_the_golden_curve_notices_another_recipe():
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    assert golden["laptop"] != pytest.approx(golden["smoke"], abs=2e-3)
+    slower = replace(studies.RECIPES["smoke"][1], muon_momentum=0.94)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(studies.RECIPES, "smoke", (studies.RECIPES["smoke"][0], slower))
+        assert golden_curve("smoke") != pytest.approx(golden["smoke"], abs=1e-6)
+
+
+def test_one_seed_one_file(tmp_path):
+    """Two runs, one sha256 of the file of weights."""
+    first, second = (runs.execute(spec(seed=5), OWN, tmp_path / name) for name in ("a", "b"))
+    assert first.checkpoint.read_bytes() == second.checkpoint.read_bytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("profile", ["smoke", "laptop"])
+def test_neither_threads_nor_the_profile_change_which_windows_are_drawn(threads, profile, monkeypatch):
+    monkeypatch.setenv("COURSE_PROFILE", profile)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        windows = torch.Generator().manual_seed(3)
+        drawn = [get_batch(torch.arange(1000), 4, 16, windows)[0][:, 0].tolist() for _ in range(3)]
+    finally:
+        torch.set_num_threads(before)
+    assert drawn == [[970, 248, 553, 75], [232, 480, 432, 437], [589, 763, 802, 387]]
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps({recipe: golden_curve(recipe) for recipe in studies.RECIPES}, indent=1) + "\n")
