@@ -148,12 +148,33 @@ def recipes(folder):
     yield table(pd.DataFrame(rows), words=3) if rows else NOTHING
 
 
+def promises(folder):
+    """How often each promise of the page on reliability was tried, and how often it held."""
+    path = folder.parent / "reliability.json"
+    if not path.is_file():
+        yield "Nothing is recorded here yet: `python tools/reliability.py` tries this machine."
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    rows = [
+        {
+            "promise": row["promise"],
+            "held": f"{row['held']:,}",
+            "broken": f"{row['failure'] + row['error']:,}",
+            "could not be tried": f"{row['skipped']:,}",
+        }
+        for row in found["rows"]
+    ]
+    yield table(pd.DataFrame(rows))
+    yield f"Tried on {machine(found['environment'])}, PyTorch {found['environment']['torch']}."
+
+
 PASSAGES = {
     "train": partial(compared, "train"),
     "generate": partial(compared, "generate"),
     "scaling": grown,
     "machines": machines,
     "recipes": recipes,
+    "reliability": promises,
 }
 
 
