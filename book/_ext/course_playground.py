@@ -1,0 +1,67 @@
+"""The playground: the published models and the widget's parts beside the pages, and a still picture for print."""
+
+import json
+from base64 import b64encode
+from pathlib import Path
+from shutil import copyfile
+
+import pandas as pd
+import torch
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from course_utils import figures, paths, runs
+from course_utils.lessons.sampling import filter_logits
+
+PARTS = ("gpt.mjs", "sampler.mjs", "widget.css", "widget.mjs", "worker.mjs")
+STILLS = ({"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8})
+
+
+def models(folder):
+    """The records of the published depth study's models, seed 0, fewest layers first; of several recipes the best."""
+    records = [r for r in runs.load_all(folder) if r.study == "depth" and r.seed == 0 and r.checkpoint.is_file()]
+    best = min(records, key=lambda r: r.validation_loss, default=None)
+    return sorted((r for r in records if r.recipe == best.recipe), key=lambda r: r.model["n_layers"])
+
+
+def copy_parts(target):
+    """Put all that the page asks for into a folder: models.json is the list of its models."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in PARTS:
+        copyfile(paths.PUBLISHED.parent / name, target / name)
+    listed = models(paths.PUBLISHED)
+    for record in listed:
+        copyfile(record.checkpoint, target / record.checkpoint.name)
+    manifest = [{"name": record.arm, "file": record.checkpoint.name} for record in listed]
+    (target / "models.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def finished(app, error):
+    if not error and app.builder.format == "html":
+        copy_parts(Path(app.outdir, "playground"))
+
+
+class Still(SphinxDirective):
+    """`{playground_still}` and a prompt as JSON has it: what a few settings make of the deepest model's guess."""
+
+    has_content = True
+
+    def run(self):
+        self.env.note_reread()  # by the next build there may be other models
+        prompt = json.loads("".join(self.content))
+        model, tokenizer = runs.load_model(models(paths.PUBLISHED)[-1].checkpoint)
+        with torch.no_grad():
+            logits = model(torch.tensor([tokenizer.encode(prompt)]))[0, -1]
+        columns = {"before": logits.softmax(-1)}
+        for settings in STILLS:
+            columns[", ".join(f"{k} {v}" for k, v in settings.items())] = filter_logits(logits, **settings).softmax(-1)
+        table = pd.DataFrame(columns, index=list(tokenizer.alphabet))
+        figure = figures.next_character(table, title=f"What follows {prompt!r}")
+        uri = "data:image/png;base64," + b64encode(figure.png()).decode()
+        return [nodes.image(uri=uri, alt=figure.get_label())]
+
+
+def setup(app):
+    app.add_directive("playground_still", Still)
+    app.connect("build-finished", finished)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,321 @@
+// The course's GPT in plain JavaScript: a .safetensors file in, logits out, with a key-value cache.
+// The twin of course_utils/lessons/model.py, switch by switch. Nothing in a file is executed.
+
+/** A file can't be used; the message is one sentence that says why. */
+export class FileError extends Error {}
+
+const FORMAT = "1"; // as in course_utils/runs.py
+const SIZES = ["vocab_size", "context_length", "n_layers", "n_heads", "d_model", "d_ff"];
+const CHOICES = {
+  position: ["learned", "sinusoidal", "rope", "none"],
+  norm: ["layernorm", "rmsnorm"],
+  norm_placement: ["pre", "post"],
+  activation: ["gelu", "relu", "relu2", "swiglu"],
+  tie_embeddings: [true, false],
+  qk_norm: [true, false],
+  residual: [true, false],
+};
+const BYTES = { F32: 4, F16: 2, BF16: 2, I8: 1 };
+const MOST = 2 ** 28; // numbers in a cache or a table; a file that asks for more is not one of this course
+
+function check(holds, problem) {
+  if (!holds) throw new FileError(problem);
+}
+
+/**
+ * Read a checkpoint of course_utils.runs.save_model. An I8 matrix has one scale a row, beside it as "NAME.scale".
+ * @param {ArrayBuffer} buffer
+ * @returns {{config: object, alphabet: string[], weights: Record<string, Float32Array>}}
+ */
+export function readSafetensors(buffer) {
+  const view = new DataView(buffer);
+  check(buffer.byteLength >= 8, "This is not a safetensors file: it is too short.");
+  const size = Number(view.getBigUint64(0, true)), start = 8 + size;
+  check(start <= buffer.byteLength && size <= 1e7, "This is not a safetensors file, or it is cut short.");
+  const header = parse(new TextDecoder().decode(new Uint8Array(buffer, 8, size)));
+  const about = parse(header.__metadata__?.course ?? "{}");
+  check(about.format === FORMAT, `This safetensors file is not a checkpoint of this course in format ${FORMAT}.`);
+  const config = checkConfig(about.config), alphabet = typeof about.alphabet === "string" ? [...about.alphabet] : [];
+  const distinct = new Set(alphabet).size === alphabet.length;
+  check(distinct && alphabet.length === config.vocab_size, "Its alphabet does not fit the model that it describes.");
+  const read = (name, shape) => readTensor(buffer, start, Object.hasOwn(header, name) ? header[name] : null, shape);
+  const weights = {};
+  for (const [name, shape] of Object.entries(shapes(config))) {
+    const values = (weights[name] = read(name, shape));
+    if (header[name].dtype === "I8") {
+      const scales = read(`${name}.scale`, [shape[0]]), width = shape[1] ?? 1;
+      for (let i = 0; i < values.length; i++) values[i] *= scales[Math.floor(i / width)];
+    }
+    check(values.every(Number.isFinite), "It holds weights that are not numbers.");
+  }
+  return { config, alphabet, weights };
+}
+
+function parse(text) {
+  try {
+    const value = JSON.parse(text);
+    if (typeof value === "object" && value !== null) return value;
+  } catch { /* the same sentence for both */ }
+  throw new FileError("This is not a safetensors file: its header can't be read.");
+}
+
+function checkConfig(config) {
+  const problem = "It describes no model of this course.";
+  check(typeof config === "object" && config !== null, problem);
+  for (const name of SIZES) check(Number.isInteger(config[name]) && config[name] >= 1, problem);
+  for (const [name, allowed] of Object.entries(CHOICES)) check(allowed.includes(config[name]), problem);
+  const d = config.d_model / config.n_heads;
+  check(Number.isInteger(d) && !(config.position === "rope" && d % 2), problem);
+  check(2 * config.n_layers * config.context_length * config.d_model <= MOST, "Its model is too large for a page.");
+  return config;
+}
+
+/** The weights that a model has, and their shapes: the names of its state_dict. */
+function shapes(config) {
+  const { vocab_size: V, context_length: T, d_model: C, d_ff: F } = config, found = { "embedding.weight": [V, C] };
+  if (config.position === "learned") found.positions = [T, C];
+  for (let i = 0; i < config.n_layers; i++) {
+    found[`blocks.${i}.attention.qkv.weight`] = [3 * C, C];
+    found[`blocks.${i}.attention.out.weight`] = [C, C];
+    found[`blocks.${i}.feed_forward.up.weight`] = [(config.activation === "swiglu" ? 2 : 1) * F, C];
+    found[`blocks.${i}.feed_forward.out.weight`] = [C, F];
+    found[`blocks.${i}.norm_1.weight`] = [C];
+    found[`blocks.${i}.norm_2.weight`] = [C];
+  }
+  if (config.norm_placement === "pre") found["norm.weight"] = [C];
+  if (!config.tie_embeddings) found["head.weight"] = [V, C];
+  return found;
+}
+
+function readTensor(buffer, start, about, shape) {
+  const { dtype, shape: said, data_offsets: offsets } = about ?? {}, count = shape.reduce((a, b) => a * b);
+  const fits = Array.isArray(said) && said.length === shape.length && shape.every((n, i) => n === said[i]);
+  check(fits, "Its weights do not fit the model that it describes.");
+  check(Object.hasOwn(BYTES, dtype), `Its weights must be of the kinds ${Object.keys(BYTES).join(", ")}.`);
+  const [from, to] = Array.isArray(offsets) ? offsets : [];
+  const fills = Number.isInteger(from) && from >= 0 && to - from === count * BYTES[dtype];
+  check(fills && start + to <= buffer.byteLength, "It is cut short, or its header is wrong about the sizes.");
+  const bytes = buffer.slice(start + from, start + to); // a copy, so that its place need not be a multiple of 4
+  if (dtype === "F32") return new Float32Array(bytes);
+  if (dtype === "I8") return Float32Array.from(new Int8Array(bytes));
+  if (dtype === "F16") return fromHalf(new Uint16Array(bytes));
+  return new Float32Array(Uint32Array.from(new Uint16Array(bytes), (half) => half << 16).buffer);
+}
+
+/** Half precision, five bits of exponent. Browsers are only now getting a Float16Array. */
+function fromHalf(halves) {
+  const powers = Array.from({ length: 31 }, (_, e) => 2 ** (Math.max(e, 1) - 25));
+  const values = new Float32Array(halves.length);
+  for (let i = 0; i < halves.length; i++) {
+    const h = halves[i], e = (h >> 10) & 31, m = h & 1023;
+    const size = e === 31 ? (m ? NaN : Infinity) : (e ? 1024 + m : m) * powers[e];
+    values[i] = h >> 15 ? -size : size;
+  }
+  return values;
+}
+
+/** A model that keeps what it has read: asked for a text that goes on from the last one, it reads the rest alone. */
+export class Decoder {
+  /** @param {{config: object, weights: Record<string, Float32Array>}} model */
+  constructor({ config, weights }) {
+    const { n_layers: L, context_length: T, d_model: C } = config, all = shapes(config);
+    this.config = config;
+    this.weights = weights;
+    this.head = pack(weights["head.weight"] ?? weights["embedding.weight"], config.vocab_size);
+    this.layers = Array.from({ length: L }, (_, i) => {
+      const names = ["attention.qkv", "attention.out", "feed_forward.up", "feed_forward.out", "norm_1", "norm_2"];
+      const found = names.map((name) => [weights[`blocks.${i}.${name}.weight`], all[`blocks.${i}.${name}.weight`][0]]);
+      const [qkv, out, up, down] = found.slice(0, 4).map(([weight, rows]) => pack(weight, rows));
+      return { qkv, out, up, down, norms: [found[4][0], found[5][0]] };
+    });
+    this.keys = Array.from({ length: L }, () => new Float32Array(T * C)); // (T, C): the heads side by side
+    this.values = Array.from({ length: L }, () => new Float32Array(T * C));
+    this.read = []; // the tokens in the cache
+    const half = C / config.n_heads / 2;
+    if (config.position === "sinusoidal") this.added = sinusoidal(T, C);
+    if (config.position === "learned") this.added = weights.positions;
+    if (config.position === "rope") this.turns = angles(T, half).map((angle) => [Math.cos(angle), Math.sin(angle)]);
+  }
+
+  /** @param {number[]} ids at most context_length tokens @returns {Float32Array} logits (V,) of what follows */
+  next(ids) {
+    return this.logits(ids).slice(-this.config.vocab_size);
+  }
+
+  /** The logits after each token that had to be read, the last at least. -> (those, V), one after the other */
+  logits(ids) {
+    const { vocab_size: V, context_length: most, d_model: C } = this.config, { weights } = this;
+    if (!(ids.length >= 1 && ids.length <= most)) throw new Error(`1 to ${most} tokens, not ${ids.length}`);
+    if (!ids.every((id) => Number.isInteger(id) && id >= 0 && id < V)) throw new Error("a token outside the alphabet");
+    let start = 0;
+    while (start < ids.length - 1 && ids[start] === this.read[start]) start++;
+    const T = ids.length - start, scale = this.config.position === "sinusoidal" ? Math.sqrt(C) : 1;
+    let x = new Float32Array(T * C);
+    for (let t = 0; t < T; t++) {
+      for (let c = 0, from = ids[start + t] * C, at = (start + t) * C; c < C; c++) {
+        x[t * C + c] = weights["embedding.weight"][from + c] * scale + (this.added?.[at + c] ?? 0);
+      }
+    }
+    this.read.length = 0; // until the cache is whole again
+    this.layers.forEach((layer, i) => {
+      x = this.add(x, layer.norms[0], (h) => this.attend(h, i, start));
+      x = this.add(x, layer.norms[1], (h) => this.feedForward(h, layer));
+    });
+    this.read = [...ids];
+    if (this.config.norm_placement === "pre") x = this.norm(x, weights["norm.weight"]);
+    return linear(x, this.head);
+  }
+
+  /** x plus what the layer makes of it, with the norm before the layer or after the sum. */
+  add(x, weight, layer) {
+    const pre = this.config.norm_placement === "pre", update = layer(pre ? this.norm(x, weight) : x);
+    if (this.config.residual) for (let i = 0; i < x.length; i++) update[i] += x[i];
+    return pre ? update : this.norm(update, weight);
+  }
+
+  norm(x, weight) {
+    const C = weight.length, y = new Float32Array(x.length);
+    for (let at = 0; at < x.length; at += C) {
+      let mean = 0, square = 0;
+      if (this.config.norm === "layernorm") {
+        for (let c = 0; c < C; c++) mean += x[at + c];
+        mean /= C;
+      }
+      for (let c = 0; c < C; c++) square += (x[at + c] - mean) ** 2;
+      const factor = 1 / Math.sqrt(square / C + 1e-5);
+      for (let c = 0; c < C; c++) y[at + c] = (x[at + c] - mean) * factor * weight[c];
+    }
+    return y;
+  }
+
+  /** Causal self-attention of new positions to themselves and to all before: (T, C) -> (T, C). */
+  attend(x, layer, start) {
+    const { n_heads: H, d_model: C } = this.config, D = C / H, T = x.length / C;
+    const keys = this.keys[layer], values = this.values[layer];
+    const qkv = linear(x, this.layers[layer].qkv), out = new Float32Array(T * C);
+    const scores = new Float64Array(start + T);
+    for (let t = 0; t < T; t++) {
+      const row = t * 3 * C;
+      for (let at = row; at < row + 2 * C; at += D) {
+        if (this.config.qk_norm) unit(qkv, at, D);
+        if (this.turns) turn(qkv, at, D, this.turns, (start + t) * (D / 2));
+      }
+      keys.set(qkv.subarray(row + C, row + 2 * C), (start + t) * C);
+      values.set(qkv.subarray(row + 2 * C, row + 3 * C), (start + t) * C);
+    }
+    for (let t = 0; t < T; t++) {
+      for (let h = 0; h < H; h++) {
+        const q = t * 3 * C + h * D, seen = start + t + 1;
+        let top = -Infinity, sum = 0;
+        for (let s = 0; s < seen; s++) {
+          let score = 0;
+          for (let d = 0, k = s * C + h * D; d < D; d++) score += qkv[q + d] * keys[k + d];
+          scores[s] = score / Math.sqrt(D);
+          if (scores[s] > top) top = scores[s];
+        }
+        for (let s = 0; s < seen; s++) sum += scores[s] = Math.exp(scores[s] - top);
+        for (let s = 0; s < seen; s++) {
+          const share = scores[s] / sum;
+          for (let d = 0, v = s * C + h * D, o = t * C + h * D; d < D; d++) out[o + d] += share * values[v + d];
+        }
+      }
+    }
+    return linear(out, this.layers[layer].out);
+  }
+
+  feedForward(x, layer) {
+    const { activation, d_ff: F, d_model: C } = this.config, gated = activation === "swiglu", T = x.length / C;
+    const h = linear(x, layer.up);
+    if (gated) {
+      const bent = new Float32Array(T * F);
+      for (let i = 0; i < T * F; i++) {
+        const gate = i + Math.floor(i / F) * F; // a row of h is F gates, then F values
+        bent[i] = (h[gate] / (1 + Math.exp(-h[gate]))) * h[gate + F];
+      }
+      return linear(bent, layer.down);
+    }
+    const bend = { gelu, relu: (v) => Math.max(v, 0), relu2: (v) => Math.max(v, 0) ** 2 }[activation];
+    for (let i = 0; i < h.length; i++) h[i] = bend(h[i]);
+    return linear(h, layer.down);
+  }
+}
+
+/** A matrix (O, I), each eight rows interleaved, with zeros up to a multiple of eight: so `linear` reads in order. */
+function pack(weight, O) {
+  const I = weight.length / O, packed = new Float32Array(Math.ceil(O / 8) * 8 * I);
+  for (let o = 0; o < O; o++) {
+    for (let i = 0, to = (o - (o % 8)) * I + (o % 8); i < I; i++, to += 8) packed[to] = weight[o * I + i];
+  }
+  return { packed, I, O };
+}
+
+/** x: (T, I), matrix: (O, I) -> (T, O). Eight sums at a time: a sum alone would wait for itself at each step. */
+function linear(x, { packed, I, O }) {
+  const T = x.length / I, y = new Float32Array(T * O);
+  for (let o = 0; o < O; o += 8) {
+    for (let t = 0; t < T; t++) {
+      let a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0;
+      for (let at = t * I, end = at + I, w = o * I; at < end; at++, w += 8) {
+        const value = x[at];
+        a += value * packed[w];
+        b += value * packed[w + 1];
+        c += value * packed[w + 2];
+        d += value * packed[w + 3];
+        e += value * packed[w + 4];
+        f += value * packed[w + 5];
+        g += value * packed[w + 6];
+        h += value * packed[w + 7];
+      }
+      const to = t * O + o, left = O - o;
+      y[to] = a;
+      if (left > 1) y[to + 1] = b;
+      if (left > 2) y[to + 2] = c;
+      if (left > 3) y[to + 3] = d;
+      if (left > 4) y[to + 4] = e;
+      if (left > 5) y[to + 5] = f;
+      if (left > 6) y[to + 6] = g;
+      if (left > 7) y[to + 7] = h;
+    }
+  }
+  return y;
+}
+
+/** Scale a head to a root mean square of 1, in place: torch's rms_norm, with its eps. */
+function unit(x, at, D) {
+  let square = 0;
+  for (let d = at; d < at + D; d++) square += x[d] * x[d];
+  const factor = 1 / Math.sqrt(square / D + 2 ** -23);
+  for (let d = at; d < at + D; d++) x[d] *= factor;
+}
+
+/** Turn the channel pairs (i, i + D/2) of a head, in place. */
+function turn(x, at, D, turns, first) {
+  for (let i = 0; i < D / 2; i++) {
+    const [cos, sin] = turns[first + i], a = x[at + i], b = x[at + i + D / 2];
+    x[at + i] = a * cos - b * sin;
+    x[at + i + D / 2] = a * sin + b * cos;
+  }
+}
+
+/** Position t times `half` speeds that fall from 1 to 1/10000, in single precision as torch has them: T * half. */
+function angles(T, half) {
+  const speed = (i) => Math.fround(10000 ** (-i / half));
+  return Array.from({ length: T * half }, (_, at) => Math.fround(Math.floor(at / half) * speed(at % half)));
+}
+
+function sinusoidal(T, C) {
+  const half = Math.ceil(C / 2), angle = angles(T, half), waves = new Float32Array(T * C);
+  for (let at = 0; at < T * C; at++) {
+    const t = Math.floor(at / C), c = at % C;
+    waves[at] = c < half ? Math.sin(angle[t * half + c]) : Math.cos(angle[t * half + c - half]);
+  }
+  return waves;
+}
+
+/** The exact GELU, by an erf that is off by 1.5e-7 at most (Abramowitz and Stegun, 7.1.26). */
+function gelu(x) {
+  const z = Math.abs(x) / Math.SQRT2, t = 1 / (1 + 0.3275911 * z);
+  const series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+  const tail = 0.5 * series * Math.exp(-z * z); // the normal distribution's mass beyond |x|
+  return x * (x > 0 ? 1 - tail : tail);
+}

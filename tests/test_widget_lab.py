@@ -1,0 +1,171 @@
+"""The sampling widget in a notebook: Python's side of it, and JupyterLab in a real browser."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from test_playground import Reader, site  # noqa: F401 (a fixture)
+from test_widget_numbers import chromium, published, small_model
+
+from course_utils import paths, widgets
+from course_utils.lessons.data import CharTokenizer
+
+
+@pytest.fixture
+def host():
+    return widgets.SamplerHost([small_model(), small_model(norm="rmsnorm")], CharTokenizer("abcdefghijk"), {"seed": 3})
+
+
+def test_python_answers_what_the_widget_asks(host):
+    assert host.reply({"kind": "hello"})[0] == {
+        "models": ["model 1: 3 layers", "model 2: 3 layers"], "settings": {"seed": 3}, "page": False,
+    }  # fmt: skip
+    assert host.reply({"kind": "load", "model": 1})[0] == {"alphabet": "abcdefghijk", "context": 13}
+    assert widgets.SamplerHost({"mine": small_model()}, CharTokenizer("abcdefghijk"), {}).names == ["mine"]
+    assert widgets.SamplerHost(small_model(), CharTokenizer("abcdefghijk"), {}).names == ["3 layers"]
+
+
+def logits(host, number, ids):
+    _, (data,) = host.reply({"kind": "next", "model": number, "ids": ids})
+    return torch.from_numpy(np.frombuffer(data, dtype=np.float32).copy())
+
+
+@torch.no_grad()
+def test_python_supplies_the_models_logits(host):
+    for text in ([1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4, 5], [2, 3], [2, 3, 0], [9], list(range(11))):
+        for number in (0, 1):
+            right = host.models[number](torch.tensor([text]))[0, -1]
+            assert torch.allclose(logits(host, number, text), right, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_model_that_has_trained_on_is_asked_anew(host):
+    before = logits(host, 0, [1, 2])
+    host.models[0].train()
+    host.models[0].embedding.weight.mul_(2)
+    after = logits(host, 0, [1, 2])
+    assert not torch.allclose(before, after)
+    assert host.models[0].training
+    assert torch.allclose(after, host.models[0].eval()(torch.tensor([[1, 2]]))[0, -1], atol=1e-4)
+
+
+def test_what_goes_wrong_is_said_in_the_widget(host):
+    said = []
+
+    class Wire:
+        send = staticmethod(lambda content, buffers: said.append(content))
+
+    host.answer(Wire, {"kind": "next", "model": 0, "ids": [99], "request": "a-1"}, [])
+    assert said[0]["request"] == "a-1"
+    assert said[0]["error"].startswith("IndexError")
+
+
+def test_a_notebooks_front_end_is_one_module():
+    module = widgets.front_end()
+    assert "import " not in re.sub(r"(?m)//.*$|/\*\*[\s\S]*?\*/", "", module)
+    assert module.count("export default") == 1
+
+
+def test_a_plain_script_goes_on(capsys):
+    assert widgets.sampler(small_model(), CharTokenizer("abcdefghijk")) is None
+    assert capsys.readouterr().out == ""
+
+
+FIRST = """
+from course_utils import paths, runs, widgets
+pairs = [runs.load_model(paths.PUBLISHED / name) for name in {names}]
+tokenizer = pairs[0][1]
+widgets.sampler([model for model, _ in pairs], tokenizer, "ROMEO:")
+"""
+SECOND = "widgets.sampler(pairs[0][0], tokenizer, 'KING', length=30)"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of JupyterLab, with one notebook, away from the reader's own settings."""
+    root = tmp_path_factory.mktemp("lab")
+    names = [record.checkpoint.relative_to(paths.PUBLISHED).as_posix() for record in published()]
+    sources = (FIRST.format(names=names), SECOND)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    (root / "work").mkdir()
+    nbformat.write(notebook, root / "work/a.ipynb")
+    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    env = os.environ | {name: str(root / name) for name in folders}
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
+    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={root / 'work'}", "--LabApp.news_url=None"]
+    with (root / "log").open("w") as log:
+        server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    try:
+        yield wait_for_address(root / "log")
+    finally:
+        server.terminate()
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()  # its kernels notice
+
+
+def wait_for_address(log):
+    for _ in range(300):
+        found = re.search(r"(http://127\.0\.0\.1:\d+/)lab", log.read_text())
+        if found:
+            urllib.request.urlopen(found[1] + "api").close()
+            return found[1]
+        time.sleep(0.1)
+    pytest.fail(log.read_text()[-1000:])
+
+
+def test_jupyterlab(lab, site):  # noqa: F811
+    """Moves, generates as the page does, stops; two widgets don't mix; a restart of the kernel is told."""
+    with chromium() as browser:
+        page, problems = browser.new_page(viewport={"width": 1280, "height": 1200}), []
+        ours = (lab, "data:", "blob:")
+        page.on("request", lambda sent: sent.url.startswith(ours) or problems.append(f"asks {sent.url}"))
+        page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+        page.goto(f"{lab}lab/tree/a.ipynb")
+        idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+        idle.wait_for(timeout=60_000)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text(re.compile("^Run All( Cells)?$")).click()  # its name differs between versions
+        one, two = page.locator(".sampler").nth(0), page.locator(".sampler").nth(1)
+        for widget in (one, two):
+            widget.locator(".sampler-pane:not(.sampler-empty)").wait_for(timeout=60_000)
+        rows = one.locator("ol").inner_text()
+        one.get_by_label("Temperature", exact=True).fill("1.2")
+        assert one.locator("ol").inner_text() != rows, "a slider moves the bars"
+        one.get_by_label("Characters", exact=True).fill("60")
+        for widget in (one, two):
+            widget.get_by_role("button", name="Generate").click()
+        for widget in (one, two):
+            widget.locator("[role=status]", has_text="written").wait_for(timeout=60_000)
+        print(one.locator("[role=status]").inner_text())
+        texts = [widget.locator(".sampler-text").evaluate("(text) => text.textContent") for widget in (one, two)]
+        assert texts[0].startswith("ROMEO:")
+        assert texts[1].startswith("KING")
+        assert [len(text) for text in texts] == [66, 34]
+        reader = Reader(browser, site)
+        assert reader.generate(Temperature=1.2, Characters=60) == texts[:1], "page and notebook write the same text"
+        reader.close()
+        one.get_by_label("Characters", exact=True).fill("5000")
+        one.get_by_role("checkbox").check()
+        one.locator(".sampler-pane").nth(2).wait_for()
+        one.get_by_role("button", name="Generate").click()
+        one.locator("[data-at='5']").first.wait_for()
+        one.get_by_role("button", name="Stop").click()
+        assert one.locator("[role=status]").inner_text() == "Stopped."
+        page.get_by_role("menuitem", name="Kernel", exact=True).click()
+        page.get_by_text("Restart Kernel…", exact=True).click()
+        page.locator(".jp-Dialog .jp-mod-accept").click()
+        for widget in (one, two):
+            widget.locator("[role=status]", has_text="the kernel was restarted").wait_for(timeout=60_000)
+            assert widget.get_by_role("button", name="Generate").is_disabled()
+        idle.wait_for(timeout=60_000)  # the server can't end a kernel that is just starting
+        assert not problems

@@ -1,0 +1,291 @@
+"""The numbers of the sampling widget: JavaScript in a real browser against PyTorch and Hugging Face."""
+
+import functools
+import importlib.util
+import json
+import math
+import shutil
+import threading
+from contextlib import contextmanager
+
+import pytest
+import torch
+from playwright.sync_api import sync_playwright
+from test_book import BROWSERS, Quiet, Server
+from test_house import CHECKOUT
+from torch.nn import functional as F
+from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from course_utils import corpus, paths, runs
+from course_utils.lessons.data import CharTokenizer, split
+from course_utils.lessons.model import GPT, GPTConfig
+from course_utils.lessons.sampling import filter_logits, window_start
+
+SPEC = importlib.util.spec_from_file_location("course_playground", CHECKOUT / "book/_ext/course_playground.py")
+PLAYGROUND = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(PLAYGROUND)
+
+LOGITS = """async ([file, texts]) => {
+  const { Decoder, readSafetensors } = await import("/playground/gpt.mjs");
+  const decoder = new Decoder(readSafetensors(await (await fetch(file)).arrayBuffer()));
+  return texts.map((ids) => [...decoder.logits(ids)]);
+}"""
+LOSS = """async ([file, windows]) => {
+  const { Decoder, readSafetensors } = await import("/playground/gpt.mjs");
+  const { surprise } = await import("/playground/sampler.mjs");
+  const model = readSafetensors(await (await fetch(file)).arrayBuffer()), V = model.config.vocab_size;
+  let sum = 0, count = 0;
+  for (const window of windows) {
+    const logits = new Decoder(model).logits(window.slice(0, -1));
+    window.slice(1).forEach((id, t) => { sum += surprise(logits.subarray(t * V, (t + 1) * V), id); count++; });
+  }
+  return [sum / count, count];
+}"""
+FILTERED = """async (cases) => {
+  const { filter } = await import("/playground/sampler.mjs");
+  return cases.map(([logits, settings]) => [...filter(logits, settings).p]);
+}"""
+
+
+@contextmanager
+def serving(folder):
+    """The address at which this machine serves a folder."""
+    with Server(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@contextmanager
+def chromium():
+    """A browser in which every name but this machine's leads nowhere."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no chromium or chrome on this machine")
+    with sync_playwright() as playwright:
+        offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", offline])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    PLAYGROUND.copy_parts(folder / "playground")
+    (folder / "blank.html").write_text("<!doctype html><title>blank</title>", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def window(folder):
+    """An empty page beside the modules."""
+    with serving(folder) as site, chromium() as browser:
+        page = browser.new_context().new_page()
+        page.goto(f"{site}blank.html")
+        yield page
+
+
+@pytest.fixture(scope="module")
+def text():
+    return corpus.load()
+
+
+@pytest.fixture(scope="module")
+def held_out(text):
+    """Ids of text that no model was trained on."""
+    return split(CharTokenizer(text.text).encode(text.text))[1]
+
+
+def published():
+    return PLAYGROUND.models(paths.PUBLISHED)
+
+
+def test_the_published_models_are_found_by_their_records(folder):
+    listed = json.loads((folder / "playground/models.json").read_text(encoding="utf-8"))
+    assert [model["name"] for model in listed] == ["2 layers", "4 layers", "6 layers"]
+    sizes = [(folder / "playground" / model["file"]).stat().st_size for model in listed]
+    assert max(sizes) <= 6e6
+    assert sum(sizes) <= 12e6
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_published_models_agree_with_pytorch(window, held_out, number):
+    record = published()[number]
+    model, tokenizer = runs.load_model(record.checkpoint)
+    if tokenizer.vocab_size <= max(held_out):
+        pytest.skip("the models know Shakespeare, and the text here is another")
+    T = model.config.context_length
+    texts = [held_out[at : at + min(T, 256)] for at in range(0, 256, min(T, 256))]
+    ours = torch.tensor(window.evaluate(LOGITS, [f"/playground/{record.checkpoint.name}", texts]))
+    with torch.no_grad():
+        theirs = torch.stack([model(torch.tensor([ids]))[0].flatten() for ids in texts])
+    worst = (ours - theirs).abs().max().item()
+    rows = [logits.reshape(-1, tokenizer.vocab_size).argmax(-1) for logits in (ours, theirs)]
+    same = (rows[0] == rows[1]).float().mean().item()
+    print(f"{record.arm}: worst logit error {worst:.1e}, argmax equal in {same:.1%}")
+    assert worst < 5e-3
+    assert same >= 0.99
+    if number < 2:
+        return  # the deepest is enough for a long text
+    windows = [held_out[at : at + T + 1] for at in range(0, 10_000, T)]
+    loss, count = window.evaluate(LOSS, [f"/playground/{record.checkpoint.name}", windows])
+    with torch.no_grad():
+        theirs = [F.cross_entropy(model(torch.tensor([w[:-1]]))[0], torch.tensor(w[1:])).item() for w in windows]
+    print(f"{record.arm}: loss over {count} characters {loss:.6f}, PyTorch {sum(theirs) / len(theirs):.6f}")
+    assert count >= 10_000
+    assert abs(loss - sum(theirs) / len(theirs)) < 1e-3
+
+
+SWITCHES = [
+    *({"position": position} for position in ("learned", "sinusoidal", "rope", "none")),
+    *({"activation": activation} for activation in ("gelu", "relu", "relu2", "swiglu")),
+    {"norm": "rmsnorm"},
+    {"norm_placement": "post"},
+    {"norm_placement": "post", "norm": "rmsnorm", "residual": False},
+    {"tie_embeddings": False},
+    {"qk_norm": True, "position": "rope"},
+    {"position": "sinusoidal", "d_model": 33, "n_heads": 3},
+]
+
+
+def small_model(**switches):
+    """A model of primes and odd sizes, whose weights are large enough to tell one switch from another."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 11, "context_length": 13, "n_layers": 3, "n_heads": 5, "d_model": 30, "d_ff": 17}
+    model = GPT(GPTConfig(**sizes | switches)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * (0.3 if parameter.ndim == 2 else 1))
+    return model
+
+
+def save(path, model, dtype=torch.float32):
+    runs.save_model(path, model, "".join(map(chr, range(97, 97 + model.config.vocab_size))), dtype)
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_every_switch_agrees_with_pytorch(window, folder, switches):
+    model, ids = small_model(**switches), [i * i % 11 for i in range(13)]
+    name = f"small-{SWITCHES.index(switches)}.safetensors"  # one each: the browser keeps what it has fetched
+    save(folder / name, model)
+    # The whole at once, then two texts that share a beginning with the one before: the cache must not show.
+    texts = [ids, [*ids[:7], 3, 1], ids[:4], ids]
+    found = window.evaluate(LOGITS, [f"/{name}", texts])
+    with torch.no_grad():
+        for text, logits in zip(texts, found, strict=True):
+            right = model(torch.tensor([text]))[0].flatten()[-len(logits) :]
+            assert torch.allclose(torch.tensor(logits), right, atol=2e-4, rtol=1e-4)
+    assert [len(logits) // 11 for logits in found] == [13, 2, 1, 9]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_read(window, folder, dtype):
+    model = small_model()
+    with torch.no_grad():
+        model.embedding.weight[0, :3] = torch.tensor([0.0, 3e-7, -6e-8])  # the smallest of float16 among them
+    name = f"{dtype}.safetensors"
+    save(folder / name, model, dtype)
+    read, _ = runs.load_model(folder / name)
+    (logits,) = window.evaluate(LOGITS, [f"/{name}", [[0, 1, 2]]])
+    with torch.no_grad():
+        assert torch.allclose(torch.tensor(logits), read(torch.tensor([[0, 1, 2]]))[0].flatten(), atol=2e-4, rtol=1e-4)
+
+
+def cases(count):
+    """Rows of logits, half of them full of ties, each with settings."""
+    chance = torch.Generator().manual_seed(1)
+
+    def pick(*choices):
+        return choices[torch.randint(len(choices), (), generator=chance)]
+
+    for i in range(count):
+        logits = 3 * torch.randn(65, generator=chance)
+        logits = logits.round() if i % 2 else logits
+        topK, topP = pick(None, 1, 2, 3, 5, 10, 64, 65, 100), pick(None, 1e-17, 0.01, 0.3, 0.5, 0.8, 0.9, 0.95, 1.0)
+        settings = {"temperature": pick(0.05, 0.5, 0.8, 1.0, 1.7, 2.0), "topK": topK, "topP": topP}
+        yield logits.double(), settings
+
+
+def hugging_face(logits, settings):
+    scores = logits[None]
+    scores = TemperatureLogitsWarper(settings["temperature"])(None, scores)
+    if settings["topK"]:
+        scores = TopKLogitsWarper(settings["topK"])(None, scores)
+    if settings["topP"] and settings["topP"] < 1:
+        scores = TopPLogitsWarper(settings["topP"])(None, scores)
+    return scores[0].softmax(-1)
+
+
+def by_logit(p, logits):
+    """Probabilities in the order of the logits. Of equals that top-p parts, the sort of torch keeps any, so these are
+    in the order of their probabilities."""
+    return p[sorted(range(len(p)), key=lambda i: (logits[i].item(), p[i].item()))]
+
+
+def disagreements(window, rows):
+    """How many rows differ from Hugging Face's, in what is kept or in a probability."""
+    ours = window.evaluate(FILTERED, [[logits.tolist(), settings] for logits, settings in rows])
+    wrong = 0
+    for found, (logits, settings) in zip(ours, rows, strict=True):
+        found = by_logit(torch.tensor(found, dtype=torch.float64), logits)
+        right = by_logit(hugging_face(logits, settings), logits)
+        wrong += not (torch.equal(found > 0, right > 0) and torch.allclose(found, right, atol=1e-6, rtol=0))
+    return wrong
+
+
+def test_the_rule_is_hugging_faces(window):
+    assert disagreements(window, list(cases(1200))) == 0
+    tied = [0.0, 0.0, 1.0, 0.0, 0.0]  # four equals, of which top-p needs two: the later
+    kept = window.evaluate(FILTERED, [[tied, {"temperature": 1, "topK": None, "topP": 0.6}]])[0]
+    assert [p > 0 for p in kept] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("if (logits[i] < kth)", "if (logits[i] <= kth)"),
+        ("[V - topK]", "[V - topK - 1]"),
+        ("if (mass > 1 - topP) break", "if (mass >= topP) break"),
+        ("rising.slice(0, -1)", "rising"),
+        ("const before = softmax(scaled)", "const before = softmax(logits)"),
+    ],
+)
+def test_a_wrong_rule_is_noticed(window, folder, right, wrong):
+    source = (folder / "playground/sampler.mjs").read_text(encoding="utf-8")
+    assert source.count(right) == 1
+    page = window.context.new_page()
+    spoilt = source.replace(right, wrong)
+    page.route("**/sampler.mjs", lambda route: route.fulfill(body=spoilt, content_type="text/javascript"))
+    page.goto(window.url)
+    assert disagreements(page, list(cases(300)))
+    page.close()
+
+
+def test_the_rule_is_lesson_6s_where_hugging_face_has_none(window):
+    tied = [1.0, 3.0, 3.0, 2.0]
+    (greedy,) = window.evaluate(FILTERED, [[tied, {"temperature": 0, "topK": None, "topP": None}]])
+    assert greedy == filter_logits(torch.tensor(tied), temperature=0).softmax(-1).tolist() == [0, 1, 0, 0]
+    tiny = {"temperature": 5e-324, "topK": 3, "topP": 0.5}  # dividing by it would overflow
+    ((p, q, *_),) = window.evaluate(FILTERED, [[[0.5, 1.0, -1.0], tiny]])
+    assert (p, q) == (0, 1)
+    ask = """async (pairs) => {
+      const { windowStart } = await import("/playground/sampler.mjs");
+      return pairs.map((pair) => windowStart(...pair));
+    }"""
+    pairs = [(length, context) for context in (1, 2, 7, 8) for length in range(1, 40)]
+    assert window.evaluate(ask, pairs) == [window_start(*pair) for pair in pairs]
+
+
+def test_draws_follow_the_probabilities(window):
+    ask = """async ([p, seeds, count]) => {
+      const { draw } = await import("/playground/sampler.mjs"), tally = p.map(() => 0);
+      for (let seed = 0; seed < seeds; seed++) for (let i = 0; i < count; i++) tally[draw(p, seed, i)]++;
+      return tally;
+    }"""
+    p, seeds, count = [0.5, 0.3, 0.0, 0.19, 0.01], 50, 1000
+    tally = window.evaluate(ask, [p, seeds, count])
+    n = seeds * count
+    assert tally[2] == 0
+    for found, share in zip(tally, p, strict=True):
+        assert abs(found - n * share) <= 4 * math.sqrt(n * share * (1 - share))
