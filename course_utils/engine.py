@@ -154,7 +154,7 @@ class CudaEngine(Engine):
 
     def _prepare(self, pieces):
         """Compile and capture with a few steps, and take these back: weights, optimisers, counters, random state."""
-        weights, random_state = [p.detach().clone() for p in self.model.parameters()], torch.cuda.get_rng_state()
+        before = self.state()
         self.loss_of = loss_function("bf16" in pieces, "compiled" in pieces)
         if self.config.optimizer == "muon":
             self.optimizers[-1].orthogonalise = compiled(orthogonalise) if "compiled" in pieces else orthogonalise
@@ -172,16 +172,9 @@ class CudaEngine(Engine):
                     self._step_on_device()
                 self.run_step = graph.replay
         finally:
-            with torch.no_grad():
-                for p, weight in zip(self.model.parameters(), weights, strict=True):
-                    p.copy_(weight)
-                    p.grad = None
-            for state in (state for optimizer in self.optimizers for state in optimizer.state.values()):
-                for tensor in state.values():
-                    tensor.zero_()
-            self.now.zero_()
-            self.losses.zero_()
-            torch.cuda.set_rng_state(random_state)
+            self.restore(before)
+            for p in self.model.parameters():
+                p.grad = None
 
 
 @functools.cache

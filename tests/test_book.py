@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,26 +78,39 @@ class Server(http.server.ThreadingHTTPServer):
         pass  # the browser went on before it had everything
 
 
-@pytest.fixture(scope="module")
-def site(book):
-    """The address at which this machine serves the book."""
-    with Server(("127.0.0.1", 0), functools.partial(Quiet, directory=book)) as server:
+@contextmanager
+def serving(folder):
+    """The address at which this machine serves a folder."""
+    with Server(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def browser(site):
-    """A window in which every name but this machine's leads nowhere."""
+@contextmanager
+def chromium():
+    """A browser in which every name but this machine's leads nowhere."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip("no chromium or chrome on this machine")
     with sync_playwright() as playwright:
         offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", offline])
-        yield browser.new_context()
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def site(book):
+    with serving(book) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(site):
+    """A window in which every name but this machine's leads nowhere."""
+    with chromium() as program:
+        yield program.new_context()
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save
+from test_book import chromium, serving
 from test_house import CHECKOUT
-from test_widget_numbers import PLAYGROUND, chromium, published, serving, small_model
+from test_widget_numbers import PLAYGROUND, published, small_model
 
 from course_utils import runs
 from course_utils.lessons import sampling

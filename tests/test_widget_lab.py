@@ -1,18 +1,21 @@
 """The sampling widget in a notebook: Python's side of it, and JupyterLab in a real browser."""
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import nbformat
 import numpy as np
 import pytest
 import torch
+from test_book import chromium
 from test_playground import Reader, site  # noqa: F401 (a fixture)
-from test_widget_numbers import chromium, published, small_model
+from test_widget_numbers import published, small_model
 
 from course_utils import paths, widgets
 from course_utils.lessons.data import CharTokenizer
@@ -116,9 +119,10 @@ def lab(tmp_path_factory):
 def wait_for_address(log):
     for _ in range(300):
         found = re.search(r"(http://127\.0\.0\.1:\d+/)lab", log.read_text())
-        if found:
-            urllib.request.urlopen(found[1] + "api").close()
-            return found[1]
+        with contextlib.suppress(urllib.error.URLError):  # it names its address before it listens
+            if found:
+                urllib.request.urlopen(found[1] + "api").close()
+                return found[1]
         time.sleep(0.1)
     pytest.fail(log.read_text()[-1000:])
 

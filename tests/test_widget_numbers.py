@@ -1,17 +1,12 @@
 """The numbers of the sampling widget: JavaScript in a real browser against PyTorch and Hugging Face."""
 
-import functools
 import importlib.util
 import json
 import math
-import shutil
-import threading
-from contextlib import contextmanager
 
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
-from test_book import BROWSERS, Quiet, Server
+from test_book import chromium, serving
 from test_house import CHECKOUT
 from torch.nn import functional as F
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -45,28 +40,6 @@ FILTERED = """async (cases) => {
   const { filter } = await import("/playground/sampler.mjs");
   return cases.map(([logits, settings]) => [...filter(logits, settings).p]);
 }"""
-
-
-@contextmanager
-def serving(folder):
-    """The address at which this machine serves a folder."""
-    with Server(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-@contextmanager
-def chromium():
-    """A browser in which every name but this machine's leads nowhere."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip("no chromium or chrome on this machine")
-    with sync_playwright() as playwright:
-        offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", offline])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

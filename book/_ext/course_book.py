@@ -2,7 +2,6 @@
 recorded measurements, drawn and tabled while the page is built."""
 
 import json
-from base64 import b64encode
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,8 +64,7 @@ class Recorded(SphinxDirective):
         try:
             for part in PASSAGES[self.arguments[0]](BENCH):
                 if isinstance(part, figures.Figure):
-                    uri = "data:image/png;base64," + b64encode(part.png()).decode()
-                    passage += nodes.image(uri=uri, alt=part.get_label())
+                    passage += nodes.image(uri=part.data_uri(), alt=part.get_label())
                 else:
                     self.state.nested_parse(StringList(part.splitlines(), ""), self.content_offset, passage)
         except ValueError as error:

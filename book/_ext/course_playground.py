@@ -1,7 +1,6 @@
 """The playground: the published models and the widget's parts beside the pages, and a still picture for print."""
 
 import json
-from base64 import b64encode
 from pathlib import Path
 from shutil import copyfile
 
@@ -57,8 +56,7 @@ class Still(SphinxDirective):
             columns[", ".join(f"{k} {v}" for k, v in settings.items())] = filter_logits(logits, **settings).softmax(-1)
         table = pd.DataFrame(columns, index=list(tokenizer.alphabet))
         figure = figures.next_character(table, title=f"What follows {prompt!r}")
-        uri = "data:image/png;base64," + b64encode(figure.png()).decode()
-        return [nodes.image(uri=uri, alt=figure.get_label())]
+        return [nodes.image(uri=figure.data_uri(), alt=figure.get_label())]
 
 
 def setup(app):

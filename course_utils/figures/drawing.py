@@ -3,6 +3,7 @@
 import io
 import re
 import unicodedata
+from base64 import b64encode
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -85,6 +86,10 @@ class Figure(matplotlib.figure.Figure):
         file = io.BytesIO()
         self.savefig(file, format="png", metadata={"Software": None, "Description": self.get_label()})
         return file.getvalue()
+
+    def data_uri(self):
+        """The picture as an address that holds it, for a page that loads nothing."""
+        return "data:image/png;base64," + b64encode(self.png()).decode()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         alt = self.get_label()
