@@ -8,7 +8,7 @@ const FORMAT = "1"; // as in course_utils/runs.py
 const SIZES = ["vocab_size", "context_length", "n_layers", "n_heads", "d_model", "d_ff"];
 const CHOICES = {
   position: ["learned", "sinusoidal", "rope", "none"],
-  norm: ["layernorm", "rmsnorm"],
+  norm: ["layernorm", "rmsnorm", "none"],
   norm_placement: ["pre", "post"],
   activation: ["gelu", "relu", "relu2", "swiglu"],
   tie_embeddings: [true, false],
@@ -79,10 +79,11 @@ function shapes(config) {
     found[`blocks.${i}.attention.out.weight`] = [C, C];
     found[`blocks.${i}.feed_forward.up.weight`] = [(config.activation === "swiglu" ? 2 : 1) * F, C];
     found[`blocks.${i}.feed_forward.out.weight`] = [C, F];
+    if (config.norm === "none") continue;
     found[`blocks.${i}.norm_1.weight`] = [C];
     found[`blocks.${i}.norm_2.weight`] = [C];
   }
-  if (config.norm_placement === "pre") found["norm.weight"] = [C];
+  if (config.norm_placement === "pre" && config.norm !== "none") found["norm.weight"] = [C];
   if (!config.tie_embeddings) found["head.weight"] = [V, C];
   return found;
 }
@@ -123,10 +124,10 @@ export class Decoder {
     this.weights = weights;
     this.head = pack(weights["head.weight"] ?? weights["embedding.weight"], config.vocab_size);
     this.layers = Array.from({ length: L }, (_, i) => {
-      const names = ["attention.qkv", "attention.out", "feed_forward.up", "feed_forward.out", "norm_1", "norm_2"];
-      const found = names.map((name) => [weights[`blocks.${i}.${name}.weight`], all[`blocks.${i}.${name}.weight`][0]]);
-      const [qkv, out, up, down] = found.slice(0, 4).map(([weight, rows]) => pack(weight, rows));
-      return { qkv, out, up, down, norms: [found[4][0], found[5][0]] };
+      const names = ["attention.qkv", "attention.out", "feed_forward.up", "feed_forward.out"];
+      const full = names.map((name) => `blocks.${i}.${name}.weight`);
+      const [qkv, out, up, down] = full.map((name) => pack(weights[name], all[name][0]));
+      return { qkv, out, up, down, norms: [1, 2].map((n) => weights[`blocks.${i}.norm_${n}.weight`]) };
     });
     this.keys = Array.from({ length: L }, () => new Float32Array(T * C)); // (T, C): the heads side by side
     this.values = Array.from({ length: L }, () => new Float32Array(T * C));
@@ -174,6 +175,7 @@ export class Decoder {
   }
 
   norm(x, weight) {
+    if (this.config.norm === "none") return x;
     const C = weight.length, y = new Float32Array(x.length);
     for (let at = 0; at < x.length; at += C) {
       let mean = 0, square = 0;

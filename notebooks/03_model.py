@@ -69,7 +69,7 @@ class GPTConfig:
     d_ff: int = 1024  # the width inside a feed-forward layer
     dropout: float = 0.1  # share of activations set to 0 in training
     position: str = "learned"  # learned | sinusoidal | rope | none
-    norm: str = "layernorm"  # layernorm | rmsnorm
+    norm: str = "layernorm"  # layernorm | rmsnorm | none
     norm_placement: str = "pre"  # pre | post
     activation: str = "gelu"  # gelu | relu | relu2 | swiglu
     tie_embeddings: bool = True  # one matrix reads tokens and writes logits
@@ -84,7 +84,7 @@ class GPTConfig:
 # %% tags=["export"]
 CHOICES = {
     "position": ("learned", "sinusoidal", "rope", "none"),
-    "norm": ("layernorm", "rmsnorm"),
+    "norm": ("layernorm", "rmsnorm", "none"),
     "norm_placement": ("pre", "post"),
     "activation": ("gelu", "relu", "relu2", "swiglu"),
 }
@@ -275,18 +275,18 @@ figures.lines(grid, bends, x_label="in", y_label="out", title="Four bends")
 
 # %% tags=["export"]
 def make_norm(config):
-    """Each position's channels rescaled to a common size: (B, T, C) -> (B, T, C).
+    """Each position's channels rescaled to a common size, or left alone: (B, T, C) -> (B, T, C).
 
     Ba et al. (2016) for LayerNorm; Zhang and Sennrich (2019) for RMSNorm.
     """
     if config.norm == "layernorm":
         return nn.LayerNorm(config.d_model, bias=False)
-    return nn.RMSNorm(config.d_model, eps=1e-5)
+    return nn.RMSNorm(config.d_model, eps=1e-5) if config.norm == "rmsnorm" else nn.Identity()
 
 
 # %%
 x = 5 + 3 * torch.randn(2, 3, 256)
-for kind in ("layernorm", "rmsnorm"):
+for kind in ("layernorm", "rmsnorm", "none"):
     y = make_norm(GPTConfig(norm=kind))(x)
     print(f"{kind}: mean {y.mean():.2f}, root mean square {y.square().mean().sqrt():.2f}")
 

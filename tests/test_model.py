@@ -33,18 +33,20 @@ def show(value):
 
 
 def loud(**changes):
-    """A tiny float64 GPT whose weights, gains too, are large enough that each of them shows."""
+    """A tiny float64 GPT whose weights, gains too, are large enough that each of them shows, and no more."""
     torch.manual_seed(0)
     model = GPT(replace(TINY, **changes)).double().eval()
     for parameter in model.parameters():
-        nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.5)
+        nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.1 if model.config.norm == "none" else 0.5)
     return model
 
 
 # --- every combination of switches against a version written a second time -------------------------------------------
-def plain_norm(x, gain, kind):
+def plain_norm(x, norm, kind):
+    if kind == "none":
+        return x
     x = x - x.mean(-1, keepdim=True) if kind == "layernorm" else x
-    return gain * x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    return norm.weight * x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
 
 
 def plain_turn(x):
@@ -93,11 +95,11 @@ def plain_logits(model, tokens):
             (block.norm_2, lambda y, b=block: plain_feed_forward(y, b.feed_forward, config)),
         ):
             pre = config.norm_placement == "pre"
-            update = layer(plain_norm(x, norm.weight, config.norm) if pre else x)
+            update = layer(plain_norm(x, norm, config.norm) if pre else x)
             x = x + update if config.residual else update
-            x = x if pre else plain_norm(x, norm.weight, config.norm)
+            x = x if pre else plain_norm(x, norm, config.norm)
     if config.norm_placement == "pre":
-        x = plain_norm(x, model.norm.weight, config.norm)
+        x = plain_norm(x, model.norm, config.norm)
     return x @ (model.embedding if config.tie_embeddings else model.head).weight.T
 
 
@@ -389,9 +391,9 @@ def test_one_seed_gives_one_model():
 # --- sizes -----------------------------------------------------------------------------------------------------------
 def closed_form(c):
     """Embedding, positions, L blocks of 4 C² + 2 (or 3) C d_ff + 2 C, a last norm, a head."""
-    C, gates = c.d_model, 3 if c.activation == "swiglu" else 2
-    block = 4 * C**2 + gates * C * c.d_ff + 2 * C
-    ends = c.vocab_size * C * (1 if c.tie_embeddings else 2) + C * (c.norm_placement == "pre")
+    C, gates, gains = c.d_model, 3 if c.activation == "swiglu" else 2, c.d_model * (c.norm != "none")
+    block = 4 * C**2 + gates * C * c.d_ff + 2 * gains
+    ends = c.vocab_size * C * (1 if c.tie_embeddings else 2) + gains * (c.norm_placement == "pre")
     return ends + c.n_layers * block + C * c.context_length * (c.position == "learned")
 
 
@@ -540,7 +542,7 @@ def test_qk_norm_makes_scores_cosines(monkeypatch):
     ("changes", "words"),
     [
         ({"position": "alibi"}, "position must be one of learned, sinusoidal, rope, none"),
-        ({"norm": "batchnorm"}, "norm must be one of layernorm, rmsnorm"),
+        ({"norm": "batchnorm"}, "norm must be one of layernorm, rmsnorm, none"),
         ({"norm_placement": "sandwich"}, "norm_placement must be one of pre, post"),
         ({"activation": "tanh"}, "activation must be one of gelu, relu, relu2, swiglu"),
         ({"vocab_size": 0}, "vocab_size must be a whole number of at least 1"),

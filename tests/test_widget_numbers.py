@@ -114,6 +114,7 @@ SWITCHES = [
     *({"position": position} for position in ("learned", "sinusoidal", "rope", "none")),
     *({"activation": activation} for activation in ("gelu", "relu", "relu2", "swiglu")),
     {"norm": "rmsnorm"},
+    {"norm": "none"},
     {"norm_placement": "post"},
     {"norm_placement": "post", "norm": "rmsnorm", "residual": False},
     {"tie_embeddings": False},

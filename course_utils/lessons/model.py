@@ -24,7 +24,7 @@ class GPTConfig:
     d_ff: int = 1024  # the width inside a feed-forward layer
     dropout: float = 0.1  # share of activations set to 0 in training
     position: str = "learned"  # learned | sinusoidal | rope | none
-    norm: str = "layernorm"  # layernorm | rmsnorm
+    norm: str = "layernorm"  # layernorm | rmsnorm | none
     norm_placement: str = "pre"  # pre | post
     activation: str = "gelu"  # gelu | relu | relu2 | swiglu
     tie_embeddings: bool = True  # one matrix reads tokens and writes logits
@@ -38,7 +38,7 @@ class GPTConfig:
 
 CHOICES = {
     "position": ("learned", "sinusoidal", "rope", "none"),
-    "norm": ("layernorm", "rmsnorm"),
+    "norm": ("layernorm", "rmsnorm", "none"),
     "norm_placement": ("pre", "post"),
     "activation": ("gelu", "relu", "relu2", "swiglu"),
 }
@@ -141,13 +141,13 @@ def bend(h, activation):
 
 
 def make_norm(config):
-    """Each position's channels rescaled to a common size: (B, T, C) -> (B, T, C).
+    """Each position's channels rescaled to a common size, or left alone: (B, T, C) -> (B, T, C).
 
     Ba et al. (2016) for LayerNorm; Zhang and Sennrich (2019) for RMSNorm.
     """
     if config.norm == "layernorm":
         return nn.LayerNorm(config.d_model, bias=False)
-    return nn.RMSNorm(config.d_model, eps=1e-5)
+    return nn.RMSNorm(config.d_model, eps=1e-5) if config.norm == "rmsnorm" else nn.Identity()
 
 
 class Block(nn.Module):
