@@ -4,8 +4,9 @@ import argparse
 import errno
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
+
+from course_utils import commands, student
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,10 +36,10 @@ def number(kind, low, high=float("inf")):
 def build_parser():
     """All subcommands and their options. Heavy imports wait until a subcommand runs."""
     parser = Parser(prog="course", description="Build, train, take apart and sample a Transformer on Tiny Shakespeare.")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    subcommands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
     def add(name, run, text):
-        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub = subcommands.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.set_defaults(run=run, parser=sub)
         sub.add_argument("--profile", choices=("smoke", "laptop", "gpu"), help="how much work (default: by device)")
         sub.add_argument("--corpus", metavar="FILE", help="another UTF-8 text than Tiny Shakespeare")
@@ -46,26 +47,29 @@ def build_parser():
         return sub
 
     def seeds(sub, default="the profile's"):
-        sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help="the first seed (default 0)")
+        sub.add_argument("--seed", type=number(int, 0), metavar="S", help="the first seed (default: the study's, or 0)")
         sub.add_argument("--seeds", type=number(int, 1), metavar="N", help=f"seeds an arm (default: {default})")
-        sub.add_argument("--workers", type=number(int, 1), metavar="N", help="processes (default: one a core)")
+        words = "processes (default: one a core, or one a GPU)"
+        sub.add_argument("--workers", type=number(int, 1), metavar="N", help=words)
 
-    sub = add("run", run_all, "The whole experiment: train 2, 4 and 6 layers, compare, sample, draw, report.")
+    sub = add("run", commands.run_all, "The whole experiment: train 2, 4 and 6 layers, compare, sample, draw, report.")
     seeds(sub)
-    add("data", show_data, "Find the corpus, check it, and count what n-grams reach on it.")
-    sub = add("train", train, "Train one model and keep its best weights.")
+    add("data", commands.show_data, "Find the corpus, check it, and count what n-grams reach on it.")
+    sub = add("train", commands.train, "Train one model and keep its best weights.")
     sub.add_argument("--recipe", help="baseline (the assignment's own), laptop, modern, … (default: the profile's)")
     sub.add_argument("--layers", type=number(int, 1), metavar="N", help="(default: the recipe's)")
     sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help="the first seed (default 0)")
     sub.add_argument("--seeds", type=number(int, 1), default=1, metavar="N", help="(default 1)")
     sub.add_argument("--steps", type=number(int, 1), metavar="N", help="(default: the recipe's)")
     sub.add_argument("--compile", action="store_true", help="on a GPU, even where it takes longer than it saves")
-    sub = add("ablate", ablate, "Run one study, run by run; what is already there is kept.")
-    sub.add_argument("study", nargs="?", default="depth", help="which (default: depth)")
+    sub = add("ablate", commands.ablate, "Run studies, run by run; what is already there is kept.")
+    words = "which (default: depth); recorded is all that the book shows"
+    sub.add_argument("study", nargs="*", default=["depth"], help=words)
     sub.add_argument("--recipe", help="a recipe's name (default: the profile's)")
+    sub.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, whose workers run it")
     seeds(sub)
-    add("compare", compare, "Compare the arms whose runs lie in the results folder, over paired seeds.")
-    sub = add("generate", generate, "Write text with a trained model, character by character.")
+    add("compare", commands.compare, "Compare the arms whose runs lie in the results folder, over paired seeds.")
+    sub = add("generate", commands.generate, "Write text with a trained model, character by character.")
     sub.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="(default: the best run in --out, else the published one)"
     )
@@ -75,116 +79,23 @@ def build_parser():
     sub.add_argument("--top-k", type=number(int, 1), metavar="K", help="keep the K best characters")
     sub.add_argument("--top-p", type=number(float, 1e-9, 1), metavar="P", help="keep the smallest set of mass P")
     sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help="(default 0)")
-    sub = add("bench", bench, "Time training or writing, beside Hugging Face's GPT-2 and the machine's limits.")
+    sub = add(
+        "bench", commands.bench, "Time training or writing, beside Hugging Face's GPT-2 and the machine's limits."
+    )
     sub.add_argument("what", choices=("train", "generate", "scaling"), help="what to time")
     sub.add_argument("--preset", default="baseline", metavar="NAME", help="a recipe's name (default: baseline)")
     sub.add_argument("--json", type=Path, metavar="FILE", help="also write all that was measured to this file")
-    add("verify", verify, "Check a results folder: every file is there, every checkpoint gives its recorded loss.")
+    sub = add("student", student.command, "Write the lessons without solutions, or grade notebooks that came back.")
+    sub.add_argument("folder", metavar="DIR", type=Path, help="where the lessons, or grades.csv, are written")
+    sub.add_argument("--variant", type=number(int, 0), metavar="N", help="other numbers in the exercises (default 0)")
+    sub.add_argument("--grade", nargs="+", type=Path, metavar="NOTEBOOK", help="run the checks of these")
+    sub.add_argument("--seconds", type=number(float, 1), default=60, metavar="S", help="the most a cell may take (60)")
+    add(
+        "verify",
+        commands.verify,
+        "Check a results folder: every file is there, every checkpoint gives its recorded loss.",
+    )
     return parser
-
-
-def run_all(args):
-    from course_utils import experiment
-
-    findings = experiment.run(args.profile, args.text, args.out, args.seeds, args.device, args.workers, args.seed)
-    print("\nWhat was found\n" + "\n".join(f"  {sentence}" for sentence in findings))
-    print(f"\nTables, figures, logs and checkpoints are in {args.out}; open {args.out / 'report.html'} first.")
-    if args.text.note:
-        print(args.text.note)
-
-
-def show_data(args):
-    from course_utils import experiment
-
-    print(f"sha256 {args.text.sha256}\nLoss on the last tenth, counted on the rest, in nats/character:")
-    for name, loss in experiment.baseline_losses(args.text).items():
-        print(f"  {name:8} {loss:.4f}")
-
-
-def train(args):
-    from course_utils import engine, experiment, files, studies
-
-    recipe = args.recipe or args.profile.study_recipe
-    layers = args.layers or studies.named_recipe(recipe)[0].get("n_layers", 6)
-    study = studies.Study("train", "", {f"{layers} layers": {"n_layers": layers}})
-    specs = study.specs(recipe, range(args.seed, args.seed + args.seeds), args.text)
-    if args.steps:
-        specs = [replace(spec, train=replace(spec.train, steps=args.steps)) for spec in specs]
-    with files.lock(args.out):
-        options = {"on_record": experiment.announce, "allow": engine.PIECES if args.compile else None}
-        records = studies.run(specs, args.text, args.out, args.device, **options)
-    for record in records:
-        print(f"{record.validation_loss:.4f} nats/character; weights: {record.checkpoint}")
-
-
-def ablate(args):
-    from course_utils import experiment, files, studies
-
-    if args.study not in studies.STUDIES:
-        args.parser.error(f"unknown study {args.study!r} (choose from {', '.join(studies.STUDIES)})")
-    study = studies.STUDIES[args.study]
-    print(study.question)
-    seeds = range(args.seed, args.seed + (args.seeds or args.profile.seeds))
-    specs = study.specs(args.recipe or args.profile.study_recipe, seeds, args.text)
-    with files.lock(args.out):
-        records = studies.run(specs, args.text, args.out, args.device, args.workers, experiment.announce)
-    show_comparison(records)
-
-
-def compare(args):
-    from course_utils import runs
-
-    records = runs.load_all(args.out, args.text)
-    if not records:
-        raise ValueError(f"{args.out} holds no run to compare; `course run` or `course ablate` makes some")
-    show_comparison(records)
-
-
-def show_comparison(records):
-    from course_utils import studies
-
-    for title, group in studies.by_study(records).items():
-        table = studies.arm_table(studies.final_table(group))
-        print(f"\n{title}\n" + table.drop(columns="corpus").to_string(index=False, float_format="{:.4g}".format))
-        for comparison in studies.comparisons(group):
-            print(comparison.verdict)
-
-
-def generate(args):
-    import torch
-
-    from course_utils import paths, runs
-    from course_utils.writer import stream
-
-    checkpoint = args.checkpoint or runs.best([args.out, paths.PUBLISHED], args.text).checkpoint
-    model, tokenizer = runs.load_model(checkpoint, args.text and "".join(sorted(set(args.text.text))))
-    tokens = torch.tensor([tokenizer.encode(args.prompt)], dtype=torch.int64, device=args.device)
-    generator = torch.Generator(args.device).manual_seed(args.seed)
-    settings = (args.characters, args.temperature, args.top_k, args.top_p, generator)
-    new = stream(model.to(args.device), tokens, *settings)
-    first = next(new)  # what is wrong with the prompt is said before it is printed
-    print(args.prompt, tokenizer.decode(first[0]), sep="", end="", flush=True)
-    for token in new:
-        print(tokenizer.decode(token[0]), end="", flush=True)
-    print()
-
-
-def bench(args):
-    from course_utils import bench
-
-    found = bench.run(args.what, args.preset, args.text.text, args.device)
-    print(bench.in_words(found))
-    if args.json:
-        bench.save(found, args.json.absolute())
-
-
-def verify(args):
-    from course_utils import experiment
-
-    problems = experiment.verify(args.out, args.text, args.device)
-    if problems:
-        raise ValueError(f"{args.out} is not as it should be: " + "; ".join(problems))
-    print(f"{args.out} is whole: every file is there, and every checkpoint gives its recorded loss.")
 
 
 def main(argv=None):
@@ -201,11 +112,12 @@ def main(argv=None):
         args.device = profiles.device()
         args.out = (args.out or paths.results()).absolute()
         if hasattr(args, "workers"):
-            args.workers = args.workers or (1 if args.device.type != "cpu" else profiles.cores())
+            args.workers = args.workers or profiles.devices(args.device)
         args.text = None
-        if args.corpus or args.run not in (generate, compare):  # these two can do without a text
+        without = commands.generate, commands.compare, student.command  # these can do without a text
+        if args.corpus or args.run not in without:
             args.text = corpus.load(args.corpus)
-        if args.text and args.run is not generate:
+        if args.text and args.run is not commands.generate:
             print(args.text.describe(), flush=True)
         args.run(args)
     except BrokenPipeError:

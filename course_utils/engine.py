@@ -140,7 +140,17 @@ class CudaEngine(Engine):
         self.regime = ", ".join(["cuda", *([] if "bf16" in pieces else ["fp32"]), *pieces, *in_parts])
 
     def step(self):
-        self.run_step()
+        try:
+            self.run_step()
+        except torch.cuda.OutOfMemoryError:  # what sufficed for the first steps may not last, but to a graph it is kept
+            if self.parts == self.config.batch_size or self.run_step != self._step_on_device:
+                raise
+            self.parts, self.regime = min(2 * self.parts, self.config.batch_size), self.regime.split(", batch")[0]
+            self.regime += f", batch in {self.parts} parts"
+            self._forget_gradients()
+            torch.cuda.empty_cache()
+            self.step()
+            return
         self.steps_done += 1
 
     def _step_on_device(self):
@@ -173,8 +183,11 @@ class CudaEngine(Engine):
                 self.run_step = graph.replay
         finally:
             self.restore(before)
-            for p in self.model.parameters():
-                p.grad = None
+            self._forget_gradients()
+
+    def _forget_gradients(self):
+        for p in self.model.parameters():
+            p.grad = None
 
 
 @functools.cache

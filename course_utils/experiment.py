@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from course_utils import figures, files, quality, report, runs, studies
+from course_utils import figures, files, quality, report, runs, schedule, studies
 from course_utils.lessons.data import CharTokenizer, WittenBell, split
 from course_utils.lessons.train import evaluate
 
@@ -58,7 +58,7 @@ def run(profile, corpus, folder, seeds=None, device="cpu", workers=1, first_seed
     """Everything that the results folder holds, from what is already there on. -> findings, a list of sentences"""
     folder = Path(folder)
     with files.lock(folder):
-        records = studies.run(
+        records = schedule.run(
             depth_specs(profile, corpus, seeds, first_seed), corpus, folder, device, workers, announce
         )
         tables = {"final_results": studies.final_table(records), "curves": studies.curves(records)}

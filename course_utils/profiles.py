@@ -44,6 +44,13 @@ def current(name=None):
     return PROFILES[name]
 
 
+def devices(device):
+    """How many runs can go on at once without getting in each other's way: one a GPU, or one a core."""
+    if device.type == "cuda":
+        return torch.cuda.device_count()
+    return cores() if device.type == "cpu" else 1
+
+
 def cores():
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
+import re
 import sys
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -30,15 +32,18 @@ class RunSpec:
     model: GPTConfig
     train: TrainConfig
     corpus_sha256: str
+    data_share: float = 1.0  # of the training split, from its beginning
 
     @property
     def fingerprint(self):
-        parts = {"model": asdict(self.model), "train": asdict(self.train), "corpus": self.corpus_sha256}
+        corpus = self.corpus_sha256 if self.data_share == 1 else f"{self.corpus_sha256}, {self.data_share}"
+        parts = {"model": asdict(self.model), "train": asdict(self.train), "corpus": corpus}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def name(self):
-        return f"{self.arm.replace(' ', '-')}_seed-{self.train.seed}_{self.fingerprint}"
+        arm = re.sub(r"[^\w.]+", "-", self.arm, flags=re.ASCII)
+        return f"{arm}_seed-{self.train.seed}_{self.fingerprint}"
 
 
 @dataclass
@@ -66,6 +71,10 @@ class RunRecord:
     evaluating_s: float
     characters_per_s: float
     peak_memory_mb: float
+    choosing_loss: float = math.nan  # over the validation split's first half, which chose best_step
+    reporting_loss: float = math.nan  # over its second half, which chose nothing
+    position_losses: list = field(default_factory=list)  # at places 1, 2, 3–4, 5–8, … of the context
+    data_share: float = 1.0  # of the training split
     environment: dict = field(default_factory=dict)
     format: str = FORMAT
     folder: Path | None = None  # where it lies; not written
@@ -130,6 +139,7 @@ def execute(spec, corpus, folder, device="cpu", on_step=None, allow=None):
         left.unlink()
     if spec not in _unwritten:
         train_ids, validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))
+        train_ids = train_ids[: round(spec.data_share * len(train_ids))]
         model = trainer.new_model(spec.model, spec.train, device)
         saved, save = read_tensors(state, "saved state") if state.exists() else None, partial(write_tensors, state)
         try:
@@ -142,7 +152,8 @@ def execute(spec, corpus, folder, device="cpu", on_step=None, allow=None):
     about = {name: getattr(corpus, name) for name in ("name", "sha256", "source", "note")}
     record = RunRecord(
         spec.name, spec.study, spec.recipe, spec.arm, spec.train.seed, spec.fingerprint, asdict(spec.model),
-        asdict(spec.train), about, count_parameters(model), environment=environment(device), **asdict(result),
+        asdict(spec.train), about, count_parameters(model), data_share=spec.data_share, environment=environment(device),
+        **asdict(result),
     )  # fmt: skip
     save_model(Path(folder) / "checkpoints" / f"{spec.name}.safetensors", model, tokenizer.alphabet)
     record.save(Path(folder))

@@ -15,8 +15,9 @@ import torch
 from tqdm import tqdm
 
 from course_utils import engine
+from course_utils.evaluation import by_position, half, surprises
 from course_utils.lessons.model import GPT
-from course_utils.lessons.train import EarlyStopping, evaluate
+from course_utils.lessons.train import EarlyStopping
 
 REPORTS = 50  # of the training loss, in a run of full length
 SAVING = 0.01  # the share of the time that saving the state may take
@@ -33,6 +34,9 @@ class Training:
     history: list = field(default_factory=list)  # a dict a report: step, losses, seconds; some hold no validation loss
     best_step: int = 0
     validation_loss: float = math.inf  # nats/character over the whole validation split, at best_step
+    choosing_loss: float = math.inf  # over its first half, which chooses: the best step, a learning rate
+    reporting_loss: float = math.inf  # over its second half, which chooses nothing
+    position_losses: list = field(default_factory=list)  # mean loss at places 1, 2, 3–4, 5–8, … of the context
     training_loss: float = math.inf  # nats/character, mean over the batches since the report before
     stopped: str = ""  # why it ended
     regime: str = ""  # how the steps were made
@@ -75,7 +79,7 @@ def train(model, train_ids, validation_ids, config, on_step=None, allow=None, sa
         run.loop(on_step or (lambda n: None), save or (lambda *state: None), asked)
     model.load_state_dict(run.best)
     result = run.result
-    patience_over = run.stopping.should_stop
+    result.regime, patience_over = run.steps.regime, run.stopping.should_stop
     result.stopped = f"no improvement in {config.patience} evaluations" if patience_over else "all steps done"
     result.characters_per_s = result.history[-1]["characters"] / (result.elapsed_s - result.evaluating_s)
     result.peak_memory_mb = peak_memory_mb(device)
@@ -124,16 +128,20 @@ class Run:
         row = {"step": step, "characters": step * self.characters, "training_loss": losses.mean().item()}
         if evaluates:
             paused = time.perf_counter()
-            row["validation_loss"] = evaluate(self.model, self.validation_ids)
+            found = surprises(self.model, self.validation_ids)
+            middle = half(len(found), self.model.config.context_length)
+            row["validation_loss"] = found.mean().item()
+            row["choosing_loss"], row["reporting_loss"] = found[:middle].mean().item(), found[middle:].mean().item()
             result.evaluating_s += time.perf_counter() - paused
             if not math.isfinite(row["validation_loss"]):
                 self.give_up(step)
         row["elapsed_s"] = result.elapsed_s = time.perf_counter() - begin
         result.history.append(row)
-        if evaluates and self.stopping.update(row["validation_loss"]):
+        if evaluates and self.stopping.update(row["choosing_loss"]):
             self.best = {name: weight.clone() for name, weight in self.model.state_dict().items()}
-            result.best_step, result.validation_loss = step, row["validation_loss"]
-            result.training_loss = row["training_loss"]
+            result.best_step, result.position_losses = step, by_position(found, self.model.config.context_length)
+            for name in ("training_loss", "validation_loss", "choosing_loss", "reporting_loss"):
+                setattr(result, name, row[name])
 
     def check(self):
         """Refuse to go on from a loss that is no number."""
@@ -171,8 +179,8 @@ class Run:
         self.result = Training(**facts["found"])
         self.result.setup_s, self.result.regime = self.result.setup_s + setup_s, regime
         for row in self.result.history:
-            if "validation_loss" in row:
-                self.stopping.update(row["validation_loss"])
+            if "choosing_loss" in row:
+                self.stopping.update(row["choosing_loss"])
         for name, tensor in tensors.items():
             if name.startswith("best/"):
                 self.best[name.removeprefix("best/")] = tensor.to(device)

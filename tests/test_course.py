@@ -199,7 +199,7 @@ def bad_checkpoint(folder, kind):
         (["run", "--seeds", "0"], {}, 2, "a whole number of at least 1"),
         (["run", "--profile", "huge"], {}, 2, "smoke"),
         (["data"], {"COURSE_PROFILE": "huge"}, 1, "allowed are smoke, laptop, gpu"),
-        (["ablate", "everything"], {}, 2, "depth, position"),
+        (["ablate", "everything"], {}, 2, "depth, rates"),
         (["train", "--recipe", "secret"], {}, 1, "baseline, nanogpt"),
         (["bench"], {}, 2, "what"),
         (["bench", "write"], {}, 2, "choose from"),

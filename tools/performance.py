@@ -27,8 +27,10 @@ RUNS = {  # device -> (recipe, seeds, options)
 def course(*arguments, folder):
     """Run a command there, so that what it records of itself names no folder of this machine."""
     print("course", *arguments, flush=True)
+    search = [str(paths.CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
     command = [sys.executable, "-m", "course_utils", *map(str, arguments)]
-    subprocess.run(command, check=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(paths.CHECKOUT)})
+    subprocess.run(command, check=True, cwd=folder, env=environment)
 
 
 def main():

@@ -1,0 +1,129 @@
+"""What each subcommand of `course` does: thin calls into the package, which is imported as it is needed."""
+
+from dataclasses import replace
+
+
+def run_all(args):
+    from course_utils import experiment
+
+    findings = experiment.run(args.profile, args.text, args.out, args.seeds, args.device, args.workers, args.seed or 0)
+    print("\nWhat was found\n" + "\n".join(f"  {sentence}" for sentence in findings))
+    print(f"\nTables, figures, logs and checkpoints are in {args.out}; open {args.out / 'report.html'} first.")
+    if args.text.note:
+        print(args.text.note)
+
+
+def show_data(args):
+    from course_utils import experiment
+
+    print(f"sha256 {args.text.sha256}\nLoss on the last tenth, counted on the rest, in nats/character:")
+    for name, loss in experiment.baseline_losses(args.text).items():
+        print(f"  {name:8} {loss:.4f}")
+
+
+def train(args):
+    from course_utils import engine, experiment, files, schedule, studies
+
+    recipe = args.recipe or args.profile.study_recipe
+    layers = args.layers or studies.named_recipe(recipe)[0].get("n_layers", 6)
+    study = studies.Study("train", "", {f"{layers} layers": {"n_layers": layers}})
+    specs = study.specs(recipe, range(args.seed, args.seed + args.seeds), args.text)
+    if args.steps:
+        specs = [replace(spec, train=replace(spec.train, steps=args.steps)) for spec in specs]
+    with files.lock(args.out):
+        options = {"on_record": experiment.announce, "allow": engine.PIECES if args.compile else None}
+        records = schedule.run(specs, args.text, args.out, args.device, **options)
+    for record in records:
+        print(f"{record.validation_loss:.4f} nats/character; weights: {record.checkpoint}")
+
+
+def ablate(args):
+    from course_utils import experiment, files, schedule, studies
+
+    names = list(dict.fromkeys(studies.RECORDED if args.study == ["recorded"] else args.study))
+    if unknown := [name for name in names if name not in studies.STUDIES]:
+        args.parser.error(f"unknown study {unknown[0]!r} (choose from {', '.join(studies.STUDIES)}, recorded)")
+    chosen = [studies.STUDIES[name] for name in names]
+    waves = [s for s in chosen if s.after not in names], [s for s in chosen if s.after in names]
+    with files.lock(args.out):
+        for wave in filter(None, waves):
+            specs = [spec for study in wave for spec in study_specs(study, args)]
+            options = {"on_record": experiment.announce, "scheduler": args.scheduler}
+            records = schedule.run(specs, args.text, args.out, args.device, args.workers, **options)
+            for study in wave:
+                print(f"\n{study.question}")
+                show_comparison([r for r, spec in zip(records, specs, strict=True) if spec.study == study.name])
+
+
+def study_specs(study, args):
+    """The published study's runs on a GPU; on less, the same arms of the profile's own recipe, over its seeds."""
+    from course_utils import paths, runs
+
+    published = args.profile.name == "gpu" and study.recipe
+    recipe = args.recipe or (study.recipe if published else args.profile.study_recipe)
+    first = study.seeds.start if args.seed is None else args.seed
+    count = args.seeds or (len(study.seeds) if published else args.profile.seeds)
+    earlier = []
+    for folder in (args.out, paths.PUBLISHED) if study.after else ():
+        earlier = earlier or [r for r in runs.load_all(folder, args.text) if r.study == study.after]
+    return study.specs(recipe, range(first, first + count), args.text, earlier)
+
+
+def compare(args):
+    from course_utils import runs
+
+    records = runs.load_all(args.out, args.text)
+    if not records:
+        raise ValueError(f"{args.out} holds no run to compare; `course run` or `course ablate` makes some")
+    show_comparison(records)
+
+
+def show_comparison(records):
+    from course_utils import effects, studies
+
+    for title, group in studies.by_study(records).items():
+        table = studies.arm_table(studies.final_table(group))
+        print(f"\n{title}\n" + table.drop(columns="corpus").to_string(index=False, float_format="{:.4g}".format))
+        if any(r.arm == studies.REFERENCE for r in group):
+            found = effects.effects(group, studies.REFERENCE)
+            print(f"\nAgainst {studies.REFERENCE}\n" + found.to_string(index=False, float_format="{:.3g}".format))
+        else:
+            for comparison in studies.comparisons(group):
+                print(comparison.verdict)
+
+
+def generate(args):
+    import torch
+
+    from course_utils import paths, runs
+    from course_utils.writer import stream
+
+    checkpoint = args.checkpoint or runs.best([args.out, paths.PUBLISHED], args.text).checkpoint
+    model, tokenizer = runs.load_model(checkpoint, args.text and "".join(sorted(set(args.text.text))))
+    tokens = torch.tensor([tokenizer.encode(args.prompt)], dtype=torch.int64, device=args.device)
+    generator = torch.Generator(args.device).manual_seed(args.seed)
+    settings = (args.characters, args.temperature, args.top_k, args.top_p, generator)
+    new = stream(model.to(args.device), tokens, *settings)
+    first = next(new)  # what is wrong with the prompt is said before it is printed
+    print(args.prompt, tokenizer.decode(first[0]), sep="", end="", flush=True)
+    for token in new:
+        print(tokenizer.decode(token[0]), end="", flush=True)
+    print()
+
+
+def bench(args):
+    from course_utils import bench
+
+    found = bench.run(args.what, args.preset, args.text.text, args.device)
+    print(bench.in_words(found))
+    if args.json:
+        bench.save(found, args.json.absolute())
+
+
+def verify(args):
+    from course_utils import experiment
+
+    problems = experiment.verify(args.out, args.text, args.device)
+    if problems:
+        raise ValueError(f"{args.out} is not as it should be: " + "; ".join(problems))
+    print(f"{args.out} is whole: every file is there, and every checkpoint gives its recorded loss.")

@@ -1,0 +1,37 @@
+"""What a model finds hard: its loss character by character, by half of the text, by place in the context."""
+
+import itertools
+
+import torch
+from torch.nn import functional as F
+
+
+@torch.no_grad()
+def surprises(model, ids):
+    """What lesson 4's `evaluate` averages: the loss at each token of ids but the first. -> (N - 1,) float64, CPU"""
+    T, was_training, found = model.config.context_length, model.training, []
+    at_once = max(1, (2**16 if ids.is_cuda else 2**10) // T) * T
+    model.eval()
+    start = 0
+    while start < len(ids) - 1:
+        left = len(ids) - 1 - start
+        stop = start + (min(at_once, left // T * T) or left)  # the last window may be shorter
+        length = min(T, left)
+        logits = model(ids[start:stop].view(-1, length))
+        found.append(F.cross_entropy(logits.flatten(0, 1), ids[start + 1 : stop + 1], reduction="none"))
+        start = stop
+    model.train(was_training)
+    return torch.cat(found).cpu().double()
+
+
+def half(length, context_length):
+    """Where the validation split is cut in two: between two windows, and at the same place for most contexts."""
+    unit = 1024 if 1024 % context_length == 0 and length >= 8 * 1024 else context_length
+    return length // 2 // unit * unit or length // 2
+
+
+def by_position(found, context_length):
+    """Mean losses at places 1, 2, 3–4, 5–8, … of the windows that are full."""
+    windows = found[: len(found) // context_length * context_length].view(-1, context_length)
+    edges = [0, *(2**i for i in range(context_length.bit_length())), context_length]
+    return [windows[:, a:b].mean().item() for a, b in itertools.pairwise(edges) if a < b and len(windows)]
