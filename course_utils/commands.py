@@ -79,16 +79,16 @@ def compare(args):
 
 
 def show_comparison(records):
-    from course_utils import effects, studies
+    from course_utils import effects, studies, tables
 
-    for title, group in studies.by_study(records).items():
-        table = studies.arm_table(studies.final_table(group))
+    for title, group in tables.by_study(records).items():
+        table = tables.arm_table(tables.final_table(group))
         print(f"\n{title}\n" + table.drop(columns="corpus").to_string(index=False, float_format="{:.4g}".format))
         if any(r.arm == studies.REFERENCE for r in group):
             found = effects.effects(group, studies.REFERENCE)
             print(f"\nAgainst {studies.REFERENCE}\n" + found.to_string(index=False, float_format="{:.3g}".format))
         else:
-            for comparison in studies.comparisons(group):
+            for comparison in tables.comparisons(group):
                 print(comparison.verdict)
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from course_utils import figures, files, quality, report, runs, schedule, studies
 from course_utils.lessons.data import CharTokenizer, WittenBell, split
 from course_utils.lessons.train import evaluate
+from course_utils.tables import arm_table, comparisons, curves, final_table
 
 PROMPT = "ROMEO:\n"
 LOSS_TOLERANCE = 1e-3  # nats/character, between a recorded loss and the same weights on another machine
@@ -61,8 +62,8 @@ def run(profile, corpus, folder, seeds=None, device="cpu", workers=1, first_seed
         records = schedule.run(
             depth_specs(profile, corpus, seeds, first_seed), corpus, folder, device, workers, announce
         )
-        tables = {"final_results": studies.final_table(records), "curves": studies.curves(records)}
-        tables["layer_ablation_results"] = studies.arm_table(tables["final_results"])
+        tables = {"final_results": final_table(records), "curves": curves(records)}
+        tables["layer_ablation_results"] = arm_table(tables["final_results"])
         first = {r.arm: runs.load_model(r.checkpoint)[0].to(device) for r in records if r.seed == first_seed}
         judge, total = quality.Judge(corpus), len(first) * len(quality.SETTINGS)
         with tqdm(total=total, desc="sampling", unit="text", disable=None) as bar:
@@ -92,7 +93,7 @@ def conclude(records, tables, baselines):
         seeds = f"mean of {row.seeds} seeds" if row.seeds > 1 else "one seed"
         reached = f"{row.validation_loss:.3f} nats/character, perplexity {row.perplexity:.2f} ({seeds})"
         said.append(f"{row.arm}: {reached}, {place} the {n_gram}'s {best_n_gram:.3f}.")
-    return said + [comparison.verdict for comparison in studies.comparisons(records)]
+    return said + [comparison.verdict for comparison in comparisons(records)]
 
 
 def write(folder, tables, baselines, findings, corpus, records):

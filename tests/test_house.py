@@ -22,13 +22,20 @@ THIRD_PARTIES = {"lessons": {"torch"}, "figures": {"numpy", "matplotlib", "panda
 OURS = {  # `lessons` are held to earlier ones besides
     "lessons": {"lessons"},
     "figures": {"figures"},
-    "checks": {"lessons"},
+    "checks": {"checks", "lessons"},
+    "student": {"paths", "grading"},
+    "grading": {"student", "checks"},
     "engine": {"lessons"},
     "decoder": {"lessons"},
     "writer": {"lessons", "decoder"},
     "peers": {"lessons"},
-    "trainer": {"lessons", "engine"},
-    "studies": {"lessons", "trainer", "runs", "statistics"},
+    "evaluation": set(),
+    "trainer": {"lessons", "engine", "evaluation"},
+    "recipes": {"lessons"},
+    "effects": {"statistics"},
+    "studies": {"lessons", "recipes", "runs", "effects"},
+    "schedule": {"lessons", "engine", "files", "profiles", "runs", "trainer"},
+    "tables": {"statistics"},
 }
 UNSAFE = ("pickle", "dill", "shelve", "torch.load", "torch.save")  # loading a pickle runs whatever it says
 
@@ -165,7 +172,7 @@ def test_every_file_keeps_the_import_rules():
         ("course_utils/figures/text.py", "from course_utils import runs", "figures imports course_utils.runs"),
         ("course_utils/studies.py", "from course_utils.figures import lines", "studies imports course_utils.figures"),
         ("course_utils/trainer.py", "from course_utils import figures", "trainer imports course_utils.figures"),
-        ("course_utils/checks.py", "from course_utils import trainer", "checks imports course_utils.trainer"),
+        ("course_utils/checks/train.py", "from course_utils import trainer", "checks imports course_utils.trainer"),
         ("course_utils/quality.py", "try:\n    import ipywidgets\nexcept ImportError: 0", "outside widgets"),
         ("course_utils/quality.py", "from anywidget import AnyWidget", "outside widgets"),
         ("course_utils/runs.py", "import argparse", "outside __main__"),
@@ -217,7 +224,8 @@ MAY_IMPORT = {  # folder -> (what is always there, what may be absent)
     "tools": (NEEDED | EXTRAS["lab"] | EXTRAS["test"], EXTRAS["book"]),
     "tests": (NEEDED | EXTRAS["lab"] | EXTRAS["test"], EXTRAS["book"]),
 }
-OUR_OWN = {"course_utils", "notebooks"} | {path.stem for path in SOURCES if path.parent.name in ("tests", "tools")}
+OUR_OWN = {"course_utils", "notebooks", "tests"}
+OUR_OWN |= {path.stem for path in SOURCES if path.parent.name in ("tests", "tools")}
 DISTRIBUTIONS = packages_distributions()
 
 

@@ -11,7 +11,19 @@ import pytest
 import torch
 from scipy import stats
 
-from course_utils import corpus, experiment, paths, profiles, quality, runs, schedule, statistics, studies, trainer
+from course_utils import (
+    corpus,
+    experiment,
+    paths,
+    profiles,
+    quality,
+    runs,
+    schedule,
+    statistics,
+    studies,
+    tables,
+    trainer,
+)
 from course_utils.lessons.ablation import sign_flip_p
 from course_utils.lessons.data import get_batch, split
 from course_utils.lessons.model import GPT, GPTConfig, count_parameters
@@ -254,15 +266,15 @@ def test_the_sign_flip_test_agrees_with_scipy():
 def test_tables_hold_what_the_records_hold(tmp_path):
     specs = [s for seed in (0, 1) for s in (spec(seed=seed), replace(spec(seed=seed), arm="twin"))]
     records = schedule.run(specs, OWN, tmp_path)
-    final = studies.final_table(records)
+    final = tables.final_table(records)
     assert final["perplexity"].tolist() == pytest.approx([math.exp(r.validation_loss) for r in records])
-    arms = studies.arm_table(final).set_index("arm")
+    arms = tables.arm_table(final).set_index("arm")
     own = [r.validation_loss for r in records if r.arm == "twin"]
     assert arms.loc["twin", "validation_loss"] == pytest.approx(sum(own) / 2)
     assert arms.loc["twin", "seeds"] == 2
-    (comparison,) = studies.comparisons(records)
+    (comparison,) = tables.comparisons(records)
     assert comparison.difference == pytest.approx(0, abs=1e-12), "the same arm under two names"
-    assert len(studies.curves(records)) == sum(len(r.history) for r in records)
+    assert len(tables.curves(records)) == sum(len(r.history) for r in records)
 
 
 def test_quality_by_hand():

@@ -1,0 +1,60 @@
+"""What was found, as tables: one row a report, a run, an arm; and each arm against the one before."""
+
+import itertools
+import math
+
+import pandas as pd
+
+from course_utils.statistics import compare, mean_interval
+
+
+def curves(records):
+    """Every report of every run, a row each; validation_loss is NaN where none was measured."""
+    return pd.DataFrame([{"arm": r.arm, "seed": r.seed, **row} for r in records for row in r.history])
+
+
+def final_table(records):
+    """One row a run: what is in tables/final_results.csv."""
+    rows = [
+        {
+            "arm": r.arm, "seed": r.seed, "n_layers": r.model["n_layers"], "parameters": r.parameters,
+            "best_step": r.best_step, "steps": r.history[-1]["step"], "validation_loss": r.validation_loss,
+            "training_loss": r.training_loss, "elapsed_s": r.elapsed_s, "characters_per_s": r.characters_per_s,
+            "peak_memory_mb": r.peak_memory_mb, "device": r.environment["device"], "corpus": r.corpus["name"],
+            "record": f"logs/{r.name}.json",
+        }
+        for r in records
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    table.insert(7, "perplexity", table["validation_loss"].map(math.exp))
+    return table
+
+
+def arm_table(final):
+    """One row an arm, means over its seeds: what is in tables/layer_ablation_results.csv."""
+    rows = []
+    for arm, group in final.groupby("arm", sort=False):
+        low, mean, high = mean_interval(group["validation_loss"])
+        row = {"arm": arm, "n_layers": group["n_layers"].iloc[0], "parameters": group["parameters"].iloc[0]}
+        row |= {"seeds": len(group), "steps": group["steps"].max(), "validation_loss": mean}
+        row |= {"loss_low": low, "loss_high": high, "perplexity": group["perplexity"].mean()}
+        columns = ["training_loss", "elapsed_s", "peak_memory_mb", "characters_per_s"]
+        rows.append(row | group[columns].mean().to_dict() | {"corpus": group["corpus"].iloc[0]})
+    return pd.DataFrame(rows)
+
+
+def comparisons(records):
+    """Each arm against the one before it, over paired seeds. -> list of statistics.Comparison"""
+    losses = {}
+    for r in records:
+        losses.setdefault(r.arm, {})[r.seed] = r.validation_loss
+    arms = list(losses)
+    return [compare(b, losses[b], a, losses[a]) for a, b in itertools.pairwise(arms)]
+
+
+def by_study(records):
+    """Records that may be compared with each other: {"depth, recipe laptop, Tiny Shakespeare": records, …}."""
+    groups = {}
+    for r in records:
+        groups.setdefault(f"{r.study}, recipe {r.recipe}, {r.corpus['name']}", []).append(r)
+    return groups

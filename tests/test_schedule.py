@@ -1,0 +1,257 @@
+"""Studies as data, run on a real pool of processes and a real cluster; and what is concluded from them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from test_engine import text
+
+from course_utils import effects, evaluation, recipes, runs, schedule, studies, trainer
+from course_utils.lessons.data import CharTokenizer, split
+from course_utils.lessons.model import GPT, GPTConfig
+from course_utils.lessons.train import evaluate
+
+OWN = SimpleNamespace(
+    text="".join(chr(97 + i) for i in text(2000).tolist()), name="own", sha256="0" * 64, source="a test", note=""
+)
+SMALL = {"vocab_size": 11, "context_length": 8, "n_layers": 1, "n_heads": 1, "d_model": 8, "d_ff": 8, "dropout": 0.0}
+
+
+def found(study, seeds=(0,), recipe="smoke", earlier=()):
+    return {spec.arm: spec for spec in studies.STUDIES[study].specs(recipe, seeds, OWN, earlier)}
+
+
+# --- the studies as data ---------------------------------------------------------------------------------------------
+def rate(n_layers, learning_rate, loss):
+    return SimpleNamespace(model={"n_layers": n_layers}, train={"learning_rate": learning_rate}, choosing_loss=loss)
+
+
+RATES = [rate(n, r, abs(r - n * 1e-3)) for n in studies.ALL_DEPTHS for r in (n * 5e-4, n * 1e-3, n * 2e-3)]
+
+
+def test_each_depth_is_trained_at_the_rate_that_was_best_for_it():
+    assert effects.best_rates(RATES) == {n: n * 1e-3 for n in studies.ALL_DEPTHS}
+    assert effects.rate_table(RATES).query("best")["inside"].all()
+    at_the_edge = [rate(2, 1e-3, 1.0), rate(2, 2e-3, 2.0)]
+    assert not effects.rate_table(at_the_edge).query("best")["inside"].any()
+    for spec in found("depth-fair", earlier=RATES).values():
+        assert spec.train.learning_rate == spec.model.n_layers * 1e-3
+    with pytest.raises(ValueError, match="course ablate rates"):
+        found("depth-fair")
+
+
+def test_frames_change_what_they_say_and_keep_the_rest():
+    same_size = found("depth-parameters", recipe="fair", earlier=RATES).values()
+    with torch.device("meta"):
+        sizes = [sum(p.numel() for p in GPT(spec.model).parameters()) for spec in same_size]
+    assert max(sizes) < 1.02 * min(sizes)
+    steps = {
+        spec.model.n_layers: spec.train.steps for spec in found("depth-time", recipe="fair", earlier=RATES).values()
+    }
+    assert steps == studies.TIMES
+    assert steps[6] == recipes.RECIPES["fair"][1].steps
+
+
+def test_another_context_keeps_a_steps_characters_and_another_batch_the_runs():
+    characters = {s.model.context_length * s.train.batch_size for s in found("context", recipe="modern-short").values()}
+    assert characters == {8192}
+    seen = {s.train.batch_size * s.train.steps for s in found("batch", recipe="modern-short").values()}
+    assert seen == {8 * 800}
+    assert all(s.train.evaluate_every == s.train.steps for s in found("batch", recipe="modern-short").values())
+
+
+def test_every_choice_is_one_change_of_the_recipe_and_the_control_is_none():
+    arms = found("choices-modern", seeds=[3], recipe="modern-short")
+    base = arms[studies.REFERENCE]
+    for arm, spec in arms.items():
+        changed = {k for k, v in vars(spec.model).items() if v != vars(base.model)[k]}
+        changed |= {k for k, v in vars(spec.train).items() if v != vars(base.train)[k]}
+        assert (not changed) == (arm == studies.REFERENCE), arm
+        if arm == "unchanged, other seeds":
+            assert changed == {"seed"}
+            assert spec.train.seed == 3 + effects.PAIRED
+        elif arm.startswith("batch"):
+            assert changed == {"batch_size", "steps", "evaluate_every"}
+        elif arm.startswith("context"):
+            assert changed == {"context_length", "batch_size"}
+        elif arm == "AdamW":
+            assert changed == {"optimizer", "learning_rate"}
+        elif arm != studies.REFERENCE:
+            assert len(changed) == 1, (arm, changed)
+
+
+def test_a_share_of_the_text_is_its_beginning_and_another_run(tmp_path):
+    whole, half = (found("depth")["2 layers"], replace(found("depth")["2 layers"], data_share=0.5))
+    assert whole.fingerprint != half.fingerprint
+    for spec in (whole, half):
+        spec = replace(spec, train=replace(spec.train, steps=2))
+        runs.execute(spec, OWN, tmp_path / str(spec.data_share))
+    a, b = (runs.load_all(tmp_path / share)[0].history[0]["training_loss"] for share in ("1.0", "0.5"))
+    assert a != b, "the windows come from elsewhere"
+
+
+# --- what is measured ------------------------------------------------------------------------------------------------
+def small_model():
+    torch.manual_seed(0)
+    return GPT(GPTConfig(**SMALL | {"dropout": 0.5}))
+
+
+@pytest.mark.parametrize("length", [2, 8, 9, 10, 17, 1000, 1500])
+def test_surprises_are_what_evaluate_averages(length):
+    model, ids = small_model(), torch.randint(11, (length,), generator=torch.Generator().manual_seed(1))
+    found = evaluation.surprises(model, ids)
+    assert found.shape == (length - 1,)
+    assert found.mean().item() == pytest.approx(evaluate(model, ids), abs=1e-6)
+    window = max(0, (length - 2) // 8 * 8)
+    logits = model.eval()(ids[None, window : length - 1])
+    last = torch.nn.functional.cross_entropy(logits[0, -1], ids[-1]).item()
+    assert found[-1].item() == pytest.approx(last, abs=1e-5)
+
+
+def test_halves_are_cut_between_windows_and_places_hold_their_means():
+    assert evaluation.half(111_539, 256) == evaluation.half(111_539, 1024) == 54 * 1024
+    assert evaluation.half(100, 8) == 48
+    assert evaluation.half(5, 8) == 2
+    losses = torch.arange(8.0).repeat(3)
+    assert evaluation.by_position(torch.cat([losses, torch.tensor([9.0])]), 8) == [0, 1, 2.5, 5.5]
+    assert evaluation.by_position(torch.arange(6.0), 6) == [0, 1, 2.5, 4.5]
+
+
+def test_a_run_chooses_on_one_half_and_reports_the_other():
+    ids = torch.tensor(CharTokenizer(OWN.text).encode(OWN.text))
+    train_ids, validation_ids = split(ids)
+    _, train = recipes.named_recipe("smoke")
+    config = GPTConfig(**SMALL | {"vocab_size": int(ids.max()) + 1})
+    result = trainer.train(trainer.new_model(config, train), train_ids, validation_ids, train)
+    middle = evaluation.half(len(validation_ids) - 1, 8)
+    shares = middle / (len(validation_ids) - 1)
+    both = shares * result.choosing_loss + (1 - shares) * result.reporting_loss
+    assert both == pytest.approx(result.validation_loss, abs=1e-9)
+    rows = [row for row in result.history if "choosing_loss" in row]
+    assert result.best_step == min(rows, key=lambda row: row["choosing_loss"])["step"]
+
+
+# --- what is concluded -----------------------------------------------------------------------------------------------
+def record(arm, seed, loss):
+    return SimpleNamespace(arm=arm, seed=seed, reporting_loss=loss)
+
+
+def test_effects_are_paired_and_corrected_for_their_number():
+    rng, arms = (
+        np.random.default_rng(0),
+        {"unchanged": 0.0, "better": -0.05, "same": 0.0, "unchanged, other seeds": 0.0},
+    )
+    luck = rng.normal(0, 0.1, 6)
+    records = [
+        record(arm, seed + effects.PAIRED * (arm == "unchanged, other seeds"), 1.5 + luck[seed] + shift + noise)
+        for arm, shift in arms.items()
+        for seed, noise in enumerate(rng.normal(0, 0.003, 6))
+    ]
+    table = effects.effects(records, "unchanged").set_index("arm")
+    assert table.index[0] == "better"
+    assert len(table) == 3
+    assert table["clear"].to_dict() == {"better": True, "same": False, "unchanged, other seeds": False}
+    losses = effects.losses_of(records)
+    t = stats.ttest_rel([losses["better"][s] for s in range(6)], [losses["unchanged"][s] for s in range(6)])
+    assert table.loc["better", "p"] == pytest.approx(t.pvalue)
+    interval = t.confidence_interval()
+    assert table.loc["better", ["low", "high"]].tolist() == pytest.approx([interval.low, interval.high])
+    assert table.loc["unchanged, other seeds", "low"] < 0 < table.loc["unchanged, other seeds", "high"]
+
+
+def test_holm_by_hand_and_against_trying_every_level():
+    assert effects.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    p = np.random.default_rng(1).uniform(0, 0.1, 9)
+    corrected = effects.holm(p)
+    for level in np.linspace(
+        0.001, 1, 200
+    ):  # Holm's own words: reject from the smallest while p <= level / what is left
+        rejected, left = set(), len(p)
+        for i in np.argsort(p):
+            if p[i] > level / left:
+                break
+            rejected.add(i)
+            left -= 1
+        assert rejected == {i for i in range(9) if corrected[i] <= level}
+
+
+def test_a_row_is_reproduced_or_not_or_cannot_be_told():
+    recorded = [1.50, 1.51, 1.49, 1.505, 1.495, 1.50]
+    answers = {loss: effects.compare_with_recorded("a row", loss, recorded).verdict for loss in (1.503, 1.525, 1.7)}
+    assert answers == {1.503: "reproduced", 1.525: "can't tell", 1.7: "not reproduced"}
+    assert effects.compare_with_recorded("a row", 1.5, recorded[:2]).verdict == "can't tell"
+    rng, hits = np.random.default_rng(2), 0
+    for _ in range(2000):
+        *seeds, new = rng.normal(1.5, 0.01, 7)
+        hits += effects.compare_with_recorded("a row", new, seeds).verdict == "reproduced"
+    assert hits / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+def tiny(seed, **changes):
+    spec = found("depth", seeds=[seed])["2 layers"]
+    return replace(spec, train=replace(spec.train, **changes))
+
+
+def test_a_diverging_run_is_named_and_stops_no_other(tmp_path):
+    specs = [tiny(0), tiny(1, learning_rate=1e20), tiny(2)]
+    with pytest.raises(trainer.TrainingError, match=r"2 layers, seed 1: .*no longer a number.*2 other runs are kept"):
+        schedule.run(specs, OWN, tmp_path)
+    assert [r.seed for r in runs.load_all(tmp_path)] == [0, 2]
+
+
+def test_a_cluster_that_loses_a_worker_gives_every_run_once(tmp_path):
+    """A real scheduler and two real workers, one of them killed while it trains: the records of a local run."""
+    file, log = tmp_path / "scheduler.json", tmp_path / "log.txt"
+    written = log.open("w")
+    options = {"stdout": written, "stderr": written, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+
+    def start(*words):
+        return subprocess.Popen([sys.executable, "-m", "dask", *words, "--scheduler-file", str(file)], **options)
+
+    processes = [start("scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1")]
+    try:
+        wait_for(lambda: file.exists() and json.loads(file.read_text() or "{}").get("address"), log)
+        address = json.loads(file.read_text())["address"]
+        worker = ("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path))
+        processes += [start(*worker), start(*worker)]
+        specs, finished = [tiny(seed, steps=150) for seed in range(4)], []
+
+        def kill_one(record):
+            finished.append(record.seed)
+            if len(finished) == 1:  # the others are on their way
+                os.kill(processes[1].pid, signal.SIGKILL)
+
+        records = schedule.run(specs, OWN, tmp_path / "away", on_record=kill_one, scheduler=address)
+        assert sorted(finished) == [0, 1, 2, 3]
+        assert len(runs.load_all(tmp_path / "away")) == 4
+        here = schedule.run(specs[:2], OWN, tmp_path / "here")
+        assert [r.validation_loss for r in records[:2]] == pytest.approx([r.validation_loss for r in here], abs=1e-6)
+        for r in records:
+            runs.load_model(r.checkpoint)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        written.close()
+
+
+def wait_for(ready, log, seconds=60):
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.2)
+
+
+def test_a_scheduler_that_is_not_there_gets_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        schedule.run([tiny(0)], OWN, tmp_path, scheduler="tcp://127.0.0.1:9")
