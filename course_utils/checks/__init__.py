@@ -1,0 +1,165 @@
+"""The answer to an exercise: not attempted yet; not yet (given, expected, got, a likely misconception); right.
+
+`check("1.2", attempt)` prints it as plain text and never raises for a wrong answer. A lesson's checks lie in the module
+of its name and are imported when the first one is asked for.
+"""
+
+import functools
+import importlib.util
+import os
+import random
+from dataclasses import dataclass
+
+import torch
+
+from course_utils.checks.values import described, plain, same, show
+
+LESSONS = ("data", "attention", "model", "train", "ablation", "sampling")  # in the order of their numbers
+LEVELS = ("warm-up", "core", "stretch")
+EXERCISES = {}  # number -> Exercise, of the lessons imported so far
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What a lesson asks for, and how it is judged."""
+
+    number: str
+    title: str
+    level: str
+    minutes: int
+    run: object  # attempt -> a sentence that says what is now known; raises Wrong
+    sizes: object  # draw(low, high) -> dict; None where the text names no sizes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """status: "right", "not yet" or "not attempted". error: the attempt's own exception in words, else ""."""
+
+    number: str
+    status: str
+    words: str = ""
+    error: str = ""
+
+    def __str__(self):
+        if self.status == "not attempted":
+            return f"{self.number} not attempted yet."
+        return f"{self.number} {self.status}: {self.words}" + ("" if self.words.endswith(("?", ".")) else ".")
+
+
+class NotAttempted(Exception):
+    """The stub is as it was."""
+
+
+class Wrong(Exception):
+    """An answer that is not right. expected and got: values; perhaps: a question that names a likely misconception."""
+
+    def __init__(self, given, expected, got, perhaps=""):
+        self.given, self.expected, self.got, self.perhaps = given, expected, got, perhaps
+        wanted, found = described(expected, got)
+        text = f"given {given}, expected {wanted}, got {found}."
+        super().__init__(text + (f" Perhaps: {perhaps}" if perhaps else ""))
+
+
+def exercise(number, title, level, minutes, sizes=None):
+    """Register a check. sizes: a function of draw(low, high), which gives a whole number from low to high; -> dict."""
+    if level not in LEVELS:
+        raise ValueError(f"unknown level {level!r}; allowed are {', '.join(LEVELS)}")
+
+    def register(run):
+        EXERCISES[number] = Exercise(number, title, level, minutes, run, sizes)
+        return run
+
+    return register
+
+
+def find(number):
+    """The exercise of that number; its lesson's checks are imported if they were not yet."""
+    lesson = number.partition(".")[0]
+    if lesson.isdigit() and 1 <= int(lesson) <= len(LESSONS):
+        name = f"{__name__}.{LESSONS[int(lesson) - 1]}"
+        if importlib.util.find_spec(name):
+            importlib.import_module(name)
+    if number not in EXERCISES:
+        there = ", ".join(n for n in EXERCISES if n.startswith(f"{lesson}."))
+        raise ValueError(f"there is no exercise {number}; lesson {lesson} has {there or 'none'}")
+    return EXERCISES[number]
+
+
+def variant():
+    """Which set of cases: 0, or the whole number in COURSE_VARIANT."""
+    text = os.environ.get("COURSE_VARIANT") or "0"
+    if not text.isdecimal():
+        raise ValueError(f"COURSE_VARIANT must be a whole number such as 3, not {text!r}")
+    return int(text)
+
+
+def generator(salt=0):
+    """A torch.Generator whose draws depend on the variant."""
+    return torch.Generator().manual_seed(1000 * variant() + salt)
+
+
+def sizes(number):
+    """The sizes that an exercise's text asks about, different in each variant. -> dict"""
+    draw = random.Random(f"{variant()} {number}").randint
+    return find(number).sizes(draw)
+
+
+def check(number, attempt):
+    """Print the answer to an attempt (a function, a class or a value)."""
+    print(answer(number, attempt))
+
+
+def answer(number, attempt):
+    """The Answer to an attempt. Whatever the attempt raises becomes part of it; a KeyboardInterrupt goes through."""
+    found, last = find(number), []
+    if is_nothing(attempt):
+        return Answer(number, "not attempted")
+    try:
+        return Answer(number, "right", found.run(watched(attempt, last)))
+    except (NotAttempted, NotImplementedError):
+        return Answer(number, "not attempted")
+    except Wrong as wrong:
+        if isinstance(attempt, type) and is_nothing(wrong.got):  # a stub class: its methods give nothing
+            return Answer(number, "not attempted")
+        return Answer(number, "not yet", str(wrong))
+    except (Exception, SystemExit) as error:
+        said = plain(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        given = f"given {last[0]}, " if last else ""
+        return Answer(number, "not yet", f"{given}your code raised {said}", error=said)
+
+
+def is_nothing(value):
+    """Whether it is what a stub gives: None or an ellipsis."""
+    return value is None or value is ...
+
+
+def watched(attempt, last):
+    """The attempt, a stub noticed at its first call, what it was last given kept in the list `last` as words."""
+    if isinstance(attempt, type) or not callable(attempt):
+        return attempt
+
+    @functools.wraps(attempt, updated=())
+    def call(*arguments, **named):
+        first = not last
+        last[:] = [", ".join([*map(show, arguments), *(f"{name} = {show(value)}" for name, value in named.items())])]
+        try:
+            got = attempt(*arguments, **named)
+        except NotImplementedError:
+            if first:
+                raise NotAttempted from None
+            raise RuntimeError("NotImplementedError, though other cases went well") from None
+        if first and is_nothing(got):
+            raise NotAttempted
+        return got
+
+    return call
+
+
+def agree(got, expected, given, perhaps=None, tolerance=1e-5):
+    """Raise Wrong where got is not expected. perhaps: question -> what that mistake would give (first fit)."""
+    if same(got, expected, tolerance):
+        return
+    if is_nothing(got):
+        raise Wrong(given, expected, got, "is a `return` missing?")
+    fits = (question for question, mistaken in (perhaps or {}).items() if same(got, mistaken, tolerance))
+    raise Wrong(given, expected, got, next(fits, ""))

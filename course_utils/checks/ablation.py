@@ -1,0 +1,176 @@
+"""What lesson 5 asks for: how sure a mean is, paired intervals, p-values of few seeds and many arms, honest choices."""
+
+import itertools
+import math
+
+import torch
+
+from course_utils.checks import agree, exercise, generator
+from course_utils.lessons.ablation import sign_flip_p
+
+
+def drawn(count, salt, digits=3):
+    """Losses as a study might report them."""
+    return [round(1.5 + 0.01 * x, digits) for x in torch.randn(count, generator=generator(salt)).tolist()]
+
+
+@exercise("5.1", "How sure is a mean?", level="warm-up", minutes=5)
+def _(attempt):
+    """Against the sum of squares by hand."""
+    for values in ([1.0, 2.0, 3.0, 4.0, 10.0], [2.5, 2.5, 2.5], drawn(6, 51), drawn(11, 52)):
+        n, mean = len(values), sum(values) / len(values)
+        squares = sum((x - mean) ** 2 for x in values)
+        deviation = math.sqrt(squares / (n - 1))
+        agree(
+            attempt(values), deviation / math.sqrt(n), given=f"values = {values}", tolerance=1e-7,
+            perhaps={
+                "is it divided by the root of n, and not by n?": deviation / n,
+                "does the deviation divide by n - 1? The mean was fitted to these n values": math.sqrt(squares) / n,
+                "is that the deviation of one value? The mean of n is surer": deviation,
+                "is that a variance, and its root missing?": deviation**2 / n,
+            },
+        )  # fmt: skip
+    return "four times the seeds, half the error"
+
+
+@exercise("5.2", "How many seeds can speak?", level="warm-up", minutes=10)
+def _(attempt):
+    """Against the lesson's sign_flip_p, of 1, 2, 3, … differences that all point the same way."""
+    for alpha in (0.5, 0.05, 0.3, 0.01, 0.125, 0.04, 0.001):
+        needed = next(n for n in itertools.count(1) if sign_flip_p([1.0] * n) <= alpha)
+        agree(
+            attempt(alpha), needed, given=f"alpha = {alpha}",
+            perhaps={
+                "both directions count: do all minuses look as extreme as all pluses?": math.ceil(math.log2(1 / alpha)),
+                "p may equal alpha: is it <= there?": math.floor(math.log2(2 / alpha)) + 1,
+            },
+        )  # fmt: skip
+    return "n pairs have 2ⁿ flips, and the best that they can say is 2 of these"
+
+
+@exercise("5.3", "A paired interval by hand", level="core", minutes=15)
+def _(attempt):
+    """Six paired seeds, in another order in each arm; against scipy-free arithmetic."""
+    for salt, t in ((53, 2.571), (54, 4.032)):
+        luck, noise = drawn(6, salt), drawn(6, salt + 100, digits=4)
+        losses = {seed: round(luck[seed] - 0.02 + (noise[seed] - 1.5) / 10, 4) for seed in (3, 1, 5, 0, 4, 2)}
+        others = {seed: luck[seed] for seed in range(6)}
+        by_seed = [losses[seed] - others[seed] for seed in range(6)]
+        as_listed = [a - b for a, b in zip(losses.values(), others.values(), strict=True)]
+        apart = math.sqrt(deviation(list(losses.values())) ** 2 + deviation(luck) ** 2)
+        middle = sum(by_seed) / 6
+        agree(
+            attempt(losses, others, t), around(middle, t * deviation(by_seed) / 6**0.5),
+            given=f"losses = {losses}, others = {others}, t = {t}", tolerance=1e-7,
+            perhaps={
+                "are the two losses of one seed paired? The dicts list the seeds in different orders": around(
+                    middle, t * deviation(as_listed) / 6**0.5
+                ),
+                "is it the interval of the differences? The arms' own scatter is mostly shared luck": around(
+                    middle, t * apart / 6**0.5
+                ),
+                "is the deviation divided by the root of n, and not by n?": around(middle, t * deviation(by_seed) / 6),
+                "is that where one difference lies, not their mean?": around(middle, t * deviation(by_seed)),
+                "losses minus others: is it the other way round?": around(-middle, t * deviation(by_seed) / 6**0.5),
+                "is t used?": around(middle, deviation(by_seed) / 6**0.5),
+                "does the deviation divide by n - 1?": around(middle, t * deviation(by_seed) * (5 / 6) ** 0.5 / 6**0.5),
+            },
+        )  # fmt: skip
+    return "pairing takes out the luck that both arms share"
+
+
+def deviation(values):
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - 1))
+
+
+def around(middle, half):
+    return (middle - half, middle, middle + half)
+
+
+@exercise("5.4", "Many arms: Holm's correction", level="core", minutes=20)
+def _(attempt):
+    """Against the definition: the largest of the factors times p of all that are as small."""
+    uniform = [round(x**3, 4) for x in torch.rand(7, generator=generator(55)).tolist()]
+    for p_values in ([0.01, 0.04, 0.03], [0.04, 0.001, 0.045, 0.02], [0.6, 0.9, 0.02], [0.03], uniform):
+        m, falling = len(p_values), sorted(p_values)
+        raw = {p: (m - rank) * p for rank, p in enumerate(falling)}  # no two are equal
+        expected = [min(1.0, max(raw[q] for q in falling if q <= p)) for p in p_values]
+        agree(
+            attempt(p_values), expected, given=f"p_values = {p_values}", tolerance=1e-9,
+            perhaps={
+                "is every p multiplied by m? That is Bonferroni; Holm's fall": [min(1, m * p) for p in p_values],
+                "are they in the order in which they were given?": sorted(expected),
+                "a larger p can't become a smaller one: is a maximum kept?": [min(1, raw[p]) for p in p_values],
+                "is a probability at most 1?": [max(raw[q] for q in falling if q <= p) for p in p_values],
+                "does the smallest p get the largest factor?": [
+                    min(1.0, max((falling.index(q) + 1) * q for q in falling if q <= p)) for p in p_values
+                ],
+                "is that Hochberg's, from the largest p down? It asks for more than Holm": [
+                    min(min(1.0, raw[q]) for q in falling if q >= p) for p in p_values
+                ],
+            },
+        )  # fmt: skip
+    return "the smallest of m is judged m times as strictly, the next m - 1 times"
+
+
+@exercise("5.5", "The best of twenty", level="stretch", minutes=30)
+def _(attempt):
+    """Small cases one by one; then the expected maximum of k normal numbers, by an integral."""
+    for salt, shape in ((56, (2, 3, 5)), (57, (3, 5, 2)), (58, (1, 7, 1))):
+        losses = 1.5 + torch.randn(shape, generator=generator(salt), dtype=torch.float64)
+        trials = [(trial.mean() - min(arm.mean() for arm in trial)).item() for trial in losses]
+        everything = losses.flatten(1).mean(1)
+        agree(
+            attempt(losses), sum(trials) / len(trials), given=f"losses of shape {shape} (trials, arms, seeds)",
+            perhaps={
+                "is it the best arm by its mean, not the best single run?": (
+                    everything - losses.flatten(1).min(1).values
+                ).mean().item(),
+                "is the best arm chosen in each trial anew?": (losses.mean() - losses.mean((0, 2)).min()).item(),
+                "the lowest loss is the best: is it the highest?": (
+                    losses.mean(2).max(1).values - everything
+                ).mean().item(),
+                "how much lower is it: is the sign turned?": -sum(trials) / len(trials),
+                "is it a mean over trials, and not the luckiest trial?": max(trials),
+                "is that the best loss itself, and not how far below the others it lies?": (
+                    losses.mean(2).min(1).values.mean().item()
+                ),
+            },
+        )  # fmt: skip
+    one, six = (float(attempt(torch.randn(4000, 20, n, generator=generator(59)))) for n in (1, 6))
+    x = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    density = 20 * torch.exp(-x * x / 2) / math.sqrt(2 * math.pi) * torch.special.ndtr(x) ** 19
+    agree(one, torch.trapezoid(x * density, x).item(), "4,000 studies of 20 equal arms, one seed each", tolerance=0.03)
+    return f"the best of 20 equal arms seems {one:.2f} seed deviations better with one seed, {six:.2f} with six"
+
+
+@exercise("5.6", "Choose on one half, report on the other", level="stretch", minutes=120)
+def _(attempt):
+    """By hand on tables where the two halves disagree."""
+    halves = torch.rand(2, 2, 3, generator=generator(60)).tolist()
+    rates, arms = (0.001, 0.003, 0.01), ("2 layers", "6 layers")
+    tables = [{arm: dict(zip(rates, row, strict=True)) for arm, row in zip(arms, half, strict=True)} for half in halves]
+    small = {"2 layers": {0.001: 1.9, 0.003: 1.8, 0.01: 1.7}, "6 layers": {0.001: 1.6, 0.003: 1.65, 0.01: 1.8}}
+    other = {"2 layers": {0.001: 1.85, 0.003: 1.75, 0.01: 1.95}, "6 layers": {0.001: 1.75, 0.003: 1.65, 0.01: 1.55}}
+    for choosing, reporting in ((small, other), (other, small), tables):
+        best, peeked = ({arm: min(row, key=row.get) for arm, row in half.items()} for half in (choosing, reporting))
+        rates = next(iter(choosing.values()))
+        shared = min(rates, key=lambda rate: sum(row[rate] for row in choosing.values()))
+        agree(
+            attempt(choosing, reporting), taken(reporting, best), given=f"choosing: {choosing}, reporting: {reporting}",
+            perhaps={
+                "is the loss reported on the half that chose nothing?": taken(choosing, best),
+                "is the rate chosen on the half that reports? Then nothing is held out": taken(reporting, peeked),
+                "has every arm its own best rate?": taken(reporting, dict.fromkeys(choosing, shared)),
+                "the lowest loss is the best: is it the highest?": taken(
+                    reporting, {arm: max(row, key=row.get) for arm, row in choosing.items()}
+                ),
+            },
+        )  # fmt: skip
+    return "what was chosen on one half is judged on the other, arm by arm"
+
+
+def taken(table, rates):
+    """Each arm's rate and its loss in this table."""
+    return {arm: (rate, table[arm][rate]) for arm, rate in rates.items()}

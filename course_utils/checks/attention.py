@@ -1,0 +1,162 @@
+"""Checks of lesson 2: the mask, what it costs, a softmax that survives, windows, blocks."""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from course_utils.checks import agree, exercise, generator, sizes
+
+
+@exercise("2.1", "The mask", level="warm-up", minutes=5)
+def _(attempt):
+    """Against a comparison of positions."""
+    for n in (1, 2, 5):
+        at = torch.arange(n)
+        seen = at <= at[:, None]
+        mistakes = {
+            "may a position not listen to itself?": at < at[:, None],
+            "are rows and columns swapped? A row is a query": seen.T,
+            "is it the mask of what is forbidden?": ~seen,
+            "is the next position, the answer, in sight?": at <= at[:, None] + 1,
+            "does it hold numbers, where truth values are asked for?": seen.float(),
+        }
+        agree(attempt(n), seen, f"T = {n}", mistakes)
+    return "row t may listen to t + 1 positions, itself the last of them"
+
+
+@exercise(
+    "2.2",
+    "What attention costs",
+    level="warm-up",
+    minutes=5,
+    sizes=lambda draw: {"B": 2 * draw(1, 4) + 1, "T": draw(20, 60), "C": 8 * draw(3, 9), "H": 2 * draw(1, 4)},
+)
+def _(attempt):
+    """A pair of whole numbers for the variant's sizes."""
+    given = sizes("2.2")
+    b, t, c, h = given.values()
+    right = (b * h * t * t, b * h * t * (t + 1) // 2)
+    mistakes = {
+        "is the diagonal left out? A position listens to itself": (right[0], b * h * t * (t - 1) // 2),
+        "do the heads not each compute their own?": (b * t * t, b * t * (t + 1) // 2),
+        "do channels count? One score is one number, however long the vectors": (right[0] * c, right[1] * c),
+        "is it exactly half? The diagonal belongs to the triangle": (right[0], right[0] // 2),
+        "is one sequence counted, where the batch was asked for?": (h * t * t, h * t * (t + 1) // 2),
+    }
+    agree(attempt, right, ", ".join(f"{name} = {size}" for name, size in given.items()), mistakes)
+    return f"{right[0]:,} scores, of which {right[1]:,} survive: a little more than half"
+
+
+@exercise("2.3", "A softmax that survives", level="core", minutes=15)
+def _(attempt):
+    """Against PyTorch's, on small scores, on large ones, and beside minus infinity."""
+    small = torch.randn(2, 3, 5, generator=generator(1))
+    masked = small.masked_fill(torch.rand(2, 3, 5, generator=generator(2)) < 0.4, -math.inf)
+    masked[..., 1] = 0.5
+    cases = {
+        "small scores": small,
+        "scores around 1000": small + 1000,
+        "scores around -1000": small - 1000,
+        "rows of different size": small + torch.tensor([0.0, 300.0, -300.0])[:, None],
+        "scores among which some are -inf": masked,
+    }
+    for given, scores in cases.items():
+        e = scores.exp()
+        mistakes = {
+            "does the exponential overflow? Take the row's largest score away first": e / e.sum(-1, keepdim=True),
+            "does the sum run over the wrong axis?": scores.softmax(-2),
+            "does the sum run over everything?": scores.flatten().softmax(0).view_as(scores),
+            "is the largest of all scores taken away, where each row has its own?": (scores - scores.max()).exp()
+            / (scores - scores.max()).exp().sum(-1, keepdim=True),
+            "is the division missing?": (scores - scores.amax(-1, keepdim=True)).exp(),
+            "is it the logarithm of the weights?": scores.log_softmax(-1),
+        }
+        agree(attempt(scores.clone()), scores.softmax(-1), given, mistakes, tolerance=1e-4)
+    return "rows sum to 1, whatever the size of the scores"
+
+
+@exercise("2.4", "A sliding window", level="core", minutes=20)
+def _(attempt):
+    """Against PyTorch's own attention under a mask of distances."""
+    b, h, t, d = 2, 3, 7, 5
+    q, k, v = torch.randn(3, b, h, t, d, generator=generator(3))
+    distance = torch.arange(t)[:, None] - torch.arange(t)
+
+    def library(seen, **options):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, **options)
+
+    for width in (1, 2, 3, 7):
+        seen = (distance >= 0) & (distance < width)
+        late = (q @ k.transpose(-2, -1) / math.sqrt(d)).softmax(-1).masked_fill(~seen, 0) @ v
+        by_query = (q @ k.transpose(-2, -1) / math.sqrt(d)).masked_fill(~seen, -math.inf).softmax(-2) @ v
+        mistakes = {
+            "is the window one too wide? The position itself counts": library((distance >= 0) & (distance <= width)),
+            "is the window one too narrow? The position itself counts": library(
+                (distance >= 0) & (distance < max(width - 1, 1))
+            ),
+            "does the window look to the right as well?": library(distance.abs() < width),
+            "is the far end of the window missing? Everything before is heard": library(distance >= 0),
+            "is the scale √D missing?": library(seen, scale=1.0),
+            "is it divided by D, where √D is asked for?": library(seen, scale=1 / d),
+            "does the mask come after the softmax? Then rows don't sum to 1": late,
+            "does the softmax run over the queries?": by_query,
+        }
+        agree(attempt(q, k, v, width), library(seen), f"a window of {width} at T = {t}", mistakes)
+    return "each position hears itself and its nearest past"
+
+
+def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key"):
+    """Attention block by block, right unless told otherwise."""
+    t, d = q.shape[-2:]
+    largest, total, heard = torch.full((*q.shape[:-1], 1), -math.inf), torch.zeros(1), torch.zeros(1)
+    for start in range(0, t, size):
+        scores = q @ k[:, :, start : start + size].transpose(-2, -1) / math.sqrt(d)
+        at = torch.arange(t)[start : start + size]
+        future = (at if masked_by == "key" else at - start) > torch.arange(t)[:, None]
+        scores = scores.masked_fill(future, -math.inf) if mask else scores
+        new = torch.maximum(largest, scores.amax(-1, keepdim=True))
+        shrink = (largest - new).exp() if rescale else 1
+        e = (scores - new).exp()
+        total, heard = total * shrink + e.sum(-1, keepdim=True), heard * shrink + e @ v[:, :, start : start + size]
+        largest = new
+    return heard / total if divide else heard
+
+
+class Watched(torch.Tensor):
+    """A tensor that remembers the size of the largest result it had a part in."""
+
+    most = 0
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        got = super().__torch_function__(function, types, args, kwargs or {})
+        if isinstance(got, torch.Tensor):
+            library = function is F.scaled_dot_product_attention
+            cls.most = max(cls.most, math.inf if library else got.numel())
+        return got
+
+
+@exercise("2.5", "Attention in blocks", level="stretch", minutes=90)
+def _(attempt):
+    """Against PyTorch's attention, for blocks that fit and that don't, and scores that would overflow."""
+    b, h, t, d = 2, 3, 11, 2
+    for size, scale in ((11, 1), (4, 1), (1, 1), (5, 40)):
+        q, k, v = torch.randn(3, b, h, t, d, generator=generator(size))
+        q, k = q * scale, k * (1 if scale == 1 else 10)
+        expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        raw = (q @ k.transpose(-2, -1) / math.sqrt(d)).masked_fill(torch.ones(t, t).triu(1) > 0, -math.inf).exp()
+        mistakes = {
+            "is what was summed before not made smaller when the maximum grows?": blocks(q, k, v, size, rescale=False),
+            "is the division at the end missing?": blocks(q, k, v, size, divide=False),
+            "is the future not masked?": blocks(q, k, v, size, mask=False),
+            "does the mask count keys from the block's beginning?": blocks(q, k, v, size, masked_by="block"),
+            "does the exponential overflow? Keep the largest score": raw @ v / raw.sum(-1, keepdim=True),
+        }
+        given = f"T = {t} in blocks of {size}" + (", large scores" if scale > 1 else "")
+        agree(attempt(q, k, v, size), expected, given, mistakes, tolerance=1e-4)
+    t, size, d = 64, 8, 2
+    Watched.most = 0
+    attempt(*(torch.randn(1, 1, t, d, generator=generator(9)).as_subclass(Watched) for _ in range(3)), size)
+    agree(Watched.most <= t * size * d, True, f"T = {t} in blocks of {size}: never more than {size} keys at once")
+    return "the same as all at once, with a block of scores in memory"

@@ -1,0 +1,157 @@
+"""Checks of lesson 1: surprise, windows, counting, cutting."""
+
+import itertools
+import math
+from collections import Counter
+
+import torch
+
+from course_utils.checks import agree, exercise, generator, sizes
+
+
+@exercise("1.1", "From surprise to perplexity", level="warm-up", minutes=5)
+def _(attempt):
+    """On probabilities that differ much: there the ways to average part."""
+    for n in (3, 7):
+        p = torch.rand(n, generator=generator(n), dtype=torch.float64).clamp(min=0.02).tolist()
+        loss = -sum(map(math.log, p)) / n
+        mistakes = {
+            "is the exponential missing? That is the loss": loss,
+            "is it the sum of the surprises, where the mean is asked for?": math.exp(loss * n),
+            "did you average 1/p? The mean comes before the exponential": sum(1 / x for x in p) / n,
+            "did you average the probabilities?": n / sum(p),
+            "logarithm to base 2, but an exponential to base e?": math.exp(loss / math.log(2)),
+            "is the sign of the logarithm turned?": math.exp(-loss),
+        }
+        agree(attempt(p), math.exp(loss), f"the probabilities {[round(x, 3) for x in p]}", mistakes)
+    return "perplexity is the exponential of the mean surprise, however long the text"
+
+
+@exercise(
+    "1.2",
+    "Count the questions",
+    level="warm-up",
+    minutes=5,
+    sizes=lambda draw: {"N": draw(900, 1100), "T": draw(20, 60), "B": draw(3, 19)},
+)
+def _(attempt):
+    """A pair of whole numbers for the variant's sizes."""
+    given = sizes("1.2")
+    n, t, b = given.values()
+    mistakes = {
+        "does the last target exist?": (n - t + 1, b * t),
+        "may windows overlap? They start anywhere": (n // t, b * t),
+        "is one place too few? Try 5 characters and windows of 3": (n - t - 1, b * t),
+        "does only the last position of a window ask?": (n - t, b),
+        "does the first position ask nothing?": (n - t, b * (t - 1)),
+    }
+    words = ", ".join(f"{name} = {size}" for name, size in given.items())
+    agree(attempt, (n - t, b * t), words, mistakes)
+    return f"{n - t:,} places, and {b * t:,} questions a batch"
+
+
+@exercise("1.3", "Every prediction once", level="core", minutes=15)
+def _(attempt):
+    """Lengths that T divides, and that it does not; the questions in order, none twice."""
+    for n, t in ((14, 5), (11, 5), (5, 7), (31, 3)):
+        ids = torch.randint(65, (n,), generator=generator(n))
+        got = [[torch.as_tensor(part) for part in pair] for pair in attempt(ids, t)]
+        given = f"{n} ids, T = {t}"
+        agree(0 < max((len(tokens) for tokens, _ in got), default=0) <= t, True, f"{given}: windows of 1 to T tokens")
+        tokens, targets = (torch.cat(part) for part in zip(*got, strict=True))
+        whole = (n - 1) // t * t
+        mistakes = {
+            "is the last, shorter window dropped?": ids[1 : 1 + whole],
+            "is the question between two windows lost?": torch.cat([ids[i : i + t][1:] for i in range(0, n, t)]),
+            "do the windows overlap?": torch.cat([ids[i + 1 : i + 1 + t] for i in range(n - t)] or [ids[:0]]),
+            "are the targets not moved by one?": ids[:-1],
+        }
+        agree(targets, ids[1:], f"{given}: all targets in order", mistakes)
+        agree(tokens, ids[:-1], f"{given}: all tokens in order")
+        fits = all(len(tokens) == len(targets) for tokens, targets in got)
+        agree(fits, True, f"{given}: as many targets as tokens in each window")
+    return "every one of the N - 1 predictions is made, and made once"
+
+
+def bigram(train, validation, v, extra, unit=1.0):
+    """The same by a dictionary of pairs."""
+    pairs, before = Counter(itertools.pairwise(train)), Counter(train[:-1])
+    p = [(pairs[a, b] + extra) / (before[a] + extra * v) for a, b in itertools.pairwise(validation)]
+    return -sum(map(math.log, p)) / len(p) / unit
+
+
+@exercise("1.4", "The bigram model", level="core", minutes=20)
+def _(attempt):
+    """Against a dictionary of pairs, on ids that are far from symmetric."""
+    for v, extra in ((7, 1), (11, 0.5)):
+        weights, each = torch.arange(1.0, v + 1) ** 2, torch.arange(v)  # each character occurs
+        train, validation = (
+            torch.cat([each, torch.multinomial(weights, n, True, generator=generator(n))]) for n in (97, 43)
+        )
+        a, b = train.tolist(), validation.tolist()
+        pairs, before = Counter(itertools.pairwise(a)), Counter(a[:-1])
+        asked = list(itertools.pairwise(b))
+        column, whole = Counter(a[1:]), len(a) - 1
+        half = -sum(math.log((pairs[x, y] + extra) / before[x]) for x, y in asked) / len(asked)
+        across = -sum(math.log((pairs[x, y] + extra) / (column[y] + extra * v)) for x, y in asked) / len(asked)
+        joint = -sum(math.log((pairs[x, y] + extra) / (whole + extra * v * v)) for x, y in asked) / len(asked)
+        mistakes = {
+            "does each column sum to 1, where each row should?": across,
+            "is extra in the counts, but not in the sum of the row?": half,
+            "is the table divided by its whole sum? A row is what follows one character": joint,
+            "are the pairs counted on the validation split?": bigram(b, b, v, extra),
+            "is the loss measured on the training text?": bigram(a, a, v, extra),
+            "is extra always 1?": bigram(a, b, v, 1) if extra != 1 else None,
+            "is it in bits, to base 2?": bigram(a, b, v, extra, math.log(2)),
+            "is the sign turned?": -bigram(a, b, v, extra),
+            "is it a perplexity? Asked for is the loss": math.exp(bigram(a, b, v, extra)),
+        }
+        agree(attempt(train, validation, v, extra), bigram(a, b, v, extra), f"V = {v}, extra = {extra}", mistakes)
+    return "rows that sum to 1, counted on one split and judged on the other"
+
+
+def merged(ids, pair, new, overlapping=False, last_first=False):
+    """ids with every pair replaced: from the left, or as people get it wrong."""
+    if last_first:
+        return merged(ids[::-1], pair[::-1], new)[::-1]
+    out, i = [], 0
+    while i < len(ids):
+        found = tuple(ids[i : i + 2]) == pair
+        out.append(new if found else ids[i])
+        i += 2 if found and not overlapping else 1
+    return out
+
+
+def encoded(ids, v, merges, order=lambda counts, pair: (-counts[pair], pair), same_id=False, **how):
+    """Byte pairs, in the simplest way."""
+    for step in range(merges):
+        counts = Counter(itertools.pairwise(ids))
+        if not counts:
+            break
+        ids = merged(ids, min(counts, key=lambda pair: order(counts, pair)), v if same_id else v + step, **how)
+    return ids
+
+
+@exercise("1.5", "Byte pairs", level="stretch", minutes=120)
+def _(attempt):
+    """Cases for ties and for runs of one character, then random ones."""
+    cases = [([0, 0, 0, 1, 0, 0, 0], 2, 1), ([1, 2, 0, 1, 2, 0, 1], 3, 1), ([1, 0, 1, 1, 0, 1, 0, 1], 2, 2)]
+    for v, n, merges in ((3, 41, 5), (5, 83, 7)):
+        cases.append((torch.randint(v, (n,), generator=generator(n)).tolist(), v, merges))
+    for ids, v, merges in cases:
+        expected = encoded(ids, v, merges)
+        mistakes = {
+            "does a replaced pair share a token with the next? Go on behind it": encoded(
+                ids, v, merges, overlapping=True
+            ),
+            "do you replace from the right?": encoded(ids, v, merges, last_first=True),
+            "has every merge the same new id?": encoded(ids, v, merges, same_id=True),
+            "on a tie, is it the largest pair?": encoded(
+                ids, v, merges, lambda counts, pair: (-counts[pair], -pair[0], -pair[1])
+            ),
+            "on a tie, is it the pair that came first?": encoded(ids, v, merges, lambda counts, pair: -counts[pair]),
+            "is it the rarest pair?": encoded(ids, v, merges, lambda counts, pair: (counts[pair], pair)),
+            "is a merge missing?": encoded(ids, v, merges - 1),
+        }
+        agree(attempt(list(ids), v, merges), expected, f"ids = {ids}, vocab_size = {v}, n_merges = {merges}", mistakes)
+    return "your cutter makes the same pieces as ours, ties and runs included"

@@ -1,0 +1,211 @@
+"""Checks of lesson 3: counting, a norm, a rotation, a probe for leaks, tied weights, a fifth way to tell positions."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils.checks import Wrong, agree, exercise, generator, sizes
+from course_utils.lessons.attention import merge_heads
+from course_utils.lessons.model import GPT, Attention, GPTConfig, count_parameters
+
+
+def draw_sizes(draw):
+    heads = draw(2, 5)
+    return {
+        "vocab_size": draw(40, 90),
+        "context_length": draw(20, 60),
+        "n_layers": draw(2, 6),
+        "n_heads": heads,
+        "d_model": 2 * heads * draw(3, 7),
+        "d_ff": draw(30, 90),
+    }
+
+
+@exercise("3.1", "Count the parameters", level="warm-up", minutes=5, sizes=draw_sizes)
+def _(attempt):
+    """A whole number, against a model that is built and counted."""
+    given = sizes("3.1")
+    right = count_parameters(GPT(GPTConfig(**given)))
+    v, t, layers, heads, c, f = given.values()
+    mistakes = {
+        "is the head counted as well? It is the embedding": right + v * c,
+        "are the positions forgotten?": right - t * c,
+        "are the gains forgotten, two a layer and the last?": right - (2 * layers + 1) * c,
+        "is the last norm forgotten?": right - c,
+        "are there biases in your count? This model has none": right + layers * (4 * c + f + c),
+        "does the head count matter? It cuts the same matrices into parts": right + layers * 4 * c * c * (heads - 1),
+        "is d_ff taken for 4 × d_model?": right + layers * 2 * c * (4 * c - f),
+        "is one layer counted, where there are several?": right - (layers - 1) * (4 * c * c + 2 * c * f + 2 * c),
+        "has attention four matrices in your count? q, k, v and the way back": right - layers * c * c,
+    }
+    agree(attempt, right, ", ".join(f"{name} = {size}" for name, size in given.items()), mistakes)
+    return f"{right:,}, of which the layers hold {layers * (4 * c * c + 2 * c * f + 2 * c) / right:.0%}"
+
+
+@exercise("3.2", "RMSNorm", level="core", minutes=10)
+def _(attempt):
+    """Against PyTorch's own."""
+    drawn, gain = torch.randn(2, 3, 7, generator=generator(1)), torch.randn(7, generator=generator(2))
+    cases = {"x around 0": drawn, "x around 5": drawn + 5, "x of 0.001, where eps counts": drawn / 1000}
+    for given, x in cases.items():
+        eps = 1e-5
+        square = x.square().mean(-1, keepdim=True)
+        centred = x - x.mean(-1, keepdim=True)
+        mistakes = {
+            "is eps outside the root?": gain * x / (square.sqrt() + eps),
+            "is eps missing?": gain * x / square.sqrt(),
+            "is the gain missing?": x / (square + eps).sqrt(),
+            "is the mean taken away? That is LayerNorm": F.layer_norm(x, (7,), gain, eps=eps),
+            "is it the standard deviation, around the mean?": gain
+            * x
+            / (centred.square().mean(-1, keepdim=True) + eps).sqrt(),
+            "is the root missing?": gain * x / (square + eps),
+            "is it the sum of squares, where their mean is asked for?": gain * x / (7 * square + eps).sqrt(),
+            "does the mean run over all positions? Each has its own": gain * x / (x.square().mean() + eps).sqrt(),
+            "does the mean run over time?": gain * x / (x.square().mean(1, keepdim=True) + eps).sqrt(),
+        }
+        agree(attempt(x.clone(), gain.clone(), eps), F.rms_norm(x, (7,), gain, eps), given, mistakes)
+    return "each position has its own size, and eps saves the silent ones"
+
+
+def turned(x, angles):
+    """Neighbouring channels as complex numbers, multiplied by numbers of length 1."""
+    z = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(z * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
+
+
+@exercise("3.3", "Turn the neighbours", level="core", minutes=15)
+def _(attempt):
+    """Against complex numbers; and a score must depend on the distance alone."""
+    x = torch.randn(2, 3, 5, 8, generator=generator(3))
+    angles = torch.rand(5, 4, generator=generator(4)) * 6
+    cos, sin = angles.cos(), angles.sin()
+    even, odd = x[..., ::2], x[..., 1::2]
+    a, b = x.chunk(2, dim=-1)
+
+    def side_by_side(first, second):
+        return torch.stack([first, second], -1).flatten(-2)
+
+    mistakes = {
+        "are the halves turned, as in the lesson? Here i's partner is its neighbour": torch.cat(
+            [a * cos - b * sin, a * sin + b * cos], dim=-1
+        ),
+        "are they turned the other way?": turned(x, -angles),
+        "are the pairs put back as two halves? They must stand side by side": torch.cat(
+            [even * cos - odd * sin, even * sin + odd * cos], dim=-1
+        ),
+        "is a sign lost? A turn keeps lengths": side_by_side(even * cos + odd * sin, even * sin + odd * cos),
+        "are sine and cosine swapped?": side_by_side(even * sin - odd * cos, even * cos + odd * sin),
+    }
+    agree(attempt(x.clone(), angles.clone()), turned(x, angles), "x (2, 3, 5, 8) and angles (5, 4)", mistakes)
+    steady = torch.arange(5.0)[:, None] * angles[:1]
+    q, k = (part.expand(1, 1, 5, 8) for part in torch.randn(2, 1, 1, 1, 8, generator=generator(5)))
+    scores = (attempt(q, steady) @ attempt(k, steady).mT)[0, 0]
+    agree(scores.diagonal(-1)[1:], scores.diagonal(-1)[:-1], "one query and one key, one position apart")
+    return "lengths stay, and a score depends on the distance alone"
+
+
+class Leaky(Attention):
+    """Attention whose mask lets each position see one more."""
+
+    def forward(self, x, angles=None, cache=None):
+        q, k, v = self.queries_keys_values(x, angles)
+        seen = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril(1)
+        return self.out(merge_heads(F.scaled_dot_product_attention(q, k, v, seen)))
+
+
+def tiny(seed, leaky=(), **changes):
+    """A small model in evaluation, its weights loud; the mask of the leaky blocks is off by one."""
+    torch.manual_seed(seed)
+    config = GPTConfig(11, 7, n_layers=3, n_heads=2, d_model=8, d_ff=12, dropout=0.0, **changes)
+    model = GPT(config)
+    for i in leaky:
+        model.blocks[i].attention = Leaky(config)
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.5)
+    return model.eval()
+
+
+@exercise("3.4", "Does it look ahead?", level="core", minutes=15)
+def _(attempt):
+    """Sound models and broken ones; what is asked is whether any output depends on a later token."""
+    sound, rotary = tiny(1), tiny(2, position="rope")
+    table = torch.randn(11, 11, generator=generator(6))
+
+    def first_peeks(tokens):  # the first position alone sees the second token
+        logits = table[tokens].clone()
+        logits[:, 0] += table[tokens[:, 1]]
+        return logits
+
+    cases = {
+        "a sound model": (sound, "is the changed position itself compared? Its own output may move"),
+        "a sound model with rotary positions": (rotary, "is something else random between the two calls?"),
+        "a bigram": (lambda tokens: table[tokens], "may a sound model's output not differ from place to place?"),
+        "a mask off by one in the second of three blocks": (tiny(3, leaky=[1]), "is the last position alone compared?"),
+        "a mean over all of time, later tokens too": (
+            lambda tokens: table[tokens] - table[tokens].mean(1, keepdim=True),
+            "is the change seen at the positions before it?",
+        ),
+        "a first position that peeks at the second": (first_peeks, "is only the last token changed?"),
+    }
+    for i, (given, (model, perhaps)) in enumerate(cases.items()):
+        with torch.no_grad():
+            got = attempt(model, 11, 7)
+        agree(bool(got) if isinstance(got, torch.Tensor) else got, i > 2, given, {perhaps: i <= 2})
+    return "three sound models pass and three leaks are found, each in another place"
+
+
+class TwoEnds(nn.Module):
+    """The two ends of a model, with nothing between."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(7, 5), nn.Linear(5, 7, bias=False)
+
+    def forward(self, tokens):
+        return self.head(self.embedding(tokens))
+
+
+@exercise("3.5", "Tie the ends", level="core", minutes=10)
+def _(attempt):
+    """One matrix in both places: still one after a step, and counted once."""
+    torch.manual_seed(4)
+    model = attempt(TwoEnds())
+    if not isinstance(model, TwoEnds):
+        raise Wrong("a model with .embedding and .head", "a model", f"a {type(model).__name__}", "is it returned?")
+    agree(model.head.weight, model.embedding.weight, "the two ends", {}, 0)
+    given = "one step of training"
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    F.cross_entropy(model(torch.arange(3)), torch.arange(3) + 1).backward()
+    optimizer.step()
+    if not torch.equal(model.head.weight, model.embedding.weight):
+        raise Wrong(given, "a matrix that is the same at both ends", "a pair of matrices that have parted",
+                    "are the values copied, where the parameter itself should be shared?")  # fmt: skip
+    learned = [p for p in model.parameters() if p.requires_grad]
+    counts = {"do the two share memory and yet count as two parameters, each with its own gradient?": 70,
+              "is the shared matrix frozen?": 0}  # fmt: skip
+    agree(sum(p.numel() for p in learned), 35, "V = 7, C = 5: parameters that learn", counts)
+    return "one parameter with two places: reading and writing teach it together"
+
+
+@exercise("3.6", "ALiBi", level="stretch", minutes=90)
+def _(attempt):
+    """Against the paper's formula, place by place."""
+    for heads, t in ((2, 3), (4, 5), (8, 7)):
+        back = torch.arange(t)[:, None] - torch.arange(t)
+        slopes = torch.tensor([2 ** (-8 * (h + 1) / heads) for h in range(heads)])[:, None, None]
+        ahead = back < 0
+        bias = (-slopes * back).masked_fill(ahead, -math.inf)
+        first = torch.tensor([2 ** (-8 * h / heads) for h in range(heads)])[:, None, None]
+        mistakes = {
+            "do distances earn, where they should cost?": (slopes * back).masked_fill(ahead, -math.inf),
+            "is the future not forbidden?": -slopes * back,
+            "does the future cost, where it should be forbidden?": -slopes * back.abs(),
+            "is the first head's slope 1? Heads count from 1": (-first * back).masked_fill(ahead, -math.inf),
+            "have all heads one slope?": (-slopes[:1] * back).expand(heads, t, t).masked_fill(ahead, -math.inf),
+            "are rows and columns swapped? A row is a query": bias.mT,
+        }
+        agree(attempt(heads, t), bias, f"n_heads = {heads}, T = {t}", mistakes)
+    return "near is cheap, far is dear, and each head has its own price"

@@ -1,0 +1,230 @@
+"""What lesson 6 asks for: the cache's price, temperature, entropy, and sampling rules from their descriptions."""
+
+import math
+
+import torch
+
+from course_utils.checks import agree, exercise, generator
+from course_utils.checks.values import show
+from course_utils.lessons.sampling import KVCache, filter_logits
+
+NO = -math.inf
+
+
+@exercise("6.1", "What the cache costs", level="warm-up", minutes=5)
+def _(attempt):
+    """Against the bytes of a real cache."""
+    for n_layers, heads, d_head, context_length, texts in ((3, 2, 11, 13, 5), (7, 3, 5, 17, 1)):
+        cache, C = [KVCache(context_length) for _ in range(n_layers)], heads * d_head
+        for layer in cache:
+            layer.extend(*torch.zeros(2, texts, heads, 1, d_head))
+        held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
+        agree(
+            attempt(n_layers, C, context_length, texts), held,
+            given=f"n_layers = {n_layers}, d_model = {C}, context_length = {context_length}, texts = {texts}",
+            perhaps={
+                "keys and values: are both counted?": held // 2,
+                "are those numbers, and not yet bytes?": held // 4,
+                "does every text have its own keys and values?": held // texts,
+                "does every layer have its own keys and values?": held // n_layers,
+            },
+        )  # fmt: skip
+    return "2 numbers a layer, character and channel: the cache grows with the texts, the weights do not"
+
+
+@exercise("6.2", "Temperature, zero included", level="warm-up", minutes=10)
+def _(attempt):
+    """Against the exponentials in float64."""
+    drawn = 3 * torch.randn(7, generator=generator(62))
+    cases = [
+        (drawn, 1.0),
+        (drawn, 0.5),
+        (drawn, 2.0),
+        (torch.tensor([0.0, 2e-7, 1e-7]), 1e-7),
+        (drawn, 0),
+        (torch.tensor([1.0, 3.0, 3.0, 2.0]), 0),
+    ]
+    cases += [(torch.stack([drawn, drawn.flip(0), drawn.roll(2)]), t) for t in (0.7, 0)]
+    cases += [(torch.tensor([300.0, 301.0, 5.0]), 0.01)]
+    for logits, temperature in cases:
+        agree(
+            attempt(logits, temperature), exactly(logits, temperature),
+            given=f"logits = {show(logits)}, temperature = {temperature}",
+            perhaps={
+                "is the softmax taken over the last axis?": exactly(logits, temperature, axis=0),
+                "are the logits multiplied by the temperature?": (logits * temperature).softmax(-1),
+                "0 / 0 is nan: does temperature 0 have its own branch?": (logits / temperature).softmax(-1),
+                "of two equal bests, does one alone get everything?": split_among_best(logits),
+                "is a small number added to the temperature?": (logits / (temperature + 1e-6)).softmax(-1),
+                "are those logits, and not yet probabilities?": logits / (temperature or 1),
+                "is the temperature used?": logits.softmax(-1),
+            },
+        )  # fmt: skip
+    return "the best one alone at 0, and exp(z / τ) in its share of all above it"
+
+
+def exactly(logits, temperature, axis=-1):
+    """Softmax with temperature by its formula; at 0 the first of the best."""
+    if temperature == 0:
+        return torch.zeros_like(logits).scatter(axis, logits.argmax(axis, keepdim=True), 1.0)
+    weights = ((logits.double() - logits.double().amax(axis, keepdim=True)) / temperature).exp()
+    return (weights / weights.sum(axis, keepdim=True)).float()
+
+
+def split_among_best(logits):
+    best = (logits == logits.amax(-1, keepdim=True)).float()
+    return best / best.sum(-1, keepdim=True)
+
+
+@exercise("6.3", "The entropy of what is left", level="core", minutes=10)
+def _(attempt):
+    """Closed forms (k equal tokens: ln k), then a sum in plain Python."""
+    drawn = torch.randn(5, 13, generator=generator(63))
+    cases = [torch.tensor([0.0, 0.0, 0.0, NO, NO]), torch.tensor([NO, 4.0, NO]), filter_logits(drawn[0], top_k=5)]
+    cases += [drawn[1], filter_logits(drawn[2:], 0.7, top_p=0.8)]
+    for logits in cases:
+        shares = logits.softmax(-1)
+        rows = [[p * math.log(p) for p in row if p] for row in shares.reshape(-1, logits.shape[-1]).tolist()]
+        expected = torch.tensor([-sum(row) for row in rows]).reshape(logits.shape[:-1])
+        agree(
+            attempt(logits), expected, given=f"logits = {show(logits)}",
+            perhaps={
+                "0 · ln 0 counts as 0, but the computer says nan: is it taken care of?": expected * math.nan,
+                "bits or nats: is it the natural logarithm?": expected / math.log(2),
+                "is the minus missing?": -expected,
+                "is it the sum over the tokens, and not a mean?": expected / logits.shape[-1],
+                "is it the entropy itself, and not yet its exponential?": expected.exp(),
+                "is the sum only over the last axis?": expected.sum(),
+            },
+        )  # fmt: skip
+    return "k equal tokens have ln k nats, and what was dropped adds nothing"
+
+
+@exercise("6.4", "Top-p by hand", level="core", minutes=15)
+def _(attempt):
+    """Against all sets of the most probable tokens, from the smallest up."""
+    half = torch.tensor([0.1, 0.5, 0.25, 0.15])
+    drawn = (2 * torch.randn(17, generator=generator(64))).softmax(-1)
+    many = torch.full((100,), 0.01) + torch.linspace(0, 1e-4, 100)
+    cases = [(half, 0.6), (half, 0.75), (half, 0.5), (half, 1e-9), (half, 1.0), (drawn, 0.35), (drawn, 0.9)]
+    for probabilities, p in [*cases, (many / many.sum(), 0.755)]:
+        falling, order = probabilities.sort(descending=True)
+        sums = falling.double().cumsum(0)
+        size = next((n for n in range(1, len(sums) + 1) if sums[n - 1] >= p - 1e-9), len(sums))
+        agree(
+            attempt(probabilities, p), kept(order, size),
+            given=f"probabilities = {show(probabilities)}, p = {p:g}",
+            perhaps={
+                "however small p is, one token must stay: which?": kept(order, 0),
+                "does the token with which the sum crosses p stay?": kept(order, size - 1),
+                "a set whose mass equals p is enough: is one more kept?": kept(order, size + 1),
+                "are the most probable taken first?": kept(order.flip(0), rising_size(falling.flip(0), p)),
+                "is the answer in the order of the alphabet, not in that of the sorted tokens?": first(size, order),
+                "are only the 50 best looked at?": kept(order, min(size, 50)),
+            },
+        )  # fmt: skip
+    return "the smallest set whose mass reaches p, with the token that crosses it, and never empty"
+
+
+def kept(order, size):
+    return torch.zeros(len(order), dtype=torch.bool).scatter(0, order[:size], True)
+
+
+def first(size, order):
+    return torch.arange(len(order)) < size
+
+
+def rising_size(rising, p):
+    return int((rising.double().cumsum(0) < p - 1e-9).sum()) + 1
+
+
+@exercise("6.5", "A rule from its description: min-p", level="core", minutes=15)
+def _(attempt):
+    """Against the description, token by token."""
+    steep, even = torch.tensor([[0.06, 0.7, 0.2, 0.04], [0.4, 0.3, 0.2, 0.1]]).log()
+    drawn = 2 * torch.randn(3, 11, generator=generator(65))
+    cases = [(steep, 0.25), (even, 0.6), (even, 1.0), (even - 9, 0.6), (even, 0.01), (drawn, 0.1), (drawn, 0.4)]
+    for logits, share in cases:
+        shares = logits.softmax(-1)
+        stays = torch.tensor([[x >= share * max(row) - 1e-7 for x in row] for row in shares.view(-1, shares.shape[-1])])
+        stays, best = stays.view_as(logits), shares.amax(-1, keepdim=True)
+        agree(
+            attempt(logits, share), logits.masked_fill(~stays, NO),
+            given=f"logits = {show(logits)}, share = {share}",
+            perhaps={
+                "has every row its own best?": masked(logits, shares < share * shares.max()),
+                "a token with exactly that share stays: is it > where it must be >=?": masked(
+                    logits, shares <= share * best + 1e-7
+                ),
+                "is it a share of the best one's probability, and not a probability?": masked(logits, shares < share),
+                "is the best one's probability compared, and not its logit?": masked(
+                    logits, logits < share * logits.amax(-1, keepdim=True)
+                ),
+                "dropped is -inf: is it 0?": logits.masked_fill(~stays, 0),
+                "dropped is -inf: is it a tiny number?": logits.masked_fill(~stays, 1e-10),
+                "are those probabilities, and not logits?": shares.masked_fill(~stays, 0),
+            },
+        )  # fmt: skip
+    return "the bar rises and falls with the best token"
+
+
+def masked(logits, dropped):
+    return logits.masked_fill(dropped, NO)
+
+
+@exercise("6.6", "A penalty for repetition", level="stretch", minutes=30)
+def _(attempt):
+    """Against Keskar et al. (2019), equation 1, token by token; a penalty never makes a token likelier."""
+    drawn = torch.randn(13, generator=generator(66))
+    cases = [(torch.tensor([2.0, -2.0, 1.0, -1.0]), [0, 1], 2.0), (torch.tensor([3.0, 1.0, 2.0]), [0, 0, 0], 1.5)]
+    cases += [(drawn, [2, 5, 5, 11, 12], 1.2), (drawn, [], 1.2), (drawn, [0, 1, 2], 1.0)]
+    for logits, seen, penalty in cases:
+        before, given = logits.clone(), f"logits = {show(logits)}, seen = {seen}, penalty = {penalty}"
+        got, times = attempt(logits, seen, penalty), torch.tensor([seen.count(i) for i in range(len(logits))])
+        perhaps = {
+            "a negative logit divided comes closer to 0, so the token gets likelier: what then?": (
+                torch.where(times > 0, before / penalty, before)
+            ),
+            "is each token penalised once, however often it was seen?": penalised(before, times, penalty),
+            "is the penalty a factor, not something to subtract?": before - penalty * (times > 0),
+            "are the seen ones penalised, and not the others?": penalised(before, (times == 0).int(), penalty),
+        }
+        agree(got, penalised(before, (times > 0).int(), penalty), given, perhaps)
+        agree(logits, before, "logits, looked at after the call", {"is the input changed in place?": got})
+    return "what was seen becomes less likely, whatever the sign of its logit"
+
+
+def penalised(logits, times, penalty):
+    """Each logit after so many penalties."""
+    rows = zip(logits.tolist(), times.tolist(), strict=True)
+    return torch.tensor([x / penalty**n if x > 0 else x * penalty**n for x, n in rows])
+
+
+@exercise("6.7", "Typical sampling", level="stretch", minutes=120)
+def _(attempt):
+    """Against Meister et al. (2023), section 4, in plain Python."""
+    drawn = (2 * torch.randn(2, 19, generator=generator(67))).softmax(-1)
+    cases = [(torch.tensor([0.02, 0.6, 0.18, 0.11, 0.09]), 0.2), (torch.tensor([0.1, 0.5, 0.4]), 0.35)]
+    for probabilities, mass in [*cases, (drawn[0], 0.3), (drawn[0], 0.8), (drawn[1], 0.5), (drawn[1], 1e-6)]:
+        surprise = (-probabilities.double().log()).tolist()
+        entropy = sum(p * s for p, s in zip(probabilities.tolist(), surprise, strict=True))
+        by, bits = ([abs(s - entropy * unit) for s in surprise] for unit in (1, 1 / math.log(2)))
+        agree(
+            attempt(probabilities, mass), nearest(by, probabilities, mass),
+            given=f"probabilities = {show(probabilities)}, mass = {mass:g}",
+            perhaps={
+                "is that top-p? Sort by distance from the entropy": nearest(surprise, probabilities, mass),
+                "does the token with which the sum reaches the mass stay?": nearest(by, probabilities, mass, less=1),
+                "entropy and surprise: are both in nats?": nearest(bits, probabilities, mass),
+                "are the nearest taken first?": nearest([-x for x in by], probabilities, mass),
+            },
+        )  # fmt: skip
+    return "the tokens that surprise about as much as the model expects to be surprised"
+
+
+def nearest(distances, probabilities, mass, less=0):
+    """Which tokens are needed, the smallest distance first, until their mass reaches this. -> (V,) bool"""
+    order = sorted(range(len(distances)), key=distances.__getitem__)
+    sums = probabilities[order].double().cumsum(0)
+    size = int((sums < mass).sum()) + 1
+    return kept(torch.tensor(order), size - less)

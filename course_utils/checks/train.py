@@ -1,0 +1,223 @@
+"""Checks of lesson 4: means of means, stopping, a schedule, what decays, batches in parts, measuring, AdamW."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils.checks import Wrong, agree, exercise, generator
+from course_utils.lessons.model import GPT, GPTConfig
+
+
+@exercise("4.1", "A mean of means", level="warm-up", minutes=5)
+def _(attempt):
+    """Pieces of equal size, then a short last one."""
+    for losses, counts in (([2.0, 1.0], [5, 5]), ([2.0, 1.5, 4.0], [128, 128, 7]), ([1.7], [3])):
+        total = sum(counts)
+        sums = sum(loss * n for loss, n in zip(losses, counts, strict=True))
+        mean, flat = sums / total, sum(losses) / len(losses)
+        mistakes = {
+            "does a short piece count as much as a long one?": math.exp(flat),
+            "is it the loss, where its exponential was asked for?": mean,
+            "is 2 the base? The losses are in nats": 2**mean,
+            "is it a mean of perplexities? The mean comes first, then the exponential": sum(
+                math.exp(loss) * n for loss, n in zip(losses, counts, strict=True)
+            ) / total,
+            "is it the sum, never divided by the characters?": math.exp(sums) if sums < 700 else math.inf,
+        }  # fmt: skip
+        agree(attempt(list(losses), list(counts)), math.exp(mean), f"losses {losses} of {counts} characters", mistakes)
+    return "every character counts once, wherever it stood"
+
+
+def stopped(losses, patience, better=lambda new, best: new < best):
+    """Which evaluation is the last and which the best, counted from 1."""
+    best, kept = math.inf, 0
+    for i, loss in enumerate(losses, start=1):
+        if better(loss, best):
+            best, kept = loss, i
+        if i - kept == patience:
+            return i, kept
+    return len(losses), kept
+
+
+@exercise("4.2", "When does it stop?", level="core", minutes=10)
+def _(attempt):
+    """Curves with ties, with a late best, with none that stops."""
+    curves = ([3.0, 2.0, 2.5, 2.4, 2.3], [3.0, 2.0, 2.0, 2.0, 1.0], [3.0, 2.9, 2.8], [1.0, 2.0, 3.0, 0.5])
+    for losses, patience in [(curve, patience) for curve in curves for patience in (1, 2, 3)]:
+        right = stopped(losses, patience)
+        falls = [i for i in range(1, len(losses)) if losses[i] >= losses[i - 1]]
+        mistakes = {
+            "is an equal loss taken for a better one?": stopped(losses, patience, lambda new, best: new <= best),
+            "does it compare with the evaluation before, where the best so far counts?": (
+                falls[patience - 1] + 1 if len(falls) >= patience else len(losses), right[1]),
+            "does it wait one evaluation too many?": stopped(losses, patience + 1),
+            "are evaluations counted from 0?": (right[0] - 1, right[1] - 1),
+            "is the last evaluation kept, where the best was asked for?": (right[0], right[0]),
+            "does it look at evaluations after it has stopped?": (right[0], losses.index(min(losses)) + 1),
+            "does it never stop?": (len(losses), losses.index(min(losses)) + 1),
+        }  # fmt: skip
+        got = attempt(list(losses), patience)
+        agree(tuple(got) if isinstance(got, list) else got, right, f"losses {losses}, patience {patience}", mistakes)
+    return "ties are no progress, and what comes after the stop is never known"
+
+
+@exercise("4.3", "A cosine schedule", level="core", minutes=15)
+def _(attempt):
+    """Against the formula, at every step."""
+    for steps, warmup, floor in ((11, 4, 0.1), (7, 0, 0.0), (13, 1, 0.25)):
+
+        def share(step, first=warmup, last=steps - 1, floor=floor, scale=lambda wave, low: low + (1 - low) * wave):
+            return scale((1 + math.cos(math.pi * (step - first) / (last - first))) / 2, floor)
+
+        for step in range(steps):
+            right = (step + 1) / warmup if step < warmup else share(step)
+            mistakes = {"does the warm-up begin at 0? A first step at rate 0 learns nothing": step / max(1, warmup)}
+            if step >= warmup:
+                mistakes = {
+                    "does the fall end one step too late? The last step is steps - 1": share(step, last=steps),
+                    "does the wave begin at step 0, not where the warm-up ends?": share(step, first=0),
+                    "does the floor come on top? The fall goes from 1": share(step, scale=lambda wave, low: low + wave),
+                    "is the floor missing, or the wave cut off at it, where it should end there?": share(
+                        step, floor=0.0
+                    ),
+                    "is it a straight line?": 1 - (1 - floor) * (step - warmup) / (steps - 1 - warmup),
+                }
+            given = f"step {step} of {steps}, warm-up {warmup}, floor {floor}"
+            agree(attempt(step, steps, warmup, floor), right, given, mistakes)
+    return "up in a line, down in half a wave, and never below the floor"
+
+
+@exercise("4.4", "What decays?", level="core", minutes=10)
+def _(attempt):
+    """The course's GPT, and a model with biases and gains that a rule by name gets wrong."""
+    gpt = GPT(GPTConfig(11, 7, n_layers=2, n_heads=2, d_model=8, d_ff=12))
+    other = nn.Sequential(nn.Embedding(7, 5), nn.LayerNorm(5), nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 7))
+    for given, model in (("the course's GPT", gpt), ("a model with biases", other)):
+        named = dict(model.named_parameters())
+        right = sorted(name for name, p in named.items() if p.ndim == 2)
+        mistakes = {
+            "do gains and biases decay as well?": sorted(named),
+            "does every `weight` decay? A norm's gain is called weight too": sorted(n for n in named if "weight" in n),
+            "is the embedding spared? It is a matrix": [n for n in right if "embedding" not in n and n != "0.weight"],
+            "are only the blocks looked at?": [n for n in right if "blocks" in n],
+            "are these the ones to spare?": sorted(set(named) - set(right)),
+        }
+        got = attempt(model)
+        if not isinstance(got, set | list | tuple) or not all(isinstance(name, str) for name in got):
+            raise Wrong(given, "a set or list of names", "a collection of something else")
+        agree(sorted(got), right, given, mistakes)
+    return "matrices decay; gains and biases, which have one axis, do not"
+
+
+def tiny(seed, dropout=0.0):
+    torch.manual_seed(seed)
+    return GPT(GPTConfig(11, 5, n_layers=1, n_heads=2, d_model=8, d_ff=12, dropout=dropout))
+
+
+def loss_of(model, tokens, targets, reduction="mean"):
+    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), reduction=reduction)
+
+
+def gradients(model):
+    """All gradients in one line; where there is none, 0."""
+    return torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in model.parameters()])
+
+
+@exercise("4.5", "A batch in parts", level="core", minutes=15)
+def _(attempt):
+    """The gradients against those of the whole batch, read at once."""
+    for cuts in ((2, 2), (4, 1), (3, 1, 2)):
+        tokens = torch.randint(11, (sum(cuts), 6), generator=generator(sum(cuts)))
+        parts = list(zip(tokens[:, :-1].split(cuts), tokens[:, 1:].split(cuts), strict=True))
+
+        def walk(weights, parts=parts, tokens=tokens):
+            model = tiny(1)
+            sum(w * loss_of(model, *part) for w, part in zip(weights, parts, strict=True)).backward()
+            return gradients(model)
+
+        n = len(cuts)
+        mistakes = {
+            "are the parts' means added, where their mean is asked for?": walk([1] * n),
+            "do all parts count alike, however many lines they hold?": walk([1 / n] * n),
+            "are sums added, never divided?": walk([5 * c for c in cuts]),
+            "is the gradient emptied between the parts?": walk([0] * (n - 1) + [cuts[-1] / sum(cuts)]),
+            "is the gradient emptied between the parts? And the last one counts whole": walk([0] * (n - 1) + [1]),
+            "is `backward` missing?": walk([0] * n),
+        }
+        model, given = tiny(1), f"parts of {', '.join(map(str, cuts))} lines"
+        got = attempt(model, [(x.clone(), y.clone()) for x, y in parts])
+        agree(gradients(model), walk([c / sum(cuts) for c in cuts]), f"{given}, the gradients", mistakes)
+        whole = loss_of(model, tokens[:, :-1], tokens[:, 1:]).item()
+        agree(got.item() if isinstance(got, torch.Tensor) else got, whole, f"{given}, the loss")
+    return "the memory of one part, the gradient of the whole"
+
+
+class Watched(GPT):
+    """A GPT that notes whether its forward pass recorded gradients."""
+
+    def forward(self, tokens, cache=None):
+        self.recorded = torch.is_grad_enabled()
+        return super().forward(tokens, cache)
+
+
+@exercise("4.6", "Measure without a trace", level="core", minutes=10)
+def _(attempt):
+    """The loss without dropout; the model found in the mode it was left in."""
+    tokens = torch.randint(11, (3, 6), generator=generator(9))
+    for training in (True, False):
+        given = f"a model in {'training' if training else 'evaluation'}"
+        model = tiny(2, dropout=0.5)
+        model.__class__ = Watched
+        right = loss_of(model.eval(), tokens[:, :-1], tokens[:, 1:]).item()
+        model.train(training)
+        got = attempt(model, tokens[:, :-1], tokens[:, 1:])
+        got = got.item() if isinstance(got, torch.Tensor) else got
+        noisy = isinstance(got, float) and abs(got - right) > 1e-5
+        agree(got, right, given, {"is dropout still on?": got} if noisy else {})
+        mode = {True: "a model in training", False: "a model in evaluation"}
+        if model.training != training:
+            raise Wrong(given, mode[training], mode[model.training], "is the mode put back to what it was?")
+        if model.recorded:
+            raise Wrong(given, "a pass that records nothing", "a pass that recorded gradients", "is no_grad missing?")
+    return "dropout off, no graph, and nobody notices that you were there"
+
+
+@exercise("4.7", "AdamW by hand", level="stretch", minutes=60)
+def _(attempt):
+    """Against PyTorch's, after one step and after several."""
+    start = torch.randn(3, 2, generator=generator(10), dtype=torch.float64)
+    all_gradients = torch.randn(5, 3, 2, generator=generator(11), dtype=torch.float64) * 0.01
+    rate, betas, eps, decay = 0.1, (0.9, 0.95), 1e-3, 0.2
+    for n in (1, 2, 5):
+        given = all_gradients[:n]
+
+        def run(kind=torch.optim.AdamW, given=given, **changes):
+            weight = nn.Parameter(start.clone())
+            optimizer = kind([weight], **{"lr": rate, "betas": betas, "eps": eps, "weight_decay": decay, **changes})
+            for gradient in given:
+                weight.grad = gradient.clone()
+                optimizer.step()
+            return weight.detach()
+
+        def by_hand(corrected=True, inside=False, root=True, given=given):
+            w, m, s = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
+            for t, g in enumerate(given, start=1):
+                m, s = m * betas[0] + g * (1 - betas[0]), s * betas[1] + g * g * (1 - betas[1])
+                a, b = (m / (1 - betas[0] ** t), s / (1 - betas[1] ** t)) if corrected else (m, s)
+                under = (b + eps).sqrt() if inside else (b.sqrt() if root else b) + eps
+                w = w * (1 - rate * decay) - rate * a / under
+            return w
+
+        mistakes = {
+            "is the decay added to the gradient? That is Adam with L2, not AdamW": run(torch.optim.Adam),
+            "is the decay missing?": run(weight_decay=0.0),
+            "are the means uncorrected? They begin at 0": by_hand(corrected=False),
+            "is eps under the root?": by_hand(inside=True),
+            "is the root missing?": by_hand(root=False),
+            "are the two betas swapped?": run(betas=betas[::-1]),
+        }
+        got = attempt(start.clone(), list(given.clone()), rate, betas, eps, decay)
+        agree(got, run(), f"{n} gradients of shape (3, 2)", mistakes, tolerance=1e-8)
+    return "each weight its own step, and the decay beside it, not in it"

@@ -1,0 +1,161 @@
+"""Wrong and unusual answers to the exercises of lesson 5."""
+
+import math
+import statistics
+
+import torch
+from scipy import stats
+
+from course_utils.statistics import mean_interval
+from tests.mutants import Case
+
+
+def interval(differences, t, error):
+    middle, half = statistics.mean(differences), t * error(differences)
+    return middle - half, middle, middle + half
+
+
+def root_n(differences):
+    return statistics.stdev(differences) / len(differences) ** 0.5
+
+
+def paired(losses, others):
+    return [losses[seed] - others[seed] for seed in losses]
+
+
+def as_listed(losses, others):
+    return [a - b for a, b in zip(losses.values(), others.values(), strict=True)]
+
+
+def two_arms(losses, others, t):
+    """The interval of two independent samples."""
+    apart = math.sqrt(statistics.variance(losses.values()) + statistics.variance(others.values()))
+    return interval(paired(losses, others), t, lambda d: apart / len(d) ** 0.5)
+
+
+def by_course(losses, others, t):
+    """With the course's own t interval, at the confidence that this t belongs to."""
+    return mean_interval(paired(losses, others), 2 * stats.t.cdf(t, len(losses) - 1) - 1)
+
+
+def holm(p_values, factor=lambda m, rank: m - rank, keep=max, cap=1.0, back=True):
+    m, order = len(p_values), sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, running = [0.0] * m, 0.0
+    for rank, i in enumerate(order):
+        running = keep(running, factor(m, rank) * p_values[i])
+        adjusted[i if back else rank] = min(cap, running)
+    return adjusted
+
+
+def hochberg(p_values):
+    m, order = len(p_values), sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, running = [0.0] * m, 1.0
+    for rank in reversed(range(m)):
+        running = min(running, (m - rank) * p_values[order[rank]])
+        adjusted[order[rank]] = running
+    return adjusted
+
+
+def holm_of_tensors(p_values):
+    rising, order = torch.tensor(p_values, dtype=torch.float64).sort()
+    adjusted = (rising * torch.arange(len(p_values), 0, -1)).cummax(0).values.clamp(max=1)
+    return adjusted[order.argsort()]
+
+
+def gain(losses, best=lambda means: means.min(1).values):
+    means = losses.mean(2)
+    return (means.mean(1) - best(means)).mean().item()
+
+
+def gain_by_loops(losses):
+    gains = []
+    for trial in losses.tolist():
+        means = [sum(arm) / len(arm) for arm in trial]
+        gains.append(sum(means) / len(means) - min(means))
+    return sum(gains) / len(gains)
+
+
+def choose(choosing, reporting, chosen_on=0, reported_on=1, pick=min):
+    tables = choosing, reporting
+    rates = {arm: pick(row, key=row.get) for arm, row in tables[chosen_on].items()}
+    return {arm: (rate, tables[reported_on][arm][rate]) for arm, rate in rates.items()}
+
+
+def one_rate_for_all(choosing, reporting):
+    rates = next(iter(choosing.values()))
+    best = min(rates, key=lambda rate: sum(row[rate] for row in choosing.values()))
+    return {arm: (best, row[best]) for arm, row in reporting.items()}
+
+
+def by_sorting(choosing, reporting):
+    found = {}
+    for arm in reporting:
+        (_, rate), *_ = sorted((loss, rate) for rate, loss in choosing[arm].items())
+        found[arm] = [rate, reporting[arm][rate]]
+    return found
+
+
+EXERCISES = {
+    "5.1": Case(
+        mutants=[
+            (lambda values: statistics.stdev(values) / len(values), "root of n"),
+            (lambda values: statistics.pstdev(values) / len(values) ** 0.5, "n - 1"),
+            (statistics.stdev, "one value"),
+            (lambda values: statistics.variance(values) / len(values), "variance"),
+        ],
+        unusual=[
+            lambda values: stats.sem(values),
+            lambda values: torch.tensor(values).double().var().div(len(values)).sqrt(),
+        ],
+    ),
+    "5.2": Case(
+        mutants=[
+            (lambda alpha: math.ceil(math.log2(1 / alpha)), "both directions"),
+            (lambda alpha: next(n for n in range(1, 99) if 2 / 2**n < alpha), "may equal alpha"),
+            (lambda alpha: 2 / alpha, "expected 2"),
+        ],
+        unusual=[lambda alpha: math.ceil(1 - math.log2(alpha)), lambda alpha: float(math.ceil(math.log(2 / alpha, 2)))],
+    ),
+    "5.3": Case(
+        mutants=[
+            (lambda losses, others, t: interval(as_listed(losses, others), t, root_n), "paired"),
+            (two_arms, "shared luck"),
+            (lambda a, b, t: interval(paired(a, b), t, lambda d: statistics.stdev(d) / len(d)), "root of n"),
+            (lambda a, b, t: interval(paired(a, b), t, statistics.stdev), "not their mean"),
+            (lambda a, b, t: interval(paired(b, a), t, root_n), "other way round"),
+            (lambda a, b, t: interval(paired(a, b), 1, root_n), "is t used"),
+            (lambda a, b, t: interval(paired(a, b), t, lambda d: statistics.pstdev(d) / len(d) ** 0.5), "n - 1"),
+        ],
+        unusual=[by_course, lambda losses, others, t: list(interval(paired(losses, others), t, root_n))],
+    ),
+    "5.4": Case(
+        mutants=[
+            (lambda p_values: [min(1, len(p_values) * p) for p in p_values], "Bonferroni"),
+            (lambda p_values: holm(p_values, keep=lambda running, new: new), "maximum"),
+            (lambda p_values: holm(p_values, cap=9), "at most 1"),
+            (lambda p_values: holm(p_values, back=False), "order in which they were given"),
+            (lambda p_values: holm(p_values, factor=lambda m, rank: rank + 1), "largest factor"),
+            (hochberg, "Hochberg"),
+        ],
+        unusual=[holm_of_tensors, lambda p_values: tuple(holm(p_values))],
+    ),
+    "5.5": Case(
+        mutants=[
+            (lambda losses: (losses.mean((1, 2)) - losses.amin((1, 2))).mean().item(), "single run"),
+            (lambda losses: (losses.mean() - losses.mean((0, 2)).min()).item(), "each trial"),
+            (lambda losses: gain(losses, lambda means: means.max(1).values) * -1, "the highest"),
+            (lambda losses: -gain(losses), "sign"),
+            (lambda losses: losses.mean(2).min(1).values.mean().item(), "best loss itself"),
+        ],
+        unusual=[gain_by_loops, lambda losses: torch.tensor(gain(losses))],
+    ),
+    "5.6": Case(
+        mutants=[
+            (lambda choosing, reporting: choose(choosing, reporting, 0, 0), "chose nothing"),
+            (lambda choosing, reporting: choose(choosing, reporting, 1, 1), "held out"),
+            (one_rate_for_all, "its own best"),
+            (lambda choosing, reporting: choose(choosing, reporting, pick=max), "the highest"),
+        ],
+        unusual=[by_sorting],
+    ),
+}

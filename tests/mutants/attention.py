@@ -1,0 +1,162 @@
+"""Lesson 2: masks that are off by one, softmax over the wrong axis, forgotten scales, blocks that don't add up."""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from course_utils import checks
+from tests.mutants import Case, late
+
+
+def with_sizes(make):
+    """An answer computed from the sizes that the exercise's text prints."""
+    return late(lambda: make(*checks.sizes("2.2").values()))
+
+
+def sliding(low=0, high=0, both=False, scale=math.sqrt, dim=-1, after=False):
+    """Sliding attention, right unless told otherwise: distances from low up to, not with, width + high."""
+
+    def attempt(q, k, v, width):
+        T, D = q.shape[-2:]
+        distance = torch.arange(T)[:, None] - torch.arange(T)
+        distance = distance.abs() if both else distance
+        seen = (distance >= low) & (distance < max(width + high, 1))
+        scores = q @ k.transpose(-2, -1) / scale(D)
+        if after:
+            return scores.softmax(dim).masked_fill(~seen, 0) @ v
+        return scores.masked_fill(~seen, -math.inf).softmax(dim) @ v
+
+    return attempt
+
+
+def by_gathering(q, k, v, width):
+    """Position by position, the window cut out of the keys."""
+    out = torch.empty_like(v)
+    for t in range(q.shape[-2]):
+        window = slice(max(0, t + 1 - width), t + 1)
+        weights = torch.einsum("bhd,bhsd->bhs", q[:, :, t], k[:, :, window]).div(q.shape[-1] ** 0.5).softmax(-1)
+        out[:, :, t] = torch.einsum("bhs,bhsd->bhd", weights, v[:, :, window])
+    return out
+
+
+def all_at_once(q, k, v, size):
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def whole_scores(q, k, v, size):
+    T, D = q.shape[-2:]
+    future = torch.ones(T, T, dtype=torch.bool).triu(1)
+    return (q @ k.transpose(-2, -1) / math.sqrt(D)).masked_fill(future, -math.inf).softmax(-1) @ v
+
+
+def blocks(rescale=True, divide=True, mask=True, local=False, stable=True):
+    """Attention in blocks, right unless told otherwise; sums kept a query at a time."""
+
+    def attempt(q, k, v, size):
+        T, D = q.shape[-2:]
+        top = torch.full(q.shape[:-1], -math.inf if stable else 0.0)
+        total, heard = torch.zeros(q.shape[:-1]), torch.zeros(v.shape)
+        for keys, values, where in zip(k.split(size, 2), v.split(size, 2), torch.arange(T).split(size), strict=True):
+            scores = torch.einsum("bhqd,bhkd->bhqk", q, keys) / math.sqrt(D)
+            where = where - where[0] if local else where
+            if mask:
+                scores = torch.where(where > torch.arange(T)[:, None], -math.inf, scores)
+            new = torch.maximum(top, scores.amax(-1)) if stable else top
+            factor = (top - new).exp() if rescale else torch.ones_like(top)
+            e = (scores - new[..., None]).exp()
+            total, heard, top = total * factor + e.sum(-1), heard * factor[..., None] + e @ values, new
+        return heard / total[..., None] if divide else heard
+
+    return attempt
+
+
+def by_logarithms(q, k, v, size):
+    """Keeps the logarithm of the sum and the mean so far, and mixes the two means."""
+    T, D = q.shape[-2:]
+    log_total, mean = torch.full((*q.shape[:-1], 1), -math.inf), torch.zeros_like(v)
+    for start in range(0, T, size):
+        scores = torch.matmul(q, k[:, :, start : start + size].mT) * D**-0.5
+        scores = scores + torch.full((T, T), -math.inf).triu(1)[:, start : start + size]
+        here = scores.logsumexp(-1, keepdim=True)
+        both = torch.logaddexp(log_total, here)
+        mine = torch.matmul((scores - both).exp(), v[:, :, start : start + size])
+        mean, log_total = mean * (log_total - both).exp() + mine, both
+    return mean
+
+
+def naive(scores):
+    return scores.exp() / scores.exp().sum(-1, keepdim=True)
+
+
+EXERCISES = {
+    "2.1": Case(
+        mutants=[
+            (lambda T: torch.ones(T, T, dtype=torch.bool).tril(-1), "listen to itself"),
+            (lambda T: torch.ones(T, T, dtype=torch.bool).triu(), "swapped"),
+            (lambda T: torch.ones(T, T, dtype=torch.bool).triu(1), "listen to itself"),
+            (lambda T: torch.ones(T, T, dtype=torch.bool).tril(1), "the answer, in sight"),
+            (lambda T: torch.ones(T, T).tril(), "truth values"),
+            (lambda T: torch.ones(T, T, dtype=torch.bool), "the answer, in sight"),
+        ],
+        unusual=[
+            lambda T: torch.arange(T)[None] <= torch.arange(T)[:, None],
+            lambda T: torch.tensor([[key <= query for key in range(T)] for query in range(T)]),
+        ],
+    ),
+    "2.2": Case(
+        mutants=[
+            (with_sizes(lambda b, t, c, h: (b * h * t * t, b * h * t * (t - 1) // 2)), "diagonal left out"),
+            (with_sizes(lambda b, t, c, h: (b * t * t, b * t * (t + 1) // 2)), "heads"),
+            (with_sizes(lambda b, t, c, h: (c * b * h * t * t, c * b * h * t * (t + 1) // 2)), "channels"),
+            (with_sizes(lambda b, t, c, h: (b * h * t * t, b * h * t * t // 2)), "exactly half"),
+            (with_sizes(lambda b, t, c, h: (h * t * t, h * t * (t + 1) // 2)), "one sequence"),
+        ],
+        unusual=[
+            with_sizes(lambda b, t, c, h: [torch.ones(b, h, t, t).sum(), torch.ones(b, h, t, t).tril().sum().item()]),
+        ],
+    ),
+    "2.3": Case(
+        mutants=[
+            (naive, "overflow"),
+            (lambda scores: scores.softmax(-2), "wrong axis"),
+            (lambda scores: scores.flatten().softmax(0).view_as(scores), "everything"),
+            (lambda scores: naive(scores - scores.max()), "each row has its own"),
+            (lambda scores: (scores - scores.amax(-1, keepdim=True)).exp(), "division"),
+            (lambda scores: scores.log_softmax(-1), "logarithm"),
+            (lambda scores: naive(scores - scores.mean(-1, keepdim=True)), "-inf"),
+        ],
+        unusual=[
+            lambda scores: (scores - scores.logsumexp(-1, keepdim=True)).exp(),
+            lambda scores: torch.stack([naive(row - max(row)) for row in scores.view(-1, scores.shape[-1])]).view_as(
+                scores
+            ),
+        ],
+    ),
+    "2.4": Case(
+        mutants=[
+            (sliding(high=1), "one too wide"),
+            (sliding(high=-1), "one too narrow"),
+            (sliding(both=True), "to the right"),
+            (sliding(high=100), "far end"),
+            (sliding(scale=lambda D: 1), "√D missing"),
+            (sliding(scale=lambda D: D), "divided by D"),
+            (sliding(after=True), "after the softmax"),
+            (lambda q, k, v, width: sliding(dim=-2)(q, k, v, width).nan_to_num(), "over the queries"),
+            (lambda q, k, v, width: v, "expected"),
+        ],
+        unusual=[by_gathering, sliding()],
+    ),
+    "2.5": Case(
+        mutants=[
+            (blocks(rescale=False), "made smaller"),
+            (blocks(divide=False), "division"),
+            (blocks(mask=False), "not masked"),
+            (blocks(local=True), "block's beginning"),
+            (blocks(stable=False), "overflow"),
+            (whole_scores, "more than 8 keys"),
+            (all_at_once, "more than 8 keys"),
+        ],
+        unusual=[blocks(), by_logarithms],
+    ),
+}

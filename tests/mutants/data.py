@@ -1,0 +1,161 @@
+"""Lesson 1: what goes wrong with surprise, windows, tables of pairs and byte pairs."""
+
+import itertools
+import math
+from collections import Counter
+
+import torch
+
+from course_utils import checks
+from tests.mutants import Case, late
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def with_sizes(make):
+    """An answer computed from the sizes that the exercise's text prints."""
+    return late(lambda: make(*checks.sizes("1.2").values()))
+
+
+def chunks(ids, T, drop=False):
+    """Windows cut one by one; or with the shorter last one dropped."""
+    last = len(ids) - 1
+    starts = range(0, last // T * T if drop else last, T)
+    return [(ids[i : min(i + T, last)], ids[i + 1 : i + T + 1]) for i in starts]
+
+
+def cut_first(ids, T):
+    """Cuts the ids, then shifts inside each piece: the question between two pieces is gone."""
+    return [(piece[:-1], piece[1:]) for piece in ids.split(T)]
+
+
+def overlapping(ids, T):
+    return [(ids[i : i + T], ids[i + 1 : i + T + 1]) for i in range(len(ids) - T)] or chunks(ids, T)
+
+
+def table(train, vocab_size, extra):
+    counts = torch.full((vocab_size, vocab_size), float(extra), dtype=torch.float64)
+    return counts.index_put_((train[:-1], train[1:]), torch.tensor(1.0, dtype=torch.float64), accumulate=True)
+
+
+def bigram(across=1, inside=True, joint=False, on="validation", counted="train", log=torch.log, sign=-1):
+    """The bigram's loss, right unless told otherwise."""
+
+    def attempt(train, validation, vocab_size, extra):
+        texts = {"train": train, "validation": validation}
+        raw = table(texts[counted], vocab_size, 0)
+        sums = (raw + extra) if inside else raw
+        p = (raw + extra) / (sums.sum() if joint else sums.sum(across, keepdim=True))
+        return sign * log(p[texts[on][:-1], texts[on][1:]]).mean().item()
+
+    return attempt
+
+
+def by_dictionary(train, validation, vocab_size, extra):
+    train, validation = train.tolist(), validation.tolist()
+    pairs, rows = Counter(itertools.pairwise(train)), Counter(train[:-1])
+    asked = list(itertools.pairwise(validation))
+    return mean([math.log(rows[a] + extra * vocab_size) - math.log(pairs[a, b] + extra) for a, b in asked])
+
+
+def cutter(step=2, backwards=False, new=lambda v, i: v + i, rank=lambda n, pair: (-n, pair), merges=lambda n: n):
+    """Byte pairs on a list that shrinks in place, right unless told otherwise."""
+
+    def attempt(ids, vocab_size, n_merges):
+        for i in range(merges(n_merges)):
+            counts = Counter(itertools.pairwise(ids))
+            best = min(counts, key=lambda pair: rank(counts[pair], pair))
+            if backwards:
+                ids, best = ids[::-1], best[::-1]
+            out, at = [], 0
+            while at < len(ids):
+                found = tuple(ids[at : at + 2]) == best
+                out.append(new(vocab_size, i) if found else ids[at])
+                at += step if found else 1
+            ids = out[::-1] if backwards else out
+        return ids
+
+    return attempt
+
+
+def by_text(ids, vocab_size, n_merges):
+    """Byte pairs by str.replace, which goes from left to right and never overlaps."""
+    text = "".join(map(chr, ids))
+    for new in range(vocab_size, vocab_size + n_merges):
+        pairs = Counter(text[i : i + 2] for i in range(len(text) - 1))
+        most = max(pairs.values())
+        text = text.replace(min(pair for pair, n in pairs.items() if n == most), chr(new))
+    return [ord(c) for c in text]
+
+
+EXERCISES = {
+    "1.1": Case(
+        mutants=[
+            (lambda p: mean([-math.log(x) for x in p]), "exponential missing"),
+            (lambda p: math.exp(-sum(map(math.log, p))), "sum of the surprises"),
+            (lambda p: mean([1 / x for x in p]), "average 1/p"),
+            (lambda p: 1 / mean(p), "average the probabilities"),
+            (lambda p: math.exp(mean([-math.log2(x) for x in p])), "base 2"),
+            (lambda p: math.exp(mean([math.log(x) for x in p])), "sign"),
+            (lambda p: f"{math.exp(-mean([math.log(x) for x in p]))}", "got '"),
+        ],
+        unusual=[
+            lambda p: math.prod(p) ** (-1 / len(p)),
+            lambda p: 2 ** mean([-math.log2(x) for x in p]),
+            lambda p: torch.tensor(p, dtype=torch.float64).log().mean().neg().exp(),
+        ],
+    ),
+    "1.2": Case(
+        mutants=[
+            (with_sizes(lambda n, t, b: (n - t + 1, b * t)), "last target exist"),
+            (with_sizes(lambda n, t, b: (n // t, b * t)), "overlap"),
+            (with_sizes(lambda n, t, b: (n - t - 1, b * t)), "one place too few"),
+            (with_sizes(lambda n, t, b: (n - t, b)), "last position"),
+            (with_sizes(lambda n, t, b: (n - t, b * (t - 1))), "first position"),
+            (with_sizes(lambda n, t, b: (b * t, n - t)), "expected"),
+        ],
+        unusual=[
+            with_sizes(lambda n, t, b: [len(torch.arange(n).unfold(0, t + 1, 1)), torch.zeros(b, t).numel()]),
+        ],
+    ),
+    "1.3": Case(
+        mutants=[
+            (lambda ids, T: chunks(ids, T, drop=True), "shorter window dropped"),
+            (cut_first, "between two windows"),
+            (overlapping, "overlap"),
+            (lambda ids, T: [(a, a) for a, _ in chunks(ids, T)], "not moved by one"),
+            (lambda ids, T: [(ids[:-1], ids[1:])], "windows of 1 to T"),
+            (lambda ids, T: [(b, b) for _, b in chunks(ids, T)], "all tokens in order"),
+        ],
+        unusual=[chunks, lambda ids, T: ((ids[i : i + 1], ids[i + 1 : i + 2]) for i in range(len(ids) - 1))],
+    ),
+    "1.4": Case(
+        mutants=[
+            (bigram(across=0), "column"),
+            (bigram(inside=False), "sum of the row"),
+            (bigram(joint=True), "whole sum"),
+            (bigram(counted="validation"), "counted on the validation"),
+            (bigram(on="train"), "measured on the training"),
+            (lambda train, validation, v, extra: bigram()(train, validation, v, 1), "always 1"),
+            (bigram(log=torch.log2), "bits"),
+            (bigram(sign=1), "sign"),
+            (lambda *sizes: math.exp(bigram()(*sizes)), "perplexity"),
+        ],
+        unusual=[bigram(), by_dictionary],
+    ),
+    "1.5": Case(
+        mutants=[
+            (cutter(step=1), "share a token"),
+            (cutter(backwards=True), "from the right"),
+            (cutter(new=lambda v, i: v), "same new id"),
+            (cutter(rank=lambda n, pair: (-n, -pair[0], -pair[1])), "largest pair"),
+            (cutter(rank=lambda n, pair: -n), "came first"),
+            (cutter(rank=lambda n, pair: (n, pair)), "rarest"),
+            (cutter(merges=lambda n: n - 1), "merge missing"),
+            (lambda ids, v, n: ids, "merge missing"),
+        ],
+        unusual=[cutter(), by_text],
+    ),
+}
