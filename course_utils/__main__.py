@@ -1,19 +1,21 @@
 """The `course` command: every subcommand is a thin call into the package. Exit codes: 0, 1 (failed), 2 (usage)."""
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
 from pathlib import Path
 
 from course_utils import commands, student
+from course_utils.terminal import Plain, plain
 
 
 class Parser(argparse.ArgumentParser):
     """Errors are one sentence."""
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` explains.\n")
+        self.exit(2, f"{self.prog}: {plain(message)}; `{self.prog} --help` explains.\n")
 
 
 def number(kind, low, high=float("inf")):
@@ -117,9 +119,10 @@ def main(argv=None):
         without = commands.generate, commands.compare, student.command  # these can do without a text
         if args.corpus or args.run not in without:
             args.text = corpus.load(args.corpus)
-        if args.text and args.run is not commands.generate:
-            print(args.text.describe(), flush=True)
-        args.run(args)
+        with contextlib.redirect_stdout(Plain(sys.stdout)):
+            if args.text and args.run is not commands.generate:
+                print(args.text.describe(), flush=True)
+            args.run(args)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -130,10 +133,10 @@ def main(argv=None):
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         advice = "free some space" if error.errno == errno.ENOSPC else "choose another folder with --out"
-        print(f"course: {error.strerror or error}{where}: {advice}; finished runs are kept", file=sys.stderr)
+        print(plain(f"course: {error.strerror or error}{where}: {advice}; finished runs are kept"), file=sys.stderr)
         return 1
     except ValueError as error:
-        print(f"course: {error}", file=sys.stderr)
+        print(plain(f"course: {error}"), file=sys.stderr)
         return 1
     return 0
 

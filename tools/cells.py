@@ -1,0 +1,46 @@
+"""The shape of each lesson: how many cells, how long, how much prose. Something to look at, not a gate.
+
+python tools/cells.py [NAME …]
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+from statistics import median, quantiles
+
+import jupytext
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+HEAD = ("lesson", "cells", "code lines: median", "90 %", "longest prose (words)", "prose : code", "far from their use")
+
+
+def shape(script):
+    """One row of the table. Solutions are folded away and don't count."""
+    cells = [cell for cell in jupytext.read(script).cells if "solution" not in cell.metadata.get("tags", [])]
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    prose = [len(cell.source.split()) for cell in cells if cell.cell_type == "markdown"]
+    lines = [len(source.splitlines()) for source in code]
+    far = ", ".join(far_from_use(code)) or "none"
+    ratio = f"{len(prose) / len(code):.2f}"
+    return script.stem, len(cells), f"{median(lines):g}", f"{quantiles(lines, n=10)[-1]:.0f}", max(prose), ratio, far
+
+
+def far_from_use(code):
+    """Functions and classes that neither their own cell nor the next two mention again."""
+    for i, source in enumerate(code):
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                near = "\n".join(code[i : i + 3])
+                if len(re.findall(rf"\b{node.name}\b", near)) < 2:
+                    yield node.name
+
+
+def main():
+    scripts = [s for s in sorted(FOLDER.glob("[0-9][0-9]_*.py")) if not sys.argv[1:] or s.stem in sys.argv]
+    for row in (HEAD, ["---"] * len(HEAD), *map(shape, scripts)):
+        print(f"| {' | '.join(map(str, row))} |")
+
+
+if __name__ == "__main__":
+    main()
