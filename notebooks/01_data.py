@@ -17,14 +17,16 @@
 # # 1 · Data: a text becomes numbers
 #
 # A language model is a machine that guesses what comes next. Before it can guess, the text has to become
-# numbers, and before we may be proud of a guess, we need to know how well a machine does that only counts.
-# This lesson does both. Its best counter reaches 1.669 nats per character, and the Transformer that you
-# build in the next lessons has to beat it.
-#
+# numbers; and before you may be proud of a guess, you need to know how well a machine does that only counts.
+# This lesson does both. The best counter at its end is the line that the Transformer of the next lessons has
+# to cross.
+
+# %% [markdown]
 # **You will be able to** turn text into integers and back · split data without fooling yourself · draw
 # training batches · read a loss in nats and as a perplexity · build an n-gram model that is hard to beat.
 #
-# **You need** Python, and the idea of a probability. **Time:** 30 minutes of reading, a few seconds of computing.
+# **You need** Python, and the idea of a probability. **Time:** 45 minutes of reading, half a minute of computing,
+# GPU or not.
 
 # %% tags=["setup"]
 import importlib.util
@@ -33,14 +35,18 @@ import sys
 
 if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address], check=True)
+    light = [
+        name for name in ("anywidget", "psygnal") if importlib.util.find_spec(name) is None
+    ]  # for lesson 6's widget
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
 
 # %%
 import math
+import random
 
 import pandas as pd
 
-from course_utils import corpus, figures
+from course_utils import checks, corpus, figures
 
 # %% tags=["export"]
 import torch
@@ -59,8 +65,9 @@ print(text.text[:250])
 
 # %% [markdown]
 # Sixty-five characters is all there is: letters in two sizes, a little punctuation, one digit, the space and
-# the line break. Before you run the next cell, guess the most frequent character, and what share of the text
-# it makes up.
+# the line break.
+#
+# > **Predict.** Which character is the most frequent? What share of the text do the first three make up?
 
 # %%
 counts = pd.Series(list(text.text)).value_counts()
@@ -68,8 +75,29 @@ print(f"{len(counts)} characters; the three most frequent make up {counts.head(3
 figures.character_counts(counts.head(30), note=text.note)
 
 # %% [markdown]
-# The space leads, then *e*, *t* and *o*. The curve falls fast: a model that knew nothing but these bars would
-# already do much better than one that thinks all characters alike. You will measure how much better.
+# The space leads, then *e*, *t* and *o*, and the points fall fast on a scale where each line is a factor of ten. A
+# model that knew these counts and nothing else would already beat one that thinks all characters alike. You will
+# measure by how much.
+
+# %% [markdown]
+# ## Why characters, and not words?
+#
+# A word model has a shorter way to go: fewer, larger steps. But it pays twice. Each different word needs a
+# vector of its own, and it meets words that it has never seen.
+#
+# > **Predict.** Of the words in the last tenth of the text, how many do not occur in the first nine tenths?
+
+# %%
+cut = int(0.9 * len(text.text))
+known, new = set(text.text[:cut].split()), text.text[cut:].split()
+print(f"{len(set(text.text.split())):,} different words (with their commas), {len(counts)} different characters")
+print(f"never seen before: {sum(word not in known for word in new) / len(new):.1%} of the words", end=", ")
+print(f"{len(set(text.text[cut:]) - set(text.text[:cut]))} of the characters")
+
+# %% [markdown]
+# Each of these words would be a blank. Large models take the middle way: they cut text into frequent *pieces* (you
+# can build such a cutter in exercise 1.5). We stay with characters: the alphabet is tiny, nothing is ever
+# unknown, and all the capacity of a small model goes into learning the language.
 
 # %% [markdown]
 # ## Characters to integers
@@ -126,8 +154,8 @@ if text.is_real:
 print(f"{len(ids):,} ids, the first ten: {ids[:10].tolist()}")
 
 # %% [markdown]
-# What happens with a character that Shakespeare never wrote? A tokenizer that drops it in silence will bite
-# you later. This one refuses.
+# What happens with a character that Shakespeare never wrote? A tokenizer that drops it in silence makes a prompt
+# that is not the one you typed, and you will look for the fault in the model. This one refuses.
 
 # %% tags=["nbval-check-output"]
 try:
@@ -139,8 +167,7 @@ except ValueError as error:
 # ## A split that chooses nothing
 #
 # The model learns from the first nine tenths and is judged on the last tenth, which it never sees. We cut in
-# one place rather than pick lines at random: neighbouring lines share names and phrases, so a random split
-# would leak the answers.
+# one place, by **position**, although most of machine learning shuffles first. You will see why in a moment.
 
 
 # %% tags=["export"]
@@ -161,11 +188,17 @@ unseen = set(validation_ids.tolist()) - set(train_ids.tolist())
 print(f"{len(train_ids):,} to learn from, {len(validation_ids):,} to be judged by; {len(unseen)} characters unseen")
 
 # %% [markdown]
+# What would shuffling do? Suppose you shuffle the lines and cut then. A line of the last tenth has its old neighbours in
+# the training text now: the same names, the same quarrel.
+#
+# > **Predict.** Does the last tenth become easier or harder? Is the model better for it? Keep your answer: near the end of
+# > this lesson you have the means to measure it.
+
+# %% [markdown]
 # ## Batches
 #
 # A training step sees `B` windows of `T` characters from random places. The question at each position is
-# "what comes next?", so the answers are the same windows moved by one. Off by one here, and the model learns
-# to copy its input: the loss falls to nearly nothing and every sample is noise.
+# "what comes next?", so the answers are the same windows, moved by one: `targets[t] = tokens[t + 1]`.
 
 
 # %% tags=["export"]
@@ -191,23 +224,74 @@ for row in range(B):
     print(f"{tokenizer.decode(tokens[row])!r} -> {tokenizer.decode(targets[row])!r}")
 
 # %% [markdown]
-# One window of 11 characters holds 11 questions: what follows the first, what follows the first two, and so
-# on. That is why a Transformer learns so much from one pass.
+# One window of 11 characters holds 11 questions: what follows the first, what follows the first two, and so on.
+
+# %%
+for t in range(4):
+    print(f"{tokenizer.decode(tokens[0, : t + 1])!r:>10} is followed by {tokenizer.decode(targets[0, t : t + 1])!r}")
+
+# %% [markdown]
+# That is why a Transformer learns so much from one pass: it answers all `T` questions of a window at once.
+#
+# **What breaks if you forget to shift?** Then each position is asked for the character that it holds. A table of
+# pairs shows what is learned: count what stands "next" when next is here.
+#
+# > **Predict.** What is its loss? And what does it write?
+
+# %%
+unshifted = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
+unshifted.index_put_((train_ids, train_ids), torch.tensor(1.0), accumulate=True)
+copied = unshifted / unshifted.sum(dim=1, keepdim=True)
+loss = -copied[validation_ids, validation_ids].log().mean()
+letter = counts.index[2]
+after_it = copied[tokenizer.encode(letter)[0]].argmax()
+print(f"loss {loss.abs():.3f}; after {letter!r} it writes {tokenizer.decode([after_it] * 10)!r}")
+
+# %% [markdown]
+# The loss is perfect and the text is a stuck key. Keep the symptom in mind: **a loss near zero means that the answer
+# is in the question.** It returns in lesson 2, where the leak is harder to see.
 
 # %% [markdown]
 # ## What is a good guess worth?
 #
-# A model gives each possible next character a probability $p$. Its **loss** is its mean surprise,
-# $-\ln p$ of what really came, in nats per character. **Perplexity** is $e^{\text{loss}}$: the number of equally
-# likely characters that would be as hard to guess. The dullest model finds all 65 alike.
+# A model gives each possible next character a probability $p$. Its **surprise** is $-\ln p$ of what really came:
+# nothing if it was certain, more the less it expected it. The **loss** is the mean surprise, in nats per character.
+
+# %%
+p = torch.linspace(0.01, 1, 100)
+figures.lines(
+    p,
+    {"surprise": (1 / p).log()},
+    "probability of what came",
+    "surprise (nats)",
+    title="A sure guess that fails is dear",
+)
+
+# %% [markdown]
+# Halve the probability and you pay another $\ln 2$, everywhere on the curve. At $p = 0$ the price is infinite, so a good model
+# never rules anything out.
+#
+# **Perplexity** is $e^{\text{loss}}$. To a hand: the number of equally likely choices that would be as hard to guess. A
+# coin has 2 and a die 6. A loaded die has fewer, because you can bet on it.
+
+# %% tags=["nbval-check-output"]
+for name, p in {"coin": [1 / 2] * 2, "die": [1 / 6] * 6, "loaded die": [1 / 2] + [1 / 10] * 5}.items():
+    loss = -sum(share * math.log(share) for share in p)
+    print(f"{name:10} {loss:.3f} nats, as hard as {math.exp(loss):.2f} equal choices")
+
+# %% [markdown]
+# ## A ladder of guessers
+#
+# The dullest model finds all 65 characters alike.
 
 # %%
 uniform = math.log(tokenizer.vocab_size)
 print(f"uniform: {uniform:.3f} nats/character, perplexity {math.exp(uniform):.1f}")
 
 # %% [markdown]
-# The next dullest knows the bars from above. Each character costs $-\ln$ of its share in the training text.
-# Guess first: by how much does that lower the perplexity?
+# The next dullest knows the counts from above: each character costs $-\ln$ of its share in the training text.
+#
+# > **Predict.** From 65 equal choices down to how many?
 
 # %%
 share = torch.bincount(train_ids, minlength=tokenizer.vocab_size) / len(train_ids)
@@ -215,8 +299,8 @@ unigram = -share[validation_ids].log().mean().item()
 print(f"unigram: {unigram:.3f} nats/character, perplexity {math.exp(unigram):.1f}")
 
 # %% [markdown]
-# From 65 to about 28. Now let the guess depend on the character before: after *q* comes *u*. That is a
-# **bigram** model, and all it needs is a table of pairs. Adding 1 to each cell keeps a pair that never occurred
+# Counting alone more than halves it. Now let the guess depend on the character before: after *q* comes *u*. That is
+# a **bigram** model, and all it needs is a table of pairs. Adding 1 to each cell keeps a pair that never occurred
 # from costing infinitely much.
 
 # %%
@@ -239,8 +323,16 @@ figures.heatmaps(
 )
 
 # %% [markdown]
-# Read it by rows: after *t* the *h* is bright, after a comma almost nothing but the space. A model's whole
+# Read it by rows: after *t* the *h* is bright, after *h* the *e*, and after *y* or *d* a word often ends. A model's whole
 # work is to make these rows sharper by looking further back.
+#
+# **What breaks without the added 1?** Count the pairs of the last tenth that the first nine tenths never showed.
+
+# %%
+never = pairs[validation_ids[:-1], validation_ids[1:]] == 0
+raw = pairs / pairs.sum(dim=1, keepdim=True)
+loss = -raw[validation_ids[:-1], validation_ids[1:]].log().mean()
+print(f"{never.sum()} of {len(never):,} pairs were never seen; the loss without the added 1 is {loss}")
 
 # %% [markdown]
 # ## Counting further back
@@ -312,7 +404,7 @@ class WittenBell:
 
 
 # %% [markdown]
-# How far back is it worth looking? Six characters see more than five. Do you expect order 6 to win?
+# > **Predict.** How far back is it worth looking? Order 6 sees more than order 5. Will it win?
 
 # %%
 orders = range(1, 7)
@@ -328,28 +420,320 @@ if text.is_real:
     assert n_gram[6] > n_gram[5], "more context does not help a machine that can only remember"
 
 # %% [markdown]
-# Order 5 is the best that counting can do here; at order 6 almost every context is new, and memory fails. A
-# model that is to use more than four characters of context must *generalise*: see that two contexts are alike
+# One order further is worse, not better: more and more contexts are new, and a memory has nothing to say about
+# what it has not met. A model that is to use a longer context must *generalise*: see that two contexts are alike
 # without being equal. That is what a Transformer is for.
 
+# %% [markdown]
+# ## What counting writes
+#
+# A model that guesses can write: draw the next character from its probabilities, append it, go on. Here the counters
+# write, each from the first characters of the text and the same seed.
+
+
 # %%
-best_order = min(n_gram, key=n_gram.get)
-loss_log = {"uniform": uniform, "unigram": unigram, "bigram": n_gram[2], f"{best_order}-gram": n_gram[best_order]}
-figures.loss_bars(loss_log, note=text.note)
+def write(model, prompt, n_new, seed=0):
+    """Draw n_new characters, one after the other, from an n-gram model of order 2 or more."""
+    generator, out, order = torch.Generator().manual_seed(seed), list(prompt), len(model.tables)
+    for _ in range(n_new):
+        candidates = [token for w in range(model.vocab_size) for token in [*out[1 - order :], w]]
+        p = model.probabilities(torch.tensor(candidates))[order - 2 :: order]
+        out.append(torch.multinomial(p, 1, generator=generator).item())
+    return out
+
 
 # %% [markdown]
-# Each step down is bought with a longer look back. Keep this picture in mind: every loss in the course is
-# drawn over these lines.
+# > **Predict.** From which order on will you recognise words? Lines that make sense?
+
+# %%
+best_order, prompt = min(n_gram, key=n_gram.get), text.text[: len("First Citizen:\n")]
+for order in (2, 3, best_order):
+    model = WittenBell(train_ids, order, tokenizer.vocab_size)
+    written = tokenizer.decode(write(model, tokenizer.encode(prompt), 120))
+    print(f"--- order {order}\n{written}\n")
+
+# %% [markdown]
+# Letters become syllables, then words, and the shape of a play appears: a name in capitals, a colon, a new line. Sense
+# does not. A counter forgets the beginning of a word while it writes the end.
+
+# %% [markdown]
+# ## Back to the shuffled lines
 #
+# Now you can measure what shuffling before the cut does to a score. The same counter, the same text, another split:
+
+# %%
+lines = text.text.split("\n")
+random.Random(0).shuffle(lines)
+shuffled = "\n".join(lines)
+assert sorted(shuffled) == sorted(text.text), "the same characters, in another order"
+
+# %%
+mixed = [torch.tensor(tokenizer.encode(part)) for part in (shuffled[: len(train_ids)], shuffled[len(train_ids) :])]
+flattered = WittenBell(mixed[0], best_order, tokenizer.vocab_size).loss(mixed[1])
+print(f"by position {n_gram[best_order]:.3f}, lines shuffled {flattered:.3f} nats/character")
+if text.is_real:
+    assert flattered < n_gram[best_order] - 0.1, "the shuffled split looks easier"
+
+# %% [markdown]
+# The number is much better and the model is not: it has read the scenes that it is asked about. Nobody will hand it
+# half of a new play. A split has to leave out what will be new in earnest, so we cut by position, and a loss is
+# comparable only with losses on the very same split.
+
+# %% [markdown]
+# ## The loss log
+#
+# Through the course runs one table. This lesson starts it, each lesson adds its rows, and all are measured alike: the
+# mean surprise over the whole last tenth.
+
+# %%
+losses = {"uniform": uniform, "unigram": unigram, "bigram": n_gram[2], f"{best_order}-gram": n_gram[best_order]}
+loss_log = pd.DataFrame({"nats/character": losses})
+loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
+loss_log.round(3)
+
+# %%
+figures.loss_bars(losses, note=text.note)
+
+# %% [markdown]
+# Each step down is bought with a longer look back. Every loss in the course is drawn over these lines.
+
+# %% [markdown]
 # ## What you built
 #
 # A tokenizer, a split, batches, and a ladder of baselines. `CharTokenizer`, `split`, `get_batch` and `WittenBell`
 # live on in `course_utils.lessons.data`, written there from this very notebook.
-#
+
+# %% [markdown]
 # ## Questions
 #
 # 1. Why must the alphabet come from the whole text, or else the tokenizer be ready to refuse?
-# 2. A model has a loss of 0 on the validation split. What do you suspect first?
+# 2. A model has a loss of 0.02 on the validation split. What do you suspect first?
 # 3. Why does order 6 lose to order 5 here, and what would you need for it to win?
+# 4. A friend reports a perplexity of 4.5 on "10 % of the lines, drawn at random". Is that better than your counter?
+
+# %% [markdown]
+# ## Exercises
 #
+# Write your answer in place of the `...` and run the cell: it says "right", or what it gave you and what came back.
+#
+# ### Exercise 1.1 · warm-up · 5 min
+#
+# You are handed the probabilities that a model gave to the characters that really came. Return its perplexity.
+#
+# <details><summary>Hint 1</summary>
+#
+# Surprise first, then the mean, and the exponential last. The order matters. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# For four characters at probability 1/2 each the answer is 2, however many characters there are. </details>
+
+
+# %% tags=["exercise"]
+def perplexity(probabilities):
+    """probabilities: a list of floats in (0, 1] -> float."""
+    ...
+
+
+checks.check("1.1", perplexity)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def perplexity(probabilities):
+    return math.exp(sum(-math.log(p) for p in probabilities) / len(probabilities))
+
+
+checks.check("1.1", perplexity)
+
+# %% [markdown]
+# ### Exercise 1.2 · warm-up · 5 min
+#
+# Count by hand, for the sizes that the next cell prints: from how many different places can `get_batch` take a window, and
+# how many questions does one batch ask? The answer is a pair of whole numbers.
+#
+# <details><summary>Hint 1</summary>
+#
+# Try it with 5 characters and windows of 3. The last target must exist. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A window needs `T + 1` characters: `T` tokens and one more for the last answer. Every position asks one question. </details>
+
+# %%
+print(checks.sizes("1.2"))
+
+# %% tags=["exercise"]
+places, questions = None, None
+
+checks.check("1.2", places and (places, questions))
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+size = checks.sizes("1.2")
+places, questions = size["N"] - size["T"], size["B"] * size["T"]
+
+checks.check("1.2", (places, questions))
+
+# %% [markdown]
+# ### Exercise 1.3 · core · 15 min
+#
+# To judge a model on the *whole* of a split, every prediction must be made, and made once. Cut `ids` into windows of at most
+# `T` tokens with their targets, without overlap. The last window may be shorter; no question is lost.
+#
+# <details><summary>Hint 1</summary>
+#
+# `N` ids hold `N - 1` questions. Where does each window start, if the one before it asked `T` of them? </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Cut `ids[:-1]` and `ids[1:]` in the same places. `torch.Tensor.split` may help. </details>
+
+
+# %% tags=["exercise"]
+def windows(ids, T):
+    """ids: (N,) int64 -> a list of (tokens, targets), each of at most T."""
+    ...
+
+
+checks.check("1.3", windows)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def windows(ids, T):
+    return list(zip(ids[:-1].split(T), ids[1:].split(T), strict=True))
+
+
+checks.check("1.3", windows)
+
+# %% [markdown]
+# ### Exercise 1.4 · core · 20 min
+#
+# Write the bigram model as one function, with `extra` in place of the 1 that was added to each cell. Count on `train`, return the
+# loss on `validation` in nats per character.
+#
+# <details><summary>Hint 1</summary>
+#
+# A row of the table belongs to the character *before*; after the division it sums to 1. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `extra` goes into the counts before you divide, so that it is in the sum of the row as well. </details>
+
+
+# %% tags=["exercise"]
+def bigram_loss(train, validation, vocab_size, extra):
+    """train, validation: (N,) and (M,) int64 -> float, nats/character."""
+    ...
+
+
+checks.check("1.4", bigram_loss)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def bigram_loss(train, validation, vocab_size, extra):
+    table = torch.full((vocab_size, vocab_size), float(extra), dtype=torch.float64)
+    ones = torch.ones(len(train) - 1, dtype=torch.float64)
+    table.index_put_((train[:-1], train[1:]), ones, accumulate=True)
+    table /= table.sum(dim=1, keepdim=True)
+    return -table[validation[:-1], validation[1:]].log().mean().item()
+
+
+checks.check("1.4", bigram_loss)
+
+# %% [markdown]
+# ### Exercise 1.5 · stretch · 120 min
+#
+# For an evening: byte-pair encoding, the cutter of large models. Again and again: find the most frequent pair of neighbours (on a tie, the
+# smallest pair), give it the next free id, and replace it everywhere, from left to right. The first new id is `vocab_size`. The
+# check asks for the ids after `n_merges` merges.
+#
+# Then use it: cut Shakespeare with 500 merges, count a 3-gram on the pieces, and turn its loss *per piece* into nats per
+# *character*. Does it beat the 5-gram?
+#
+# <details><summary>Hint 1</summary>
+#
+# Write two functions: one counts pairs (`collections.Counter(zip(ids, ids[1:]))`), one replaces a pair. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# In *aaa* the pair *aa* occurs twice but can be replaced only once: after a replacement, go on behind it. </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# The surprise of the whole text is the same however it is cut: loss per piece × pieces ÷ characters. </details>
+
+
+# %% tags=["exercise"]
+def byte_pairs(ids, vocab_size, n_merges):
+    """ids: a list of ints below vocab_size -> the list after n_merges merges."""
+    ...
+
+
+checks.check("1.5", byte_pairs)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+from collections import Counter
+from itertools import pairwise
+
+
+def byte_pairs(ids, vocab_size, n_merges):
+    for new in range(vocab_size, vocab_size + n_merges):
+        counts, merged, i = Counter(pairwise(ids)), [], 0
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        while i < len(ids):
+            found = tuple(ids[i : i + 2]) == best
+            merged.append(new if found else ids[i])
+            i += 2 if found else 1
+        ids = merged
+    return ids
+
+
+checks.check("1.5", byte_pairs)
+
+# %% [markdown]
+# ## Test yourself
+#
+# Choose before you unfold.
+#
+# **1.** A model's loss falls by ln 2. Its perplexity …
+# (a) falls by 2 · (b) halves · (c) depends on the alphabet.
+#
+# <details><summary>Answer</summary>
+#
+# (b). (a) differences of losses are *ratios* of perplexities. (c) the alphabet sets where the uniform guess lies, not what a
+# difference means. </details>
+
+# %% [markdown]
+# **2.** `targets = tokens` by mistake. In training you see …
+# (a) an error · (b) a loss that stays at ln 65 · (c) a loss that falls to nearly 0.
+#
+# <details><summary>Answer</summary>
+#
+# (c). (a) the shapes fit, so nothing complains. (b) copying is the easiest thing to learn. </details>
+
+# %% [markdown]
+# **3.** Why is the text not shuffled before it is split?
+# (a) It would take too long · (b) lines from one scene would stand on both sides · (c) the order of the plays matters to the tokenizer.
+#
+# <details><summary>Answer</summary>
+#
+# (b). (a) it takes a moment, as you saw. (c) the alphabet is sorted; order plays no part. </details>
+
+# %% [markdown]
+# **4.** Witten–Bell trusts a context less if …
+# (a) it was followed by many different characters · (b) it was seen often · (c) it is short.
+#
+# <details><summary>Answer</summary>
+#
+# (a). (b) the count is what earns trust. (c) a short context is what one falls *back* on. </details>
+
+# %% [markdown]
+# **5.** Two models differ in their alphabet (65 characters against 500 pieces). You may compare …
+# (a) their losses per token · (b) their perplexities per token · (c) their losses per character.
+#
+# <details><summary>Answer</summary>
+#
+# (c). (a) and (b) reward whoever cuts the text into more tokens: each is easier to guess. </details>
+
+# %% [markdown]
 # **Next:** [2 · Attention](02_attention.ipynb), where a position learns to choose whom it listens to.

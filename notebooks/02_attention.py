@@ -18,12 +18,15 @@
 #
 # The 5-gram of lesson 1 looks back four characters, always the same four. But who speaks next may depend on a
 # name ten lines up, and whether a line may end here on where it began. Attention lets each position decide, from
-# what it reads, which earlier positions matter. It is one idea in four small steps, each of them a picture below.
-#
+# what it reads, which earlier positions matter. It is one idea in four small steps, each of them a picture below;
+# at the end you train it, alone, and see what it is worth in nats.
+
+# %% [markdown]
 # **You will be able to** write attention as a weighted mean · say why the scores are divided by √D · mask the
-# future · split a vector into heads · check your code against PyTorch's own function.
+# future, and know the symptom of forgetting it · split a vector into heads · read an attention map.
 #
-# **You need** [lesson 1](01_data.ipynb), matrix products, softmax. **Time:** 40 minutes of reading, seconds of computing.
+# **You need** [lesson 1](01_data.ipynb), matrix products, softmax. **Time:** 50 minutes of reading, half a minute of
+# computing, GPU or not.
 
 # %% tags=["setup"]
 import importlib.util
@@ -32,7 +35,10 @@ import sys
 
 if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address], check=True)
+    light = [
+        name for name in ("anywidget", "psygnal") if importlib.util.find_spec(name) is None
+    ]  # for lesson 6's widget
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
 
 # %% tags=["export"]
 import math
@@ -41,7 +47,11 @@ import torch
 from torch.nn import functional as F
 
 # %%
-from course_utils import corpus, figures, profiles, runs, studies
+import pandas as pd
+from torch import nn
+
+from course_utils import checks, corpus, figures, profiles, runs, studies
+from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
 
 # %% [markdown]
 # The letters of shapes, once and for all: `B` sequences in a batch, `T` positions, `C` channels, `H` heads,
@@ -57,14 +67,18 @@ print(tuple(q.shape))
 # %% [markdown]
 # ## Step 1: the mean of the past
 #
-# The dullest way to use the past is to average it. Position $t$ takes the mean of positions $0 … t$. As a loop:
+# The dullest way to use the past is to average it: position $t$ takes the mean of the values of positions $0 … t$. As a
+# loop:
 
 # %%
 by_loop = torch.stack([v[:, :, : t + 1].mean(dim=2) for t in range(T)], dim=2)
 
 # %% [markdown]
 # The same thing is a matrix product with a lower triangle whose rows sum to 1. This is the trick on which the
-# rest stands: *a weighted mean over positions is a matrix product*, and a GPU does a matrix product in one go.
+# rest stands: *a weighted mean over positions is a matrix product*. A loop asks one position after the other; the product
+# asks all `T` at once, and it is what processors do best.
+#
+# > **Predict.** What does the third row of the triangle look like?
 
 # %%
 equal = torch.ones(T, T).tril()
@@ -76,13 +90,22 @@ figures.heatmaps(
 
 # %% [markdown]
 # Row $t$ spreads its attention evenly over the $t + 1$ positions that it may see. Everything above the diagonal
-# is the future, and gets nothing.
-#
+# is the future, and gets nothing. The triangle *is* the loop: that is why we mask, and don't loop.
+
+# %% [markdown]
 # ## Step 2: weights that depend on what is read
 #
-# Each position sends out a **query** $q$ (what am I looking for?), a **key** $k$ (what do I offer?) and a **value**
-# $v$ (what do I hand over?). How well a query fits a key is their dot product. To see real ones, we borrow a trained
-# model: yours if you have run lesson 5, else the one that comes with the course, else a small one trained now.
+# A mean forgets what it reads: a *q* just before counts as much as a space long ago. So let each position send out three
+# vectors, all made from what stands there by learned matrices:
+#
+# | | asks or says |
+# |---|---|
+# | **query** $q$ | what am I looking for? |
+# | **key** $k$ | what do I offer? |
+# | **value** $v$ | what do I hand over, if you listen to me? |
+#
+# How well a query fits a key is their dot product. To see real ones, we borrow a trained model: yours if you have run
+# lesson 5, else the one that comes with the course, else a small one trained now.
 
 # %%
 text, profile = corpus.load(), profiles.current()
@@ -91,9 +114,10 @@ spec = studies.STUDIES["depth"].specs(profile.recipe, [0], text)[0]
 model, record = runs.load_or_train(spec, text)
 
 # %%
+tokenizer = CharTokenizer(text.text)
+train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
 line = text.text[text.text.index("\n") + 1 :][:24]
-tokens = torch.tensor([[sorted(set(text.text)).index(character) for character in line]])
-kept = []
+tokens, kept = torch.tensor([tokenizer.encode(line)]), []
 hook = model.blocks[1].norm_1.register_forward_hook(lambda layer, inputs, output: kept.append(output))
 with torch.no_grad():
     model(tokens)
@@ -102,36 +126,66 @@ with torch.no_grad():
 hook.remove()
 print(f"{line!r}: queries {tuple(q_real.shape)}, a vector of {q_real.shape[-1]} channels for each head and position")
 
+# %% [markdown]
+# > **Predict.** Nobody has told these scores about time yet. Will the future, right of the diagonal, look different from the
+# > past?
+
 # %%
 scores = q_real @ k_real.transpose(-2, -1)
 figures.heatmaps(scores[0, 0], line, line, labels=("query", "key", "score"), title="q · k of one head", note=text.note)
 
 # %% [markdown]
-# Bright means "this is what I look for". The model has not been told about time yet: the upper right, the
-# future, is as lively as the rest.
-#
-# ## Step 3: why divide by √D?
-#
-# A dot product of $D$ independent numbers with variance 1 has variance $D$. With 64 channels the scores are
-# about 8 in size, and softmax of numbers that far apart is nearly all or nothing. Which column of the next
-# output do you expect to be close to 1?
-
-# %% tags=["nbval-check-output"]
-for d in (4, 64, 1024):
-    a, b = torch.randn(2, 1000, 1, d, generator=torch.Generator().manual_seed(0))
-    dots = (a * b).sum(-1).view(100, 10)
-    largest = [f"{(dots / scale).softmax(-1).amax(-1).mean():.1f}" for scale in (1, math.sqrt(d))]
-    print(f"D = {d:4}: spread {dots.std():4.0f}, largest of ten weights {largest[0]} raw, {largest[1]} divided by √D")
+# Bright means "this is what I look for". The upper right, the future, is as lively as the rest: these scores ask what fits, and
+# not yet what is allowed.
 
 # %% [markdown]
-# Undivided, the largest weight goes to 1 as $D$ grows: the position listens to one other and learns nothing about
-# the rest, since a saturated softmax has almost no gradient. Divided by $\sqrt{D}$, the weights stay soft at any size.
+# ## Step 3: why divide by √D?
 #
+# A dot product of $D$ independent numbers with variance 1 has variance $D$, so scores grow like $\sqrt{D}$, and softmax of
+# numbers that lie far apart is nearly all or nothing.
+#
+# > **Predict.** Of ten equally good keys, how much of the attention does the luckiest one get, if $D$ is 1024?
+
+# %% tags=["nbval-check-output"]
+sizes, luckiest = (4, 16, 64, 256, 1024), {"raw": [], "divided by √D": []}
+for d in sizes:
+    a, b = torch.randn(2, 1000, 1, d, generator=torch.Generator().manual_seed(0))
+    dots = (a * b).sum(-1).view(100, 10)
+    for name, scale in zip(luckiest, (1, math.sqrt(d)), strict=True):
+        luckiest[name].append((dots / scale).softmax(-1).amax(-1).mean().item())
+    print(f"D = {d:4}: spread of the scores {dots.std():4.1f}")
+
+# %%
+figures.lines(
+    sizes,
+    luckiest,
+    "channels D (log scale)",
+    "largest of ten weights",
+    baselines={"even": 0.1},
+    log_x=True,
+    title="Why √D: the share of the luckiest key",
+)
+
+# %% [markdown]
+# Undivided, the largest weight goes to 1 as $D$ grows. That is bad for learning: where one weight is 1, a small change of the
+# scores changes nothing, so no gradient says which *other* position should have been heard. Divided by $\sqrt{D}$, the
+# weights stay soft at any size. Here is the gradient itself:
+
+# %% tags=["nbval-check-output"]
+for name, scale in {"raw": 1, "divided by √D": math.sqrt(1024)}.items():
+    row = (dots / scale).requires_grad_()  # the scores of D = 1024 from above
+    row.softmax(-1)[:, 0].sum().backward()
+    print(f"{name:13}: size of the gradient {row.grad.abs().mean():.3f}")
+
+# %% [markdown]
+# Undivided, there is hardly a gradient left to learn from: a head that starts out wrong stays wrong.
+
+# %% [markdown]
 # ## Step 4: no looking ahead
 #
-# During training, the answer to each question stands one place to the right. A model that may look there will
-# learn to look there: its loss falls to nearly 0 and it can't write a word. So we set the scores of the future
-# to $-\infty$ *before* the softmax; $e^{-\infty}$ is 0, and the rest still sums to 1.
+# In training, the answer to each question stands one place to the right. A model that may look there will learn to
+# look there, and you will watch one do it below. So we set the scores of the future to $-\infty$ *before* the softmax:
+# $e^{-\infty}$ is 0, and the rest still sums to 1.
 #
 # $$\text{attention}(Q, K, V) = \text{softmax}\left(\frac{QK^\top}{\sqrt{D}} + \text{mask}\right) V \qquad\text{(Vaswani et al., 2017, eq. 1)}$$
 
@@ -155,6 +209,11 @@ assert torch.allclose(weights.sum(-1), torch.ones(B, H, T)), "softmax runs over 
 assert (weights.triu(diagonal=1) == 0).all(), "nobody listens to the future"
 assert torch.allclose(weights[:, :, 0, 0], torch.ones(B, H)), "the first position has only itself to listen to"
 
+# %% [markdown]
+# Back to the real line: heads of the same layer, now masked and softened.
+#
+# > **Predict.** Will they look alike? Where will most of the weight lie?
+
 # %%
 weights_real = attention_weights(q_real, k_real)
 heads = [f"head {h}" for h in range(min(4, spec.model.n_heads))]
@@ -171,8 +230,10 @@ figures.heatmaps(
 # %% [markdown]
 # Each panel is one head of layer 2, each row a position and where its attention goes. Most of it lies near the
 # diagonal: the last few characters matter most. But the heads differ, and single rows reach further back, to the
-# beginning of a word or of the line. Nobody told them to.
-#
+# beginning of a word or of the line. Nobody told them to. Beware of one thing: row 0 is always 1, since the first
+# position has nobody else to listen to.
+
+# %% [markdown]
 # ## The whole, by hand and by the library
 #
 # Attention is then the weights times the values:
@@ -247,8 +308,72 @@ assert torch.equal(merge_heads(split_heads(x, H)), x), "splitting and merging lo
 assert torch.equal(split_heads(x, H)[:, 1], x[..., D : 2 * D]), "head 1 owns the second D channels"
 
 # %% [markdown]
-# How far back do trained heads look? For each head, take the distance to every earlier position, weighted by
-# attention. Guess before you look: will all heads look equally far?
+# **What breaks if you cut without turning?** `view` to `(B, H, T, D)` has the right shape, and no error tells you that head 0
+# now holds all channels of the first positions.
+
+# %%
+cut = x.view(B, H, T, D)
+assert cut.shape == split_heads(x, H).shape, "the shape can't tell"
+print("channels in their right place:", f"{(cut == split_heads(x, H)).float().mean():.0%}")
+
+# %% [markdown]
+# ## What a head looks at
+#
+# Take a longer stretch of the last tenth, and ask each head of each layer how much of its attention goes to the character
+# itself, to the *previous* one, to earlier *copies* of the same character, and to earlier *gaps* (spaces and line breaks).
+#
+# > **Predict.** Will any head specialise?
+
+
+# %%
+def attention_maps(model, tokens):
+    """The weights of all heads, layer by layer: tokens (1, T) -> {"L1:H0": (T, T), …}."""
+    maps, kept = {}, []
+    hooks = [block.norm_1.register_forward_hook(lambda *passed: kept.append(passed[-1])) for block in model.blocks]
+    with torch.no_grad():
+        model(tokens)
+        angles = None if model.angles is None else model.angles[: tokens.shape[1]]
+        for layer, (block, x) in enumerate(zip(model.blocks, kept, strict=True), start=1):
+            weights = attention_weights(*block.attention.queries_keys_values(x, angles)[:2])[0]
+            maps |= {f"L{layer}:H{h}": head for h, head in enumerate(weights)}
+    for hook in hooks:
+        hook.remove()
+    return maps
+
+
+maps = attention_maps(model, tokens)
+assert torch.allclose(maps["L2:H0"], weights_real[0, 0], atol=1e-5), "the head that you saw above"
+
+# %%
+stretch = validation_ids[: min(128, model.config.context_length)]
+maps, n = attention_maps(model, stretch[None]), len(stretch)
+gap = torch.isin(stretch, torch.tensor(tokenizer.encode(" \n"))).float().expand(n, n)
+places = {
+    "itself": torch.eye(n),
+    "previous": torch.ones(n, n).tril(-1).triu(-1),
+    "copies": (stretch[:, None] == stretch).float().tril(-2),
+    "gaps": gap.tril(-2),
+}
+
+# %%
+shares = [[(weights * place).sum(-1).mean() for place in places.values()] for weights in maps.values()]
+figures.heatmaps(
+    shares,
+    list(maps),
+    list(places),
+    labels=("layer and head", "listens to", "share"),
+    title="What each head listens to",
+    note=text.note,
+)
+
+# %% [markdown]
+# A row that is bright in one column is a specialist: such a head does one job wherever it stands. A row that is pale
+# everywhere spreads its attention over things that these four questions don't name. An attention map says where a
+# head *looks*, not yet whether it *matters*: for that, one has to switch it off and measure.
+#
+# How far back do the heads of the short line look? Take the distance to each earlier position, weighted by attention.
+#
+# > **Predict.** Will all heads look equally far?
 
 # %%
 positions = torch.arange(len(line), dtype=torch.float)
@@ -266,16 +391,369 @@ figures.lines(
 # %% [markdown]
 # A head whose line stays low looks a short way back wherever it stands: it is an n-gram counter. One whose line jumps
 # looks far when the text calls for it. A 5-gram has only the first kind.
+
+# %% [markdown]
+# ## What attention alone is worth
 #
+# Now train it. The smallest model that listens: a vector for each character and each position, one attention, and a guess made
+# from the position's own vector plus what it heard. `listen` is the part that we exchange.
+
+
+# %%
+class Listener(nn.Module):
+    """One attention between embeddings and logits. listen: q, k, v (B, H, T, D) -> (B, H, T, D)."""
+
+    def __init__(self, vocab_size, context_length, d_model, n_heads, listen):
+        super().__init__()
+        self.n_heads, self.listen = n_heads, listen
+        self.token, self.position = nn.Embedding(vocab_size, d_model), nn.Embedding(context_length, d_model)
+        self.qkv, self.guess = nn.Linear(d_model, 3 * d_model, bias=False), nn.Linear(d_model, vocab_size)
+
+    def forward(self, tokens):
+        x = self.token(tokens) + self.position.weight[: tokens.shape[1]]
+        q, k, v = (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        return self.guess(x + merge_heads(self.listen(q, k, v)))
+
+
+# %% [markdown]
+# Training is six lines: a batch, the loss, its gradient, a step. [Lesson 4](04_train.ipynb) explains each of them.
+
+
+# %%
+def trained(listen, n_heads, steps, T=32):
+    """A Listener after some steps, and its loss on the last tenth in nats/character."""
+    torch.manual_seed(0)
+    model, generator = Listener(tokenizer.vocab_size, T, 64, n_heads, listen), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        tokens, targets = get_batch(train_ids, 32, T, generator)
+        loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    whole = (len(validation_ids) - 1) // T * T
+    with torch.no_grad():
+        logits = model(validation_ids[:whole].view(-1, T))
+    return model, F.cross_entropy(logits.flatten(0, 1), validation_ids[1 : whole + 1]).item()
+
+
+# %% [markdown]
+# Three ways to listen: to all the past alike, with one head that chooses, with four.
+#
+# > **Predict.** The bigram sees one character, the mean of the past sees up to 32. Which wins? And what do four heads add
+# > to one?
+
+
+# %%
+def mean_of_the_past(q, k, v):
+    """Equal weights: queries of zero fit every key alike."""
+    return attention_weights(torch.zeros_like(q), k) @ v
+
+
+steps = 3 * profile.demo_steps
+ways = {
+    "mean of the past": (mean_of_the_past, 1),
+    "one head": (causal_attention, 1),
+    "four heads": (causal_attention, 4),
+}
+listeners = {name: trained(listen, n_heads, steps) for name, (listen, n_heads) in ways.items()}
+losses = {name: loss for name, (_, loss) in listeners.items()}
+print({name: round(loss, 3) for name, loss in losses.items()})
+
+# %% [markdown]
+# The mean of the past is no better than a bigram: what it hears is the same soup everywhere. One head that chooses is
+# clearly better with the same number of weights, and four narrow heads beat one wide one, since they can follow four
+# things at once.
+
+# %% [markdown]
+# ## What breaks if you forget the mask?
+#
+# The same model and the same steps, and each position may look to the right.
+#
+# > **Predict.** What is its loss? What does it write?
+
+# %%
+without, loss_without = trained(F.scaled_dot_product_attention, 4, steps)
+print(f"loss with the mask {losses['four heads']:.3f}, without it {loss_without:.3f} nats/character")
+
+
+# %%
+def write(model, prompt, n_new, T=32):
+    """Draw one character after the other; a model that writes has no future to look at."""
+    generator, out = torch.Generator().manual_seed(0), tokenizer.encode(prompt)
+    for _ in range(n_new):
+        logits = model(torch.tensor([out[-T:]]))[0, -1]
+        out.append(torch.multinomial(logits.softmax(-1), 1, generator=generator).item())
+    return tokenizer.decode(out)
+
+
+for name, listener in {"with": listeners["four heads"][0], "without": without}.items():
+    print(f"--- {name} the mask\n{write(listener, line[:9], 100)}\n")
+
+# %% [markdown]
+# A loss that beats everything in this course, from the worst writer in it. The model learned one thing, to read the
+# answer; when it writes, there is no answer to read. The symptom is the one of lesson 1: **a loss near zero means that
+# the answer is in the question.** If a network of yours is too good, look at its mask first.
+
+# %% [markdown]
+# ## The loss log
+#
+# The cheater stays out of it: its number is not a prediction.
+
+# %%
+counters = {order: WittenBell(train_ids, order, tokenizer.vocab_size).loss(validation_ids) for order in (1, 2, 5)}
+log = {"uniform": math.log(tokenizer.vocab_size), "unigram": counters[1], "bigram": counters[2], "5-gram": counters[5]}
+log |= losses
+loss_log = pd.DataFrame({"nats/character": log})
+loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
+loss_log.round(3)
+
+# %%
+figures.loss_bars(log, note=text.note)
+
+# %% [markdown]
+# One attention, alone and hardly trained, is already past the bigram and not yet near the 5-gram. What it lacks is work *after*
+# listening, and a second look. That is a layer, and the stack of them: lesson 3.
+
+# %% [markdown]
 # ## What you built
 #
 # Attention, from a mean over the past to many heads that choose for themselves, equal to PyTorch's own.
 # `attention_weights`, `causal_attention`, `split_heads` and `merge_heads` go on to lesson 3.
-#
+
+# %% [markdown]
 # ## Questions
 #
 # 1. Why must the mask come before the softmax and not after?
 # 2. What would go wrong if the softmax ran over the queries (the wrong axis)? Which assert above would notice?
 # 3. Attention without positions: if you shuffle the earlier tokens, does the last position's output change?
+# 4. A head's map shows all its weight on the first position. What might that head be doing?
+
+# %% [markdown]
+# ## Exercises
 #
+# Write your answer in place of the `...` and run the cell: it says "right", or what it gave you and what came back.
+#
+# ### Exercise 2.1 · warm-up · 5 min
+#
+# Make the mask: a `(T, T)` tensor of truth values, True where the query of that row *may* listen to the key of that column. A
+# position may listen to itself.
+#
+# <details><summary>Hint 1</summary>
+#
+# Row $t$ has $t + 1$ times True. Write it down for `T = 3`. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `tril` keeps the lower left triangle; `torch.ones` takes a `dtype`. </details>
+
+
+# %% tags=["exercise"]
+def may_listen(T):
+    """-> (T, T) bool."""
+    ...
+
+
+checks.check("2.1", may_listen)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def may_listen(T):
+    return torch.ones(T, T, dtype=torch.bool).tril()
+
+
+checks.check("2.1", may_listen)
+
+# %% [markdown]
+# ### Exercise 2.2 · warm-up · 5 min
+#
+# Count by hand, for the sizes that the next cell prints: how many scores $q \cdot k$ does one layer compute for a batch if it
+# computes them all, and how many of them survive the mask? The answer is a pair of whole numbers.
+#
+# <details><summary>Hint 1</summary>
+#
+# One score for each pair of positions, in each head, in each sequence. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The triangle has $1 + 2 + … + T$ places, the diagonal among them. </details>
+
+# %%
+print(checks.sizes("2.2"))
+
+# %% tags=["exercise"]
+computed, surviving = None, None
+
+checks.check("2.2", computed and (computed, surviving))
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+size = checks.sizes("2.2")
+rows = size["B"] * size["H"] * size["T"]
+computed, surviving = rows * size["T"], rows * (size["T"] + 1) // 2
+
+checks.check("2.2", (computed, surviving))
+
+# %% [markdown]
+# ### Exercise 2.3 · core · 15 min
+#
+# Write softmax over the last axis without `softmax`. Scores may be 1,000, and some may be $-\infty$; each row has at least one
+# that is finite. Neither may give `nan`.
+#
+# <details><summary>Hint 1</summary>
+#
+# $e^{1000}$ is `inf`, and `inf / inf` is `nan`. Adding one number to all scores of a row changes no weight. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Which number makes the largest exponent 0? Keep the axis (`keepdim=True`), or the rows mix. </details>
+
+
+# %% tags=["exercise"]
+def softmax(scores):
+    """scores: (..., T) float -> weights (..., T), each row sums to 1."""
+    ...
+
+
+checks.check("2.3", softmax)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def softmax(scores):
+    e = (scores - scores.amax(dim=-1, keepdim=True)).exp()
+    return e / e.sum(dim=-1, keepdim=True)
+
+
+checks.check("2.3", softmax)
+
+# %% [markdown]
+# ### Exercise 2.4 · core · 20 min
+#
+# Long texts get a *sliding window*: each position listens to itself and to the `width - 1` positions before it, and to nothing
+# else. Write that attention, scale and mask included.
+#
+# <details><summary>Hint 1</summary>
+#
+# The distance from query $i$ to key $j$ is $i - j$. Which distances are allowed? </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Start from `attention_weights` above and change the mask. With `width = 1` the answer is `v`. </details>
+
+
+# %% tags=["exercise"]
+def sliding_attention(q, k, v, width):
+    """q, k, v: (B, H, T, D) float, width: at least 1 -> (B, H, T, D)."""
+    ...
+
+
+checks.check("2.4", sliding_attention)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def sliding_attention(q, k, v, width):
+    T, D = q.shape[-2:]
+    seen = torch.ones(T, T, dtype=torch.bool).tril().triu(1 - width)
+    scores = (q @ k.transpose(-2, -1) / math.sqrt(D)).masked_fill(~seen, -math.inf)
+    return scores.softmax(dim=-1) @ v
+
+
+checks.check("2.4", sliding_attention)
+
+# %% [markdown]
+# ### Exercise 2.5 · stretch · 90 min
+#
+# The idea behind FlashAttention (Dao et al., 2022): never hold all scores at once. Write causal attention that goes over the keys in
+# blocks of `size`. For each query keep three things: the largest score so far, the sum of exponentials, the weighted sum of values.
+#
+# For the evening: measure the memory that it needs at `T = 8192`, against `attention_weights`.
+#
+# <details><summary>Hint 1</summary>
+#
+# When a new block raises the maximum from $m$ to $m'$, everything summed so far was too large by $e^{m' - m}$. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Start with a maximum of $-\infty$ and sums of 0. A block all of whose keys lie in a query's future adds nothing, but beware of
+# $-\infty - (-\infty)$: the first block always holds key 0, which everybody sees. </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Divide once, at the end: weighted sum over sum. </details>
+
+
+# %% tags=["exercise"]
+def attention_in_blocks(q, k, v, size):
+    """q, k, v: (B, H, T, D) float -> (B, H, T, D), with at most size keys at a time."""
+    ...
+
+
+checks.check("2.5", attention_in_blocks)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def attention_in_blocks(q, k, v, size):
+    T, D = q.shape[-2:]
+    largest, total, heard = torch.full((*q.shape[:-1], 1), -math.inf), 0.0, 0.0
+    for start in range(0, T, size):
+        keys = slice(start, start + size)
+        scores = q @ k[:, :, keys].transpose(-2, -1) / math.sqrt(D)
+        future = torch.arange(T)[keys] > torch.arange(T)[:, None]
+        scores = scores.masked_fill(future, -math.inf)
+        new = torch.maximum(largest, scores.amax(dim=-1, keepdim=True))
+        shrink, e = (largest - new).exp(), (scores - new).exp()
+        total = total * shrink + e.sum(dim=-1, keepdim=True)
+        heard = heard * shrink + e @ v[:, :, keys]
+        largest = new
+    return heard / total
+
+
+checks.check("2.5", attention_in_blocks)
+
+# %% [markdown]
+# ## Test yourself
+#
+# Choose before you unfold.
+#
+# **1.** The mask is applied *after* the softmax, by setting the future's weights to 0. What is wrong?
+# (a) Nothing · (b) rows no longer sum to 1 · (c) the future still moves the weights of the past.
+#
+# <details><summary>Answer</summary>
+#
+# (b) and, worse, (c): the future was in the sum that each weight was divided by, so information leaks. (a) the shapes are right,
+# which is why nobody notices. </details>
+
+# %% [markdown]
+# **2.** Twice as many positions `T`. The scores of a layer …
+# (a) double · (b) quadruple · (c) stay as many.
+#
+# <details><summary>Answer</summary>
+#
+# (b): each position asks each. (a) is true of the queries. (c) is true of the weights that are *learned*. </details>
+
+# %% [markdown]
+# **3.** `C` stays, and `H` doubles. The learned weights of attention …
+# (a) double · (b) stay as many · (c) halve.
+#
+# <details><summary>Answer</summary>
+#
+# (b): the channels are cut differently. (a) would need wider heads. (c) forgets that there are more heads. </details>
+
+# %% [markdown]
+# **4.** Dividing by `D` in place of √D would …
+# (a) make weights nearly even · (b) make them nearly all or nothing · (c) change nothing, the matrices learn it.
+#
+# <details><summary>Answer</summary>
+#
+# (a): scores become small, and softmax of small numbers is flat. (b) is what happens with no division. (c) is half true: training can
+# make up for it, but starts from nearly equal weights. </details>
+
+# %% [markdown]
+# **5.** Your validation loss is 0.08. The first suspect is …
+# (a) luck · (b) the mask · (c) too many heads.
+#
+# <details><summary>Answer</summary>
+#
+# (b). (a) luck is worth hundredths. (c) more heads help a little and never that much. </details>
+
+# %% [markdown]
 # **Next:** [3 · The model](03_model.ipynb), where attention becomes one half of a layer.
