@@ -16,14 +16,15 @@
 # %% [markdown]
 # # 3 · The model: from a character to a guess
 #
-# Attention moves information between positions. A Transformer is what you get when you give it something to
-# move, a sense of order, a place to think, and a road that runs straight through. In this lesson you build all of
-# it: a GPT of about 150 lines, with a switch for every choice that the ablation in lesson 5 will question.
+# A Transformer is what you get when you give attention something to move, a sense of order, a place to think, and a road
+# that runs straight through. You first meet the finished thing, talking; then you build it again, each part for the loss
+# that it removes or for what breaks without it.
 #
 # **You will be able to** explain each part of a decoder-only Transformer · compare four ways to tell it about
-# position · count its parameters in your head · test a model before you spend a minute on training it.
+# position · count its parameters in your head · look into a model layer by layer · test one before you train it.
 #
-# **You need** [lesson 2](02_attention.ipynb), derivatives as an idea. **Time:** 50 minutes of reading, a minute of computing.
+# **You need** [lesson 2](02_attention.ipynb), derivatives as an idea. **Time:** an hour of reading, two minutes of
+# computing.
 
 # %% tags=["setup"]
 import importlib.util
@@ -32,7 +33,10 @@ import sys
 
 if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address], check=True)
+    light = [
+        name for name in ("anywidget", "psygnal") if importlib.util.find_spec(name) is None
+    ]  # for lesson 6's widget
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
 
 # %% tags=["export"]
 from dataclasses import dataclass
@@ -45,11 +49,58 @@ from course_utils.lessons.attention import causal_attention, merge_heads, split_
 
 # %%
 import math
+from dataclasses import replace
 
-from course_utils import corpus, figures, profiles
+import pandas as pd
+
+from course_utils import corpus, experiment, figures, profiles, runs, studies
 from course_utils.lessons.data import CharTokenizer, get_batch, split
 
+# %%
+text, profile = corpus.load(), profiles.current()
+print(text.describe(), f"\nprofile {profile.name}")
+tokenizer = CharTokenizer(text.text)
+V, train_ids, validation_ids = tokenizer.vocab_size, *split(torch.tensor(tokenizer.encode(text.text)))
+
 # %% [markdown]
+# ## The whole, before its parts
+#
+# Here is a model of two layers that somebody trained for about a minute. Ask it for a text: it reads what is there, gives every
+# possible next character a score, one is drawn, and so on.
+
+# %%
+(spec,) = studies.Study("depth", "", {"2 layers": {"n_layers": 2}}).specs(profile.recipe, [0], text)
+trained, record = runs.load_or_train(spec, text)
+trained.eval()  # no dropout
+
+
+# %%
+@torch.no_grad()
+def speak(model, prompt, n_characters, temperature=0.8):
+    """The prompt, and so many characters more."""
+    ids = torch.tensor([tokenizer.encode(prompt)])
+    for _ in range(n_characters):
+        logits = model(ids[:, -model.config.context_length :])[0, -1]
+        chosen = torch.multinomial((logits / temperature).softmax(dim=-1), 1)
+        ids = torch.cat([ids, chosen[None]], dim=1)
+    return tokenizer.decode(ids[0])
+
+
+# %%
+torch.manual_seed(0)
+print(speak(trained, experiment.fitting_prompt(text), 300))
+
+# %% [markdown]
+# It is nonsense, and look how much of it is right: names in capitals with a colon, lines of verse length, words that exist or
+# could. Nobody wrote a rule. What kind of machine learns this from nothing but "guess the next character"?
+
+# %%
+print(trained)
+
+# %% [markdown]
+# That is all of it. Read from the top: an embedding; blocks, each with two norms, an attention and a feed-forward layer; a
+# last norm; a head. By the end of this lesson you have written every line of it.
+#
 # ## The settings
 #
 # Everything that may vary stands in one frozen dataclass, so that a run can be written down and repeated. The
@@ -79,6 +130,10 @@ class GPTConfig:
     def __post_init__(self):
         for name, problem in check_config(self).items():
             raise ValueError(f"{name} {problem}, not {getattr(self, name)!r}")
+
+
+# %% [markdown]
+# What a switch may say, and what is wrong with a config:
 
 
 # %% tags=["export"]
@@ -118,9 +173,65 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
+# ## A ladder of small models
+#
+# To see what each part is worth, you train small models for a few seconds, each with one part more. One function
+# trains them all the same way (the loop is lesson 4's subject), and one fixed set of held-out windows measures them.
+
+# %%
+small = GPTConfig(V, context_length=32, n_layers=2, n_heads=4, d_model=64, d_ff=256, dropout=0.0)
+T, C, steps = small.context_length, small.d_model, min(400, 4 * profile.demo_steps)
+held_out = get_batch(validation_ids, 512, T, torch.Generator().manual_seed(1))
+
+
+def loss_of(model, tokens, targets):
+    """Mean surprise at the next character: nats/character."""
+    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+
+
+# %%
+def learn(make, length=1.0, rate=3e-3):
+    """Make a model and train it for length × steps. -> the model, its losses, its loss on held-out text"""
+    torch.manual_seed(0)
+    model, draw, losses = make(), torch.Generator().manual_seed(0), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    for _ in range(round(length * steps)):
+        loss = loss_of(model, *get_batch(train_ids, 16, T, draw))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    with torch.no_grad():
+        return model, losses, loss_of(model, *held_out).item()
+
+
+# %% [markdown]
+# Each rung is an embedding, some layers, and a linear head that scores the characters. Each layer's output is *added* to what passes by;
+# take that plus on trust for now.
+
+
+# %%
+class Rung(nn.Module):
+    """Tokens (B, T) -> logits (B, T, V) through the given layers."""
+
+    def __init__(self, *layers, added=None, angles=None):
+        super().__init__()
+        self.embedding, self.layers = nn.Embedding(V, C), nn.ModuleList(layers)
+        self.added, self.angles = added, angles  # what tells it about position
+        self.head = nn.Linear(C, V, bias=False)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        x = x if self.added is None else x + self.added
+        for layer in self.layers:
+            x = x + (layer(x, self.angles) if isinstance(layer, Attention) else layer(x))
+        return self.head(x)
+
+
+# %% [markdown]
 # ## Embeddings
 #
-# A token's id says nothing by its size: 40 isn't twice 20. So each of the `V` ids gets a vector of `C` numbers of its
+# A token's id says nothing by its size: 40 isn't twice 20. So each of the $V$ ids gets a vector of $C$ numbers of its
 # own, to be learned. Looking it up is the same as multiplying a one-hot vector by a matrix:
 
 # %%
@@ -129,12 +240,87 @@ ids = torch.tensor([3, 1, 4])
 assert torch.equal(embedding(ids), F.one_hot(ids, 11).float() @ embedding.weight), "a lookup is a product with one-hots"
 
 # %% [markdown]
+# **Predict:** the trained model never heard of vowels or capitals. Which characters will have vectors that lie close
+# together?
+
+# %%
+figures.character_map(
+    trained.embedding.weight.detach(), tokenizer.alphabet,
+    title="Characters as the trained model sees them", note=text.note,
+)  # fmt: skip
+
+# %% [markdown]
+# Capitals on one side, small letters on the other, sentence ends far from both: characters that are *followed* by the same
+# things lie together, because the model must act alike after them. The two axes hold only part of the variation;
+# in all its dimensions the vowels form a group of their own.
+#
+# **The first rung** is an embedding and a head: it sees one character and guesses the next. Which loss of lesson 1 is the
+# best it can hope for?
+
+# %%
+baselines, ladder = experiment.baseline_losses(text), {}
+_, _, ladder["one character"] = learn(Rung)
+print(f"one character {ladder['one character']:.3f}, bigram {baselines['bigram']:.3f} nats/character")
+
+# %% [markdown]
+# The bigram: both know one character and nothing else. The network learns by gradient what lesson 1 counted. To do
+# better, a position must hear from the others.
+#
+# ## Attention as a layer
+#
+# Lesson 2's functions with learned maps around them: one matrix makes queries, keys and values from the stream, one
+# writes the result back. `angles` is for the next section and `cache` for lesson 6. `qk_norm` scales queries and keys to
+# one size, which keeps the scores tame at high learning rates.
+
+
+# %% tags=["export"]
+class Attention(nn.Module):
+    """Multi-head causal self-attention: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.n_heads, self.qk_norm, self.dropout = config.n_heads, config.qk_norm, config.dropout
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
+        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
+
+    def queries_keys_values(self, x, angles=None):
+        """x: (B, T, C) -> q, k, v, each (B, H, T, D), normed and turned as the config says."""
+        q, k, v = (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        if self.qk_norm:
+            q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
+        if angles is not None:
+            q, k = rotate(q, angles), rotate(k, angles)
+        return q, k, v
+
+    def forward(self, x, angles=None, cache=None):
+        q, k, v = self.queries_keys_values(x, angles)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        dropout = self.dropout if self.training else 0.0
+        return self.out(merge_heads(causal_attention(q, k, v, dropout)))
+
+
+# %% [markdown]
+# **Predict:** attention is a weighted mean, and a mean doesn't know the order of what it averages. If you shuffle all
+# characters but the last, what happens to the guess after the last one?
+
+# %%
+bag, _, ladder["+ attention"] = learn(lambda: Rung(Attention(small)))
+line = held_out[0][:1]
+shuffled = torch.cat([line[:, torch.randperm(T - 1)], line[:, -1:]], dim=1)
+with torch.no_grad():
+    assert torch.allclose(bag(line)[:, -1], bag(shuffled)[:, -1], atol=1e-4), "without positions: a bag of characters"
+print(f"+ attention {ladder['+ attention']:.3f}")
+
+# %% [markdown]
+# Nothing happens. This model reads a *bag of characters*: it knows which letters came, not that `h` came after `t`. It is a
+# little better than the bigram, and it can't tell *"dog bites man"* from *"man bites dog"*.
+#
 # ## Position
 #
-# Attention is a weighted mean, and a mean doesn't know the order of what it averages. Without help, *"dog bites man"* and
-# *"man bites dog"* look alike to the last position. The `baseline` learns one vector a position and adds it. The
-# first Transformer added fixed waves instead: sines and cosines whose speed falls from channel to channel. (It also
-# multiplied the embeddings by √C; otherwise the waves, which are large, would drown them.)
+# Four ways to mend that. The `baseline` learns **one vector a position** and adds it to the embedding. The first Transformer
+# added fixed **waves**: sines and cosines whose speed falls from channel to channel. (It also
+# multiplied the embeddings by $\sqrt C$; otherwise the waves, which are large, would drown them.)
 
 
 # %% tags=["export"]
@@ -189,41 +375,20 @@ figures.lines(
 )  # fmt: skip
 
 # %% [markdown]
-# ## Attention as a layer
-#
-# Lesson 2's functions with learned maps around them: one matrix makes queries, keys and values from the stream, one
-# writes the result back. `cache` is for lesson 6. `qk_norm` scales queries and keys to one size, which keeps the scores
-# tame at high learning rates.
+# The fourth way is **none**. In a model of several layers that is not quite blind: the mask lets position 5 average five
+# values and position 50 fifty, and a second layer can notice. Now the two learned ways on the ladder.
+# **Predict:** how much is order worth, next to attention itself?
 
-
-# %% tags=["export"]
-class Attention(nn.Module):
-    """Multi-head causal self-attention: (B, T, C) -> (B, T, C)."""
-
-    def __init__(self, config):
-        super().__init__()
-        self.n_heads, self.qk_norm, self.dropout = config.n_heads, config.qk_norm, config.dropout
-        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
-        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
-
-    def queries_keys_values(self, x, angles=None):
-        """x: (B, T, C) -> q, k, v, each (B, H, T, D), normed and turned as the config says."""
-        q, k, v = (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
-        if self.qk_norm:
-            q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
-        if angles is not None:
-            q, k = rotate(q, angles), rotate(k, angles)
-        return q, k, v
-
-    def forward(self, x, angles=None, cache=None):
-        q, k, v = self.queries_keys_values(x, angles)
-        if cache is not None:
-            k, v = cache.extend(k, v)
-        dropout = self.dropout if self.training else 0.0
-        return self.out(merge_heads(causal_attention(q, k, v, dropout)))
-
+# %%
+turns = position_angles(T, C // small.n_heads)
+_, _, ladder["+ learned positions"] = learn(lambda: Rung(Attention(small), added=nn.Parameter(torch.randn(T, C))))
+_, _, ladder["+ rotary positions"] = learn(lambda: Rung(Attention(small), angles=turns))
+print({rung: round(loss, 3) for rung, loss in ladder.items()})
 
 # %% [markdown]
+# Order is worth at least as much as hearing the others at all, and rotary learns faster: with learned vectors each pair of positions must
+# find out for itself what "the one before" means; with rotary one head learns it once, for all places.
+#
 # ## A place to think
 #
 # Attention only mixes what is there. The **feed-forward** layer works on each position alone: up to a wider space, a
@@ -267,10 +432,63 @@ bends["swiglu, both halves equal"] = bend(torch.stack([grid, grid], dim=-1), "sw
 figures.lines(grid, bends, x_label="in", y_label="out", title="Four bends")
 
 # %% [markdown]
+# **Why GELU?** ReLU is flat on the left: a unit that has landed there for all inputs gets no gradient and stays dead. GELU is
+# smooth and lets a little through near 0 (Hendrycks and Gimpel, 2016). Squared ReLU makes strong signals
+# stronger; SwiGLU lets one half gate the other. Lesson 5 measures whether any of it matters here.
+
+# %%
+assert bend(torch.tensor(-0.5, requires_grad=True), "gelu") != 0, "GELU lets a little through left of 0"
+_, _, ladder["+ feed-forward"] = learn(lambda: Rung(Attention(small), FeedForward(small), angles=turns))
+pairs = [layer for _ in range(2) for layer in (Attention, FeedForward)]
+_, _, ladder["+ a second pair"] = learn(lambda: Rung(*(layer(small) for layer in pairs), angles=turns))
+
+# %%
+figures.loss_bars(
+    {name: baselines[name] for name in ("unigram", "bigram")} | ladder,
+    title="The ladder: each part for the loss it removes", note=text.note,
+)  # fmt: skip
+
+# %% [markdown]
+# Each rung pays. Two pairs of layers beat one, because the second works on what the first has found: heads that look for
+# *words* need somebody who has put words together. So why not twelve pairs?
+#
+# ## The residual stream
+#
+# Because of what that plus does. Each layer reads the stream that passes by and *adds* what it found, in both directions of time:
+# forward nothing has to be rebuilt, and on the way back the gradient of $x + f(x)$ is $1 + f'(x)$, a straight road beside each
+# layer. **Predict:** without the plus, how much of a gradient is left after twelve layers?
+
+
+# %%
+def gradient_by_layer(plus, depth=12):
+    """log10 of the gradient's length in the stream, after each of `depth` untrained layers."""
+    torch.manual_seed(0)
+    x, stages = torch.randn(16, T, C), []
+    for _ in range(depth):
+        layer = FeedForward(small)
+        x = x + layer(x) if plus else layer(x)
+        x.retain_grad()
+        stages.append(x)
+    x.sum().backward()
+    return [x.grad.norm().log10().item() for x in stages]
+
+
+# %%
+figures.lines(
+    range(1, 13), {"with the plus": gradient_by_layer(True), "without": gradient_by_layer(False)},
+    x_label="after layer", y_label="length of the gradient (log10)", title="What comes back to each layer",
+)  # fmt: skip
+
+# %% [markdown]
+# Read it from right to left, the way the gradient travels. With the plus every layer hears about the same. Without it each
+# layer passes on about a tenth, and a rate that suits the last layer leaves the first one where it was. That is the *vanishing
+# gradient*, and the residual stream (He et al., 2015) is the cure.
+#
 # ## Normalisation
 #
-# Numbers that pass through many layers tend to grow or fade. A **norm** rescales each position's channels to a
-# standard size, with one learned gain a channel. LayerNorm also takes the mean away; RMSNorm leaves it.
+# Now all layers write to one stream, and it grows. A **norm** rescales each position's
+# channels to a standard size, with one learned gain a channel. LayerNorm also takes the mean away; RMSNorm leaves it:
+# $\;y_i = g_i\, x_i \big/ \sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$.
 
 
 # %% tags=["export"]
@@ -291,11 +509,9 @@ for kind in ("layernorm", "rmsnorm", "none"):
     print(f"{kind}: mean {y.mean():.2f}, root mean square {y.square().mean().sqrt():.2f}")
 
 # %% [markdown]
-# ## The residual stream
-#
-# Each layer reads the stream and *adds* what it found. Nothing forces a layer to rebuild what the earlier ones made,
-# and on the way back the gradient has a straight road. The norm stands before each layer (*pre*), off the road; in
-# the first Transformer it stood on the road (*post*), and deep models were hard to train.
+# **Where does it stand?** Before each layer (*pre*), beside the road: the layer reads a tidy copy, the stream itself runs
+# untouched. In the first Transformer it stood on the road, after each sum (*post*): every norm rescales the whole stream
+# and the gradient with it, so that deep models needed a careful warm-up (Xiong et al., 2020).
 
 
 # %% tags=["export"]
@@ -323,8 +539,9 @@ class Block(nn.Module):
 # %% [markdown]
 # ## The whole
 #
-# Embed, add positions, pass through the blocks, norm once more, and score every possible next token. With tied
-# embeddings, a token's score is how well the stream matches that token's own vector.
+# Embed, add positions, pass through the blocks, norm once more, and score every possible next token. With **tied
+# embeddings** the head is the embedding itself: a token's score is how well the stream matches that token's own
+# vector (Press and Wolf, 2017). Reading and writing a character then share what they learn, and there is one matrix less.
 
 
 # %% tags=["export"]
@@ -372,6 +589,13 @@ def positions_at(model, start, stop):
     return (0.0 if added is None else added[start:stop]), angles
 
 
+# %% [markdown]
+# ## Where it starts
+#
+# The weights begin as small random numbers. How small matters: the first guesses should be even. **Predict** the
+# first loss of a model whose weights are fifty times as large as they should be.
+
+
 # %% tags=["export"]
 @torch.no_grad()
 def initialise(model, std=0.02):
@@ -385,15 +609,99 @@ def initialise(model, std=0.02):
             nn.init.normal_(weight, std=std * smaller)
 
 
-# %% tags=["nbval-check-output"]
-model = GPT(GPTConfig(vocab_size=11, context_length=5, n_layers=2, n_heads=3, d_model=12, d_ff=17))
-print(tuple(model(torch.zeros(2, 5, dtype=torch.int64)).shape))
+# %%
+for std in (0.002, 0.02, 0.1, 1.0):
+    torch.manual_seed(0)
+    model = GPT(small)
+    initialise(model, std)
+    with torch.no_grad():
+        print(f"standard deviation {std}: first loss {loss_of(model, *held_out):.2f} (uniform {math.log(V):.2f})")
 
 # %% [markdown]
+# A first loss far above $\ln V$ means a model that is *sure and wrong*: it spends its first hundreds of steps unlearning that. If
+# you see a first loss of 20, look at the initialisation before anything else.
+#
+# ## What breaks without each part
+#
+# Six layers, a few seconds each, one thing taken away. **Predict** the order, best to worst.
+
+# %%
+changes = {
+    "all as it should be": {}, "post-norm": {"norm_placement": "post"}, "no norm": {"norm": "none"},
+    "no residual": {"residual": False}, "neither": {"norm": "none", "residual": False},
+}  # fmt: skip
+deep = replace(small, n_layers=6, position="rope")
+broken = {name: learn(lambda c=change: GPT(replace(deep, **c)), length=0.25)[2] for name, change in changes.items()}
+figures.loss_bars(broken, title="Six layers, one part missing", note=text.note)
+
+# %% [markdown]
+# *Neither* has learned nothing at all: its gradients are 0 to the last bit, and it stays at the uniform loss. Post-norm and
+# no norm learn, slowly. Norms show their full worth when you hurry: without them, what one layer overdoes the next one
+# multiplies. Here is ten times the learning rate:
+
+# %%
+for name in ("all as it should be", "no norm"):
+    _, losses, _ = learn(lambda c=changes[name]: GPT(replace(deep, n_layers=3, **c)), length=0.25, rate=3e-2)
+    print(f"{name}: the worst loss on the way is {max(losses):.3g}, the last {losses[-1]:.3g}")
+
+# %% [markdown]
+# ## What positions learn
+#
+# Train the finished GPT, learned positions and all, and compare the vectors of its positions: at the start they are noise.
+# **Predict:** which positions will become alike?
+
+# %%
+torch.manual_seed(0)
+start = GPT(small).positions.detach().clone()
+own, _, ladder["GPT, learned positions"] = learn(lambda: GPT(small), length=2)
+turned_ones = rotate(torch.ones(1, 1, T, C), position_angles(T, C))[0, 0]
+kinds = {"learned, start": start, "learned": own.positions.detach()}
+kinds |= {"sinusoidal": sinusoidal_positions(T, C), "rotary": turned_ones}
+figures.position_similarity(kinds, title="How alike two positions are", note=text.note)
+
+# %% [markdown]
+# Nobody told the learned vectors that position 7 lies beside position 8; they found it out because neighbours have to
+# be treated alike. The waves and the rotations bring that order with them, from the first step on. (Their two lines lie on
+# each other: they are the same clocks, added in one case, turned by in the other.)
+
+# %% [markdown]
+# ## What the stream carries
+#
+# All layers write to one stream of one width, so you can read it anywhere: apply the last norm and the head after each layer, as if
+# the model stopped there. This is the *logit lens* (nostalgebraist, 2020). The trained model reads a line it has never
+# seen. **Predict:** what does the stream say *before* the first layer, with tied embeddings?
+
+
+# %%
+@torch.no_grad()
+def stream_after(model, tokens):
+    """What passes by: before the first block and after each. -> a list of (B, T, C)"""
+    added, angles = positions_at(model, 0, tokens.shape[1])
+    stages = [model.embedding(tokens) * model.scale + added]
+    for block in model.blocks:
+        stages.append(block(stages[-1], angles))
+    return stages
+
+
+# %%
+line = validation_ids[3 : 3 + min(33, spec.model.context_length)]
+with torch.no_grad():
+    stages = [trained.head(trained.norm(x)).softmax(-1)[0] for x in stream_after(trained, line[None, :-1])]
+guesses = [tokenizer.decode(p.argmax(-1)) for p in stages]
+of_the_next = torch.stack([p.gather(-1, line[1:, None])[:, 0] for p in stages])
+figures.logit_lens(
+    guesses, of_the_next, tokenizer.decode(line), title="What the model would say after each layer", note=text.note
+)
+
+# %% [markdown]
+# Before any layer it says *the character it has just read*: a tied head asks which embedding the stream resembles, and it is
+# that one. Layer 1 knows common pairs. Layer 2 completes words, and is sure where only one word fits. The stream
+# starts as "what is here" and is rewritten, sum by sum, into "what comes next".
+#
 # ## How many numbers does it learn?
 #
-# Count before you compute. Attention has four `C × C` matrices, feed-forward two of `C × 4C`: `12 C²` a layer, plus two
-# gains. Add the embedding and the positions, and you have it.
+# Count before you compute. Attention has four $C \times C$ matrices, feed-forward two of $C \times 4C$: $12\,C^2$ a layer, plus two
+# gains. Add the embedding, the positions and the last gains, and you have it.
 
 
 # %% tags=["export"]
@@ -404,9 +712,8 @@ def count_parameters(model):
 
 # %% tags=["nbval-check-output"]
 def closed_form(c):
-    return c.n_layers * (4 * c.d_model**2 + 2 * c.d_model * c.d_ff + 2 * c.d_model) + (
-        (c.vocab_size + c.context_length + 1) * c.d_model
-    )
+    layer = 4 * c.d_model**2 + 2 * c.d_model * c.d_ff + 2 * c.d_model
+    return c.n_layers * layer + (c.vocab_size + c.context_length + 1) * c.d_model
 
 
 for n_layers in (2, 4, 6):
@@ -415,43 +722,51 @@ for n_layers in (2, 4, 6):
     print(f"{n_layers} layers: {closed_form(config):,} parameters")
 
 # %% [markdown]
-# Almost all of it is in the layers: three times the layers, nearly three times the parameters.
+# And where are they? **Predict** the largest share.
+
+# %% tags=["nbval-check-output"]
+baseline = GPT(GPTConfig())
+shares = {"embedding and head": baseline.embedding.weight.numel(), "positions": baseline.positions.numel()}
+for name, kind in (("attention", Attention), ("feed-forward", FeedForward)):
+    shares[name] = sum(count_parameters(part) for part in baseline.modules() if isinstance(part, kind))
+shares["norms"] = count_parameters(baseline) - sum(shares.values())
+print("\n".join(f"{name:20} {n:9,}  {n / count_parameters(baseline):6.1%}" for name, n in shares.items()))
+
+# %% [markdown]
+# Two thirds sit in the feed-forward layers, and nearly all of the rest in attention. With 65 characters the embedding is
+# small change; a model of words would spend millions on it, and there tying saves a great deal.
 #
 # ## Test before you train
 #
 # Three checks take a second and find most mistakes. **First loss:** an untrained pre-norm model should find all
-# characters about equally likely, so its loss is close to $\ln V$.
+# characters about equally likely.
 
 # %%
-text, profile = corpus.load(), profiles.current()
-tokenizer = CharTokenizer(text.text)
-train_ids, _ = split(torch.tensor(tokenizer.encode(text.text)))
 torch.manual_seed(0)
-config = GPTConfig(tokenizer.vocab_size, context_length=32, n_layers=2, n_heads=4, d_model=64, d_ff=256, dropout=0.0)
-model = GPT(config)
-tokens, targets = get_batch(train_ids, 8, 32, torch.Generator().manual_seed(0))
-first_loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten()).item()
-assert abs(first_loss - math.log(tokenizer.vocab_size)) < 0.2, "an untrained model should know nothing"
-print(f"first loss {first_loss:.3f}, ln V = {math.log(tokenizer.vocab_size):.3f}")
+model = GPT(small)
+tokens, targets = get_batch(train_ids, 8, T, torch.Generator().manual_seed(0))
+first_loss = loss_of(model, tokens, targets).item()
+assert abs(first_loss - math.log(V)) < 0.2, "an untrained model should know nothing"
+print(f"first loss {first_loss:.3f}, ln V = {math.log(V):.3f}")
 
 # %% [markdown]
 # **Causality:** change the last token; only the last position's output may move.
 
 # %%
 changed = tokens.clone()
-changed[:, -1] = (changed[:, -1] + 1) % tokenizer.vocab_size
+changed[:, -1] = (changed[:, -1] + 1) % V
 moved = (model(changed) - model(tokens)).abs().amax(dim=(0, 2)) > 1e-6
 assert moved.tolist() == [False] * 31 + [True], "a later token changes nothing before it"
 
 # %% [markdown]
 # **Overfit one batch:** a model that can't learn eight short lines by heart has a bug. How many steps will it take to
-# get from 4.2 to below 0.5?
+# bring the loss below 0.5?
 
 # %%
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 losses = []
 for _ in range(max(60, profile.demo_steps)):
-    loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+    loss = loss_of(model, tokens, targets)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -463,25 +778,293 @@ figures.lines(
 )  # fmt: skip
 
 # %% [markdown]
-# It falls far below the 5-gram's 1.669, which proves nothing about language and a lot about the code: gradients reach
-# where they must. The switches are there for lesson 5; each of them passes the same checks.
+# It falls far below the best n-gram, which proves nothing about language and a lot about the code: gradients reach
+# where they must. The switches are there for lesson 5; none of them may look ahead.
 
 # %%
 switches = [{name: value} for name, values in CHOICES.items() for value in values]
 for switch in [*switches, {"tie_embeddings": False}, {"qk_norm": True}, {"residual": False}]:
-    variant = GPT(GPTConfig(**({**vars(config), **switch})))
+    variant = GPT(replace(small, **switch))
     moved = (variant(changed) - variant(tokens)).abs().amax(dim=(0, 2)) > 1e-6
     assert not moved[:-1].any(), f"{switch} looks ahead"
 
 # %% [markdown]
 # ## What you built
 #
-# A GPT, from a dataclass to logits, and three tests that a model must pass before it deserves your electricity.
+# A GPT, from a dataclass to logits, each part with its price; two windows into a trained one; and three tests that a model
+# must pass before it deserves your electricity.
 #
+# **The loss log**, with the rungs of this lesson (seconds of training each):
+
+# %%
+pd.Series(baselines | ladder, name="nats/character").sort_values(ascending=False).round(3).to_frame()
+
+# %% [markdown]
 # ## Questions
 #
-# 1. Where would `"dog bites man"` and `"man bites dog"` differ in a model with `position="none"`, if at all?
+# 1. Where would *"dog bites man"* and *"man bites dog"* differ in a model with `position="none"`, if at all?
 # 2. Why are only the layers that *write* to the stream made smaller at the start?
 # 3. Double `d_model`: by how much does the parameter count grow? And if you double `n_layers`?
+# 4. A friend's untrained model has a first loss of 11. Where do you look?
+
+# %% [markdown]
+# ## Exercises
+#
+# `check` tells you *not attempted yet*, *not yet* with a hint, or *right*. Your code may be as plain as you like.
+
+# %%
+from course_utils import checks
+
+# %% [markdown]
+# ### Exercise 3.1 · warm-up · 5 min
+#
+# How many parameters has a GPT of the sizes below, with learned positions, LayerNorm without biases and tied embeddings? Work it out by
+# hand, one part after the other, and write the number.
+#
+# <details><summary>Hint 1</summary>
+#
+# List the matrices with their shapes: the embedding, the positions, and four in each layer (`qkv` is three of $C \times C$ in
+# one). Then the gains. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `d_ff` isn't four times `d_model` here, the head is the embedding, and the number of heads changes nothing. </details>
+
+# %%
+print(checks.sizes("3.1"))
+
+# %% tags=["exercise"]
+parameters = ...
+
+checks.check("3.1", parameters)
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+sizes = checks.sizes("3.1")
+width, wide = sizes["d_model"], sizes["d_ff"]
+one_layer = 4 * width**2 + 2 * width * wide + 2 * width
+parameters = sizes["n_layers"] * one_layer + (sizes["vocab_size"] + sizes["context_length"] + 1) * width
+
+checks.check("3.1", parameters)
+
+# %% [markdown]
+# ### Exercise 3.2 · core · 10 min
+#
+# Write RMSNorm: each position's channels divided by the root of their mean square, times a gain for each channel. `eps` is added
+# to the mean square, *inside* the root, so that a position of zeros stays zeros.
+#
+# <details><summary>Hint 1</summary>
+#
+# The mean runs over the last axis alone, and nothing is subtracted. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `keepdim=True` keeps the axis, so that the division finds its place. </details>
+
+
+# %% tags=["exercise"]
+def rms_norm(x, gain, eps):
+    """x: (B, T, C), gain: (C,) -> (B, T, C)."""
+    ...
+
+
+checks.check("3.2", rms_norm)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def rms_norm(x, gain, eps):
+    return gain * x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
+
+
+checks.check("3.2", rms_norm)
+
+# %% [markdown]
+# ### Exercise 3.3 · core · 15 min
+#
+# The lesson's `rotate` turns channel $i$ together with channel $i + D/2$. The paper, and the weights of many published models, turn
+# *neighbours*: channels $2i$ and $2i+1$ by `angles[t, i]`. Load such weights into the other kind and you get noise. Write the neighbours'
+# version.
+#
+# <details><summary>Hint 1</summary>
+#
+# `x[..., ::2]` and `x[..., 1::2]` are the two members of each pair; the formula is the lesson's. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Put the results back side by side: `torch.stack((…, …), dim=-1)` and then `.flatten(-2)`. </details>
+
+
+# %% tags=["exercise"]
+def turn_neighbours(x, angles):
+    """x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D)."""
+    ...
+
+
+checks.check("3.3", turn_neighbours)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def turn_neighbours(x, angles):
+    a, b, cos, sin = x[..., ::2], x[..., 1::2], angles.cos(), angles.sin()
+    return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
+
+
+checks.check("3.3", turn_neighbours)
+
+# %% [markdown]
+# ### Exercise 3.4 · core · 15 min
+#
+# Write the probe that finds a leak anywhere: does *any* output of the model depend on a *later* token? The lesson changed the last
+# token only. The check hands you models with a mask that is off by one in one block, with a mean over all of time, and with a
+# first position that peeks; and sound ones, which must pass.
+#
+# <details><summary>Hint 1</summary>
+#
+# Draw tokens once. For each place $t$, change the token there and compare the outputs *before* $t$. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `(token + 1) % vocab_size` is another token. Let a difference below a millionth pass as rounding. </details>
+
+
+# %% tags=["exercise"]
+def looks_ahead(model, vocab_size, context_length):
+    """model: tokens (B, T) int64 -> logits (B, T, V). -> True if an output depends on a later token."""
+    ...
+
+
+checks.check("3.4", looks_ahead)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def looks_ahead(model, vocab_size, context_length):
+    tokens = torch.randint(vocab_size, (1, context_length))
+    logits = model(tokens)
+    for t in range(1, context_length):
+        changed = tokens.clone()
+        changed[0, t] = (changed[0, t] + 1) % vocab_size
+        if (model(changed)[0, :t] - logits[0, :t]).abs().max() > 1e-6:
+            return True
+    return False
+
+
+checks.check("3.4", looks_ahead)
+
+# %% [markdown]
+# ### Exercise 3.5 · core · 10 min
+#
+# The check hands you a model with an `embedding` (`nn.Embedding`) and a `head` (`nn.Linear` without bias). Tie them, so that they are one
+# matrix now and after every step of training, and return the model.
+#
+# <details><summary>Hint 1</summary>
+#
+# Equal numbers aren't enough: the optimiser would move two copies apart. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A parameter is an object. Let both modules hold the same one; both weights have the shape $(V, C)$ already. </details>
+
+
+# %% tags=["exercise"]
+def tie(model):
+    """model: with .embedding and .head -> the same model, tied."""
+    ...
+
+
+checks.check("3.5", tie)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def tie(model):
+    model.head.weight = model.embedding.weight
+    return model
+
+
+checks.check("3.5", tie)
+
+# %% [markdown]
+# ### Exercise 3.6 · stretch · 90 min
+#
+# For an evening: a fifth way to tell positions. ALiBi (Press, Smith and Lewis, 2022) adds nothing to the stream; it makes distance *cost*.
+# Head $h = 1 \dots H$ subtracts $2^{-8h/H} \cdot (t - s)$ from the score of query $t$ and key $s$. Write the bias that is added to
+# the scores, with $-\infty$ where $s > t$.
+#
+# Then give `Attention` a switch for it (a class of your own that inherits is enough), put it on the ladder beside the others,
+# and ask both, trained on 32 characters, to read 64.
+#
+# <details><summary>Hint 1</summary>
+#
+# `torch.arange(T)[:, None] - torch.arange(T)` holds the distances: rows are queries. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Slopes of shape $(H, 1, 1)$ times distances of shape $(T, T)$ give $(H, T, T)$. </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `F.scaled_dot_product_attention(q, k, v, attn_mask=bias)` adds a mask of numbers to the scores. </details>
+
+
+# %% tags=["exercise"]
+def alibi(n_heads, T):
+    """-> (H, T, T) float, added to the scores."""
+    ...
+
+
+checks.check("3.6", alibi)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def alibi(n_heads, T):
+    distance = torch.arange(T)[:, None] - torch.arange(T)
+    slopes = 2.0 ** (-8 * torch.arange(1, n_heads + 1) / n_heads)
+    return (-slopes[:, None, None] * distance).masked_fill(distance < 0, -math.inf)
+
+
+checks.check("3.6", alibi)
+
+# %% [markdown]
+# ## Test yourself
+#
+# Choose before you unfold.
+#
+# **1.** The stream has 256 channels after layer 1. After layer 6 it has …
+# (a) 256 · (b) 6 × 256 · (c) as many as layer 6 has heads.
+#
+# <details><summary>Answer</summary>
+#
+# (a). Layers *add* to the stream, so its width never changes. (b) would be a stream that is joined, not added. (c) heads cut the width
+# into parts inside a layer. </details>
+#
+# **2.** You double the number of heads and keep `d_model`. The parameters …
+# (a) double · (b) stay · (c) halve.
+#
+# <details><summary>Answer</summary>
+#
+# (b). (a) and (c): the four matrices are $C \times C$ whatever the number of parts they are cut into. </details>
+
+# %% [markdown]
+# **3.** Rotary positions act on …
+# (a) the embeddings · (b) the values · (c) queries and keys.
+#
+# <details><summary>Answer</summary>
+#
+# (c). Their dot product then depends on the distance. (a) that is what learned and sinusoidal vectors do. (b) turned values would be mixed
+# at different angles. </details>
+#
+# **4.** A model without positions, of one layer, has learned something that a bigram can't know. It is …
+# (a) which characters came before, not where · (b) the word so far · (c) nothing.
+#
+# <details><summary>Answer</summary>
+#
+# (a). A bag of characters. (b) needs order. (c) the ladder says otherwise. </details>
+
+# %% [markdown]
+# **5.** With tied embeddings and no layers at all, the likeliest next character is …
+# (a) the most frequent one · (b) the one just read · (c) any.
+#
+# <details><summary>Answer</summary>
+#
+# (b). A vector resembles itself most; the logit lens showed it. (a) would need a bias. (c) is the untrained model whose vectors
+# are tiny. </details>
 #
 # **Next:** [4 · Training](04_train.ipynb), where the model meets Shakespeare.

@@ -16,14 +16,14 @@
 # %% [markdown]
 # # 4 · Training: from noise to verse
 #
-# The model of lesson 3 knows nothing. Here you write the loop that teaches it, exact measuring included, and watch
-# the loss come down past the unigram, the bigram, the trigram. Then you hand the loop to the package, which gives
-# the same losses from the same seed, and keeps the result.
+# The model of lesson 3 knows nothing. Here you write the loop that teaches it, try what each of its knobs does, and watch
+# the loss come down past the unigram, the bigram, the trigram, until your own model beats the best that counting can do.
+# Then you look inside it.
 #
-# **You will be able to** write a training loop from memory · choose a learning-rate schedule · clip gradients ·
-# measure a loss exactly · stop in time and keep the best weights.
+# **You will be able to** write a training loop from memory · choose an optimiser and a learning rate · read a loss curve
+# · measure a loss exactly · stop in time · say what a head of your model does.
 #
-# **You need** [lesson 3](03_model.ipynb). **Time:** 40 minutes of reading, 3 minutes of computing on a laptop.
+# **You need** [lesson 3](03_model.ipynb). **Time:** an hour of reading, 4 minutes of computing on a laptop, 2 on a GPU.
 
 # %% tags=["setup"]
 import importlib.util
@@ -32,7 +32,10 @@ import sys
 
 if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address], check=True)
+    light = [
+        name for name in ("anywidget", "psygnal") if importlib.util.find_spec(name) is None
+    ]  # for lesson 6's widget
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
 
 # %% tags=["export"]
 import math
@@ -42,18 +45,31 @@ import torch
 from torch.nn import functional as F
 
 # %%
+import copy
 from dataclasses import replace
 
 import pandas as pd
 
-from course_utils import corpus, experiment, figures, profiles, runs, studies, trainer, widgets
-from course_utils.lessons.data import CharTokenizer, get_batch, split
+from course_utils import corpus, experiment, figures, profiles, runs, studies, tables, trainer, widgets
+from course_utils.lessons.attention import attention_weights
+from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
+from course_utils.lessons.model import GPTConfig, count_parameters, positions_at
 
 # %%
 text, profile, device = corpus.load(), profiles.current(), profiles.device()
 print(text.describe(), f"\nprofile {profile.name}, on {device.type}")
 tokenizer = CharTokenizer(text.text)
 train_ids, validation_ids = (part.to(device) for part in split(torch.tensor(tokenizer.encode(text.text))))
+
+# %% [markdown]
+# ## The losses to beat
+#
+# The course's loss log so far: what each of lesson 1's models loses on the validation split. None of them has learned
+# anything by gradient.
+
+# %%
+baselines = experiment.baseline_losses(text)
+pd.Series(baselines, name="nats/character").round(3).to_frame()
 
 # %% [markdown]
 # ## The settings of a run
@@ -96,39 +112,57 @@ class TrainConfig:
 
 
 # %% [markdown]
-# ## How fast to learn
+# ## One step
 #
-# A fresh model's first gradients are wild, so the rate climbs over a few steps; towards the end small steps settle what
-# the large ones found. In between, flat. The function gives the *share* of the peak.
+# Predict, measure, differentiate, clip, move. The loss is cross-entropy, the mean surprise of lesson 1.
 
 
 # %% tags=["export"]
-def learning_rate_at(step, config):
-    """The share of the peak rate at a step: up in a line, flat, down in a line.
+def next_character_loss(model, tokens, targets):
+    """Mean surprise at the next token, in nats/character. tokens, targets: (B, T) int64 -> ()."""
+    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
-    step: 0 … config.steps - 1 -> a number in (0, 1].
+
+# %% tags=["export"]
+def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1):
+    """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
+
+    rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in so many
+    parts, where the whole does not fit in memory; their gradients add up to the same.
     """
-    up = (step + 1) / max(1, config.warmup_steps)
-    down = (config.steps - step) / max(1, config.decay * config.steps)
-    return min(1.0, up, down)
+    losses = []
+    for some, theirs in zip(tokens.chunk(parts), targets.chunk(parts), strict=True):
+        loss = loss_of(model, some, theirs) * (len(some) / len(tokens))
+        loss.backward()
+        losses.append(loss.detach())
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        optimizer.step()
+        optimizer.zero_grad()
+    return sum(losses)
 
 
-# %%
-_, recipe = studies.RECIPES[profile.recipe]
-print(recipe)
-rates = [learning_rate_at(step, recipe) for step in range(recipe.steps)]
-figures.lines(
-    range(recipe.steps), {"share of the peak rate": rates}, x_label="step", y_label="share", title="The schedule"
-)
+# %% [markdown]
+# Three of its lines are easy to forget, and each has its symptom. Without `zero_grad` the gradients of all steps add up and
+# the loss swings wildly. Without `/ len(tokens)` a batch read in parts counts for too much. And clipping after
+# `step` clips nothing.
 
 # %% [markdown]
 # ## Which way to move
 #
-# **AdamW** gives each weight its own step size: the mean of its recent gradients over the root of their mean square. Weight
+# Plain **SGD** follows the gradient: one rate for all weights. But the gradient of a rare character's embedding is
+# hundreds of times smaller than that of a matrix in the middle; a rate that suits one is wrong for the other.
+# **AdamW** gives each weight its own step size: the mean of its recent gradients over the root of their mean square (Kingma
+# and Ba, 2015). Weight
 # decay pulls matrices gently towards 0, apart from the gradient (Loshchilov and Hutter, 2019).
 #
 # **Muon** looks at a whole matrix. It takes the momentum and makes it *orthogonal*: all directions that the gradient
-# points to get the same step, however weak they are. No SVD is needed: a polynomial $a x + b x^3 + c x^5$ of a matrix
+# points to get the same step, however weak they are.
+
+# %% [markdown]
+# No SVD is needed for that: a polynomial $a x + b x^3 + c x^5$ of a matrix
 # bends each of its singular values $x$ by itself, and is made of matrix products. Five of them in a row bring all to 1. Each is
 # the best there is for where the one before has left the values, when they begin between 0.003 and 1.
 
@@ -233,40 +267,149 @@ def make_optimizers(model, config):
 
 
 # %% [markdown]
-# ## One step
+# **Why do only matrices decay?** A gain of a norm has its natural place at 1; pulling it to 0 would switch its channel off.
 #
-# Predict, measure, differentiate, clip, move. The loss is cross-entropy, the mean surprise of lesson 1. Clipping shortens
-# a gradient that is longer than 1: one strange batch must not throw the model off.
+# ## How fast to learn
+#
+# A fresh model's first gradients are wild, so the rate climbs over a few steps; towards the end small steps settle what
+# the large ones found. In between, flat. The function gives the *share* of the peak.
 
 
 # %% tags=["export"]
-def next_character_loss(model, tokens, targets):
-    """Mean surprise at the next token, in nats/character. tokens, targets: (B, T) int64 -> ()."""
-    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+def learning_rate_at(step, config):
+    """The share of the peak rate at a step: up in a line, flat, down in a line.
 
-
-# %% tags=["export"]
-def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1):
-    """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
-
-    rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in so many
-    parts, where the whole does not fit in memory; their gradients add up to the same.
+    step: 0 … config.steps - 1 -> a number in (0, 1].
     """
-    losses = []
-    for some, theirs in zip(tokens.chunk(parts), targets.chunk(parts), strict=True):
-        loss = loss_of(model, some, theirs) * (len(some) / len(tokens))
-        loss.backward()
-        losses.append(loss.detach())
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
-        optimizer.step()
-        optimizer.zero_grad()
-    return sum(losses)
+    up = (step + 1) / max(1, config.warmup_steps)
+    down = (config.steps - step) / max(1, config.decay * config.steps)
+    return min(1.0, up, down)
+
+
+# %%
+_, recipe = studies.RECIPES[profile.recipe]
+print(recipe)
+rates = [learning_rate_at(step, recipe) for step in range(recipe.steps)]
+figures.lines(
+    range(recipe.steps), {"share of the peak rate": rates}, x_label="step", y_label="share", title="The schedule"
+)
+
+# %% [markdown]
+# ## Try the knobs
+#
+# A tiny model trains in a second or two, so you can see what each knob does. One function for all trials; the same weights and the
+# same batches each time, so that only the knob differs.
+
+
+# %%
+small = GPTConfig(tokenizer.vocab_size, 32, n_layers=2, n_heads=4, d_model=64, d_ff=256, dropout=0.0, position="rope")
+held_out = get_batch(validation_ids, 512, 32, torch.Generator().manual_seed(1))
+trial = TrainConfig(steps=2 * profile.demo_steps, batch_size=16, learning_rate=3e-3, warmup_steps=10)
+
+
+def held_out_loss(model):
+    with torch.no_grad():
+        return next_character_loss(model, *held_out).item()
+
+
+# %%
+def attempt(config, make=make_optimizers, ids=None):
+    """Train a tiny model. -> its loss at each step, its loss on held-out text every tenth of the run"""
+    model, draw = trainer.new_model(small, config, device), torch.Generator().manual_seed(0)
+    optimizers, losses, held = make(model, config), [], []
+    for step in range(config.steps):
+        batch = get_batch(train_ids if ids is None else ids, config.batch_size, small.context_length, draw)
+        rate = learning_rate_at(step, config)
+        losses.append(training_step(model, optimizers, *batch, rate, config.clip_norm).item())
+        if (step + 1) % max(1, config.steps // 10) == 0:
+            held.append(held_out_loss(model))
+    return losses, held
 
 
 # %% [markdown]
+# **SGD, AdamW, Muon.** SGD gets momentum and the best of three rates, so that nobody can say it was not given a chance.
+# **Predict:** who wins, and does the gap look like one that patience would close?
+
+
+# %%
+def sgd(model, config):
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=0.9)
+    optimizer.param_groups[0]["peak"] = config.learning_rate
+    return [optimizer]
+
+
+by_sgd = [attempt(replace(trial, learning_rate=rate), sgd)[1] for rate in (0.1, 0.3, 1.0)]
+contest = {"SGD": min(by_sgd, key=lambda held: held[-1]), "AdamW": attempt(trial)[1]}
+contest["Muon"] = attempt(replace(trial, optimizer="muon"))[1]
+tenths = [trial.steps // 10 * (i + 1) for i in range(10)]
+figures.lines(
+    tenths,
+    contest,
+    "step",
+    "loss on held-out text (nats/character)",
+    baselines,
+    title="Three ways to move",
+    note=text.note,
+)
+
+# %% [markdown]
+# SGD stops near the bigram: the loud directions are learned, and the quiet ones, those that see further back, hardly
+# move. AdamW turns every weight up to the same volume, Muon every direction of a matrix.
+#
+# **The rate.** The most important number of all. **Predict** the shape of the curve for a rate thirty times too small, and thirty times
+# too large.
+
+# %%
+three = {f"rate {rate:g}": attempt(replace(trial, learning_rate=rate))[0] for rate in (1e-4, 3e-3, 1e-1)}
+smooth = {name: pd.Series(losses).ewm(span=10).mean() for name, losses in three.items()}
+figures.lines(
+    range(1, trial.steps + 1), smooth, "step", "training loss (nats/character)", baselines,
+    title="Too low, about right, too high", note=text.note,
+)  # fmt: skip
+
+# %% [markdown]
+# Too low is a smooth curve that is still falling when you stop: patient and late. Too high falls at once and then
+# *hovers*, here between the unigram and the bigram: each step leaps over what the last one found. If you see a plateau, try
+# a third of the rate before you try anything else.
+#
+# **Warm-up and decay.** The same peak, a little higher than is comfortable, with four schedules:
+
+# %%
+hurried = replace(trial, learning_rate=1e-2)
+for warmup_steps, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
+    loss = attempt(replace(hurried, warmup_steps=warmup_steps, decay=decay))[1][-1]
+    print(f"warm-up {warmup_steps:2} steps, decay over the last {decay:4.0%}: {loss:.3f} nats/character")
+
+# %% [markdown]
+# Without warm-up the first steps are AdamW's worst: its mean squares rest on one or two gradients, and it strides off at full rate in a random
+# direction. A decay over the second half gains a little; whether it is half or all, another seed might decide. And a run can't
+# be judged in its middle: a model at full rate looks worse than it is.
+#
+# ## One strange batch
+#
+# **Clipping** shortens a gradient that is longer than 1. To see why, let a model that has learned a little meet a batch of
+# nonsense: the right answer is always the rarest character of the alphabet.
+
+# %%
+model = trainer.new_model(small, trial, device)
+(optimizer,) = sgd(model, replace(trial, learning_rate=0.3))
+draw = torch.Generator().manual_seed(0)
+for _ in range(trial.steps):
+    training_step(model, [optimizer], *get_batch(train_ids, 16, 32, draw), rate=1.0)
+tokens, targets = get_batch(train_ids, 16, 32, draw)
+strange = torch.full_like(targets, train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item())
+
+# %%
+before = held_out_loss(model)
+for clip_norm in (math.inf, 1.0):
+    twin = copy.deepcopy(model)
+    training_step(twin, sgd(twin, replace(trial, learning_rate=0.3)), tokens, strange, rate=1.0, clip_norm=clip_norm)
+    print(f"clip at {clip_norm}: held-out loss {before:.2f} before the strange batch, {held_out_loss(twin):.2f} after")
+
+# %% [markdown]
+# Unclipped, the model drops much of what it knew to please one batch; clipped, the batch passes almost unnoticed. AdamW is
+# hurt less in the step itself, since it divides by the size, and for longer, since its mean square remembers.
+#
 # ## An exact measure
 #
 # Many tutorials estimate the validation loss from a few random batches, and then argue about differences smaller than
@@ -298,9 +441,26 @@ def evaluate(model, ids):
 
 
 # %% [markdown]
-# ## When to stop
+# ## Why validation turns up again
 #
-# While the model learns, the validation loss falls; when it begins to learn the training text by heart, it rises again.
+# Give a model little text and many steps. **Predict** both curves: the loss on the text that it trains on, and on text that
+# it has never seen.
+
+# %%
+few = train_ids[:10_000]
+losses, held = attempt(replace(trial, steps=3 * trial.steps), ids=few)
+tenth = len(losses) // 10
+seen = [sum(losses[i : i + tenth]) / tenth for i in range(0, 10 * tenth, tenth)]
+figures.lines(
+    [tenth * (i + 1) for i in range(10)], {"trained on": seen, "held out": held},
+    "step", "loss (nats/character)", baselines, title="A model that reads one chapter again and again", note=text.note,
+)  # fmt: skip
+
+# %% [markdown]
+# First both fall: what the model learns is true of all such text. Then it begins to learn *this* text by heart, and what it
+# learns there is false elsewhere; it grows surer of it, and surer and wrong is what cross-entropy punishes. The place where the
+# held-out curve turns is the best model that this run will ever be.
+#
 # **Early stopping** waits for a few evaluations without a new best and then goes back to the best weights.
 
 
@@ -341,7 +501,6 @@ for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
 # %%
 (spec,) = studies.Study("depth", "", {"2 layers": {"n_layers": 2}}).specs(profile.recipe, [0], text)
 config = replace(spec.train, steps=profile.loop_steps, evaluate_every=max(1, profile.loop_steps // 5))
-baselines = experiment.baseline_losses(text)
 
 # %%
 model = trainer.new_model(spec.model, config, device)
@@ -370,7 +529,8 @@ print(f"best validation loss {stopping.best:.3f} nats/character, perplexity {mat
 # Each step is small, and yet within a minute the model has passed the unigram and the bigram. The dashed training loss
 # is a mean over the steps before, so it lags at first; later it lies lower, because the validation split comes from other
 # plays than most of the training split.
-#
+
+# %% [markdown]
 # ## The same, from the package
 #
 # `trainer.train` is this loop with the practical side added: progress, costs, and checks. It must give the *same losses*
@@ -390,17 +550,17 @@ print("package", [f"{loss:.4f}" for loss in theirs])
 # ## The full run
 #
 # Now all the steps of the recipe. If you have trained this very run before, or the course has, it is taken from disk and
-# the output says so; otherwise it takes about a minute on a laptop.
+# the output says so; otherwise it takes about a minute on a laptop. **Predict:** will two layers beat the 5-gram?
 
 # %%
 model, record = runs.load_or_train(spec, text, device)
-figures.training_curves(studies.curves([record]), baselines, note=text.note)
+figures.training_curves(tables.curves([record]), baselines, note=text.note)
 
 # %% [markdown]
 # In perplexity, the number of equally likely next characters:
 
 # %%
-curve = studies.curves([record])
+curve = tables.curves([record])
 figures.lines(
     curve["step"], {"training": curve["training_loss"].map(math.exp)},
     x_label="step", y_label="perplexity (characters)", title="Training perplexity of 2 layers", note=text.note,
@@ -409,19 +569,415 @@ figures.lines(
 # %%
 loss = evaluate(model, validation_ids)
 assert abs(loss - record.validation_loss) < 2e-3, "the weights on disk are the best weights"
-print(f"2 layers: {loss:.3f} nats/character, perplexity {math.exp(loss):.2f}")
-print({name: round(value, 3) for name, value in baselines.items()})
+log = pd.DataFrame({"nats/character": baselines | {"2 layers, this lesson": loss}})
+log["perplexity"] = log["nats/character"].map(math.exp)
+log.round(3)
+
+# %%
+margin = min(baselines.values()) - loss
+print(
+    f"2 layers: {loss:.3f} nats/character, {abs(margin):.3f} {'better' if margin > 0 else 'worse'} than the best n-gram"
+)
+order = 5 if "5-gram" in baselines else 2  # five would be too many for a very large alphabet
+counts = sum(len(grams) for grams, *_ in WittenBell(train_ids.cpu(), order, tokenizer.vocab_size).tables)
+print(f"The {order}-gram model keeps {counts:,} counts, yours {count_parameters(model):,} weights.")
+
+# %% [markdown]
+# That is the last line of the log so far. The n-gram model remembers what it has counted, and has no idea what to do with a
+# context that it never saw. Yours has never stored a context, and meets a new one as a neighbour of many old ones.
+#
+# ## Look inside
+#
+# A trained model is an object that you can study. **How far back does it look?** Ask for the loss at each place of the context
+# apart. **Predict:** at the first place it has read one character. Which model of lesson 1 is it then?
+
+# %%
+model.eval()
+context = spec.model.context_length
+whole = (len(validation_ids) - 1) // context * context
+tokens, targets = (validation_ids[i : whole + i].view(-1, context).split(64) for i in (0, 1))
+with torch.no_grad():
+    each = [F.cross_entropy(model(x).mT, y, reduction="none") for x, y in zip(tokens, targets, strict=True)]
+figures.loss_by_position(
+    torch.cat(each).mean(0).cpu(), baselines, title="What each character more is worth", note=text.note
+)
+
+# %% [markdown]
+# With one character it can't beat the bigram, and is even a little worse: few of the places that it was trained on are first
+# ones. Within about ten it has reached the 5-gram. Beyond a few dozen it gains almost nothing: two layers make words and
+# lines, not plots. And the mean depends on the window: each one begins with places that are hard to guess, so losses
+# over different contexts do not compare.
+#
+# **Where do the heads look?** The weights of lesson 2, taken from each layer as it works, on a line that the model has not seen.
+
+
+# %%
+@torch.no_grad()
+def weights_of(model, tokens):
+    """Each head's attention while the model reads: tokens (1, T) -> (L, H, T, T)."""
+    added, angles = positions_at(model, 0, tokens.shape[1])
+    x, found = model.embedding(tokens) * model.scale + added, []
+    for block in model.blocks:
+        q, k, _ = block.attention.queries_keys_values(block.norm_1(x), angles)
+        found.append(attention_weights(q, k)[0])
+        x = block(x, angles)
+    return torch.stack(found)
+
+
+# %%
+line = validation_ids[11:29]
+weights = weights_of(model, line[None]).cpu()
+assert weights.triu(1).abs().max() == 0, "masked in every layer"
+figures.attention_maps(weights, tokenizer.decode(line), title="Where each head looks", note=text.note)
+
+# %% [markdown]
+# The hatched half is the future, in every layer. Below it, each map has its habit: bright next to the diagonal is "the
+# character or two before", a bright column is a place that many later characters return to. The number in each title is how
+# far back the head looks on average.
+#
+# **Maps tell where a head looks, not whether it matters.** For that, switch it off: set to 0 what its channels write to the stream,
+# and measure. **Predict** which part the model misses most.
+
+
+# %%
+def without(model, layer, part):
+    """A copy whose head number `part` of a layer, or whose "feed-forward", writes nothing to the stream."""
+    twin, D = copy.deepcopy(model), model.config.d_model // model.config.n_heads
+    block = twin.blocks[layer]
+    with torch.no_grad():
+        if part == "feed-forward":
+            block.feed_forward.out.weight.zero_()
+        else:
+            block.attention.out.weight[:, part * D : (part + 1) * D] = 0
+    return twin
+
+
+# %%
+sample = validation_ids[:20_000]
+removed = {}
+for layer in range(spec.model.n_layers):
+    for part in (*range(spec.model.n_heads), "feed-forward"):
+        name = part if part == "feed-forward" else f"head {part + 1}"
+        removed[f"layer {layer + 1} · {name}"] = evaluate(without(model, layer, part), sample)
+figures.parts_removed(removed, evaluate(model, sample), title="What the model loses without each part", note=text.note)
+
+# %% [markdown]
+# The feed-forward layers, where most of the parameters are, are missed most, the first of them above all: what comes later
+# is built on it. But this measures a part *in this model*. Trained without it from the start, the others would have
+# learned to do some of its work; lesson 5 asks that question.
 
 # %% [markdown]
 # ## What you built
 #
-# A training loop with a schedule, two optimisers, clipping, exact evaluation and early stopping, and the proof that the
-# package's trainer is the same thing.
+# A training loop with a schedule, two optimisers, clipping, exact evaluation and early stopping; the proof that the
+# package's trainer is the same thing; a model that beats the 5-gram; and three instruments to look into it.
 #
 # ## Questions
 #
-# 1. The first loss is about 4.2. Where does the number come from, and what would 6 have told you?
+# 1. The first loss is about $\ln V$. Where does the number come from, and what would 6 have told you?
 # 2. Why do gains and biases not decay?
 # 3. Early stopping looks at the validation split many times. Why is the loss it reports then a little too good?
+# 4. Two runs at the same step, one still at its peak rate, one half-way through its decay. Which one looks better, and is it?
+
+# %% [markdown]
+# ## Exercises
+#
+# `check` tells you *not attempted yet*, *not yet* with a hint, or *right*.
+
+# %%
+from course_utils import checks
+
+# %% [markdown]
+# ### Exercise 4.1 · warm-up · 5 min
+#
+# A text was measured in pieces: `losses[i]` is the mean loss of piece $i$, which has `counts[i]` characters. What is the perplexity of the
+# whole text?
+#
+# <details><summary>Hint 1</summary>
+#
+# Every *character* counts once, so the pieces don't count alike. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# First the mean loss of the whole, then one exponential. </details>
+
+
+# %% tags=["exercise"]
+def perplexity(losses, counts):
+    """losses: floats in nats/character, counts: ints -> float."""
+    ...
+
+
+checks.check("4.1", perplexity)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def perplexity(losses, counts):
+    total = sum(loss * count for loss, count in zip(losses, counts, strict=True))
+    return math.exp(total / sum(counts))
+
+
+checks.check("4.1", perplexity)
+
+# %% [markdown]
+# ### Exercise 4.2 · core · 10 min
+#
+# Given all evaluations that a run *would* make, when does early stopping end it, and whose weights are kept? Count evaluations from 1. A
+# run that never stops ends with its last evaluation.
+#
+# <details><summary>Hint 1</summary>
+#
+# Remember the best loss and when it was; an equal one is not better. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Stop at evaluation $i$ once $i$ minus the best one's number reaches `patience`. Later losses are never seen. </details>
+
+
+# %% tags=["exercise"]
+def stops(losses, patience):
+    """-> (number of the last evaluation, number of the best one)"""
+    ...
+
+
+checks.check("4.2", stops)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def stops(losses, patience):
+    best = 1
+    for i in range(1, len(losses) + 1):
+        if losses[i - 1] < losses[best - 1]:
+            best = i
+        if i - best >= patience:
+            break
+    return i, best
+
+
+checks.check("4.2", stops)
+
+# %% [markdown]
+# ### Exercise 4.3 · core · 15 min
+#
+# Write the other famous schedule. Warm-up as in the lesson: step 0 has the share $1/w$, step $w-1$ has 1. Then half a cosine wave: from 1 at step
+# $w$ down to `floor` at the last step, which is `steps - 1`.
+#
+# <details><summary>Hint 1</summary>
+#
+# How far along is the fall? A number that is 0 at step $w$ and 1 at step `steps - 1`. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# $(1 + \cos \pi x)/2$ falls from 1 to 0. Stretch it to the room between `floor` and 1. </details>
+
+
+# %% tags=["exercise"]
+def cosine(step, steps, warmup_steps, floor):
+    """step: 0 … steps - 1 -> the share of the peak rate."""
+    ...
+
+
+checks.check("4.3", cosine)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def cosine(step, steps, warmup_steps, floor):
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    along = (step - warmup_steps) / (steps - 1 - warmup_steps)
+    return floor + (1 - floor) * (1 + math.cos(math.pi * along)) / 2
+
+
+checks.check("4.3", cosine)
+
+# %% [markdown]
+# ### Exercise 4.4 · core · 10 min
+#
+# Which parameters of a model should weight decay pull at? Return the names (as in `named_parameters`) of those that decay: the matrices, and
+# neither gains nor biases.
+#
+# <details><summary>Hint 1</summary>
+#
+# A name won't tell: the gain of a norm is called `weight` too. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Count the axes: `parameter.ndim`. </details>
+
+
+# %% tags=["exercise"]
+def decaying(model):
+    """-> a set of names"""
+    ...
+
+
+checks.check("4.4", decaying)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def decaying(model):
+    return {name for name, parameter in model.named_parameters() if parameter.ndim == 2}
+
+
+checks.check("4.4", decaying)
+
+# %% [markdown]
+# ### Exercise 4.5 · core · 15 min
+#
+# A batch is too large for the memory, so it comes in parts, `[(tokens, targets), …]`, some with more lines than others. Leave in the model
+# the very gradients that the whole batch would have given, and return the whole batch's loss. Don't step.
+#
+# <details><summary>Hint 1</summary>
+#
+# `backward` *adds* to what is there, so call it once a part. `next_character_loss` gives a mean. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A part with three of eight lines counts for three eighths. </details>
+
+
+# %% tags=["exercise"]
+def in_parts(model, parts):
+    """parts: a list of (tokens, targets), each (B_i, T) -> the loss, a float; the gradients are in the model."""
+    ...
+
+
+checks.check("4.5", in_parts)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def in_parts(model, parts):
+    lines, total = sum(len(tokens) for tokens, _ in parts), 0.0
+    for tokens, targets in parts:
+        loss = next_character_loss(model, tokens, targets) * len(tokens) / lines
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+checks.check("4.5", in_parts)
+
+# %% [markdown]
+# ### Exercise 4.6 · core · 10 min
+#
+# Measure a model in the middle of anything: dropout off, no gradients recorded, and the model afterwards in the mode in which you found
+# it, training or evaluation. Forgetting the first costs loss, the second memory, and the third is found out days later.
+#
+# <details><summary>Hint 1</summary>
+#
+# `model.training` tells the mode before you touch it. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `model.train(mode)` sets either mode; `torch.no_grad()` works as a decorator or in a `with`. </details>
+
+
+# %% tags=["exercise"]
+def measure(model, tokens, targets):
+    """tokens, targets: (B, T) -> the mean loss, a float."""
+    ...
+
+
+checks.check("4.6", measure)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+@torch.no_grad()
+def measure(model, tokens, targets):
+    mode = model.training
+    model.eval()
+    loss = next_character_loss(model, tokens, targets).item()
+    model.train(mode)
+    return loss
+
+
+checks.check("4.6", measure)
+
+# %% [markdown]
+# ### Exercise 4.7 · stretch · 60 min
+#
+# For an evening: AdamW, as the library does it. Keep a mean of gradients (share $\beta_1$ of the old one) and of their squares
+# ($\beta_2$), both beginning at 0; divide them by $1 - \beta^t$ in step $t = 1, 2, \dots$, since they begin too small. Each step first
+# shrinks the weight by the share `rate` × `weight_decay`, then moves it by `rate` × mean / (√mean square + `eps`).
+#
+# Then put yours into `attempt` in place of PyTorch's, and take out one line at a time.
+#
+# <details><summary>Hint 1</summary>
+#
+# Start with one step: after the correction the mean is the gradient and the root of the mean square its size. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The decay never meets the gradient. That is the W. </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `eps` is added after the root. </details>
+
+
+# %% tags=["exercise"]
+def adamw(weight, gradients, rate, betas, eps, weight_decay):
+    """weight: a tensor, gradients: a list of such, one a step -> the weight after all steps."""
+    ...
+
+
+checks.check("4.7", adamw)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def adamw(weight, gradients, rate, betas, eps, weight_decay):
+    mean, mean_square = torch.zeros_like(weight), torch.zeros_like(weight)
+    for t, gradient in enumerate(gradients, start=1):
+        mean = mean.lerp(gradient, 1 - betas[0])
+        mean_square = mean_square.lerp(gradient.square(), 1 - betas[1])
+        size = (mean_square / (1 - betas[1] ** t)).sqrt() + eps
+        weight = weight * (1 - rate * weight_decay) - rate * mean / (1 - betas[0] ** t) / size
+    return weight
+
+
+checks.check("4.7", adamw)
+
+# %% [markdown]
+# ## Test yourself
+#
+# Choose before you unfold.
+#
+# **1.** The training loss falls, the validation loss has risen for five evaluations. You …
+# (a) train longer · (b) take the weights of the lowest validation loss · (c) raise the rate.
+#
+# <details><summary>Answer</summary>
+#
+# (b). (a) it learns the text by heart. (c) moves faster to the same place. More text or more dropout would help as well. </details>
+#
+# **2.** The loss drops at once, then hovers above the bigram. First suspect …
+# (a) the rate is too high · (b) the model is too small · (c) too few steps.
+#
+# <details><summary>Answer</summary>
+#
+# (a). (b) even an embedding and a head reach the bigram. (c) a rate that is too low gives a smooth curve, still falling. </details>
+
+# %% [markdown]
+# **3.** Dropout was on during evaluation. The reported loss is …
+# (a) too low · (b) too high, and different each time · (c) right on average.
+#
+# <details><summary>Answer</summary>
+#
+# (b). A part of the model is missing in each pass. (a) nothing is leaked. (c) the damage doesn't average out: a loss is not a linear
+# function of the activations. </details>
+#
+# **4.** The validation loss over windows of 64 characters is higher than over windows of 128, with the same weights. Because …
+# (a) of noise · (b) more places have little to go by · (c) the model was trained at 128.
+#
+# <details><summary>Answer</summary>
+#
+# (b). You drew it: loss by position. (a) the measure is exact. (c) shorter contexts occur in every training window. </details>
+
+# %% [markdown]
+# **5.** You switch off one head and the loss hardly moves. That shows …
+# (a) the head is useless · (b) the others can do without it now · (c) the model has too many heads.
+#
+# <details><summary>Answer</summary>
+#
+# (b). (a) another text may need it, or another head may do the same. (c) needs models *trained* with fewer: lesson 5. </details>
 #
 # **Next:** [5 · Ablation](05_ablation.ipynb): is deeper better, and how would you know?

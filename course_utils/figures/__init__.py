@@ -4,6 +4,14 @@ All take `language` ("english" or "chinese") and `note`, which is printed at the
 """
 
 from course_utils.figures.drawing import Figure
+from course_utils.figures.inside import (
+    attention_maps,
+    character_map,
+    logit_lens,
+    loss_by_position,
+    parts_removed,
+    position_similarity,
+)
 from course_utils.figures.numbers import heatmaps, lines, loss_bars
 from course_utils.figures.performance import contenders, scaling
 from course_utils.figures.study import ablation_bars, parameters_vs_perplexity, training_curves
@@ -12,13 +20,19 @@ from course_utils.figures.text import character_counts, next_character, sample_c
 __all__ = [
     "Figure",
     "ablation_bars",
+    "attention_maps",
     "character_counts",
+    "character_map",
     "contenders",
     "heatmaps",
     "lines",
+    "logit_lens",
     "loss_bars",
+    "loss_by_position",
     "next_character",
     "parameters_vs_perplexity",
+    "parts_removed",
+    "position_similarity",
     "sample_comparison",
     "scaling",
     "training_curves",

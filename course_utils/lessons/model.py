@@ -64,28 +64,6 @@ def check_config(config):
     return wrong
 
 
-def position_angles(context_length, d):
-    """Position t times d/2 speeds that fall from 1 to 1/10000: (T, d/2) radians."""
-    speeds = 10000.0 ** (-torch.arange(0, d, 2) / d)
-    return torch.arange(context_length)[:, None] * speeds
-
-
-def sinusoidal_positions(context_length, d_model):
-    """A fixed vector a position, sines then cosines: (T, C). Vaswani et al. (2017), section 3.5."""
-    angles = position_angles(context_length, d_model + d_model % 2)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :d_model]
-
-
-def rotate(x, angles):
-    """Turn the channel pair (i, i + D/2) at position t by angles[t, i]; lengths stay.
-
-    x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D). Su et al. (2021), RoFormer, eq. 34.
-    """
-    cos, sin = angles.cos(), angles.sin()
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
-
-
 class Attention(nn.Module):
     """Multi-head causal self-attention: (B, T, C) -> (B, T, C)."""
 
@@ -110,6 +88,28 @@ class Attention(nn.Module):
             k, v = cache.extend(k, v)
         dropout = self.dropout if self.training else 0.0
         return self.out(merge_heads(causal_attention(q, k, v, dropout)))
+
+
+def position_angles(context_length, d):
+    """Position t times d/2 speeds that fall from 1 to 1/10000: (T, d/2) radians."""
+    speeds = 10000.0 ** (-torch.arange(0, d, 2) / d)
+    return torch.arange(context_length)[:, None] * speeds
+
+
+def sinusoidal_positions(context_length, d_model):
+    """A fixed vector a position, sines then cosines: (T, C). Vaswani et al. (2017), section 3.5."""
+    angles = position_angles(context_length, d_model + d_model % 2)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :d_model]
+
+
+def rotate(x, angles):
+    """Turn the channel pair (i, i + D/2) at position t by angles[t, i]; lengths stay.
+
+    x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D). Su et al. (2021), RoFormer, eq. 34.
+    """
+    cos, sin = angles.cos(), angles.sin()
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
 
 
 class FeedForward(nn.Module):

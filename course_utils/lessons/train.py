@@ -42,14 +42,29 @@ class TrainConfig:
             raise ValueError("weight_decay, warmup_steps, evaluate_every and patience must not be negative")
 
 
-def learning_rate_at(step, config):
-    """The share of the peak rate at a step: up in a line, flat, down in a line.
+def next_character_loss(model, tokens, targets):
+    """Mean surprise at the next token, in nats/character. tokens, targets: (B, T) int64 -> ()."""
+    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
-    step: 0 … config.steps - 1 -> a number in (0, 1].
+
+def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1):
+    """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
+
+    rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in so many
+    parts, where the whole does not fit in memory; their gradients add up to the same.
     """
-    up = (step + 1) / max(1, config.warmup_steps)
-    down = (config.steps - step) / max(1, config.decay * config.steps)
-    return min(1.0, up, down)
+    losses = []
+    for some, theirs in zip(tokens.chunk(parts), targets.chunk(parts), strict=True):
+        loss = loss_of(model, some, theirs) * (len(some) / len(tokens))
+        loss.backward()
+        losses.append(loss.detach())
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        optimizer.step()
+        optimizer.zero_grad()
+    return sum(losses)
 
 
 POLYNOMIALS = (  # a, b, c of each iteration; by the method of Amsel et al. (2025), The Polar Express
@@ -132,29 +147,14 @@ def make_optimizers(model, config):
     return optimizers
 
 
-def next_character_loss(model, tokens, targets):
-    """Mean surprise at the next token, in nats/character. tokens, targets: (B, T) int64 -> ()."""
-    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+def learning_rate_at(step, config):
+    """The share of the peak rate at a step: up in a line, flat, down in a line.
 
-
-def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1):
-    """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
-
-    rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in so many
-    parts, where the whole does not fit in memory; their gradients add up to the same.
+    step: 0 … config.steps - 1 -> a number in (0, 1].
     """
-    losses = []
-    for some, theirs in zip(tokens.chunk(parts), targets.chunk(parts), strict=True):
-        loss = loss_of(model, some, theirs) * (len(some) / len(tokens))
-        loss.backward()
-        losses.append(loss.detach())
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
-        optimizer.step()
-        optimizer.zero_grad()
-    return sum(losses)
+    up = (step + 1) / max(1, config.warmup_steps)
+    down = (config.steps - step) / max(1, config.decay * config.steps)
+    return min(1.0, up, down)
 
 
 @torch.no_grad()
