@@ -33,7 +33,10 @@ import sys
 
 if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address], check=True)
+    light = [
+        name for name in ("anywidget", "psygnal") if importlib.util.find_spec(name) is None
+    ]  # for lesson 6's widget
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
 
 # %% tags=["export"]
 import itertools
@@ -43,7 +46,10 @@ import torch
 # %%
 import pandas as pd
 
-from course_utils import corpus, experiment, figures, profiles, runs, statistics, studies
+from course_utils import checks, corpus, experiment, figures, profiles, runs, statistics, studies, tables
+
+# %% [markdown]
+# The text, and how much work this machine should do:
 
 # %%
 text, profile, device = corpus.load(), profiles.current(), profiles.device()
@@ -73,7 +79,7 @@ records = [runs.find_or_train(spec, text, device) for spec in specs]
 
 # %%
 baselines = experiment.baseline_losses(text)
-figures.training_curves(studies.curves(records), baselines, note=text.note)
+figures.training_curves(tables.curves(records), baselines, note=text.note)
 
 # %% [markdown]
 # Dashed lines are training losses. The laptop's recipe measures the validation loss once, at the end: large marks are
@@ -83,8 +89,8 @@ figures.training_curves(studies.curves(records), baselines, note=text.note)
 # ## A table an arm
 
 # %%
-final = studies.final_table(records)
-arms = studies.arm_table(final)
+final = tables.final_table(records)
+arms = tables.arm_table(final)
 arms.set_index("arm").drop(columns="corpus").round(3).astype(object).T
 
 # %%
@@ -126,7 +132,7 @@ for n in (2, 4, 5, 6):
 # scatter like a bell curve, Student's t turns even two of them into an interval, though a wide one.
 
 # %%
-for comparison in studies.comparisons(records):
+for comparison in tables.comparisons(records):
     print(comparison.verdict)
 
 # %%
@@ -146,8 +152,8 @@ for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
 # Every other choice of lesson 3 is a study too: a dictionary of settings.
 
 # %%
-for name, one in studies.STUDIES.items():
-    print(f"{name:10} {one.question} {', '.join(one.arms)}")
+for one in studies.CHOICES:
+    print(f"{one.name:10} {one.question} {', '.join(one.arms)}")
 
 # %% [markdown]
 # What does position buy? The shortest honest run: the same recipe at the shallowest depth, few steps. Predict the order
@@ -174,5 +180,263 @@ pd.Series({r.arm: round(r.validation_loss, 3) for r in position}, name="nats/cha
 # 1. Why is an interval on the difference narrower than the two intervals of the arms suggest?
 # 2. All arms had the same number of steps. Who would gain if they had the same number of *seconds* instead?
 # 3. Somebody tries 20 arms with one seed each and reports the best. What is wrong?
+
+# %% [markdown]
+# ## Exercises
 #
+# Write the body of each stub and run its cell; the answer says what is not right yet. Solutions are folded below.
+
+# %% [markdown]
+# ### Exercise 5.1 · warm-up · 5 min
+#
+# The standard error of a mean: by how much would it move with other seeds?
+#
+# <details><summary>Hint 1</summary>
+#
+# First the standard deviation of the values, with $n - 1$ below the sum of squares. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The mean of $n$ values is surer than one value by $\sqrt n$, not by $n$. </details>
+
+
+# %% tags=["exercise"]
+def standard_error(values):
+    """values: n >= 2 numbers -> float"""
+    ...
+
+
+checks.check("5.1", standard_error)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def standard_error(values):
+    mean = sum(values) / len(values)
+    variance = sum((x - mean) ** 2 for x in values) / (len(values) - 1)
+    return (variance / len(values)) ** 0.5
+
+
+checks.check("5.1", standard_error)
+
+# %% [markdown]
+# ### Exercise 5.2 · warm-up · 10 min
+#
+# All differences of a study point the same way. How many pairs must it have, at least, for `sign_flip_p` to be `alpha` or
+# less?
+#
+# <details><summary>Hint 1</summary>
+#
+# Of $2^n$ flips, which are as extreme as all pluses? There is more than one. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The smallest $n$ with $2 / 2^n \le \alpha$. A loop is fine. </details>
+
+
+# %% tags=["exercise"]
+def pairs_needed(alpha):
+    """alpha in (0, 1) -> int"""
+    ...
+
+
+checks.check("5.2", pairs_needed)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def pairs_needed(alpha):
+    n = 1
+    while 2 / 2**n > alpha:
+        n += 1
+    return n
+
+
+checks.check("5.2", pairs_needed)
+
+# %% [markdown]
+# ### Exercise 5.3 · core · 15 min
+#
+# A paired $t$ interval by hand. Two arms, six seeds each; `t` is the number from Student's table. Give low, mean and high of
+# the difference, `losses` minus `others`. The two dicts needn't list the seeds in the same order.
+#
+# <details><summary>Hint 1</summary>
+#
+# Six differences first, each of one seed. From then on the arms no longer matter. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Mean ± $t$ × the standard error of 5.1. </details>
+
+
+# %% tags=["exercise"]
+def paired_interval(losses, others, t):
+    """losses, others: dicts, seed -> nats/character, the same seeds -> (low, mean, high)"""
+    ...
+
+
+checks.check("5.3", paired_interval)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def paired_interval(losses, others, t):
+    differences = torch.tensor([losses[seed] - others[seed] for seed in losses], dtype=torch.float64)
+    mean, half = differences.mean().item(), t * differences.std().item() / len(differences) ** 0.5
+    return mean - half, mean, mean + half
+
+
+checks.check("5.3", paired_interval)
+
+# %% [markdown]
+# ### Exercise 5.4 · core · 20 min
+#
+# Compare seven arms with the baseline, and by luck alone one of them may reach $p < 0.05$. Holm (1979): multiply the
+# smallest of $m$ p-values by $m$, the next by $m - 1$, and so on, and let none come out below the one before it, nor above 1.
+# Return them in the order in which they came.
+#
+# <details><summary>Hint 1</summary>
+#
+# Work along the sorted p-values with a running maximum. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `sorted(range(m), key=p_values.__getitem__)` gives places, so that you can write each result where it belongs. </details>
+
+
+# %% tags=["exercise"]
+def holm(p_values):
+    """m p-values -> m adjusted ones; those up to 0.05 may be called differences"""
+    ...
+
+
+checks.check("5.4", holm)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def holm(p_values):
+    m, largest, adjusted = len(p_values), 0.0, [0.0] * len(p_values)
+    for rank, i in enumerate(sorted(range(m), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (m - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+checks.check("5.4", holm)
+
+# %% [markdown]
+# ### Exercise 5.5 · stretch · 30 min
+#
+# Twenty arms that are all the same, and the best of them looks good: by how much? Given the losses of many pretended
+# studies, return how far the best arm's mean over its seeds lies below the mean over all arms, on average over the studies.
+# The check then runs yours on 4,000 studies of 20 arms, with one seed and with six, and says what came out.
+#
+# <details><summary>Hint 1</summary>
+#
+# Three axes, three questions in turn: the mean over seeds; in each study the lowest; the mean over studies. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `means = losses.mean(2)` has shape (trials, arms). Which axis does `min` take? </details>
+
+
+# %% tags=["exercise"]
+def seeming_gain(losses):
+    """losses: (trials, arms, seeds) -> float, nats/character"""
+    ...
+
+
+checks.check("5.5", seeming_gain)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def seeming_gain(losses):
+    means = losses.mean(2)
+    return (means.mean(1) - means.min(1).values).mean().item()
+
+
+checks.check("5.5", seeming_gain)
+
+# %% [markdown]
+# ### Exercise 5.6 · stretch · 120 min
+#
+# The best learning rate of each arm, and its loss there: if one number does both jobs, it flatters. Choose each arm's rate
+# on one half of the held-out text, report the loss at that rate on the other. This function, the part that is checked,
+# takes 20 minutes.
+#
+# The evening: a study of 2 and 6 layers at four rates each (`studies.Study`, few steps), and `evaluate` of lesson 4 on each
+# half. How much lower would the losses have been, had you reported where you chose?
+#
+# <details><summary>Hint 1</summary>
+#
+# `min(row, key=row.get)` is the rate with the lowest loss. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Cut the held-out text by position. The halves differ in difficulty, so compare arms only within one half. </details>
+
+
+# %% tags=["exercise"]
+def honest_losses(choosing, reporting):
+    """Both: arm -> {learning rate: loss}, on one half and on the other -> arm -> (learning rate, loss)"""
+    ...
+
+
+checks.check("5.6", honest_losses)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def honest_losses(choosing, reporting):
+    best = {arm: min(row, key=row.get) for arm, row in choosing.items()}
+    return {arm: (rate, reporting[arm][rate]) for arm, rate in best.items()}
+
+
+checks.check("5.6", honest_losses)
+
+# %% [markdown]
+# ## Self-test
+#
+# Choose, then open the answer.
+#
+# **1. Three paired differences: +5, +3, −1. The sign-flip p-value is …**
+# (a) 1/8 · (b) 1/4 · (c) 1/2
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** The sum is 7. Of the eight flips, ±(5 + 3 − 1) and ±(5 + 3 + 1) are as extreme: four. (a) counts only what was
+# seen itself; (b) forgets that +9 is more extreme than +7. </details>
+
+# %% [markdown]
+# **2. A 95 % interval of the difference is −0.02 to +0.01. So …**
+# (a) the arms are equal · (b) no difference was seen · (c) the first arm is better with 95 %
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** (a) says too much: −0.02 is still possible. (c) turns an interval into a bet that it is not. </details>
+
+# %% [markdown]
+# **3. You want the interval half as wide. How many seeds?**
+# (a) twice · (b) four times · (c) it can't be had with seeds
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** The error falls with $\sqrt n$. (a) would be right if it fell with $n$. (c) is true of errors that all seeds
+# share, such as a flaw in the data; those, no interval shows. </details>
+
+# %% [markdown]
+# **4. Why the same seeds in all arms?**
+# (a) results can be repeated · (b) shared luck drops out of the difference · (c) fewer runs are needed for a mean
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** A kind order of batches helps every arm, and the difference doesn't see it. (a) holds for any fixed seeds.
+# (c) no: a mean is as uncertain as before; its *difference* is surer. </details>
+
+# %% [markdown]
+# **5. Twenty arms, one seed each; the best is 0.02 lower than the baseline. What next?**
+# (a) publish · (b) run the best one again, with new seeds, against the baseline · (c) run all twenty once more and take the
+# best of both
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** New seeds know nothing of the choice. (a) reports luck (5.5 says how much). (c) chooses once more by luck. </details>
+
+# %% [markdown]
 # **Next:** [6 · Sampling](06_sampling.ipynb), where the models speak.

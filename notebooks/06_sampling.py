@@ -17,14 +17,14 @@
 # # 6 · Sampling: letting it speak
 #
 # A trained model gives a probability to each next character. Which one do you take? Always the likeliest, and it
-# repeats itself; any one by its probability, and now and then it says something absurd. This lesson is about the ground
+# goes in circles; any one by its probability, and now and then it says something absurd. This lesson is about the ground
 # between: temperature, top-k, top-p. And about speed, and about telling a good text from a lucky one.
 #
 # **You will be able to** write every common sampling rule in a few lines · say what each does to the distribution ·
-# make generation fast with a key-value cache · measure a text against human text.
+# make generation fast with a key-value cache, and say what it costs · measure a text against human text.
 #
-# **You need** [lesson 3](03_model.ipynb); trained models come from lesson 5 or with the course. **Time:** 45 minutes
-# of reading, a minute or two of computing.
+# **You need** [lesson 3](03_model.ipynb); trained models come from [lesson 5](05_ablation.ipynb) or with the course.
+# **Time:** 50 minutes of reading; two minutes of computing on a laptop, less on a GPU.
 
 # %% tags=["setup"]
 import importlib.util
@@ -33,7 +33,10 @@ import sys
 
 if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address], check=True)
+    light = [
+        name for name in ("anywidget", "psygnal") if importlib.util.find_spec(name) is None
+    ]  # for lesson 6's widget
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
 
 # %% tags=["export"]
 import math
@@ -45,8 +48,11 @@ import time
 
 import pandas as pd
 
-from course_utils import corpus, experiment, figures, profiles, quality, runs, studies, widgets, writer
-from course_utils.lessons.data import CharTokenizer
+from course_utils import checks, corpus, experiment, figures, profiles, quality, runs, studies, widgets, writer
+from course_utils.lessons.data import CharTokenizer, split
+
+# %% [markdown]
+# Three models speak in this lesson: 2, 4 and 6 layers, yours if you have trained them, else the published ones.
 
 # %%
 text, profile, device = corpus.load(), profiles.current(), profiles.device()
@@ -54,34 +60,131 @@ print(text.describe())
 tokenizer = CharTokenizer(text.text)
 specs = studies.STUDIES["depth"].specs(profile.recipe, [0], text)
 models = {spec.arm: runs.load_or_train(spec, text, device)[0] for spec in specs}
-model = models["6 layers"]
+model = models["6 layers"].eval()
 
 # %% [markdown]
-# ## From scores to a choice
+# ## The whole thing first
 #
-# The model's logits for what follows a prompt, through softmax, are probabilities. Before you look: how many of
-# the characters are serious candidates after a prompt like this one?
+# A model doesn't write. It reads, and gives probabilities; somebody has to choose, append, and ask again. That loop is
+# all there is to writing, and the choice is the one part that is left open.
 
 # %%
 prompt = experiment.fitting_prompt(text, "ROMEO:\nI will ")
 tokens = torch.tensor([tokenizer.encode(prompt)], device=device)
+
+
+@torch.no_grad()
+def write_with(choose, n=240):
+    written = tokens
+    for _ in range(n):
+        logits = model(written[:, -model.config.context_length :])[:, -1]
+        written = torch.cat([written, choose(logits)], dim=1)
+    return tokenizer.decode(written[0])
+
+
+# %% [markdown]
+# Two choices come to mind: the likeliest character, or any character by its probability. Before you run them: one of the
+# two will read badly after three lines. Which, and how?
+
+# %%
+torch.manual_seed(0)
+print("── the likeliest\n" + write_with(lambda logits: logits.argmax(-1, keepdim=True)))
+print("\n── by probability\n" + write_with(lambda logits: torch.multinomial(logits.softmax(-1), 1)))
+
+# %% [markdown]
+# The likeliest goes in circles, although each single choice was the best one. The other never repeats itself, and breaks
+# words that it had begun well. Everything below lies between these two.
+
+# %% [markdown]
+# ## Where absurd words come from
+#
+# Look at one choice. How many characters are serious candidates after this prompt, would you say?
+
+# %%
 with torch.no_grad():
     logits = model(tokens)[0, -1].cpu()
 probabilities = logits.softmax(dim=-1)
 before = pd.Series(probabilities, index=list(tokenizer.alphabet))
-likely = before.nlargest(12)
-print(f"{likely.iloc[:5].sum():.0%} of the mass lies on five characters")
-likely.round(4).to_frame("probability").T
+before.nlargest(12).round(4).to_frame("probability").T
+
+# %%
+rare = before[before < 0.01]
+print(f"{before.nlargest(5).sum():.0%} of the mass lies on five characters")
+print(f"{len(rare)} characters have less than 1 % each, together {rare.sum():.1%}: "
+      f"{500 * rare.sum():.0f} of them in 500 choices like this one")  # fmt: skip
 
 # %% [markdown]
-# A dozen characters hold most of the mass; the other fifty share the rest. Each of those is almost impossible, but over
-# a page of text their sum is not: that is where absurd words come from.
+# Each of the rare ones is almost impossible; over a page, one of them is almost certain. And a model that has made a slip
+# reads it as part of the text, so that the next slip becomes likelier.
+
+# %% [markdown]
+# ## Drawing is a race
 #
-# ## Four rules, one function
+# To draw by probabilities, let each token run: its time is exponential, its speed is its probability. The first to arrive
+# is token $i$ with probability
 #
-# **Greedy** takes the best. **Temperature** divides the logits: below 1 the strong get stronger, above 1 all become more
-# alike, at 0 it is greedy. **Top-k** keeps the $k$ best. **Top-p** keeps the smallest set whose mass reaches $p$, so it is
-# narrow where the model is sure and wide where it is not. Together they work in that order.
+# $$P(i \text{ first}) = \frac{p_i}{\sum_j p_j}$$
+#
+# (competing exponentials; in logits it is the Gumbel trick of Maddison et al., 2014). A token of probability 0 never
+# arrives; and the whole race is one division and one `argmax`, for as many texts at once as you like.
+
+
+# %% tags=["export"]
+def draw(logits, generator=None):
+    """One token a row, by the probabilities that its logits stand for: (B, V) -> (B, 1).
+
+    A race: each token takes a random time, the shorter the likelier it is, and the first to arrive is drawn.
+    """
+    speeds = logits.softmax(dim=-1)
+    return (speeds / torch.empty_like(speeds).exponential_(generator=generator)).argmax(dim=-1, keepdim=True)
+
+
+# %%
+n = 20_000
+drawn = draw(logits.expand(n, -1), torch.Generator().manual_seed(0)).flatten().bincount(minlength=len(logits)) / n
+deviation = (probabilities * (1 - probabilities) / n).sqrt()
+assert ((drawn - probabilities).abs() < 5 * deviation + 1 / n).all(), "each is drawn as often as its probability says"
+
+# %% [markdown]
+# ## Temperature
+#
+# Divide the logits by a number $\tau$ before the softmax, and the distribution becomes narrower or wider (Ackley, Hinton
+# and Sejnowski, 1985):
+#
+# $$p_i \propto e^{z_i / \tau}$$
+#
+# At 1 it is the model's own. Towards 0 the best takes all: greedy. Towards infinity all are equal. How wide is a
+# choice? Its entropy $-\sum p_i \ln p_i$ says so in nats, and $e$ to the entropy is a number of equally likely characters.
+#
+# Predict two curves over the temperature: after a word's end, where much can follow, and inside a word.
+
+# %%
+with torch.no_grad():
+    inside = model(tokens[:, :-2])[0, -1].cpu()  # before its last letter and the space
+temperatures = torch.linspace(0.05, 3.0, 60)
+entropies = {
+    repr(seen[-5:]): [torch.distributions.Categorical(logits=z / t).entropy().item() for t in temperatures]
+    for seen, z in ((prompt, logits), (prompt[:-2], inside))
+}
+assert all((torch.tensor(curve).diff() > -1e-5).all() for curve in entropies.values()), "wider with every degree"
+
+# %%
+figures.lines(
+    temperatures, entropies, x_label="temperature", y_label="entropy (nats)",
+    baselines={"all equal": math.log(tokenizer.vocab_size)},
+    title="Entropy of the next character, by what came before", note=text.note,
+)  # fmt: skip
+
+# %% [markdown]
+# Where the model is sure, no temperature below 1 changes anything: a sure model can be sampled warm without harm. Past 1
+# even the sure place opens, and from there on words fall apart. One knob for all places is a blunt tool.
+
+# %% [markdown]
+# ## Top-k and top-p
+#
+# Temperature moves every bar and drops none. **Top-k** (Fan et al., 2018) keeps the $k$ best. **Top-p** (Holtzman et al.,
+# 2020) keeps the smallest set whose mass reaches $p$, so it is narrow where the model is sure and wide where it is not.
+# Together: temperature, then top-k, then top-p over what is left. First, what a setting may be:
 
 
 # %% tags=["export"]
@@ -97,6 +200,10 @@ def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
         raise ValueError(f"top_p must lie in (0, 1], not {top_p!r}")
 
 
+# %% [markdown]
+# Then the rule itself. A dropped token gets $-\infty$, since $e^{-\infty}$ is 0 and nothing else is.
+
+
 # %% tags=["export"]
 def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
     """Temperature, then top-k, then top-p over what is left; dropped tokens become -inf.
@@ -109,7 +216,10 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
     if temperature == 0:
         best = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, logits.argmax(-1, keepdim=True), True)
         return logits.masked_fill(~best, -math.inf)
-    logits = logits / temperature
+    if temperature != 1:
+        tiny = torch.finfo(logits.dtype).tiny  # from here down the best has all, from 1 / tiny up all have the same
+        logits = logits - logits.amax(dim=-1, keepdim=True)  # at most 0, so that no temperature makes it overflow
+        logits = logits / min(max(temperature, tiny), 1 / tiny)
     if top_k is not None:
         kth = logits.topk(min(int(top_k), logits.shape[-1])).values[..., -1:]
         logits = logits.masked_fill(logits < kth, -math.inf)
@@ -130,10 +240,31 @@ for settings in ({"temperature": 0}, {"temperature": 0.5}, {"top_k": 2}, {"top_p
     print(settings, [round(p, 2) for p in filter_logits(easy, **settings).softmax(-1).tolist()])
 
 # %% [markdown]
-# Follow the last line: top-k leaves 0.5, 0.25, 0.15, which become 0.56, 0.28, 0.17; of these the first two reach 0.8
-# already. Order matters: top-p first would have kept three.
-#
-# Now on the real distribution, before and after each rule:
+# Why top-p *after* top-k? So that $p$ is a share of what can still be drawn. In the last line top-k leaves 0.5, 0.25,
+# 0.15, which become 0.56, 0.28, 0.17, and the first two of these reach 0.8 already. The other way round, three stay.
+
+# %%
+k_then_p = filter_logits(filter_logits(easy, top_k=3), top_p=0.8)
+p_then_k = filter_logits(filter_logits(easy, top_p=0.8), top_k=3)
+kept = [(z > -math.inf).sum().item() for z in (k_then_p, p_then_k)]
+assert kept == [2, 3], "the order is part of the rule"
+assert torch.equal(filter_logits(easy, top_k=3, top_p=0.8), k_then_p)
+
+# %% [markdown]
+# Break it once, as many have: write a tiny number, $10^{-10}$, in place of $-\infty$. Logits are not probabilities: the
+# rare characters have logits far below $10^{-10}$. With the five best kept, what will become of those that had less than
+# 1 % each?
+
+# %%
+five = filter_logits(logits, top_k=5)
+broken = five.masked_fill(five == -math.inf, 1e-10).softmax(-1)
+unlikely = torch.tensor((before < 0.01).to_numpy())
+print(f"the rare ones: {rare.sum():.1%} for the model, {broken[unlikely].sum():.1%} after the broken filter, "
+      f"{five.softmax(-1)[unlikely].sum():.0%} after ours")  # fmt: skip
+
+# %% [markdown]
+# The filter feeds what it should starve, and nothing fails: only the text is odd. Now the right rules, on the real
+# distribution, before and after:
 
 # %%
 settings = ({"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8})
@@ -146,23 +277,55 @@ figures.next_character(
 )
 
 # %% [markdown]
-# Temperature moves every bar and drops none; top-k and top-p drop bars and raise those that stay. How wide is the choice?
-# Entropy says it in one number, and its exponential is the number of equally likely characters.
-
-# %%
-temperatures = torch.linspace(0.1, 2.0, 39)
-choices = [torch.distributions.Categorical(logits=logits / t).entropy().exp() for t in temperatures]
-figures.lines(
-    temperatures, {"choices": choices}, x_label="temperature", y_label="exp(entropy) (characters)",
-    title="Temperature sets how many characters are in play", note=text.note,
-)  # fmt: skip
+# Temperature moves every bar; top-k and top-p drop bars and raise those that stay, all by the same factor.
 
 # %% [markdown]
-# ## Writing, one character at a time
+# ## What surprises a model
 #
-# Draw, append, ask again. In the plain way, each new character makes the model read the whole text anew, although nothing
-# in the past has changed: the mask sees to that. A **key-value cache** keeps each layer's keys and values, so that only
-# the newest character passes through the model.
+# Let the three models read a line that none has seen. A character's *surprise* is $-\ln p$ of it; the mean over a text is
+# the loss that you know. Where in a line will the dark and the bright places be?
+
+# %%
+held_out, context = split(text.text)[1], model.config.context_length
+line = max((x for x in held_out[1000:4000].splitlines()[1:] if len(x) <= min(44, context - 4)), key=len)
+start = held_out.index(line)
+seen = held_out[max(0, start - (context - len(line))) : start + len(line)]
+ids = torch.tensor([tokenizer.encode(seen)], device=device)
+with torch.no_grad():
+    read = {arm: m.eval()(ids)[0, -len(line) - 1 : -1].cpu() for arm, m in models.items()}
+targets = ids[0, -len(line) :].cpu()
+surprise = {arm: -z.log_softmax(-1)[range(len(line)), targets] for arm, z in read.items()}
+
+# %%
+figures.heatmaps(
+    torch.stack(list(surprise.values())), rows=[m.config.n_layers for m in models.values()], columns=list(line),
+    labels=("layers", "the next character of the line", "nats"), title="How much each character surprises", note=text.note,
+)  # fmt: skip
+
+# %%
+for arm, values in surprise.items():
+    print(f"{arm}: {values.mean():.2f} nats/character on this line, {values.max():.1f} at its most surprising place")
+
+# %% [markdown]
+# Beginnings of words are bright, the rest of a word is dark: that is where the loss of a character model lies. (Which
+# depth wins on one line is luck; the whole validation text decides.) The same places decide how many characters top-p
+# keeps. Below each character, how many candidates the 6-layer model had there (9: nine or more):
+
+# %%
+keeps = {f"top-p {p}": (filter_logits(read["6 layers"], top_p=p) > -math.inf).sum(-1) for p in (0.5, 0.9)}
+print(f"{'':12}{line}")
+for name, counts in keeps.items():
+    print(f"{name:12}{''.join(str(min(9, n)) for n in counts.tolist())}   from {min(counts)} to {max(counts)}")
+
+# %% [markdown]
+# A fixed $k$ can't do that: large enough for the beginning of a word, it lets nonsense into the middle.
+
+# %% [markdown]
+# ## Writing fast
+#
+# In the plain loop each new character makes the model read the whole text anew, although nothing in the past has changed:
+# the mask sees to that. A **key-value cache** keeps each layer's keys and values, so that only the newest character passes
+# through the model.
 
 
 # %% tags=["export"]
@@ -203,15 +366,20 @@ def window_start(length, context_length):
 # %% tags=["nbval-check-output"]
 print([(length, window_start(length, context_length=8)) for length in (1, 8, 9, 12, 13, 16, 17)])
 
+# %%
+lengths = range(1, 4 * context)
+windows = {
+    "jumps, cached": [length - window_start(length, context) for length in lengths],
+    "slides, no cache": [min(length, context) for length in lengths],
+}
+figures.lines(
+    lengths, windows, x_label="length of the text (characters)", y_label="read by the model (characters)",
+    title=f"What a context of {context} characters sees", note=text.note,
+)  # fmt: skip
 
-# %% tags=["export"]
-def draw(logits, generator=None):
-    """One token a row, by the probabilities that its logits stand for: (B, V) -> (B, 1).
-
-    A race: each token takes a random time, the shorter the likelier it is, and the first to arrive is drawn.
-    """
-    speeds = logits.softmax(dim=-1)
-    return (speeds / torch.empty_like(speeds).exponential_(generator=generator)).argmax(dim=-1, keepdim=True)
+# %% [markdown]
+# The price is the saw: just after a jump the model knows half as much as it could. What it buys comes in a minute. The loop
+# is the one that you know, with a cache that begins anew at each jump:
 
 
 # %% tags=["export"]
@@ -253,7 +421,8 @@ def generate(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=N
 
 # %% [markdown]
 # The cache must change nothing but the time. So compare it with the plain way, past the context length too. The third
-# contender is the package's `writer`: the same cache, with fewer and smaller operations a character.
+# contender is the package's `writer`: the same cache, with fewer and smaller operations a character. Predict how many
+# times as fast the cache is.
 
 
 # %%
@@ -265,7 +434,7 @@ def generate_plainly(model, tokens, max_new_tokens, generator):
     return tokens
 
 
-length, took, texts = model.config.context_length + profile.demo_steps, {}, {}
+length, took, texts = context + profile.demo_steps, {}, {}
 for name, method in (("plain", generate_plainly), ("cached", generate), ("package", writer.generate)):
     begin, generator = time.perf_counter(), torch.Generator(device).manual_seed(0)
     texts[name] = method(model, tokens, length, generator=generator)
@@ -273,6 +442,58 @@ for name, method in (("plain", generate_plainly), ("cached", generate), ("packag
 assert torch.equal(texts["plain"], texts["cached"]), "the cache changes nothing but the time"
 for name in ("cached", "package"):
     print(f"{name}: {length} characters {took['plain'] / took[name]:.1f} times as fast as the plain way")
+
+# %% [markdown]
+# Why no more than that? Measure one character, by the length of the text before it, with and without a cache. Which
+# line will rise, and which stay?
+
+
+# %%
+@torch.no_grad()
+def milliseconds(length, keep):
+    seen, cache = torch.zeros(1, length, dtype=torch.int64, device=device), None
+    if keep:
+        cache = [KVCache(context) for _ in range(model.config.n_layers)]
+        model(seen[:, :-1], cache)
+    best = math.inf
+    for _ in range(20):
+        begin = time.perf_counter()
+        model(seen[:, -1:] if keep else seen, cache).cpu()
+        best = min(best, 1000 * (time.perf_counter() - begin))
+        for layer in cache or []:
+            layer.length -= 1  # as if it had not been read
+    return best
+
+
+# %%
+lengths = range(context // 8, context + 1, context // 8)
+each = {name: [milliseconds(n, keep) for n in lengths] for name, keep in (("without", False), ("with a cache", True))}
+figures.lines(
+    lengths, each, x_label="length of the text (characters)", y_label="one more character (ms)",
+    title="What a cache saves", note=text.note,
+)  # fmt: skip
+
+# %% [markdown]
+# Without a cache, the time grows with the text; with one it stays. But it stays well above zero: a model this small spends
+# its time on starting operations, which one character needs as much as a hundred. (That is what the package's writer
+# saves on.) The larger the model and the longer the text, the more a cache gains.
+
+# %% [markdown]
+# What does it cost? A key and a value of `d_model` numbers, for each layer and each character, of each text:
+
+# %%
+c, cache = model.config, [KVCache(context) for _ in range(model.config.n_layers)]
+with torch.no_grad():
+    model(tokens, cache)
+held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
+assert held == 2 * c.n_layers * c.context_length * c.d_model * 4, "keys and values, 4 bytes a number"
+weights = sum(w.nbytes for w in model.parameters())
+for n in (1, 64):
+    print(f"{n} texts: a cache of {n * held / 1e6:.1f} MB, beside weights of {weights / 1e6:.1f} MB")
+
+# %% [markdown]
+# For one text it is small; for many, or for a long context, it is the larger part. That is why whoever serves large models
+# saves on keys and values before anything else.
 
 # %% [markdown]
 # ## Hear it
@@ -285,50 +506,51 @@ for settings in ({"temperature": 0.0}, {"temperature": 0.7}, {"temperature": 1.0
     print(f"── {settings}\n{prompt}{judge.sample(model, prompt, 160, seed=1, **settings)}\n")
 
 # %% [markdown]
-# Greedy goes in circles; 1.5 makes up words; in between it is verse, of a sort.
+# Greedy is stuck again. A loop feeds itself: a model that has just read a phrase finds it likely once more, more so each
+# time round, and greedy has no way out, because it never does anything unlikely.
 #
-# ## Move it yourself
-#
-# Ten lines make a playground: a function of the settings, and a slider for each.
-
+# An ear is one judge; counting is another. The share of 20-character stretches that the same text has had before is
+# *repetition*; the share of words that occur nowhere in the training text is *invented words*. Eight texts at each
+# temperature: draw both shares in your mind. Where do they cross, and where is a human?
 
 # %%
-def play(temperature, top_k, top_p):
-    after = filter_logits(logits, temperature, top_k, top_p).softmax(-1)
-    table = pd.DataFrame({"before": before, "after": after}, index=list(tokenizer.alphabet))
-    return figures.next_character(table, title=f"What follows {prompt!r}", note=text.note)
-
-
-widgets.sliders(
-    play,
-    temperature=(0.0, 2.0, 0.05, 0.8),
-    top_k=(1, tokenizer.vocab_size, 1, tokenizer.vocab_size),
-    top_p=(0.05, 1.0, 0.05, 0.9),
-)
-
+steps, length = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4), profile.sample_characters // 2
+shares = {"repetition": [], "invented words": []}
+for step in steps:
+    together = writer.generate(
+        model, tokens.expand(8, -1), length, step, generator=torch.Generator(device).manual_seed(0)
+    )
+    eight = [tokenizer.decode(row[tokens.shape[1] :]) for row in together]
+    shares["repetition"].append(sum(map(quality.repetition, eight)) / 8)
+    shares["invented words"].append(1 - sum(quality.known_words(one, judge.vocabulary) for one in eight) / 8)
+human = pd.DataFrame(judge.human(length))
+marks = {"human, invented": 1 - human["known_words"].mean(), "human, repetition": human["repetition"].mean()}
 
 # %%
-def write(temperature, top_k, top_p, seed):
-    return prompt + judge.sample(model, prompt, 200, seed, temperature=temperature, top_k=top_k, top_p=top_p)
+figures.lines(
+    steps, shares, x_label="temperature", y_label="share", baselines=marks,
+    title="Two ways to go wrong", note=text.note,
+)  # fmt: skip
 
-
-widgets.sliders(
-    write,
-    temperature=(0.0, 2.0, 0.1, 0.8),
-    top_k=(1, tokenizer.vocab_size, 1, tokenizer.vocab_size),
-    top_p=(0.05, 1.0, 0.05, 0.95),
-    seed=(0, 9, 1, 0),
-)
+# %% [markdown]
+# Cold repeats, warm invents, and there is a stretch between where neither is bad. A human invents a little too: names and
+# words of new pages that the training text lacks. So the best share is the human one, not zero.
 
 # %% [markdown]
 # ## Which depth writes best?
 #
-# All three models, on the same prompt, seed and settings. And beside them, because a number alone says nothing, a human:
-# stretches of the validation text, which no model has seen, measured in the same way.
+# Same prompt, same seed, same rule; only the depth differs. Can you tell which is which, with the names covered?
+
+# %%
+for arm, one in models.items():
+    print(f"── {arm}\n{prompt}{judge.sample(one, prompt, 160, seed=3, temperature=0.8, top_p=0.95)}\n")
+
+# %% [markdown]
+# Not easily: a text of three lines is one draw. So measure longer ones, and beside them, because a number alone says
+# nothing, a human: stretches of the validation text, which no model has seen.
 #
-# * **distinct-2**: different word pairs as a share of all; low means repetitive.
-# * **repetition**: the share of 20-character windows that the same text has had before.
-# * **known words**: the share of words that occur in the training text. Even Shakespeare doesn't reach 100 % on new pages.
+# * **distinct-2** (Li et al., 2016): different word pairs as a share of all; low means repetitive.
+# * **repetition** and **known words**: as above; invented words are what is missing to 100 %.
 # * **longest copy**: the longest stretch that stands letter for letter in the training text. The human row shows how
 #   much of that is chance.
 # * **5-gram loss**: how surprised the counter of lesson 1 is; an independent judge.
@@ -339,9 +561,6 @@ columns = ["distinct_2", "repetition", "known_words", "longest_copy", "five_gram
 table.groupby(["arm", "temperature", "top_k", "top_p"], dropna=False, sort=False)[columns].mean().round(3)
 
 # %%
-figures.sample_comparison(quality.like(table, quality.SETTINGS[-1]), note=text.note)
-
-# %%
 samples = table[table["arm"] != quality.HUMAN]
 greedy, free = (quality.like(samples, setting) for setting in ({"temperature": 0.0}, {"temperature": 1.0}))
 print(f"repetition: greedy {greedy['repetition'].mean():.0%}, temperature 1 {free['repetition'].mean():.0%}")
@@ -349,17 +568,356 @@ if text.is_real and profile.name != "smoke":
     assert greedy["repetition"].mean() > free["repetition"].mean(), "the likeliest text goes in circles"
 
 # %% [markdown]
-# Greedy text repeats itself and is easy to predict: a low 5-gram loss is no sign of quality. At temperature 1 nothing is
-# repeated, and a good part of the words is invented; a little cooler, more of them are real. No setting wins every column.
+# Read every column against the last row. Greedy text is easy to predict: its 5-gram loss lies *below* the human one, and
+# that is a sign of poverty, not of quality. At temperature 1 nothing is repeated, and more of the words are invented; a
+# little cooler, more of them are real. No setting wins every column, and the loss of a model, which needs no sampling at
+# all, still tells depths apart better than any of these.
+
+# %% [markdown]
+# ## Move it yourself
 #
+# Ten lines make a playground: a function of the settings, and a slider for each. The picture shows where they start.
+
+
+# %%
+def play(temperature, top_k, top_p):
+    after = filter_logits(logits, temperature, top_k, top_p).softmax(-1)
+    table = pd.DataFrame({"before": before, "after": after}, index=list(tokenizer.alphabet))
+    return figures.next_character(table, title=f"What follows {prompt!r}", note=text.note)
+
+
+play(temperature=0.8, top_k=tokenizer.vocab_size, top_p=0.9)
+
+# %%
+widgets.sliders(
+    play,
+    temperature=(0.0, 2.0, 0.05, 0.8),
+    top_k=(1, tokenizer.vocab_size, 1, tokenizer.vocab_size),
+    top_p=(0.05, 1.0, 0.05, 0.9),
+)
+
+# %% [markdown]
+# The course's own widget grew from these ten lines: it writes while you watch, and lets all three models write at once
+# under the same luck. First as a picture, their texts and measures under one rule:
+
+# %%
+figures.sample_comparison(quality.like(table, quality.SETTINGS[-1]), note=text.note)
+
+# %% [markdown]
+# Now alive. Three things to try: pull the temperature to 0 and wait for the loop; set 1.5 with top-p off, then close top-p
+# slowly until words come back; write a first line of your own, tick *all side by side*, and see which depth stays with it
+# longest.
+
+# %%
+widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
+
+# %% [markdown]
 # ## What you built
 #
-# Every sampling rule in one function that means what the libraries mean, a cache that is exact, and a yardstick for text.
-#
+# Every sampling rule in one function that means what the libraries mean, a cache that is exact and whose price you know,
+# and a yardstick for text.
+
+# %% [markdown]
 # ## Questions
 #
 # 1. Top-k 1 and temperature 0: do they ever differ?
 # 2. Why does top-p adapt to how sure the model is, and top-k not?
 # 3. A model copies 40 characters from its training text. Where would you look for the reason?
+# 4. With a cache of 8 texts at a time, what grows by 8, and what does not?
+
+# %% [markdown]
+# ## Exercises
 #
-# **Next:** change something. `course ablate` runs any study of lesson 5 in full; `course generate` writes as much as you like.
+# Write the body of each stub and run its cell; the answer says what is not right yet. Solutions are folded below.
+
+# %% [markdown]
+# ### Exercise 6.1 · warm-up · 5 min
+#
+# How many bytes do the keys and values of a model take, for so many texts at once, when every number is a float32?
+#
+# <details><summary>Hint 1</summary>
+#
+# Each layer keeps two vectors of `d_model` numbers for each character of each text. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# The number of heads does not matter: they share the `d_model` numbers. A float32 has 4 bytes. </details>
+
+
+# %% tags=["exercise"]
+def cache_bytes(n_layers, d_model, context_length, texts):
+    """The size of a full key-value cache in float32, in bytes."""
+    ...
+
+
+checks.check("6.1", cache_bytes)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def cache_bytes(n_layers, d_model, context_length, texts):
+    return 2 * n_layers * texts * context_length * d_model * 4
+
+
+checks.check("6.1", cache_bytes)
+
+# %% [markdown]
+# ### Exercise 6.2 · warm-up · 10 min
+#
+# Turn logits into probabilities under a temperature, which may be 0: then the best token has 1, the first one where
+# several tie. The logits may have any leading shape.
+#
+# <details><summary>Hint 1</summary>
+#
+# 0 can't divide. Give it its own branch, as `filter_logits` does. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `argmax(-1)` finds the best; `torch.nn.functional.one_hot` or `scatter` turns its place into a distribution. </details>
+
+
+# %% tags=["exercise"]
+def shares_at(logits, temperature):
+    """logits: (..., V) float, temperature >= 0 -> (..., V) probabilities"""
+    ...
+
+
+checks.check("6.2", shares_at)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def shares_at(logits, temperature):
+    if temperature == 0:
+        return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+    return ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
+
+
+checks.check("6.2", shares_at)
+
+# %% [markdown]
+# ### Exercise 6.3 · core · 10 min
+#
+# The entropy, in nats, of the distribution that filtered logits stand for. Some of them are $-\infty$; a dropped token
+# adds nothing.
+#
+# <details><summary>Hint 1</summary>
+#
+# $-\sum p \ln p$ over the last axis. What does the computer make of $0 \cdot \ln 0$? </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Replace what is not a number by 0 before you sum, or use `torch.special.entr`. </details>
+
+
+# %% tags=["exercise"]
+def entropy_of(logits):
+    """logits: (..., V), some -inf -> (...) nats"""
+    ...
+
+
+checks.check("6.3", entropy_of)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def entropy_of(logits):
+    shares = logits.softmax(-1)
+    return -(shares * logits.log_softmax(-1)).nan_to_num(nan=0.0).sum(-1)
+
+
+checks.check("6.3", entropy_of)
+
+# %% [markdown]
+# ### Exercise 6.4 · core · 15 min
+#
+# Which tokens does top-p keep? The smallest set of the most probable ones whose mass reaches $p$, the one that crosses $p$
+# included, and at least one. Answer in the order of the alphabet.
+#
+# <details><summary>Hint 1</summary>
+#
+# Sort from the most probable down. A token stays if the mass *before* it is still less than $p$. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `cumsum(0) - falling` is the mass before each. `scatter` with the order that `sort` returns leads back. </details>
+
+
+# %% tags=["exercise"]
+def top_p_keeps(probabilities, p):
+    """probabilities: (V,), p in (0, 1] -> (V,) bool, True where the token stays"""
+    ...
+
+
+checks.check("6.4", top_p_keeps)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def top_p_keeps(probabilities, p):
+    falling, order = probabilities.sort(descending=True)
+    stays = falling.cumsum(0) - falling < p
+    return torch.zeros_like(stays).scatter(0, order, stays)
+
+
+checks.check("6.4", top_p_keeps)
+
+# %% [markdown]
+# ### Exercise 6.5 · core · 15 min
+#
+# A rule that this lesson has not shown, from its description. *Min-p* (Nguyen et al., 2024): a token stays if its
+# probability is at least a given share of the best one's probability. Dropped tokens become $-\infty$, the others are left
+# as they are; each row has its own best.
+#
+# <details><summary>Hint 1</summary>
+#
+# Softmax first. `amax(-1, keepdim=True)` is each row's best. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Shorter: a ratio of probabilities is a difference of logits, so the bar stands at the best logit plus $\ln$ of the
+# share. </details>
+
+
+# %% tags=["exercise"]
+def min_p(logits, share):
+    """logits: (..., V), share in (0, 1] -> (..., V); dropped = -inf"""
+    ...
+
+
+checks.check("6.5", min_p)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def min_p(logits, share):
+    shares = logits.softmax(-1)
+    return logits.masked_fill(shares < share * shares.amax(-1, keepdim=True), -math.inf)
+
+
+checks.check("6.5", min_p)
+
+# %% [markdown]
+# ### Exercise 6.6 · stretch · 30 min
+#
+# Against loops, Keskar et al. (2019) divide the logit of each token that was seen by a penalty. Taken literally, it makes
+# some tokens *likelier*. Write it so that it never does, as the libraries have it: a penalty of 2 halves a positive logit
+# and doubles a negative one. A token is penalised once, however often it was seen; the input stays as it was.
+#
+# Then try it in `write_with`: does greedy leave its circle, and what becomes of the spaces?
+#
+# <details><summary>Hint 1</summary>
+#
+# Divided by 2, a logit of −2 becomes −1: closer to the top. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# A mask of what was seen (from `set(seen)`), then `torch.where` twice. </details>
+
+
+# %% tags=["exercise"]
+def penalise(logits, seen, penalty):
+    """logits: (V,), seen: a list of ids, penalty >= 1 -> (V,)"""
+    ...
+
+
+checks.check("6.6", penalise)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def penalise(logits, seen, penalty):
+    was_seen = torch.zeros_like(logits, dtype=torch.bool)
+    was_seen[list(set(seen))] = True
+    lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(was_seen, lowered, logits)
+
+
+checks.check("6.6", penalise)
+
+# %% [markdown]
+# ### Exercise 6.7 · stretch · 120 min
+#
+# *Typical sampling* (Meister et al., 2023): people rarely say the likeliest thing. So sort tokens by how close their
+# surprise $-\ln p$ lies to the entropy, the closest first, and keep as many as reach a given mass, at least one. Write
+# which are kept.
+#
+# Then the evening: draw with it at masses from 0.2 to 0.95, and measure 1,000 characters of each with `judge.measure`,
+# three seeds each. Is it nearer to the human row than top-p, by more than its seeds differ?
+#
+# <details><summary>Hint 1</summary>
+#
+# It is top-p in another order. The likeliest token may be dropped: that is the point. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `distance = (surprise - entropy).abs()`, `order = distance.argsort()`, then the mass before each, as in 6.4. </details>
+
+
+# %% tags=["exercise"]
+def typical_keeps(probabilities, mass):
+    """probabilities: (V,), all above 0; mass in (0, 1) -> (V,) bool, True where the token stays"""
+    ...
+
+
+checks.check("6.7", typical_keeps)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def typical_keeps(probabilities, mass):
+    surprise = -probabilities.log()
+    order = (surprise - (probabilities * surprise).sum()).abs().argsort()
+    sorted_shares = probabilities[order]
+    stays = sorted_shares.cumsum(0) - sorted_shares < mass
+    return torch.zeros_like(stays).scatter(0, order, stays)
+
+
+checks.check("6.7", typical_keeps)
+
+# %% [markdown]
+# ## Self-test
+#
+# Choose, then open the answer.
+#
+# **1. The temperature goes from 1 to 0.5. What happens to the ratio of the two best probabilities?**
+# (a) it stays · (b) it doubles · (c) it is squared
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** The ratio is $e^{(z_1 - z_2)/\tau}$; half of $\tau$ doubles the exponent. (a) would hold for a filter that drops
+# others. (b) confuses the logits, whose difference doubles, with the probabilities. </details>
+
+# %% [markdown]
+# **2. Top-p 0.9 kept one token. What do you know?**
+# (a) the model is sure · (b) the filter is broken · (c) top-k was 1
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** Its best token alone has at least 0.9. (b) no: at least one always stays, and here one is enough. (c) it would do
+# the same, but you can't infer it. </details>
+
+# %% [markdown]
+# **3. With a cache, which text differs from the one without?**
+# (a) none · (b) those past the context · (c) those at high temperature
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** Keys and values of the past don't change, because the mask hides the future. (b) is right only if the window
+# slides while the cache stays. (c) the choice comes after the model and never meets the cache. </details>
+
+# %% [markdown]
+# **4. Model A's text has a lower 5-gram loss than human text. Then A …**
+# (a) writes better than a human · (b) is more predictable than a human · (c) has copied
+#
+# <details><summary>Answer</summary>
+#
+# **(b)**, and no more. (a) takes a measure for the goal: a text of "the the the" scores well too. (c) is possible; *longest
+# copy* would tell, this doesn't. </details>
+
+# %% [markdown]
+# **5. Why do greedy texts loop more than drawn ones?**
+# (a) the model has seen loops in training · (b) a repeated phrase grows likelier, and greedy never leaves the likeliest ·
+# (c) the cache returns old keys
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** A draw leaves the circle with some probability each time. (a) hardly: the training text repeats little. (c) the
+# cache is exact; you compared. </details>
+
+# %% [markdown]
+# **Next:** change something. `course ablate` runs any study of lesson 5 in full; `course generate` writes as much as you
+# like.

@@ -50,8 +50,11 @@ def check_like_hugging_face(filter_logits):
         logits = 3 * torch.randn(400, V, dtype=torch.float64)
         logits[200:] = logits[200:].round()  # plenty of ties
         ours, theirs = filter_logits(logits, **setting), hugging_face(logits, **setting)
-        assert torch.equal(ours[:200], theirs[:200]), setting
-        assert torch.equal(ours[200:].sort().values, theirs[200:].sort().values), setting
+        assert torch.equal((ours > -math.inf)[:200], (theirs > -math.inf)[:200]), setting
+        assert torch.equal((ours > -math.inf).sum(-1), (theirs > -math.inf).sum(-1)), setting
+        shares = [x.softmax(-1) for x in (ours, theirs)]
+        torch.testing.assert_close(shares[0][:200], shares[1][:200], rtol=1e-12, atol=0)
+        torch.testing.assert_close(*(x.sort().values for x in shares), rtol=1e-12, atol=0)
 
 
 def check_like_brute_force(filter_logits):
@@ -171,6 +174,18 @@ def check_greedy_is_the_limit(filter_logits):
     assert shares[-3:] == [1, 1, 1]
 
 
+def check_every_temperature(filter_logits):
+    """From the smallest number above 0 to the largest, in float32 and float64: what exact arithmetic would say."""
+    rows = [[1e4, 1e4 - 1, -1e4], [3.0, 3.0, 2.0], [-2e-3, -1e-3, -5e3], [0.0, 0.0, 0.0], [1.9999999, 1.9999998, 1.0]]
+    extremes = [5e-324, 1e-310, 1e-300, 1e-46, 1e-39, 1e-37, 1e-34, 1e-10, 1e-3, 1.0, 1e4, 1e37, 1e39, 1e300, 1.7e308]
+    for dtype, row, temperature in itertools.product((torch.float32, torch.float64), rows, extremes):
+        logits = torch.tensor(row, dtype=dtype)
+        gaps = [max(logits.tolist()) - x for x in logits.tolist()]
+        weights = [math.exp(-min(gap / temperature, 800.0)) for gap in gaps]
+        shares = filter_logits(logits, temperature).double().softmax(-1).tolist()
+        assert shares == pytest.approx([w / sum(weights) for w in weights], abs=1e-6), (dtype, row, temperature)
+
+
 def check_dropped_are_impossible(filter_logits):
     for setting in ({"top_k": 2}, {"top_p": 0.5}, {"temperature": 0}):
         filtered = filter_logits(torch.tensor([-30.0, 1.0, 2.0, 1.5, -40.0]), **setting)
@@ -190,6 +205,7 @@ FILTER_CHECKS = [
     check_tiny_p_keeps_one,
     check_temperature_zero_is_greedy,
     check_greedy_is_the_limit,
+    check_every_temperature,
     check_dropped_are_impossible,
 ]
 
@@ -223,13 +239,19 @@ def filter_with(fault=None):
             enough = before + shares > max(p, 0.5) if p > 0.01 else torch.ones_like(enough)
         return logits.masked_fill(enough.scatter(-1, order, enough), dropped)
 
+    def scaled(logits, temperature):
+        if temperature == 1 or fault == "multiplied by the temperature":
+            return logits * temperature
+        shift = 0 if fault == "the maximum is not subtracted" else logits.max(-1, keepdim=True).values
+        return ((logits - shift).double() / max(temperature, 1e-300)).to(logits.dtype)
+
     def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
         if temperature == 0 and fault != "temperature 0 divides":
             return torch.full_like(logits, -math.inf).scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
         if fault == "logits cut to 50":
             logits = by_k(logits, 50)
         steps = [
-            lambda x: x * temperature if fault == "multiplied by the temperature" else x / temperature,
+            lambda x: scaled(x, temperature),
             lambda x: by_k(x, top_k) if top_k else x,
             lambda x: by_p(x, top_p) if top_p else x,
         ]
@@ -271,6 +293,7 @@ def test_filters(implementation, check):
         ("temperature 0 divides", check_temperature_zero_is_greedy),
         ("multiplied by the temperature", check_temperature),
         ("multiplied by the temperature", check_greedy_is_the_limit),
+        ("the maximum is not subtracted", check_every_temperature),
         ("top-p before top-k", check_like_hugging_face),
         ("top-p before top-k", check_like_brute_force),
         ("temperature last", check_like_hugging_face),

@@ -8,6 +8,15 @@ import math
 import torch
 
 
+def draw(logits, generator=None):
+    """One token a row, by the probabilities that its logits stand for: (B, V) -> (B, 1).
+
+    A race: each token takes a random time, the shorter the likelier it is, and the first to arrive is drawn.
+    """
+    speeds = logits.softmax(dim=-1)
+    return (speeds / torch.empty_like(speeds).exponential_(generator=generator)).argmax(dim=-1, keepdim=True)
+
+
 def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
     """ValueError, with what is allowed, for a setting that means nothing."""
     if max_new_tokens < 0:
@@ -31,7 +40,10 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
     if temperature == 0:
         best = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, logits.argmax(-1, keepdim=True), True)
         return logits.masked_fill(~best, -math.inf)
-    logits = logits / temperature
+    if temperature != 1:
+        tiny = torch.finfo(logits.dtype).tiny  # from here down the best has all, from 1 / tiny up all have the same
+        logits = logits - logits.amax(dim=-1, keepdim=True)  # at most 0, so that no temperature makes it overflow
+        logits = logits / min(max(temperature, tiny), 1 / tiny)
     if top_k is not None:
         kth = logits.topk(min(int(top_k), logits.shape[-1])).values[..., -1:]
         logits = logits.masked_fill(logits < kth, -math.inf)
@@ -68,15 +80,6 @@ def window_start(length, context_length):
     """
     jump = max(1, context_length // 2)
     return max(0, -(-(length - context_length) // jump) * jump)
-
-
-def draw(logits, generator=None):
-    """One token a row, by the probabilities that its logits stand for: (B, V) -> (B, 1).
-
-    A race: each token takes a random time, the shorter the likelier it is, and the first to arrive is drawn.
-    """
-    speeds = logits.softmax(dim=-1)
-    return (speeds / torch.empty_like(speeds).exponential_(generator=generator)).argmax(dim=-1, keepdim=True)
 
 
 @torch.no_grad()
