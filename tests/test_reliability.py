@@ -3,9 +3,13 @@
 A few trials each; with COURSE_TRIALS=full as many as the book's page on reliability says.
 """
 
+import copy
+import itertools
 import json
+import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +22,11 @@ import pytest
 import torch
 from test_engine import text
 
-from course_utils import engine, files, runs, studies, trainer
+from course_utils import corpus, engine, files, runs, studies, trainer
 from course_utils.corpus import Corpus
-from course_utils.lessons.data import CharTokenizer, get_batch
+from course_utils.lessons.data import CharTokenizer, get_batch, split
 from course_utils.lessons.model import GPTConfig
-from course_utils.lessons.train import TrainConfig
+from course_utils.lessons.train import EarlyStopping, TrainConfig, evaluate
 
 FULL = os.environ.get("COURSE_TRIALS") == "full"
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,64 +119,64 @@ KILLED = """
     from pathlib import Path
     import torch
     sys.path.insert(0, {tests!r})
-    from test_reliability import OWN, spec, weights
+    from test_reliability import OWN, killed_spec, spec, weights
     from course_utils import runs, trainer
 
     torch.set_num_threads(1)
     trainer.SAVING = 1e9  # at each report
-    chance, folder, kills = random.Random(0), Path({folder!r}), 0
-    reached, longest, wanted = [], {longest}, spec(steps={steps}, optimizer="muon", evaluate_every=300)
-    state = folder / "checkpoints" / (wanted.name + ".state")
+    chance, folder, kills, states, seed, longest = random.Random(0), Path({folder!r}), 0, 0, 0, 0.5
     runs.execute(spec(steps=2, optimizer="muon"), OWN, folder.with_name("warm"))  # what torch loads late is loaded
-    while True:
-        child = os.fork()
-        if not child:
-            runs.execute(wanted, OWN, folder)
-            os._exit(0)
-        time.sleep(chance.uniform(0.0, longest))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        if os.WIFEXITED(status):
-            assert os.WEXITSTATUS(status) == 0
-            break
-        kills += 1
-        before = reached[-1] if reached else 0
-        if state.exists():
-            reached.append(len(weights(state)["losses"]))
-        if not reached or reached[-1] == before:
-            longest *= 1.2  # a busy machine: it needs more time to come further
-        if kills >= {kills}:
-            runs.execute(wanted, OWN, folder)
-            break
-    assert reached == sorted(reached), "no state is older than the one before"
-    print(kills, len(set(reached)))
+    while kills < {kills}:  # a run after the other, each killed until it comes to its end
+        wanted, reached = killed_spec(seed), 0
+        state = folder / "checkpoints" / (wanted.name + ".state")
+        while True:
+            child = os.fork()
+            if not child:
+                runs.execute(wanted, OWN, folder)
+                os._exit(0)
+            if kills < {kills}:
+                time.sleep(chance.uniform(0.0, longest))
+                os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            if os.WIFEXITED(status):
+                assert os.WEXITSTATUS(status) == 0
+                break
+            kills += 1
+            step = len(weights(state)["losses"]) if state.exists() else 0
+            assert step >= reached, "no state is older than the one before"
+            longest *= 0.9 if step > reached else 1.2  # a slow machine needs more time to come further
+            states, reached = states + (step > reached), step
+        seed += 1
+    print(kills, states, seed)
 """
+
+
+def killed_spec(seed):
+    return spec(steps=3_000 if FULL else 1_000, optimizer="muon", evaluate_every=300, seed=seed)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_trainer_killed_at_any_moment_goes_on(tmp_path, record_property):
-    """kill -9 leaves a state that loads or none at all; in the end the run is the one that nobody killed."""
-    kills, steps = (200, 12_000) if FULL else (12, 1_500)
-    code = textwrap.dedent(KILLED).format(
-        tests=str(ROOT / "tests"), folder=str(tmp_path / "killed"), kills=kills, longest=0.5, steps=steps
-    )
+    """kill -9 leaves a state that loads or none at all; in the end each run is the one that nobody killed."""
+    kills = 200 if FULL else 12
+    code = textwrap.dedent(KILLED).format(tests=str(ROOT / "tests"), folder=str(tmp_path / "killed"), kills=kills)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=900)
     assert done.returncode == 0, done.stderr
-    killed, states = map(int, done.stdout.split())
+    killed, states, ended = map(int, done.stdout.split())
     record_property("trials", killed)
-    assert killed >= kills // 3, "killed often enough"
-    assert states >= 3, "and in the middle"
-    wanted = spec(steps=steps, optimizer="muon", evaluate_every=300)
+    assert killed == kills
+    assert states >= kills // 6, "many kills come after a new state"
     torch.set_num_threads(1)
-    straight = runs.execute(wanted, OWN, tmp_path / "straight")
-    resumed = runs.find(wanted, [tmp_path / "killed"])
-    assert timeless(resumed) == timeless(straight)
-    assert same(weights(resumed.checkpoint), weights(straight.checkpoint))
+    for seed in range(ended):
+        straight = runs.execute(killed_spec(seed), OWN, tmp_path / "straight")
+        resumed = runs.find(killed_spec(seed), [tmp_path / "killed"])
+        assert timeless(resumed) == timeless(straight)
+        assert same(weights(resumed.checkpoint), weights(straight.checkpoint))
     assert {p.suffix for p in (tmp_path / "killed").rglob("*") if p.is_file()} == {".json", ".safetensors"}
 
 
 # --- a notebook ------------------------------------------------------------------------------------------------------
-def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path):
+def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path, record_property):
     """Interrupted at random moments, the kernel keeps its variables and the next run goes on from where it was."""
     from jupyter_client.manager import start_new_kernel
 
@@ -204,27 +208,31 @@ def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path):
 
         begin = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nfrom test_reliability import OWN, runs, spec"
         assert run(f"{begin}\nmine = 42") == ("", "")
-        chance, stopped = random.Random(1), 0
-        cell = f"model, record = runs.load_or_train(spec(steps={250 * interrupts}, seed=9), OWN)\nprint('done', mine)"
-        for _ in range(4 * interrupts):
-            text, error = run(cell, chance.uniform(0.0, 0.5))
+        chance, stopped, missed, seed = random.Random(1), 0, 0, 0
+        cell = "model, record = runs.load_or_train(spec(steps=1_000, seed={}), OWN)\nprint('done', mine)"
+        for _ in range(5 * interrupts):
+            text, error = run(cell.format(seed), chance.uniform(0.0, 0.5))
             if "done 42" in text:
-                break
-            assert error.startswith("KeyboardInterrupt"), error
+                seed += 1
+                continue
+            missed += not error  # the kernel was not yet in the cell
+            assert error.startswith("KeyboardInterrupt") or not error, error
             stopped += "its state is saved, and the same again goes on from there" in error
             assert run("print(mine)") == ("42\n", "")
             if stopped == interrupts:
                 break
-        text, error = run(cell)
+        text, error = run(cell.format(seed))
         assert (error, "done 42" in text) == ("", True), error
-        assert stopped >= interrupts // 2
+        record_property("trials", stopped)
+        assert stopped == interrupts
+        assert missed <= interrupts // 4
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    wanted = spec(steps=250 * interrupts, seed=9)
-    straight, resumed = runs.execute(wanted, OWN, tmp_path / "straight"), runs.find(wanted, [tmp_path / "mine"])
-    assert timeless(resumed) == timeless(straight)
-    assert same(weights(resumed.checkpoint), weights(straight.checkpoint))
+    for wanted in (spec(steps=1_000, seed=s) for s in range(seed + 1)):
+        straight, resumed = runs.execute(wanted, OWN, tmp_path / "straight"), runs.find(wanted, [tmp_path / "mine"])
+        assert timeless(resumed) == timeless(straight)
+        assert same(weights(resumed.checkpoint), weights(straight.checkpoint))
 
 
 # --- runs that go wrong ----------------------------------------------------------------------------------------------
@@ -291,19 +299,207 @@ def test_a_full_disk_keeps_the_old_and_the_new(tmp_path):
         subprocess.run(["umount", "--lazy", disk], check=True)  # weights that were read still map its files
 
 
-def test_a_state_that_is_damaged_is_refused_in_one_sentence(tmp_path):
+def test_a_state_that_is_damaged_is_refused_in_one_sentence(tmp_path, record_property):
     wanted = spec(seed=4)
     with pytest.raises(KeyboardInterrupt):
         runs.execute(wanted, OWN, tmp_path, on_step=CtrlC(50))
     (state,) = tmp_path.glob("checkpoints/*.state")
-    whole = state.read_bytes()
-    for percent in range(0, 100, 1 if FULL else 20):
+    whole, cuts = state.read_bytes(), range(0, 100, 1 if FULL else 20)
+    record_property("trials", len(cuts))
+    for percent in cuts:
         state.write_bytes(whole[: len(whole) * percent // 100])
         with pytest.raises(runs.RunError, match="delete it") as refusal:
             runs.execute(wanted, OWN, tmp_path)
         assert "\n" not in str(refusal.value)
     state.write_bytes(whole)
     assert json.dumps(timeless(runs.execute(wanted, OWN, tmp_path)), default=str)
+
+
+# --- early stopping --------------------------------------------------------------------------------------------------
+PATIENCES = (0, 1, 2, 3)
+TABLE = {  # losses, a digit an evaluation -> for each patience: where it stops (0: nowhere), the evaluation it keeps
+    "876543": [(0, 6), (0, 6), (0, 6), (0, 6)],
+    "123456": [(0, 1), (2, 1), (3, 1), (4, 1)],
+    "333333": [(0, 1), (2, 1), (3, 1), (4, 1)],  # equal is no improvement
+    "535241": [(0, 6), (3, 2), (0, 6), (0, 6)],
+    "4663555": [(0, 4), (2, 1), (3, 1), (7, 4)],  # a new best starts the count again
+    "2322122": [(0, 5), (2, 1), (3, 1), (4, 1)],
+    "654565": [(0, 3), (4, 3), (5, 3), (6, 3)],
+}
+CASES = [(losses, *case) for losses, row in TABLE.items() for case in zip(PATIENCES, row, strict=True)]
+
+
+def plainly(losses, patience):
+    """(where it stops or 0, what it keeps), counted from 1: at each evaluation, how long ago was the best so far?"""
+    for n in range(1, len(losses) + 1):
+        best = losses.index(min(losses[:n])) + 1
+        if 0 < patience <= n - best:
+            return n, best
+    return 0, best
+
+
+def by_the_lesson(losses, patience, stopping=EarlyStopping):
+    """The same, asking lesson 4's class."""
+    stopping, kept = stopping(patience), 0
+    for n, loss in enumerate(losses, start=1):
+        if stopping.update(loss):
+            kept = n
+        if stopping.should_stop:
+            return n, kept
+    return 0, kept
+
+
+@pytest.mark.parametrize(("losses", "patience", "expected"), CASES)
+def test_early_stopping_is_the_table(losses, patience, expected):
+    assert plainly(losses, patience) == by_the_lesson([*map(int, losses)], patience) == expected
+
+
+def test_early_stopping_is_the_plain_count_for_every_sequence(record_property):
+    """All sequences of up to six evaluations that three losses can make."""
+    tried = [
+        (losses, patience)
+        for length in range(1, 7)
+        for losses in itertools.product(range(3), repeat=length)
+        for patience in range(5)
+    ]
+    record_property("trials", len(tried))
+    for losses, patience in tried:
+        assert by_the_lesson(losses, patience) == plainly(losses, patience), (losses, patience)
+
+
+class Equal(EarlyStopping):
+    """Takes an equal loss for a better one."""
+
+    def update(self, loss):
+        return super().update(loss if loss != self.best else math.nextafter(loss, -1))
+
+
+class Late(EarlyStopping):
+    """Waits for one evaluation too many."""
+
+    should_stop = property(lambda self: 0 < self.patience < self.waited)
+
+
+class Counting(EarlyStopping):
+    """Counts all evaluations without improvement, not those in a row."""
+
+    def update(self, loss):
+        before = self.waited
+        improved = super().update(loss)
+        self.waited = before + (not improved)
+        return improved
+
+
+@pytest.mark.parametrize("mutant", [Equal, Late, Counting])
+def test_the_table_notices_a_wrong_count(mutant):
+    assert [case for case in CASES if by_the_lesson([*map(int, case[0])], case[1], mutant) != case[2]]
+
+
+class Scripted:
+    """Gives a model, before each evaluation, the weights whose loss has the wanted rank."""
+
+    def __init__(self, model, ladder, ranks):
+        self.model, self.ladder, self.ranks, self.steps = model, ladder, ranks, 0
+
+    def __call__(self, n):
+        self.steps += n
+        if self.steps:
+            self.model.load_state_dict(self.ladder[self.ranks[self.steps - 1]])
+
+
+def scripted_run(ladder, ranks, patience, saved=None):
+    """A real run of the trainer that evaluates after each step. -> (model, Training, the states that it saved)"""
+    config = TrainConfig(steps=len(ranks), batch_size=2, evaluate_every=1, patience=patience)
+    model, states = trainer.new_model(replace(SMALL, vocab_size=11), config), []
+    save = lambda tensors, facts: states.append(copy.deepcopy((tensors, facts)))  # noqa: E731
+    return (
+        model,
+        trainer.train(model, text(), text(), config, Scripted(model, ladder, ranks), None, saved, save),
+        states,
+    )
+
+
+@pytest.fixture(scope="module")
+def ladder():
+    """Nine models' weights, from the lowest loss, as the trainer measures it, to the highest."""
+    found = [trainer.new_model(replace(SMALL, vocab_size=11), TrainConfig(seed=seed)).state_dict() for seed in range(9)]
+    _, result, _ = scripted_run(found, range(9), patience=0)
+    losses = [
+        row.get("choosing_loss", row["validation_loss"]) for row in result.history
+    ]  # which decides, if it is there
+    assert len(set(losses)) == 9
+    return [found[i] for i in sorted(range(9), key=losses.__getitem__)]
+
+
+@pytest.mark.parametrize(("losses", "patience", "expected"), CASES)
+def test_the_trainer_stops_where_the_table_says_and_keeps_those_weights(
+    losses, patience, expected, ladder, monkeypatch
+):
+    """And the same when it goes on from any of its saved states."""
+    monkeypatch.setattr(trainer, "SAVING", 1e9)  # at each report
+    ranks, (stop, kept) = [*map(int, losses)], expected
+    *straight, states = scripted_run(ladder, ranks, patience)
+    resumed = [scripted_run(ladder, ranks, patience, state)[:2] for state in states]
+    for model, result in [straight, *resumed]:
+        assert (result.history[-1]["step"], result.best_step) == (stop or len(ranks), kept)
+        assert result.stopped == (f"no improvement in {patience} evaluations" if stop else "all steps done")
+        assert same(model.state_dict(), ladder[ranks[kept - 1]])
+        assert result.validation_loss == pytest.approx(evaluate(model, text()), abs=1e-6)
+    assert len(resumed) == (stop or len(ranks))
+
+
+# --- several at once -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("trial", range(3 if FULL else 1))
+def test_eight_processes_in_one_folder_mix_nothing(trial, tmp_path, record_property):
+    """Eight wait for one folder, with two texts and overlapping seeds; one is killed at work, the others do it all."""
+    folder, corpora, texts = tmp_path / "results", [], (OWN.text, OWN.text.upper())
+    for i, words in enumerate(texts):
+        (tmp_path / f"{i}.txt").write_text(words, encoding="utf-8")
+        corpora.append(corpus.load(tmp_path / f"{i}.txt"))
+    processes, said = [], [tmp_path / f"said {i}" for i in range(8)]
+    with files.lock(folder):
+        for i, file in enumerate(said):
+            command = [sys.executable, "-m", "course_utils", "train", "--recipe", "smoke", "--layers", 1, "--seeds", 2]
+            command += ["--seed", i // 4, "--corpus", tmp_path / f"{i % 2}.txt", "--out", folder]
+            with file.open("w") as output:
+                both = {"stdout": output, "stderr": subprocess.STDOUT}
+                processes.append(subprocess.Popen([*map(str, command)], cwd=ROOT, **both))
+        wait_until(lambda: all("waiting for it to end" in file.read_text() for file in said))
+        assert not list(folder.glob("*/*"))
+    try:
+        wait_until(lambda: any("at step" in file.read_text() for file in said))
+        at_work = next(i for i, file in enumerate(said) if "at step" in file.read_text())
+        time.sleep(random.Random(trial).uniform(0, 0.2))
+        processes[at_work].kill()
+        codes = [process.wait(120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert sum(code != 0 for code in codes) <= 1, [file.read_text() for file in said]
+    assert codes[at_work] in (0, -signal.SIGKILL)
+    records = runs.load_all(folder)
+    assert sorted((r.corpus["name"], r.seed) for r in records) == [
+        (f"{i}.txt", seed) for i in (0, 1) for seed in range(3)
+    ]
+    for record in records:
+        model, tokenizer = runs.load_model(record.checkpoint)
+        (words,) = (one.text for one in corpora if one.sha256 == record.corpus["sha256"])
+        assert tokenizer.alphabet == CharTokenizer(words).alphabet
+        validation_ids = split(torch.tensor(tokenizer.encode(words)))[1]
+        assert evaluate(model, validation_ids) == pytest.approx(record.validation_loss, abs=1e-5)
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    names = {f"logs/{r.name}.json" for r in records} | {f"checkpoints/{r.name}.safetensors" for r in records}
+    assert written == names | {".lock"}
+    trained = [len(re.findall(r"at step \d+", file.read_text())) for file in said]
+    assert len(records) - 1 <= sum(trained) <= len(records), "nothing is trained twice, but what the dead one had begun"
+    record_property("trials", len(processes))
+
+
+def wait_until(true, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited long enough"
+        time.sleep(0.01)
 
 
 # --- the same seed ---------------------------------------------------------------------------------------------------
@@ -319,7 +515,7 @@ def golden_curve(recipe):
     return [round(loss, 5) for loss in steps.losses.tolist()]
 
 
-HEAVY = ("modern", "modern-large", "nanogpt", "record", "sprint")
+HEAVY = ("modern", "modern-large", "modern-short", "nanogpt", "record", "sprint")
 
 
 @pytest.mark.parametrize("recipe", [name for name in studies.RECIPES if FULL or name not in HEAVY])

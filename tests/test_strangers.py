@@ -1,32 +1,61 @@
 """Nothing let in: files of weights from strangers run nothing, load nothing in silence, and get one sentence each."""
 
 import contextlib
+import functools
+import html
 import json
 import math
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
-from dataclasses import asdict
+import unicodedata
+from base64 import b64encode
+from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
+from test_book import chromium, serving
+from test_report import visit
+from test_widget_numbers import PLAYGROUND
 
-from course_utils import runs
+from course_utils import figures, runs, widgets
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.sampling import filter_logits
 from course_utils.lessons.train import TrainConfig
 
 FULL = os.environ.get("COURSE_TRIALS") == "full"
+ROOT = Path(__file__).resolve().parent.parent
 ALPHABET = "abcdefghijk"
 SMALL = GPTConfig(vocab_size=11, context_length=16, n_layers=2, n_heads=2, d_model=8, d_ff=12)
+tried = Counter()  # by a test: how often it tried
+
+
+@pytest.fixture(autouse=True)
+def how_often(record_property):
+    tried.clear()
+    yield
+    if tried:
+        record_property("trials", tried.total())
+
+
+def counted(function):
+    @functools.wraps(function)
+    def wrapper(*arguments, **named):
+        tried[function.__name__] += 1
+        return function(*arguments, **named)
+
+    return wrapper
 
 
 def weights_of(model):
@@ -40,6 +69,7 @@ def content(weights=None, config=None, about=None, **metadata):
     return save(weights_of(GPT(SMALL)) if weights is None else weights, metadata=metadata)
 
 
+@counted
 def refused(path, data):
     path.write_bytes(data)
     with pytest.raises(runs.RunError) as refusal:
@@ -165,10 +195,164 @@ def test_weights_that_do_not_fit_or_are_not_numbers_are_refused(tmp_path):
 def test_the_command_says_one_sentence(tmp_path):
     (tmp_path / "evil.safetensors").write_bytes(pickle.dumps(Evil(tmp_path / "trace")))
     command = [sys.executable, "-m", "course_utils", "generate", "--checkpoint", tmp_path / "evil.safetensors"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "trace").exists()
+
+
+# --- text is never code ----------------------------------------------------------------------------------------------
+BROKEN = "document.title='broken'"
+HOSTILE = [
+    f'<img src=x onerror="{BROKEN}">',
+    f"</script></pre></div><script>{BROKEN}</script><iframe src=//example.org></iframe>",
+    "{{ 7*191 }} {% raw %} $\\frac{$ {0} %s",
+    "\x1b[2J\x1b]0;owned\x07\x1b[31m \x9b2J \x08\x7f",
+    "\u202eright to left\u2067 שלום\u200f",
+]
+NAME = f"\x1b[2J\x07\u202e<img src=x onerror={BROKEN}>{{{{7*191}}}}.txt"
+TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+LIVE = """(root) => [...document.querySelectorAll(`${root} *`)].filter((element) =>
+  element.matches("img[src=x], iframe, object, embed, link, script:not([type])")
+  || [...element.attributes].some(({ name }) => /^on/.test(name))).map((element) => element.outerHTML.slice(0, 200))"""
+
+
+def acts(text):
+    """The characters that a terminal obeys or that turn what follows round, as the Unicode database has them."""
+    return {c for c in text if unicodedata.category(c) == "Cc" or unicodedata.bidirectional(c) in TURNS} - {"\n", "\t"}
+
+
+@counted
+def course(*arguments):
+    command = [sys.executable, "-m", "course_utils", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A whole experiment on a text that is code, in a file whose name is code. -> folder, file, what was said"""
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / NAME).write_text("\n".join(HOSTILE * 40), encoding="utf-8")
+    done = course("run", "--seeds", "1", "--workers", "1", "--corpus", folder / NAME, "--out", folder / "out")
+    assert done.returncode == 0, done.stderr
+    return folder / "out", folder / NAME, done
+
+
+def test_a_terminal_shows_and_does_not_obey(hostile, tmp_path):
+    out, file, done = hostile
+    here, lost = ("--corpus", file, "--out", out), tmp_path / NAME
+    mistakes = [
+        ("generate", "--checkpoint", lost), ("train", "--corpus", lost), ("train", "--out", f"README.md/{NAME}"),
+        ("train", "--recipe", NAME), ("ablate", NAME), ("train", f"--{NAME}"), ("compare", "--out", lost),
+        ("generate", "--prompt", HOSTILE[3]),
+    ]  # fmt: skip
+    good = ("generate", *here, "--prompt", "".join(HOSTILE), "--characters", "40"), ("compare", *here)
+    said = [done, *(course(*arguments) for arguments in (*good, *mistakes))]
+    assert [one.returncode > 0 for one in said] == [False] * 3 + [True] * len(mistakes)
+    for one in said:
+        assert not acts(one.stdout + one.stderr), one.args
+        assert "Traceback" not in one.stderr
+    assert all("\\x1b" in one.stdout + one.stderr for one in (*said[:2], *said[3:])), "it is shown instead"
+
+
+def live(page, root="body"):
+    assert page.title() != "broken"
+    return page.evaluate(LIVE, root)
+
+
+def test_a_report_of_hostile_text_is_only_text(hostile, tmp_path):
+    out, _, _ = hostile
+    with chromium() as browser:
+        page = visit(browser, out / "report.html")
+        assert live(page) == page.asked == page.complaints == []
+        body = page.locator("body").text_content()
+        assert "<img src=x" in body
+        assert "1337" not in body
+        mutant = tmp_path / "mutant.html"
+        mutant.write_text(html.unescape((out / "report.html").read_text("utf-8")), "utf-8")
+        assert live(visit(browser, mutant)), "unescaped, it would be code"
+
+
+def hostile_lesson():
+    """A notebook as a reader's would be: hostile text printed, returned, in an error, drawn and described."""
+    new, text = nbformat.v4, "\n".join(HOSTILE)
+    with_title = figures.lines([1, 2], {text: [1, 2]}, x_label=text, y_label="y", title=text)
+    data, metadata = with_title._repr_mimebundle_()
+    outputs = [
+        new.new_output("stream", name="stdout", text=text),
+        new.new_output("execute_result", data={"text/plain": text}, execution_count=1),
+        new.new_output("error", ename=HOSTILE[0], evalue=text, traceback=[text]),
+        new.new_output("display_data", data=data | {"image/png": b64encode(data["image/png"]).decode()},
+                       metadata=metadata),
+    ]  # fmt: skip
+    cells = [new.new_markdown_cell("# Hostile"), new.new_code_cell("speak()", outputs=outputs, execution_count=1)]
+    return new.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+
+
+def test_a_page_of_the_book_shows_hostile_outputs_as_text(tmp_path):
+    """With the book's own settings and extensions; the picture's alt text is the figure's words."""
+    command = shutil.which("jupyter-book", path=Path(sys.executable).parent)
+    if command is None:
+        pytest.skip('jupyter-book is not installed: pip install -e ".[book]"')
+    shutil.copytree(ROOT / "book/_ext", tmp_path / "book/_ext")
+    shutil.copytree(ROOT / "book/_static", tmp_path / "book/_static")
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: hostile\n")
+    nbformat.write(hostile_lesson(), tmp_path / "hostile.ipynb")
+    done = subprocess.run([command, "build", "."], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    pages = tmp_path / "_build/html"
+    with serving(pages) as site, chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{site}hostile.html", wait_until="networkidle")
+        assert live(page, "article") == []
+        text = page.locator("article").text_content()
+        assert text.count("<img src=x") >= 3
+        assert "1337" not in text
+        (alt,) = page.locator("article img").evaluate_all("(all) => all.map((image) => image.alt)")
+        assert HOSTILE[0] in alt
+        mutant = html.unescape((pages / "hostile.html").read_text("utf-8"))
+        (pages / "mutant.html").write_text(mutant, "utf-8")
+        page.goto(f"{site}mutant.html", wait_until="networkidle")
+        assert page.title() == "broken", "unescaped, it would be code"
+
+
+WIDGET = """async () => {
+  const widget = await import("/playground/widget.mjs"), heard = [];
+  const model = { on: (event, f) => event === "msg:custom" && heard.push(f), off() {}, send: async (question) => {
+    const { content, buffers } = await window.python(question);
+    for (const f of heard) f(content, buffers.map((numbers) => new DataView(new Float32Array(numbers).buffer)));
+  } };
+  const place = document.body.appendChild(document.createElement("main"));
+  widget.default.render({ model, el: place });
+}"""
+
+
+def test_a_widget_of_hostile_models_writes_only_text(tmp_path):
+    """The widget of a notebook, with Python behind it: names, alphabet, prompt and an error that are all code."""
+    alphabet = "".join(sorted(set("".join(HOSTILE))))
+    model = GPT(replace(SMALL, vocab_size=len(alphabet), context_length=512)).eval()
+    host = widgets.SamplerHost(dict.fromkeys(HOSTILE[:3], model), CharTokenizer(alphabet), {"prompt": "".join(HOSTILE)})
+    PLAYGROUND.copy_parts(tmp_path / "playground")
+    (tmp_path / "blank.html").write_text('<!doctype html><meta charset="utf-8"><title>blank</title>', "utf-8")
+
+    def python(question):
+        if question["kind"] == "next" and len(question["ids"]) > 200 + len("".join(HOSTILE)):
+            return {"content": {"request": question["request"], "error": HOSTILE[0]}, "buffers": []}
+        content, buffers = host.reply(question)
+        numbers = [np.frombuffer(data, dtype=np.float32).tolist() for data in buffers]
+        return {"content": content | {"request": question["request"]}, "buffers": numbers}
+
+    with serving(tmp_path) as site, chromium() as browser:
+        page = browser.new_page()
+        page.expose_function("python", python)
+        page.goto(f"{site}blank.html")
+        page.evaluate(WIDGET)
+        page.get_by_label("Characters", exact=True).fill("300")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        page.locator("[role=status]", has_text="<img").wait_for(timeout=60_000)
+        assert page.locator(".sampler-text").text_content().startswith("".join(HOSTILE))
+        assert live(page) == []
 
 
 # --- at random -------------------------------------------------------------------------------------------------------
@@ -183,6 +367,7 @@ anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max
 
 @many
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=6))
+@counted
 def test_a_file_with_wrong_bytes_is_refused_or_is_a_model_of_numbers(tmp_path, changes):
     data = bytearray(content())
     for at, byte in changes:
@@ -196,6 +381,7 @@ def test_a_file_with_wrong_bytes_is_refused_or_is_a_model_of_numbers(tmp_path, c
 
 @many
 @given(st.dictionaries(st.sampled_from([*GPTConfig.__dataclass_fields__]), anything, max_size=4))
+@counted
 def test_a_model_config_of_anything_is_a_config_or_a_value_error(changes):
     with contextlib.suppress(ValueError, TypeError):
         GPTConfig(**changes)
@@ -203,6 +389,7 @@ def test_a_model_config_of_anything_is_a_config_or_a_value_error(changes):
 
 @many
 @given(st.dictionaries(st.sampled_from([*TrainConfig.__dataclass_fields__]), anything, max_size=4))
+@counted
 def test_a_train_config_of_anything_is_a_config_or_a_value_error(changes):
     with contextlib.suppress(ValueError, TypeError):
         TrainConfig(**changes)
@@ -210,6 +397,7 @@ def test_a_train_config_of_anything_is_a_config_or_a_value_error(changes):
 
 @many
 @given(st.text(max_size=60), st.text(max_size=60))
+@counted
 def test_a_tokenizer_of_any_text_gives_it_back_or_names_what_it_lacks(known, text):
     if not known:
         with pytest.raises(ValueError, match="at least one character"):
@@ -226,10 +414,11 @@ def test_a_tokenizer_of_any_text_gives_it_back_or_names_what_it_lacks(known, tex
 @many
 @given(
     st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=12),
-    st.floats(1e-6, 1e4) | st.sampled_from([0.0, 1e-6, 1.0]),
+    st.floats(0, exclude_min=True, allow_infinity=False) | st.sampled_from([0.0, 5e-324, 1e-38, 1e-6, 1.0, 1e308]),
     st.none() | st.integers(1, 20),
     st.none() | st.floats(1e-9, 1),
 )
+@counted
 def test_a_filter_of_any_settings_leaves_a_distribution(logits, temperature, top_k, top_p):
     kept = filter_logits(torch.tensor(logits), temperature, top_k, top_p)
     p = kept.double().softmax(-1).numpy()
@@ -240,6 +429,7 @@ def test_a_filter_of_any_settings_leaves_a_distribution(logits, temperature, top
 
 @many
 @given(st.integers(-3, 3) | st.floats(), st.none() | st.integers(-3, 3), st.none() | st.floats())
+@counted
 def test_a_filter_of_wrong_settings_says_what_is_allowed(temperature, top_k, top_p):
     allowed = temperature >= 0 and math.isfinite(temperature) and (top_k is None or top_k >= 1)
     if allowed and (top_p is None or 0 < top_p <= 1):
