@@ -13,11 +13,29 @@ MOST_CACHED = 2**28  # numbers in the keys and values of one text; a file that a
 
 
 def save_model(path, model, alphabet, dtype=torch.float32):
-    """Weights and all that is needed to use them, as one safetensors file, whole or absent."""
-    weights = {name: weight.to(dtype) for name, weight in model.state_dict().items()}
+    """Weights and all that is needed to use them, as one safetensors file, whole or absent.
+
+    dtype: torch.int8 makes the blocks' matrices int8, each with its scales beside it: for gpt.mjs alone.
+    """
+    weights = dict(model.state_dict())
     if model.config.tie_embeddings:
         del weights["head.weight"]
+    if dtype == torch.int8:
+        weights = {key: each for name, weight in weights.items() for key, each in quantised(name, weight).items()}
+    else:
+        weights = {name: weight.to(dtype) for name, weight in weights.items()}
     write_tensors(path, weights, {"config": asdict(model.config), "alphabet": alphabet})
+
+
+def quantised(name, weight):
+    """A block's matrix (O, I) as whole numbers from -127 to 127, with a scale a row (O,); all else in half precision.
+
+    The embedding is small, and an error in it goes straight into the logits.
+    """
+    if weight.ndim != 2 or not name.startswith("blocks."):
+        return {name: weight.half()}
+    scales = weight.abs().amax(1).clamp(min=1e-12) / 127
+    return {name: (weight / scales[:, None]).round().to(torch.int8), f"{name}.scale": scales}
 
 
 def load_model(path, alphabet=None):

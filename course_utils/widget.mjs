@@ -241,7 +241,7 @@ class Widget {
     this.file = make("input", { type: "file", accept: ".safetensors", onchange: () => this.open(this.file.files[0]) });
     const copy = () => this.ask({ kind: "link", settings: this.state() }, ({ said }) => this.say(said));
     this.link = button("Copy link", copy);
-    this.forPage = [make("label", { className: "sampler-file" }, "Your own model: ", this.file), this.link];
+    this.own = make("label", { className: "sampler-file" }, "Your own model: ", this.file);
     this.forMany = make("label", {}, this.together, " all side by side");
   }
 
@@ -265,7 +265,7 @@ class Widget {
       field("Prompt", this.prompt),
       make("div", { className: "sampler-controls" }, this.temperature.field, this.topK.field, this.topP.field,
         field("Seed", this.seed), field("Characters", this.length), field("Model", this.choice)),
-      make("div", { className: "sampler-buttons" }, this.generate, this.one, this.stop, this.forMany, ...this.forPage),
+      make("div", { className: "sampler-buttons" }, this.generate, this.one, this.stop, this.link, this.forMany, this.own),
       this.status, this.progress, this.place,
     );
     this.prompt.addEventListener("input", () => this.later(() => this.look()));
@@ -275,7 +275,7 @@ class Widget {
     this.say("Loading …");
     await this.ask({ kind: "hello" }, ({ models, settings, page }) => {
       this.page = page;
-      for (const part of this.forPage) part.hidden = !page;
+      this.own.hidden = this.link.hidden = !page;
       this.names = models;
       this.list();
       this.take(settings);
@@ -405,6 +405,7 @@ class Widget {
         if (wrongSettings(this.settings())) throw new Error(wrongSettings(this.settings()));
         await pane.ready();
         if (this.run !== run) return; // stopped meanwhile: nothing more is written
+        if (this.status.textContent === SILENT) this.say("Writing …");
         pane.write();
         this.soon();
       }

@@ -88,6 +88,11 @@ tokenizer = pairs[0][1]
 widgets.sampler([model for model, _ in pairs], tokenizer, "ROMEO:")
 """
 SECOND = "widgets.sampler(pairs[0][0], tokenizer, 'KING', length=30)"
+BUSY = """
+import time
+time.sleep(globals().get("nap", 0))
+nap = 11  # seconds, when the cell is run again: more than the widget waits in silence
+"""
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +100,16 @@ def lab(tmp_path_factory):
     """The address of JupyterLab, with one notebook, away from the reader's own settings."""
     root = tmp_path_factory.mktemp("lab")
     names = [record.checkpoint.relative_to(paths.PUBLISHED).as_posix() for record in published()]
-    sources = (FIRST.format(names=names), SECOND)
+    sources = (BUSY, FIRST.format(names=names), SECOND)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     (root / "work").mkdir()
     nbformat.write(notebook, root / "work/a.ipynb")
     folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    # A kernel with a second thread for widgets answers while a cell runs; others, such as Colab's, let them wait.
+    setting = root / "JUPYTERLAB_SETTINGS_DIR/@jupyterlab/apputils-extension/kernels-settings.jupyterlab-settings"
+    setting.parent.mkdir(parents=True)
+    setting.write_text('{"commsOverSubshells": "disabled"}', encoding="utf-8")
     env = os.environ | {name: str(root / name) for name in folders}
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
     command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={root / 'work'}", "--LabApp.news_url=None"]
@@ -128,7 +137,7 @@ def wait_for_address(log):
 
 
 def test_jupyterlab(lab, site):  # noqa: F811
-    """Moves, generates as the page does, stops; two widgets don't mix; a restart of the kernel is told."""
+    """Moves, generates as the page does, waits for a busy kernel, stops; two widgets don't mix; a restart is told."""
     with chromium() as browser:
         page, problems = browser.new_page(viewport={"width": 1280, "height": 1200}), []
         ours = (lab, "data:", "blob:")
@@ -137,6 +146,7 @@ def test_jupyterlab(lab, site):  # noqa: F811
         page.goto(f"{lab}lab/tree/a.ipynb")
         idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']")
         idle.wait_for(timeout=60_000)
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)  # before that, Run asks for a kernel
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text(re.compile("^Run All( Cells)?$")).click()  # its name differs between versions
         one, two = page.locator(".sampler").nth(0), page.locator(".sampler").nth(1)
@@ -158,6 +168,13 @@ def test_jupyterlab(lab, site):  # noqa: F811
         reader = Reader(browser, site)
         assert reader.generate(Temperature=1.2, Characters=60) == texts[:1], "page and notebook write the same text"
         reader.close()
+        page.locator(".jp-CodeCell .cm-content", has_text="nap = 11").click()
+        page.keyboard.press("Shift+Enter")
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status='busy']").wait_for()
+        one.get_by_role("button", name="Generate").click()
+        one.locator("[role=status]", has_text="No answer from Python yet: the kernel is busy").wait_for(timeout=60_000)
+        one.locator("[role=status]", has_text="60 characters written").wait_for(timeout=60_000)
+        assert one.locator(".sampler-text").evaluate("(text) => text.textContent") == texts[0], "it went on"
         one.get_by_label("Characters", exact=True).fill("5000")
         one.get_by_role("checkbox").check()
         one.locator(".sampler-pane").nth(2).wait_for()

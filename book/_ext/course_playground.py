@@ -13,6 +13,7 @@ from course_utils import figures, paths, runs
 from course_utils.lessons.sampling import filter_logits
 
 PARTS = ("gpt.mjs", "sampler.mjs", "widget.css", "widget.mjs", "worker.mjs")
+MOST_BYTES = 6e6  # of a model that a page asks for; a larger one is sent as int8
 STILLS = ({"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8})
 
 
@@ -30,9 +31,19 @@ def copy_parts(target):
         copyfile(paths.PUBLISHED.parent / name, target / name)
     listed = models(paths.PUBLISHED)
     for record in listed:
-        copyfile(record.checkpoint, target / record.checkpoint.name)
+        copy_model(record.checkpoint, target / record.checkpoint.name)
     manifest = [{"name": record.arm, "file": record.checkpoint.name} for record in listed]
     (target / "models.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def copy_model(checkpoint, target):
+    """Put a model beside the pages, in half precision where it is small enough for that, else in int8."""
+    if target.is_file() and target.stat().st_mtime > checkpoint.stat().st_mtime:
+        return  # made by an earlier build
+    model, tokenizer = runs.load_model(checkpoint)
+    runs.save_model(target, model, tokenizer.alphabet, torch.float16)
+    if target.stat().st_size > MOST_BYTES:
+        runs.save_model(target, model, tokenizer.alphabet, torch.int8)
 
 
 def finished(app, error):

@@ -1,12 +1,17 @@
-// The sampling widget on a page of the book: where a page has <div class="sampler-place">, it is put there as soon as
-// the reader scrolls to it. The models run in workers; their weights are loaded when they are needed.
+// The sampling widget on a page of the book: where a page has <div class="sampler-place">, it is put there when the
+// reader comes near. The models run in workers; their weights are loaded when they are needed.
 
 const PARTS = new URL("../playground/", import.meta.url); // course_playground.py puts them there
+const NEAR = "50% 0px"; // half a screen ahead of the reader
 
 /** Stands where anywidget's model stands in a notebook: the same messages, answered by workers. */
 class Page {
+  /** @param {{name: string, file: string}[]} models @param {object} settings those with which the widget opens */
   constructor(models, settings) {
     Object.assign(this, { models, settings, listeners: [] });
+    const first = models.find((_, i) => String(i) === settings.model) ?? models.at(-1);
+    // The widget will choose the same: they are loaded while its modules are.
+    for (const model of settings.together === "true" ? models : [first]) if (model) this.load(model);
   }
 
   on(event, listener) {
@@ -24,7 +29,7 @@ class Page {
   send({ request, kind, model, ids, file, settings }) {
     const asked = this.models[model], names = this.models.map(({ name }) => name);
     if (kind === "hello") this.later({ request, models: names, settings: this.settings, page: true });
-    if (kind === "load") this.start(asked, { request, kind, address: new URL(asked.file, PARTS).href });
+    if (kind === "load") this.load(asked).then((content) => this.say({ ...content, request }));
     if (kind === "next") asked.worker.postMessage({ request, kind, ids });
     if (kind === "open") this.open(request, file);
     if (kind === "link") this.copy(request, settings);
@@ -34,24 +39,30 @@ class Page {
     queueMicrotask(() => this.say(content)); // an answer never comes before its question is out
   }
 
-  start(model, question, heard = (content) => content) {
-    model.worker?.terminate(); // a second try
-    model.worker = new Worker(new URL("worker.mjs", PARTS), { type: "module" });
-    model.worker.onmessage = ({ data: { logits, ...content } }) => this.say(heard(content), logits && [logits]);
-    model.worker.onerror = () => this.say({ request: question.request, error: "This browser can't run the model." });
-    model.worker.postMessage(question);
+  /** Load a model in a worker of its own, once. -> {alphabet, context}, or {error}: then it may be asked again */
+  load(model, from = { address: new URL(model.file, PARTS).href }) {
+    return (model.loading ??= new Promise((resolve) => {
+      const worker = (model.worker = new Worker(new URL("worker.mjs", PARTS), { type: "module" }));
+      const loaded = (content) => {
+        if (content.error) {
+          worker.terminate();
+          model.loading = undefined;
+        }
+        resolve(content);
+      };
+      worker.onerror = () => loaded({ error: "This browser can't run the model." });
+      worker.onmessage = ({ data: { logits, ...content } }) => {
+        if (content.request === "load") loaded(content);
+        else this.say(content, logits && [logits]);
+      };
+      worker.postMessage({ request: "load", kind: "load", ...from });
+    }));
   }
 
-  open(request, file) {
-    const model = { name: file.name };
-    this.start(model, { request, kind: "load", file }, (content) => {
-      if (content.request !== request) return content;
-      if (content.error) {
-        model.worker.terminate();
-        return { request, error: `${file.name}: ${content.error}` };
-      }
-      return { ...content, model: this.models.push(model) - 1, name: model.name };
-    });
+  async open(request, file) {
+    const model = { name: file.name }, { error, ...about } = await this.load(model, { file });
+    if (error) return this.say({ request, error: `${file.name}: ${error}` });
+    this.say({ ...about, request, model: this.models.push(model) - 1, name: model.name });
   }
 
   async copy(request, settings) {
@@ -63,13 +74,14 @@ class Page {
 }
 
 async function mount(place) {
-  const style = document.createElement("link");
-  Object.assign(style, { rel: "stylesheet", href: new URL("widget.css", PARTS).href });
+  const part = (name) => new URL(name, PARTS).href, style = document.createElement("link");
+  Object.assign(style, { rel: "stylesheet", href: part("widget.css") });
   document.head.append(style);
-  try {
-    const widget = await import(new URL("widget.mjs", PARTS).href), manifest = await fetch(new URL("models.json", PARTS));
-    const settings = { ...place.dataset, ...Object.fromEntries(new URLSearchParams(location.hash.slice(1))) };
-    widget.default.render({ model: new Page(await manifest.json(), settings), el: place });
+  const settings = { ...place.dataset, ...Object.fromEntries(new URLSearchParams(location.hash.slice(1))) };
+  const meet = async () => new Page(await (await fetch(part("models.json"))).json(), settings);
+  try { // all at once: none waits for another
+    const [widget, page] = await Promise.all([import(part("widget.mjs")), meet(), import(part("sampler.mjs"))]);
+    widget.default.render({ model: page, el: place });
   } catch {
     place.textContent = "The widget could not be loaded.";
   }
@@ -81,5 +93,15 @@ const seen = new IntersectionObserver((entries) => {
     seen.unobserve(target);
     mount(target);
   }
-});
-for (const place of document.querySelectorAll(".sampler-place")) seen.observe(place);
+}, { rootMargin: NEAR });
+
+function look() {
+  for (const place of document.querySelectorAll(".sampler-place")) {
+    if (place.getBoundingClientRect().top < innerHeight) mount(place); // an observer first hears when all scripts have run
+    else seen.observe(place);
+  }
+}
+
+// The page may still be on its way: what else it needs is not waited for.
+if (document.readyState === "loading") document.addEventListener("readystatechange", look, { once: true });
+else look();
