@@ -11,6 +11,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+import axe_playwright_python
 import pytest
 from playwright.sync_api import sync_playwright
 from test_house import CHECKOUT, FILES
@@ -21,6 +22,15 @@ PROJECT = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
 ADDRESS = re.search(r'^Repository = "(.+)"', PROJECT, re.MULTILINE)[1]
 STRAY = ("results/a.md", ".pytest_cache/README.md", ".venv/lib/x/README.md", "notebooks/.ipynb_checkpoints/a.ipynb")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+BARRIERS = """() => axe.run().then(({ violations }) => violations
+  .filter(({ impact }) => ["serious", "critical"].includes(impact))
+  .flatMap(({ id, nodes }) => nodes.map(({ html, target }) => `${id}: ${target} ${html.slice(0, 160)}`)))"""
+HEADINGS = (
+    """() => [...document.querySelectorAll("article :is(h1, h2, h3, h4, h5, h6)")].map((h) => Number(h.tagName[1]))"""
+)
+THEME = {}  # barriers in what the theme makes: what axe says of them begins so -> why they stay
 
 SETTLED = "window.MathJax?.startup?.promise?.then(() => document.fonts.ready).then(() => true)"
 PROBLEMS = """() => {
@@ -154,6 +164,36 @@ def test_a_page_is_whole_and_asks_no_other_host(visit, site, book, name):
     assert not [link for link in local if not (book / link).is_file()], "links that lead nowhere"
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", [*PAGES, "search"])
+def test_a_page_can_be_read_by_all(browser, site, name, scheme):
+    page = browser.new_page()
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.goto(f"{site}{name}.html", wait_until="networkidle")
+    page.evaluate(SETTLED)
+    page.add_script_tag(path=AXE)
+    found = set()
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.wait_for_timeout(500)  # the theme sets its tab stops a little after the size has changed
+        found |= set(page.evaluate(BARRIERS))
+    levels = page.evaluate(HEADINGS)
+    page.close()
+    assert not [barrier for barrier in found if not barrier.startswith(tuple(THEME))]
+    assert all(below - above <= 1 for above, below in zip([0, *levels], levels, strict=False)), "headings in order"
+
+
+def test_a_barrier_is_noticed(browser, site):
+    page = browser.new_page()
+    page.goto(f"{site}book/notation.html", wait_until="networkidle")
+    page.add_script_tag(path=AXE)
+    page.evaluate(
+        "document.querySelector('article').innerHTML += '<p style=\"color: #ccc; background: #fff\">Pale words</p>'"
+    )
+    assert any(barrier.startswith("color-contrast") for barrier in page.evaluate(BARRIERS))
+    page.close()
+
+
 SPOILT = {
     '<img src="https://example.org/a.png" alt="a picture">': "asks https://example.org/a.png",
     '<script src="https://example.org/a.js"></script>': "asks https://example.org/a.js",
@@ -211,13 +251,59 @@ def test_figures_say_in_words_what_they_show(visit, name):
     assert visit(f"{name}.html")["words"] == words
 
 
-def test_search_finds_attention(browser, site):
+@pytest.mark.parametrize(("word", "lesson"), [("attention", "2 · Attention"), ("perplexity", "4 · Training")])
+def test_search_finds_the_lesson(browser, site, word, lesson):
     page = browser.new_page()
-    page.goto(f"{site}search.html?q=attention")
+    page.goto(f"{site}search.html?q={word}")
     page.wait_for_selector("#search-results li a")
     page.wait_for_load_state("networkidle")
     results = page.locator("#search-results li > a").all_inner_texts()
-    assert any(result.startswith("2 · Attention") for result in results), results
+    page.close()
+    assert any(result.startswith(lesson) for result in results), results
+
+
+HOSTS = {  # that pages may link to, and what follows the host
+    "github.com": r"/[\w.-]+/[\w.-]+(/.*)?",
+    "colab.research.google.com": r"(/github/.+\.ipynb)?",
+    "arxiv.org": r"/abs/\d{4}\.\d{4,5}",
+    "doi.org": r"/10\.\d{4,}/\S+",
+    "www.python.org": r"/downloads/",
+    "pytorch.org": r"/.*",
+    "kellerjordan.github.io": r"/posts/muon/",
+}
+
+
+def wrong_links(links, site):
+    """Those that leave the book and are not of a form in HOSTS."""
+    for link in links:
+        host, path = re.match(r"(?:\w+:)?/*([^/]*)(.*)", link).groups()
+        if not link.startswith(site) and not (
+            link.startswith("https://") and re.fullmatch(HOSTS.get(host, r"(?!)"), path)
+        ):
+            yield link
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_out_of_the_book_is_known_and_well_formed(visit, site, name):
+    assert not [*wrong_links(visit(f"{name}.html")["links"], site)]
+
+
+def test_a_bad_link_is_noticed(site):
+    bad = ["http://github.com/a/b", "https://doi.org/1234", "https://arxiv.org/pdf/1706.03762", "https://example.org/"]
+    assert [*wrong_links([*bad, f"{site}index.html"], site)] == bad
+
+
+def test_the_architecture_is_drawn_from_the_code(visit):
+    (words,) = visit("book/architecture.html")["words"]
+    assert "decoder uses lessons" in words
+    assert "trainer uses" in words
+
+
+def test_the_cover_shows_a_text_by_the_model(book):
+    cover = (book / "book/intro.html").read_text(encoding="utf-8")
+    assert re.search(r'class="[^"]*sample[^"]*notranslate"?[^>]*>.*?ROMEO:', cover, re.DOTALL)
+    assert "Written while this page was built, by the recorded model with 6 layers" in cover
+    assert 'class="sampler-place"' in cover
 
 
 @pytest.mark.parametrize("name", PAGES)

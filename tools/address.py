@@ -16,7 +16,7 @@ MUST = "it must look like https://github.com/owner/repository"
 PLACES = {  # file -> where the address stands in it; what Colab wants is owner/repository alone
     "pyproject.toml": r'(?m)(?<=^Repository = ")[^"\n]*',
     "_config.yml": r"(?m)(?<=^  url: )\S+",
-    "README.md": r"(?<=git clone )\S+|(?<=colab\.research\.google\.com/github/)(?P<short>[^\s)]+?)(?=/blob/)",
+    "README*.md": r"(?<=git clone )\S+|(?<=colab\.research\.google\.com/github/)(?P<short>[^\s)]+?)(?=/blob/)",
     "book/how_to_use.md": r"(?<=git clone )\S+",
     "notebooks/[0-9][0-9]_*.py": r'(?<="git\+)[^"\n]+',
     "notebooks/[0-9][0-9]_*.ipynb": r'(?<=\\"git\+)[^"\\\n]+',

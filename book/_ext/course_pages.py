@@ -1,0 +1,201 @@
+"""What pages say of the course itself, computed while they are built: who imports whom, and what its model writes.
+
+`python book/_ext/course_pages.py` puts the recorded result and such a text into both READMEs.
+"""
+
+import ast
+import math
+import re
+from collections import Counter
+from pathlib import Path
+
+import torch
+from course_playground import models
+from docutils import nodes
+from matplotlib.patches import FancyArrowPatch
+from sphinx.util.docutils import SphinxDirective
+
+from course_utils import corpus, experiment, figures, paths, runs, tables, writer
+from course_utils.figures.drawing import SMALL, looks, open_figure
+
+PACKAGE, CHECKOUT = paths.PUBLISHED.parent, Path(__file__).resolve().parents[2]
+WIDE = 4  # boxes side by side: as many as a phone can show
+PROMPT, SETTINGS = "ROMEO:\n", {"temperature": 0.8}
+README = {  # the heads of the table, the lines below it, the sentence on the sample
+    "README.md": (
+        ("", "parameters", "validation loss, nats/character", "perplexity", "seeds"),
+        "The deepest model, seed 0, at temperature 0.8, after the prompt `ROMEO:`",
+        str,
+    ),
+    "README.zh.md": (
+        ("", "参数量", "验证损失（奈特/字符）", "困惑度", "种子数"),
+        "最深的模型（种子 0，温度 0.8），给它的开头是 `ROMEO:`",
+        lambda arm: re.sub(r"(\d+) layers", r"\1 层", arm).replace("5-gram, counted", "五元语法（只计数）"),
+    ),
+}
+
+
+def imported(folder):
+    """Which parts of the package each part imports; a folder counts as one part. -> {part: set of parts}
+
+    What a function imports when it is called counts too, unless that would close a circle.
+    """
+    found = {p.stem if p.is_file() else p.name: set() for p in folder.glob("[a-z_]*") if is_part(p)}
+    del found["__init__"]
+    trees = [(p.relative_to(folder).with_suffix("").parts[0], p) for p in sorted(folder.rglob("*.py"))]
+    trees = [(part, ast.parse(p.read_text(encoding="utf-8"))) for part, p in trees if part in found]
+    for statements in (lambda tree: tree.body, ast.walk):
+        for part, tree in trees:
+            for used in sorted({*names(statements(tree))} & found.keys() - {part}):
+                if part not in below(found, used):
+                    found[part].add(used)
+    return found
+
+
+def is_part(path):
+    return path.suffix == ".py" or (path / "__init__.py").is_file()
+
+
+def names(statements):
+    """The parts of the package that these import."""
+    for node in statements:
+        if isinstance(node, ast.ImportFrom) and node.module == "course_utils":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course_utils."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("course_utils."))
+
+
+def below(uses, part):
+    """All that a part stands on."""
+    return uses[part].union(*(below(uses, used) for used in uses[part]))
+
+
+def storeys(uses):
+    """The floor of each part, from 0 up: above all that it imports, and no more than WIDE on one. -> {part: floor}"""
+    floors, room = {}, Counter()
+    while len(floors) < len(uses):
+        ready = sorted(part for part in uses if part not in floors and uses[part] <= floors.keys())
+        for part in ready:
+            floor = max((floors[used] + 1 for used in uses[part]), default=0)
+            while room[floor] == WIDE:
+                floor += 1
+            floors[part] = floor
+            room[floor] += 1
+    return floors
+
+
+def needed(uses):
+    """The arrows that don't follow from others: a → c is left out where a → b → c. -> {part: set of parts}"""
+    return {part: used - set().union(*(below(uses, other) for other in used)) for part, used in uses.items()}
+
+
+def course_map(uses):
+    """Parts as boxes, imports as arrows down to what is imported; narrow, for a phone. -> Figure"""
+    floors, arrows = storeys(uses), needed(uses)
+    top, places = max(floors.values()), {}
+    for floor in range(top + 1):
+        row = [part for part in uses if floors[part] == floor]
+        xs = {part: [places[used][0] for used in arrows[part]] or [0.5] for part in row}
+        row.sort(key=lambda part, xs=xs: (sum(xs[part]) / len(xs[part]), part))  # each over what it stands on
+        places |= {part: ((i + 0.5 + 0.12 * (floor % 2)) / (len(row) + 0.12), floor) for i, part in enumerate(row)}
+    with open_figure(0.62 * (top + 1)) as (figure, _):
+        figure.set_figwidth(4.3)
+        axes, styles = figure.subplots(), looks([str(floor) for floor in range(top + 1)])
+        axes.set(xlim=(0, 1), ylim=(-0.5, top + 0.5))
+        axes.set_axis_off()
+        for part, (x, y) in places.items():
+            color = styles[str(top - floors[part])]["color"]
+            for used in sorted(arrows[part]):
+                to = (places[used][0], places[used][1] + 0.24)
+                look = {"arrowstyle": "-|>", "mutation_scale": 9, "lw": 0.8, "color": color, "alpha": 0.6}
+                axes.add_patch(FancyArrowPatch((x, y - 0.22), to, shrinkA=0, shrinkB=0, zorder=1, **look))
+            box = {"boxstyle": "round,pad=0.35", "fc": "white", "ec": color, "lw": 1.2}
+            axes.text(x, y, part, ha="center", va="center", fontsize=SMALL, bbox=box, zorder=2)
+        said = "; ".join(f"{part} uses {', '.join(sorted(used))}" for part, used in sorted(uses.items()) if used)
+        figure.set_label(f"Who imports whom among the {len(uses)} parts of the package, from the top down. {said}.")
+    return figure
+
+
+def sample(length=300):
+    """What the deepest published model writes after PROMPT, seed 0. -> its record, the text"""
+    record = models(paths.PUBLISHED)[-1]
+    model, tokenizer = runs.load_model(record.checkpoint)
+    chance = torch.Generator().manual_seed(0)
+    ids = writer.generate(model, torch.tensor([tokenizer.encode(PROMPT)]), length, generator=chance, **SETTINGS)
+    return record, tokenizer.decode(ids[0].tolist()).rsplit("\n", 1)[0]
+
+
+class Map(SphinxDirective):
+    """`{course_map}`: the package as it is at this moment."""
+
+    def run(self):
+        self.env.note_reread()
+        figure = course_map(imported(PACKAGE))
+        look = {"width": "560px", "classes": ["no-scaled-link"]}
+        return [nodes.image(uri=figure.data_uri(), alt=figure.get_label(), **look)]
+
+
+class Sample(SphinxDirective):
+    """`{sample}`: a text by the deepest published model, and a line on where it is from."""
+
+    def run(self):
+        self.env.note_reread()  # by the next build there may be another model
+        record, text = sample()
+        about = (
+            f"Written while this page was built, by the recorded model with {record.arm} ({record.parameters:,} "
+            f"parameters, {record.validation_loss:.3f} nats/character), seed 0, temperature {SETTINGS['temperature']}."
+        )
+        block = nodes.literal_block(text, text, language="text", classes=["sample"])
+        return [block, nodes.paragraph("", about)]
+
+
+def recorded():
+    """The runs of the depth study by the recipe whose models the playground has."""
+    recipe = models(paths.PUBLISHED)[-1].recipe
+    return [r for r in runs.load_all(paths.PUBLISHED) if (r.study, r.recipe) == ("depth", recipe)]
+
+
+def result(heads, translate):
+    """The recorded depth study as a table in Markdown."""
+    arms, five = tables.arm_table(tables.final_table(recorded())), experiment.baseline_losses(corpus.load())["5-gram"]
+    rows = [("5-gram, counted", "", f"{five:.3f}", f"{math.exp(five):.2f}", "")]
+    for arm in arms.itertuples():
+        size = f"{arm.parameters / 1e6:.2f} M"
+        rows.append((arm.arm, size, f"{arm.validation_loss:.3f}", f"{arm.perplexity:.2f}", str(arm.seeds)))
+    lines = [heads, ["---", *["--:"] * 4], *((translate(first), *rest) for first, *rest in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def fill(text, passage, content):
+    """The text with what stands between <!-- passage --> and <!-- end --> made anew."""
+    pattern = rf"(<!-- {passage} -->\n).*?(<!-- end -->)"
+    filled, count = re.subn(pattern, lambda found: f"{found[1]}{content}\n{found[2]}", text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"<!-- {passage} --> … <!-- end --> must stand there once, not {count} times")
+    return filled
+
+
+def write_readmes():
+    """The result's figure, its table and a sample, from the published records and weights."""
+    curves = tables.curves(recorded())
+    baselines = {"5-gram": experiment.baseline_losses(corpus.load())["5-gram"]}
+    _, text = sample(length=260)
+    for name, (heads, about, translate) in README.items():
+        path, language = CHECKOUT / name, "chinese" if ".zh" in name else "english"
+        filled = fill(path.read_text(encoding="utf-8"), "result", result(heads, translate))
+        filled = fill(filled, "sample", f"{about}:\n\n```text\n{text}\n```")
+        path.write_text(filled, encoding="utf-8")
+        figure = figures.training_curves(curves, baselines, language)
+        (CHECKOUT / f"book/_static/result_{language}.png").write_bytes(figure.png())
+
+
+def setup(app):
+    app.add_directive("course_map", Map)
+    app.add_directive("sample", Sample)
+    return {"parallel_read_safe": True}
+
+
+if __name__ == "__main__":
+    write_readmes()
