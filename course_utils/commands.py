@@ -57,15 +57,14 @@ def ablate(args):
 
 def study_specs(study, args):
     """The published study's runs on a GPU; on less, the same arms of the profile's own recipe, over its seeds."""
-    from course_utils import paths, runs
+    from course_utils import recorded, runs
 
     published = args.profile.name == "gpu" and study.recipe
     recipe = args.recipe or (study.recipe if published else args.profile.study_recipe)
     first = study.seeds.start if args.seed is None else args.seed
     count = args.seeds or (len(study.seeds) if published else args.profile.seeds)
-    earlier = []
-    for folder in (args.out, paths.PUBLISHED) if study.after else ():
-        earlier = earlier or [r for r in runs.load_all(folder, args.text) if r.study == study.after]
+    earlier = [r for r in runs.load_all(args.out, args.text) if r.study == study.after and r.recipe == recipe]
+    earlier = earlier or (study.after and recorded.load(study.after, corpus=args.text))
     return study.specs(recipe, range(first, first + count), args.text, earlier)
 
 

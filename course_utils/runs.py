@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -192,6 +193,7 @@ def environment(device):
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.system(),
+        "date": datetime.now(UTC).date().isoformat(),
         "command": command(),
     }
 

@@ -1,28 +1,74 @@
-"""Ship runs with the package: every depth run's record, and the weights of the first seed in half precision.
+"""Ship runs with the package: every record in one file, the weights of a few, and a manifest of it all.
 
-python tools/publish.py [RESULTS]
+python tools/publish.py RESULTS...        the records of these folders take their places in the recorded study
+python tools/publish.py --weights RESULTS   the runs themselves, for lessons and widget: records and half-precision weights
+python tools/publish.py --manifest        only write the manifest anew
 """
 
+import hashlib
+import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import torch
 
-from course_utils import paths, runs
+from course_utils import files, paths, recorded, runs
+
+MANIFEST = paths.PUBLISHED / "manifest.json"
 
 
-def main():
-    source = Path(sys.argv[1]) if sys.argv[1:] else paths.results()
-    for path in sorted((source / "logs").glob("*.json")):
-        record = runs.RunRecord.load(path)
-        if record.study != "depth":
-            continue
-        if record.seed == 0:
+def add_records(folders):
+    """A run that is there already is replaced by its new record."""
+    kept = {(r.study, r.recipe, r.name): r for r in recorded.everything()}
+    for folder in folders:
+        kept |= {(r.study, r.recipe, r.name): r for r in runs.load_all(folder)}
+    recorded.pack([kept[key] for key in sorted(kept)])
+    recorded.everything.cache_clear()
+
+
+def add_weights(folder):
+    """Records as they are, and weights of the first seed, which are enough to write with."""
+    for record in runs.load_all(folder):
+        if record.checkpoint.is_file() and record.seed == 0:
             model, tokenizer = runs.load_model(record.checkpoint)
             target = paths.PUBLISHED / "checkpoints" / record.checkpoint.name
             runs.save_model(target, model, tokenizer.alphabet, torch.float16)
         record.save(paths.PUBLISHED)
-        print(f"published {record.name}")
+
+
+def manifest():
+    """What lies here, with its checksum; and of each study, what ran, where, on which text, by which command."""
+    studies = defaultdict(list)
+    for r in [*recorded.everything(), *runs.load_all(paths.PUBLISHED)]:
+        studies[f"{r.study}, recipe {r.recipe}"].append(r)
+    about = {
+        name: {
+            "runs": len(group),
+            "arms": len({r.arm for r in group}),
+            "seconds": round(sum(r.elapsed_s + r.setup_s for r in group)),
+            **{what: sorted({str(r.environment.get(what, "")) for r in group}) for what in ("device", "torch", "date")},
+            "commands": sorted({r.environment["command"] for r in group}),
+            "corpus_sha256": sorted({r.corpus["sha256"] for r in group}),
+        }
+        for name, group in sorted(studies.items())
+    }
+    listed = sorted(p for p in paths.PUBLISHED.rglob("*") if p.is_file() and p != MANIFEST)
+    sums = {p.relative_to(paths.PUBLISHED).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in listed}
+    files.write(MANIFEST, json.dumps({"studies": about, "files": sums}, indent=1).encode())
+    print(f"{len(listed)} files, {sum(p.stat().st_size for p in listed) / 1e6:.1f} MB")
+
+
+def main():
+    options, folders = [a for a in sys.argv[1:] if a.startswith("--")], [a for a in sys.argv[1:] if a[:2] != "--"]
+    if (not options and not folders) or set(options) - {"--weights", "--manifest"}:
+        sys.exit(__doc__)
+    if "--weights" in options:
+        for folder in folders:
+            add_weights(Path(folder))
+    elif folders:
+        add_records(map(Path, folders))
+    manifest()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""The recorded study: every run's record in one compressed file, a line each, and what the file is made of."""
+
+import functools
+import json
+import lzma
+from collections import Counter
+from dataclasses import asdict
+
+from course_utils import files, paths, runs
+
+FILE = paths.PUBLISHED / "study" / "records.jsonl.xz"
+
+
+def pack(records, path=FILE):
+    """Write records to one file; numbers keep six decimals."""
+    lines = [json.dumps(rounded(content(record)), ensure_ascii=False) for record in records]
+    files.write(path, lzma.compress(("\n".join(lines) + "\n").encode(), preset=9 | lzma.PRESET_EXTREME))
+
+
+def content(record):
+    return {name: value for name, value in asdict(record).items() if name != "folder"}
+
+
+def rounded(value):
+    if isinstance(value, dict):
+        return {name: rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
+@functools.cache
+def everything(path=FILE):
+    if not path.is_file():
+        return ()
+    try:
+        lines = lzma.decompress(path.read_bytes()).decode().splitlines()
+        return tuple(runs.RunRecord(**json.loads(line), folder=path.parent) for line in lines)
+    except (OSError, ValueError, TypeError, lzma.LZMAError) as error:
+        raise runs.RunError(f"{path} is damaged ({type(error).__name__}): install the course again") from None
+
+
+def load(study=None, recipe=None, corpus=None):
+    """The recorded runs of a study, a recipe, a text; each may be left open. -> list of RunRecord"""
+    return [
+        r
+        for r in everything()
+        if study in (None, r.study)
+        and recipe in (None, r.recipe)
+        and (not corpus or r.corpus["sha256"] == corpus.sha256)
+    ]
+
+
+def whole(records, seeds):
+    """Those of arms that have all their seeds: a study may have been recorded in part."""
+    count = Counter((r.study, r.recipe, r.arm) for r in records)
+    return [r for r in records if count[r.study, r.recipe, r.arm] >= seeds]
