@@ -92,11 +92,13 @@ def build_parser():
     sub.add_argument("--variant", type=number(int, 0), metavar="N", help="other numbers in the exercises (default 0)")
     sub.add_argument("--grade", nargs="+", type=Path, metavar="NOTEBOOK", help="run the checks of these")
     sub.add_argument("--seconds", type=number(float, 1), default=60, metavar="S", help="the most a cell may take (60)")
-    add(
-        "verify",
-        commands.verify,
-        "Check a results folder: every file is there, every checkpoint gives its recorded loss.",
+    words = (
+        "Check a results folder: every file is there, every checkpoint gives its recorded loss. Or run published rows."
     )
+    sub = add("verify", commands.verify, words)
+    words = "published rows to run here, such as 'depth/laptop/2 layers': does the loss come again?"
+    sub.add_argument("rows", nargs="*", metavar="ROW", help=words)
+    sub.add_argument("--seed", type=number(int, 0), default=50, metavar="S", help="a seed of your own (default 50)")
     return parser
 
 

@@ -1,5 +1,6 @@
 """What each subcommand of `course` does: thin calls into the package, which is imported as it is needed."""
 
+import difflib
 from dataclasses import replace
 
 
@@ -122,7 +123,29 @@ def bench(args):
 def verify(args):
     from course_utils import experiment
 
+    if args.rows:
+        return reproduce(args)
     problems = experiment.verify(args.out, args.text, args.device)
     if problems:
         raise ValueError(f"{args.out} is not as it should be: " + "; ".join(problems))
     print(f"{args.out} is whole: every file is there, and every checkpoint gives its recorded loss.")
+
+
+def reproduce(args):
+    """Run published rows with a seed of one's own, and say whether their losses come again."""
+    from course_utils import effects, experiment, files, recorded, runs, schedule
+
+    rows = recorded.rows(args.text)
+    if unknown := [row for row in args.rows if row not in rows]:
+        near = difflib.get_close_matches(unknown[0], rows, cutoff=0)
+        raise ValueError(f"no row {unknown[0]!r} is published, of {len(rows)}; the nearest names are {', '.join(near)}")
+    specs = [runs.spec_of(rows[row][0], args.seed) for row in args.rows]
+    with files.lock(args.out):
+        records = schedule.run(specs, args.text, args.out, args.device, 1, experiment.announce)
+    answers = [
+        effects.compare_with_recorded(row, record.validation_loss, [r.validation_loss for r in rows[row]])
+        for row, record in zip(args.rows, records, strict=True)
+    ]
+    print("\n".join(map(str, answers)))
+    if failed := [answer.row for answer in answers if answer.verdict == "not reproduced"]:
+        raise ValueError(f"not reproduced: {', '.join(failed)}")

@@ -51,6 +51,15 @@ def load(study=None, recipe=None, corpus=None):
     ]
 
 
+def rows(corpus):
+    """Every published row of this text, by its name: {"study/recipe/arm": records, a seed each}."""
+    found = {}
+    for r in (*everything(), *runs.load_all(paths.PUBLISHED)):
+        if r.corpus["sha256"] == corpus.sha256:
+            found.setdefault(f"{r.study}/{r.recipe}/{r.arm}", {})[r.seed] = r
+    return {name: list(seeds.values()) for name, seeds in sorted(found.items())}
+
+
 def whole(records, seeds):
     """Those of arms that have all their seeds: a study may have been recorded in part."""
     count = Counter((r.study, r.recipe, r.arm) for r in records)

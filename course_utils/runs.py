@@ -101,6 +101,13 @@ class RunRecord:
         return record
 
 
+def spec_of(record, seed):
+    """The spec of a recorded run, with another seed."""
+    model, train = GPTConfig(**record.model), TrainConfig(**record.train | {"seed": seed})
+    about = record.study, record.recipe, record.arm, model, train, record.corpus["sha256"], record.data_share
+    return RunSpec(*about)
+
+
 def find(spec, folders, weights=True):
     """The record of this very run in the first folder that has it, and its weights if they are needed; else None."""
     for folder in map(Path, folders):

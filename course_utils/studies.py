@@ -151,7 +151,7 @@ def sweep(depths, rates):
 WIDTHS = {2: 440, 4: 312, 6: 256}  # which give 2, 4 and 6 layers about the same number of parameters
 TIMES = {2: 3020, 4: 1655, 6: 1200}  # steps that took as long on an H100: 0.85, 1.55 and 2.14 ms each
 CHOOSING = range(100, 102)  # seeds that choose, and report nothing
-RATES = (3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3)
+RATES = (3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3, 9.6e-3)
 
 STUDIES = {
     study.name: study
@@ -164,7 +164,7 @@ STUDIES = {
             DEPTHS, d_model=WIDTHS, d_ff={n: 4 * width for n, width in WIDTHS.items()}), "fair", after="rates"),
         Study("depth-time", "And in the same time?", fair(DEPTHS, steps=TIMES), "fair", after="rates"),
         Study("rates-stopping", "Which rate suits which depth in the assignment's own protocol?", sweep(
-              DEPTHS, RATES[:-1]), "baseline", CHOOSING),
+              DEPTHS, RATES[:-2]), "baseline", CHOOSING),
         Study("depth-stopping", "Does the answer of that protocol survive a fair rate?",
               fair(DEPTHS), "baseline", after="rates-stopping"),
         Study("choices-fair", "What does every other choice do to the baseline's model?",

@@ -33,9 +33,8 @@ import sys
 
 if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
-    light = [
-        name for name in ("anywidget", "psygnal") if importlib.util.find_spec(name) is None
-    ]  # for lesson 6's widget
+    wanted = "anywidget", "psygnal"  # for lesson 6's widget
+    light = [name for name in wanted if importlib.util.find_spec(name) is None]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
 
 # %% tags=["export"]

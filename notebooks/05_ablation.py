@@ -20,8 +20,8 @@
 # turn the order round. This lesson asks the question so that the answer holds: same seeds, same batches, an interval on
 # the *difference*, and a sentence that says no more than the numbers do.
 #
-# **You will be able to** design a paired comparison · say what an interval means · weigh loss against parameters, time and
-# memory · add an arm to a study without writing new code.
+# **You will be able to** design a paired comparison · say what an interval means · choose a learning rate fairly · rank many
+# arms without fooling yourself · add an arm to a study without writing new code.
 #
 # **You need** [lesson 4](04_train.ipynb), a mean and a standard deviation. **Time:** 40 minutes of reading; seconds of
 # computing if the runs are there (yours from `course run`, or the published ones), else up to ten minutes.
@@ -33,9 +33,8 @@ import sys
 
 if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
-    light = [
-        name for name in ("anywidget", "psygnal") if importlib.util.find_spec(name) is None
-    ]  # for lesson 6's widget
+    wanted = "anywidget", "psygnal"  # for lesson 6's widget
+    light = [name for name in wanted if importlib.util.find_spec(name) is None]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
 
 # %% tags=["export"]
@@ -46,7 +45,8 @@ import torch
 # %%
 import pandas as pd
 
-from course_utils import checks, corpus, experiment, figures, profiles, runs, statistics, studies, tables
+from course_utils import checks, corpus, effects, experiment, figures, profiles
+from course_utils import recorded, runs, statistics, studies, tables
 
 # %% [markdown]
 # The text, and how much work this machine should do:
@@ -147,17 +147,75 @@ for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
 # An interval that excludes 0 says that the difference would show again with other seeds *of this recipe, at this budget*. It
 # says nothing about longer training, another width, or other texts.
 #
-# ## More arms, no new code
+# ## With six seeds and a GPU
 #
-# Every other choice of lesson 3 is a study too: a dictionary of settings.
+# The package carries a **recorded study**: the baseline of lesson 3 by its plain protocol (a constant rate of 1e-4, the
+# end after five evaluations without improvement), 2, 4 and 6 layers, six seeds each. Write down two predictions: which
+# gap will be clear of zero, and which model stops first?
+
+# %%
+found = recorded.load("depth")
+full = tables.final_table(found)
+figures.ablation_bars(tables.arm_table(full), full, baselines, note=found[0].corpus["name"])
+
+# %%
+unchosen = effects.losses_of(found)  # {arm: {seed: loss}} on the second half of the validation split
+for a, b in itertools.pairwise(unchosen):
+    print(statistics.compare(b, unchosen[b], a, unchosen[a]).verdict)
+full.groupby("arm", sort=False)[["best_step", "training_loss", "validation_loss"]].mean().round(3)
+
+# %% [markdown]
+# The second pair of layers is worth its price; the third is not told from nothing. The table says why: six layers stop
+# first. They learn the text by heart sooner, and early stopping ends them there. More layers were not refused by the
+# data; they were refused by *this protocol*.
+#
+# Note which half spoke. The validation split's first half chose where to stop; a number that has chosen is a little too
+# good. The second half chose nothing, so it reports.
+#
+# ## Is one learning rate fair?
+#
+# All depths had the same rate, a number from somebody's slide. Which would each have liked best? Predict: do deeper
+# models want higher rates or lower ones?
+
+# %%
+figures.rate_sweep(effects.rate_table(recorded.load("rates")), note=found[0].corpus["name"])
+
+# %% [markdown]
+# The best rates lie far to the right of 1e-4, off this picture, and the deeper the model, the sharper the bend: too high
+# a rate costs twelve layers more than two. A comparison at one rate is a comparison of rates. So a fair study has two
+# stages: choose the rate for each arm on seeds and text that report nothing, then compare on fresh ones.
+#
+# ## Every other choice
+#
+# Each choice of lesson 3 is a study too, a dictionary of settings; `course ablate position` runs one of them.
 
 # %%
 for one in studies.CHOICES:
     print(f"{one.name:10} {one.question} {', '.join(one.arms)}")
 
 # %% [markdown]
-# What does position buy? The shortest honest run: the same recipe at the shallowest depth, few steps. Predict the order
-# of the four before you look. (`course ablate position` runs it in full, with seeds and intervals.)
+# Here they all are, one change at a time from the modern recipe (rotary positions, QK-norm, Muon), six seeds an arm.
+# Before you look, put these four in order: no residuals, AdamW in place of Muon, ReLU in place of GELU, no positions.
+
+# %%
+modern = recorded.whole(recorded.load("choices-modern"), seeds=6)
+ranked = effects.effects(modern, studies.REFERENCE)
+figures.effect_ranking(ranked, note=found[0].corpus["name"])
+
+# %%
+control = ranked.set_index("arm").loc["unchanged, other seeds"]
+assert control["low"] < 0 < control["high"], "the same arm with other luck must not differ from itself"
+print(f"{len(ranked)} arms; p < 0.05 for {(ranked['p'] < 0.05).sum()}, after correction for {ranked['clear'].sum()}")
+
+# %% [markdown]
+# Residuals and positions are not choices, they are the model. The optimiser, the schedule and the batch come next. Most
+# of what papers argue about lies within a hundredth of a nat. With so many arms some look good by luck, so the filled
+# marks are those that survive **Holm's correction**. And one arm, *unchanged, other seeds*, is the reference under
+# another name: its interval covers zero, as it must, and shows what no effect looks like.
+#
+# ## An arm of your own
+#
+# The shortest honest run: the same recipe at the shallowest depth, few steps. Predict the order of the four.
 
 # %%
 arms_short = {
@@ -169,7 +227,8 @@ position = [runs.find_or_train(spec, text, device) for spec in short.specs(profi
 pd.Series({r.arm: round(r.validation_loss, 3) for r in position}, name="nats/character, one seed").sort_values()
 
 # %% [markdown]
-# One seed and few steps: a hint, not a finding, and the table says so. To make it a finding, give it seeds.
+# One seed and few steps: a hint, not a finding, and the table says so. To make it a finding, give it seeds. The book's
+# page of [results](../book/results.md) has the whole study, with its tables and its gaps.
 #
 # ## What you built
 #

@@ -1,7 +1,7 @@
 """Ship runs with the package: every record in one file, the weights of a few, and a manifest of it all.
 
 python tools/publish.py RESULTS...        the records of these folders take their places in the recorded study
-python tools/publish.py --weights RESULTS   the runs themselves, for lessons and widget: records and half-precision weights
+python tools/publish.py --weights RESULTS  the runs themselves, for lessons and widget: records, half-precision weights
 python tools/publish.py --manifest        only write the manifest anew
 """
 

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree
 
+import course_study
 import pandas as pd
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -54,7 +55,7 @@ def copy_mathjax(app, error):
 
 
 class Recorded(SphinxDirective):
-    """`{recorded} train`, or another word of PASSAGES: what lies in BENCH, as figures and tables."""
+    """`{recorded} train`, or another word of PASSAGES: what is recorded of it, as figures and tables."""
 
     required_arguments = 1
 
@@ -63,6 +64,7 @@ class Recorded(SphinxDirective):
         passage = nodes.container()
         try:
             for part in PASSAGES[self.arguments[0]](BENCH):
+                part = folded(part) if isinstance(part, pd.DataFrame) else part
                 if isinstance(part, figures.Figure):
                     passage += nodes.image(uri=part.data_uri(), alt=part.get_label())
                 else:
@@ -166,6 +168,25 @@ def promises(folder):
     yield f"Tried on {machine(found['environment'])}, PyTorch {found['environment']['torch']}."
 
 
+def exercises(folder):
+    """How each exercise's check fares against wrong answers, and right ones in unusual clothes."""
+    path = folder.parent / "checks.json"
+    if not path.is_file():
+        yield "Nothing is recorded here yet: `python tools/mutants.py --json` tries every check."
+        return
+    rows = [
+        {
+            "exercise": row["exercise"],
+            "level": row["level"],
+            "minutes": row["minutes"],
+            "mutants killed": f"{row['killed']} of {row['mutants']}",
+            "unusual answers accepted": f"{row['accepted']} of {row['unusual']}",
+        }
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]
+    ]
+    yield table(pd.DataFrame(rows), words=2)
+
+
 PASSAGES = {
     "train": partial(compared, "train"),
     "generate": partial(compared, "generate"),
@@ -173,6 +194,8 @@ PASSAGES = {
     "machines": machines,
     "recipes": recipes,
     "reliability": promises,
+    "checks": exercises,
+    **{name: (lambda folder, passage=passage: passage()) for name, passage in course_study.PASSAGES.items()},
 }
 
 

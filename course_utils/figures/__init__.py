@@ -4,6 +4,7 @@ All take `language` ("english" or "chinese") and `note`, which is printed at the
 """
 
 from course_utils.figures.drawing import Figure
+from course_utils.figures.effects import data_scaling, effect_ranking, rate_sweep
 from course_utils.figures.inside import (
     attention_maps,
     character_map,
@@ -24,6 +25,8 @@ __all__ = [
     "character_counts",
     "character_map",
     "contenders",
+    "data_scaling",
+    "effect_ranking",
     "heatmaps",
     "lines",
     "logit_lens",
@@ -33,6 +36,7 @@ __all__ = [
     "parameters_vs_perplexity",
     "parts_removed",
     "position_similarity",
+    "rate_sweep",
     "sample_comparison",
     "scaling",
     "training_curves",
