@@ -15,7 +15,7 @@ MOST_CACHED = 2**28  # numbers in the keys and values of one text; a file that a
 def save_model(path, model, alphabet, dtype=torch.float32):
     """Weights and all that is needed to use them, as one safetensors file, whole or absent.
 
-    dtype: torch.int8 makes the blocks' matrices int8, each with its scales beside it: for gpt.mjs alone.
+    dtype: torch.int8 makes the blocks' matrices int8, each with its scales beside it.
     """
     weights = dict(model.state_dict())
     if model.config.tie_embeddings:
@@ -38,6 +38,12 @@ def quantised(name, weight):
     return {name: (weight / scales[:, None]).round().to(torch.int8), f"{name}.scale": scales}
 
 
+def full(name, weights):
+    """A weight in full precision, whatever it was kept in."""
+    weight = weights[name].float()
+    return weight * weights[f"{name}.scale"].float()[:, None] if weights[name].dtype == torch.int8 else weight
+
+
 def load_model(path, alphabet=None):
     """A model in evaluation mode and its tokenizer, from a checkpoint; nothing in the file is executed.
 
@@ -45,8 +51,8 @@ def load_model(path, alphabet=None):
     """
     path = Path(path)
     weights, about = read_tensors(path, "checkpoint")
-    weights = {name: weight.float() for name, weight in weights.items()}
     try:
+        weights = {name: full(name, weights) for name in weights if not name.endswith(".scale")}
         config = GPTConfig(**about["config"])
         if not describes(config, weights):
             raise ValueError

@@ -88,7 +88,25 @@ TOP = np.where(np.sort(BEFORE)[-5] <= BEFORE, BEFORE, 0)
 NEXT = pd.DataFrame({"temperature 1": BEFORE, "top-k 5": TOP / TOP.sum()}, index=ALPHABET)
 SERIES = {"sine": np.sin(np.arange(40) / 5), "cosine": np.cos(np.arange(40) / 5)}
 
+EFFECTS = pd.DataFrame(
+    [("dropout 0.1", -0.05, True), ("GELU", -0.01, False), ("ReLU", 0.01, False), ("SwiGLU", 0.02, False),
+     ("16 heads", 0.1, True), ("no residuals", 1.8, True)],
+    columns=["arm", "difference", "clear"],
+).assign(low=lambda t: t["difference"] - 0.015, high=lambda t: t["difference"] + 0.015)  # fmt: skip
+RATES = pd.DataFrame(
+    [(n, rate, 1.7 - 0.02 * n + 0.1 * abs(np.log10(rate * 400)), rate == 2.4e-3)
+     for n in (1, 2, 4, 6, 8, 12) for rate in (3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3)],
+    columns=["n_layers", "learning_rate", "choosing_loss", "best"],
+)  # fmt: skip
+SHARES = pd.DataFrame(
+    [(n, share, 2.3 - 0.05 * n - 0.3 * np.log10(10 * share)) for n in (2, 4, 6) for share in (0.1, 0.2, 0.4, 0.7, 1)],
+    columns=["n_layers", "share", "loss"],
+).assign(low=lambda t: t["loss"] - 0.02, high=lambda t: t["loss"] + 0.02)
+
 PICTURES = {
+    "effect_ranking": lambda **how: figures.effect_ranking(EFFECTS, **how),
+    "rate_sweep": lambda **how: figures.rate_sweep(RATES, **how),
+    "data_scaling": lambda **how: figures.data_scaling(SHARES, **how),
     "training_curves": lambda **how: figures.training_curves(CURVES, BASELINES, **how),
     "training_curves, recorded": lambda **how: figures.training_curves(
         CURVES, BASELINES, recorded=RECORDED, x="characters", **how
@@ -407,3 +425,30 @@ def test_a_notebook_shows_it_once_with_its_alt_text():
 def test_bad_input_is_told_in_a_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_a_ranking_shows_each_difference_and_marks_what_is_clear():
+    (axes,) = figures.effect_ranking(EFFECTS).axes
+    drawn = {line.get_label(): line for line in axes.get_lines()}
+    for arm in EFFECTS.itertuples():
+        if arm.arm == "no residuals":
+            assert drawn[arm.arm].get_marker() == ">", "far outside: an arrow at the edge"
+            continue
+        assert_allclose(drawn[arm.arm].get_xdata(), arm.difference)
+        assert_allclose(drawn[f"{arm.arm} interval"].get_xdata(), [arm.low, arm.high])
+        assert (drawn[arm.arm].get_markerfacecolor() == "white") != arm.clear
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(EFFECTS["arm"])
+    assert {text.get_text() for text in axes.texts} == {"-0.050", "-0.010", "+0.010", "+0.020", "+0.100", "+1.800"}
+
+
+def test_a_sweep_and_a_scaling_show_the_numbers_that_they_are_given():
+    (axes,) = figures.rate_sweep(RATES).axes
+    drawn = {line.get_label(): line for line in axes.get_lines()}
+    for n, rows in RATES.groupby("n_layers"):
+        label = "1 layer" if n == 1 else f"{n} layers"
+        assert_allclose(drawn[label].get_ydata(), rows["choosing_loss"])
+        assert_allclose(drawn[f"{label} best"].get_xdata(), 2.4e-3)
+    (axes,) = figures.data_scaling(SHARES).axes
+    drawn = {line.get_label(): line for line in axes.get_lines()}
+    for n, rows in SHARES.groupby("n_layers"):
+        assert_allclose(drawn[f"{n} layers"].get_ydata(), rows["loss"])

@@ -219,7 +219,7 @@ NEEDED = {plain(name) for name in PROJECT["dependencies"]}
 CONSTRAINTS = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 PINNED = {plain(line): line.partition("==")[2] for line in CONSTRAINTS if "==" in line}
 MAY_IMPORT = {  # folder -> (what is always there, what may be absent)
-    "course_utils": (NEEDED, EXTRAS["lab"] | EXTRAS["bench"]),
+    "course_utils": (NEEDED, EXTRAS["lab"] | EXTRAS["bench"] | EXTRAS["cluster"]),
     "notebooks": (NEEDED | EXTRAS["lab"], set()),
     "tools": (NEEDED | EXTRAS["lab"] | EXTRAS["test"], EXTRAS["book"]),
     "tests": (NEEDED | EXTRAS["lab"] | EXTRAS["test"], EXTRAS["book"]),
@@ -267,12 +267,14 @@ def test_undeclared_imports_are_found(folder, source, name):
 
 
 def test_every_dependency_is_used_and_pinned():
-    declared = (NEEDED | EXTRAS["lab"] | EXTRAS["book"] | EXTRAS["bench"] | EXTRAS["test"]) - {plain(PROJECT["name"])}
+    declared = (NEEDED | EXTRAS["lab"] | EXTRAS["book"] | EXTRAS["bench"] | EXTRAS["cluster"] | EXTRAS["test"]) - {
+        plain(PROJECT["name"])
+    }
     imported = {name for path in SOURCES for name, _ in third_parties(path.read_text(encoding="utf-8"))}
     assert declared - imported == set(COMMANDS), "declared and unused, or COMMANDS is out of date"
     assert declared <= set(PINNED)
     assert EXTRAS["all"] == {plain(PROJECT["name"])}
-    assert {"lab", "book", "bench", "test"} == set(EXTRAS) - {"all"}
+    assert {"lab", "book", "bench", "cluster", "test"} == set(EXTRAS) - {"all"}
 
 
 def too_new(requirement, oldest):

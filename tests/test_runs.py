@@ -14,6 +14,7 @@ from scipy import stats
 from course_utils import (
     corpus,
     experiment,
+    files,
     paths,
     profiles,
     quality,
@@ -151,6 +152,21 @@ def test_a_checkpoint_gives_the_same_logits(tmp_path, tied, position):
     tokens = torch.tensor([tokenizer.encode("To be, or not")])
     assert torch.equal(model(tokens), loaded(tokens))
     assert not loaded.training
+
+
+def test_a_checkpoint_in_whole_numbers_is_near(tmp_path):
+    """int8 moves each weight of a block by at most half a step of its row; without its scales it is refused."""
+    model = trainer.new_model(SMALL, TrainConfig(seed=3))
+    runs.save_model(tmp_path / "m.safetensors", model, "".join(sorted(set(TEXT))), torch.int8)
+    near, _ = runs.load_model(tmp_path / "m.safetensors")
+    for name, weight in model.named_parameters():
+        step = weight.abs().amax(-1, keepdim=True) / 127 if name.startswith("blocks.") and weight.ndim == 2 else 1e-3
+        assert ((near.get_parameter(name) - weight).abs() <= step / 2 + 1e-6).all(), name
+    tensors, about = files.read_tensors(tmp_path / "m.safetensors", "checkpoint")
+    del tensors["blocks.0.attention.qkv.weight.scale"]
+    files.write_tensors(tmp_path / "m.safetensors", tensors, about)
+    with pytest.raises(runs.RunError, match="do not fit"):
+        runs.load_model(tmp_path / "m.safetensors")
 
 
 def test_a_checkpoint_from_elsewhere_is_refused(tmp_path):

@@ -1,7 +1,7 @@
 """Ship runs with the package: every record in one file, the weights of a few, and a manifest of it all.
 
 python tools/publish.py RESULTS...        the records of these folders take their places in the recorded study
-python tools/publish.py --weights RESULTS  the runs themselves, for lessons and widget: records, half-precision weights
+python tools/publish.py --weights RESULTS  the runs themselves, for lessons and widget: records and weights, small
 python tools/publish.py --manifest        only write the manifest anew
 """
 
@@ -16,6 +16,7 @@ import torch
 from course_utils import files, paths, recorded, runs
 
 MANIFEST = paths.PUBLISHED / "manifest.json"
+LARGE = 4_000_000  # parameters; above, the blocks' matrices are kept in int8
 
 
 def add_records(folders):
@@ -33,7 +34,8 @@ def add_weights(folder):
         if record.checkpoint.is_file() and record.seed == 0:
             model, tokenizer = runs.load_model(record.checkpoint)
             target = paths.PUBLISHED / "checkpoints" / record.checkpoint.name
-            runs.save_model(target, model, tokenizer.alphabet, torch.float16)
+            kind = torch.int8 if record.parameters > LARGE else torch.float16
+            runs.save_model(target, model, tokenizer.alphabet, kind)
         record.save(paths.PUBLISHED)
 
 
