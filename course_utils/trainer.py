@@ -20,6 +20,7 @@ from course_utils.lessons.model import GPT
 from course_utils.lessons.train import EarlyStopping
 
 REPORTS = 50  # of the training loss, in a run of full length
+LARGEST = 1e6  # a weight beyond it has left the text for good, though its loss may still be a number
 SAVING = 0.01  # the share of the time that saving the state may take
 
 
@@ -161,7 +162,8 @@ class Run:
     def keep(self, save):
         """Hold the state, and save it with the best weights and all that was found."""
         begin, state = time.perf_counter(), self.steps.state()
-        if not all(tensor.isfinite().all() for tensor in state.values()):
+        weights = (tensor for name, tensor in state.items() if name.startswith("model/"))
+        if not all(t.isfinite().all() for t in state.values()) or any(w.abs().max() > LARGEST for w in weights):
             self.give_up(self.steps.steps_done + 1)  # where the loss would show it
         self.kept = state
         best = {f"best/{name}": weight for name, weight in self.best.items()}

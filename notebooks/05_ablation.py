@@ -45,8 +45,19 @@ import torch
 # %%
 import pandas as pd
 
-from course_utils import checks, corpus, effects, experiment, figures, profiles
-from course_utils import recorded, runs, statistics, studies, tables
+from course_utils import (
+    checks,
+    corpus,
+    effects,
+    experiment,
+    figures,
+    profiles,
+    recorded,
+    runs,
+    statistics,
+    studies,
+    tables,
+)
 
 # %% [markdown]
 # The text, and how much work this machine should do:

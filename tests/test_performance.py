@@ -1,6 +1,6 @@
 """The page of measurements: its figures draw the rows, its tables say what a hand computes, odd files are told of."""
 
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -127,10 +127,11 @@ def test_three_digits_mean_something(value, text):
 @pytest.fixture(scope="module")
 def extension():
     pytest.importorskip("sphinx", reason='the book is not installed: pip install -e ".[book]"')
-    spec = importlib.util.spec_from_file_location("course_book", CHECKOUT / "book/_ext/course_book.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(CHECKOUT / "book/_ext"))  # where its own parts lie
+    try:
+        return importlib.import_module("course_book")
+    finally:
+        sys.path.pop(0)
 
 
 CPU = {"device": "cpu (x86_64)", "threads": 2, "torch": "2.9.0"}
@@ -195,7 +196,8 @@ def test_tables_match_a_hand_computation(extension, folder):
 
 
 def test_without_files_the_page_names_the_command(extension, tmp_path):
-    for name, passage in extension.PASSAGES.items():
+    others = extension.course_study.PASSAGES  # which read the recorded study
+    for name, passage in ((name, extension.PASSAGES[name]) for name in extension.PASSAGES.keys() - others.keys()):
         (said,) = passage(tmp_path / "none")
         (command,) = re.findall(r"python (tools/\S+?)[ `]", said)
         assert (CHECKOUT / command).is_file(), name
