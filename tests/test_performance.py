@@ -1,6 +1,6 @@
 """The page of measurements: its figures draw the rows, its tables say what a hand computes, odd files are told of."""
 
-import importlib
+import importlib.util
 import json
 import os
 import re
@@ -127,11 +127,12 @@ def test_three_digits_mean_something(value, text):
 @pytest.fixture(scope="module")
 def extension():
     pytest.importorskip("sphinx", reason='the book is not installed: pip install -e ".[book]"')
-    sys.path.insert(0, str(CHECKOUT / "book/_ext"))  # where its own parts lie
-    try:
-        return importlib.import_module("course_book")
-    finally:
-        sys.path.pop(0)
+    spec = importlib.util.spec_from_file_location("course_book", CHECKOUT / "book/_ext/course_book.py")
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(CHECKOUT / "book/_ext")  # where its own parts lie
+        spec.loader.exec_module(module)
+    return module
 
 
 CPU = {"device": "cpu (x86_64)", "threads": 2, "torch": "2.9.0"}
