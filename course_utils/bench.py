@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
 
-from course_utils import decoder, engine, files, peers, runs, studies, trainer
+from course_utils import decoder, engine, files, peers, recipes, runs, trainer
 from course_utils.lessons import sampling
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPTConfig
@@ -160,10 +160,10 @@ def generate_plainly(model, tokens, n):
 def run(what, preset, text, device):
     """One benchmark with all that its numbers depend on. -> a dict for JSON
 
-    what: "train", "generate" or "scaling". preset: a name in studies.RECIPES.
+    what: "train", "generate" or "scaling". preset: a name in recipes.RECIPES.
     """
     ids = torch.tensor(CharTokenizer(text).encode(text)).to(device)
-    settings, config = studies.named_recipe(preset)
+    settings, config = recipes.named_recipe(preset)
     model_config = GPTConfig(**{"vocab_size": int(ids.max()) + 1, **settings})
     config, best = replace(config, steps=100_000, seed=0), limits(device)
     if device.type == "cuda":

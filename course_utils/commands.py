@@ -23,10 +23,10 @@ def show_data(args):
 
 
 def train(args):
-    from course_utils import engine, experiment, files, schedule, studies
+    from course_utils import engine, experiment, files, recipes, schedule, studies
 
     recipe = args.recipe or args.profile.study_recipe
-    layers = args.layers or studies.named_recipe(recipe)[0].get("n_layers", 6)
+    layers = args.layers or recipes.named_recipe(recipe)[0].get("n_layers", 6)
     study = studies.Study("train", "", {f"{layers} layers": {"n_layers": layers}})
     specs = study.specs(recipe, range(args.seed, args.seed + args.seeds), args.text)
     if args.steps:
@@ -64,8 +64,10 @@ def study_specs(study, args):
     recipe = args.recipe or (study.recipe if published else args.profile.study_recipe)
     first = study.seeds.start if args.seed is None else args.seed
     count = args.seeds or (len(study.seeds) if published else args.profile.seeds)
-    earlier = [r for r in runs.load_all(args.out, args.text) if r.study == study.after and r.recipe == recipe]
-    earlier = earlier or (study.after and recorded.load(study.after, corpus=args.text))
+    earlier = []
+    if study.after:
+        mine = [r for r in runs.load_all(args.out, args.text) if (r.study, r.recipe) == (study.after, recipe)]
+        earlier = mine or recorded.load(study.after, corpus=args.text)
     return study.specs(recipe, range(first, first + count), args.text, earlier)
 
 

@@ -11,7 +11,7 @@ class Profile:
     """Sizes that depend on the machine, so that no cell has to ask what it runs on."""
 
     name: str
-    recipe: str  # of the lessons' runs: a name in studies.RECIPES
+    recipe: str  # of the lessons' runs: a name in recipes.RECIPES
     study_recipe: str  # of `course run`, `train` and `ablate`
     seeds: int  # paired seeds a depth
     loop_steps: int  # steps of lesson 4's own loop

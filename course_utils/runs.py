@@ -28,7 +28,7 @@ class RunSpec:
     """Everything that decides a run's result: two runs of one spec are the same run."""
 
     study: str  # the question it belongs to, a name in studies.STUDIES
-    recipe: str  # a name in studies.RECIPES
+    recipe: str  # a name in recipes.RECIPES
     arm: str  # what is compared, such as "4 layers"
     model: GPTConfig
     train: TrainConfig

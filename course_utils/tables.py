@@ -5,6 +5,7 @@ import math
 
 import pandas as pd
 
+from course_utils.effects import losses_of
 from course_utils.statistics import compare, mean_interval
 
 
@@ -43,11 +44,9 @@ def arm_table(final):
     return pd.DataFrame(rows)
 
 
-def comparisons(records):
+def comparisons(records, measure="validation_loss"):
     """Each arm against the one before it, over paired seeds. -> list of statistics.Comparison"""
-    losses = {}
-    for r in records:
-        losses.setdefault(r.arm, {})[r.seed] = r.validation_loss
+    losses = losses_of(records, measure)
     arms = list(losses)
     return [compare(b, losses[b], a, losses[a]) for a, b in itertools.pairwise(arms)]
 

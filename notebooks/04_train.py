@@ -49,7 +49,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from course_utils import corpus, experiment, figures, profiles, runs, studies, tables, trainer, widgets
+from course_utils import corpus, experiment, figures, profiles, recipes, runs, studies, tables, trainer, widgets
 from course_utils.lessons.attention import attention_weights
 from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
 from course_utils.lessons.model import GPTConfig, count_parameters, positions_at
@@ -286,7 +286,7 @@ def learning_rate_at(step, config):
 
 
 # %%
-_, recipe = studies.RECIPES[profile.recipe]
+_, recipe = recipes.named_recipe(profile.recipe)
 print(recipe)
 rates = [learning_rate_at(step, recipe) for step in range(recipe.steps)]
 figures.lines(

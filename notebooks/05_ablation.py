@@ -170,9 +170,8 @@ full = tables.final_table(found)
 figures.ablation_bars(tables.arm_table(full), full, baselines, note=found[0].corpus["name"])
 
 # %%
-unchosen = effects.losses_of(found)  # {arm: {seed: loss}} on the second half of the validation split
-for a, b in itertools.pairwise(unchosen):
-    print(statistics.compare(b, unchosen[b], a, unchosen[a]).verdict)
+for comparison in tables.comparisons(found, "reporting_loss"):  # on the second half of the validation split
+    print(comparison.verdict)
 full.groupby("arm", sort=False)[["best_step", "training_loss", "validation_loss"]].mean().round(3)
 
 # %% [markdown]

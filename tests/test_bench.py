@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils import bench, peers, studies
+from course_utils import bench, peers, recipes
 from course_utils.__main__ import main
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import TrainConfig, next_character_loss
@@ -37,7 +37,7 @@ def in_haste(monkeypatch):
     monkeypatch.setattr(bench, "Timer", Hasty)
     monkeypatch.setattr(bench, "ROUNDS", 2)
     monkeypatch.setattr(bench, "SCALING", {"n_layers": (1, 2), "d_model": (64,), "context_length": (16,)})
-    monkeypatch.setitem(studies.RECIPES, "like GPT-2", (GPT_2_SHAPED, TrainConfig(batch_size=2)))
+    monkeypatch.setitem(recipes.RECIPES, "like GPT-2", (GPT_2_SHAPED, TrainConfig(batch_size=2)))
 
 
 def names(found):
@@ -49,7 +49,7 @@ def names(found):
 def test_training_is_timed_beside_hugging_face_where_it_has_such_a_model(preset, has_peer):
     found = bench.run("train", preset, TEXT, CPU)
     assert names(found) == {"plain loop", "engine: cpu, fp32"} | ({"Hugging Face GPT-2"} if has_peer else set())
-    settings, config = studies.RECIPES[preset]
+    settings, config = recipes.RECIPES[preset]
     model = GPTConfig(**{"vocab_size": len(set(TEXT)), **settings})
     flops, best = bench.training_flops(model, config.batch_size), found["limits"]["matrix_products_flops"]
     for row in found["rows"]:

@@ -35,7 +35,7 @@ OURS = {  # `lessons` are held to earlier ones besides
     "effects": {"statistics"},
     "studies": {"lessons", "recipes", "runs", "effects"},
     "schedule": {"lessons", "engine", "files", "profiles", "runs", "trainer"},
-    "tables": {"statistics"},
+    "tables": {"effects", "statistics"},
 }
 UNSAFE = ("pickle", "dill", "shelve", "torch.load", "torch.save")  # loading a pickle runs whatever it says
 

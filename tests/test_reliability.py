@@ -22,7 +22,7 @@ import pytest
 import torch
 from test_engine import text
 
-from course_utils import corpus, engine, files, runs, studies, trainer
+from course_utils import corpus, engine, files, recipes, runs, trainer
 from course_utils.corpus import Corpus
 from course_utils.lessons.data import CharTokenizer, get_batch, split
 from course_utils.lessons.model import GPTConfig
@@ -505,7 +505,7 @@ def wait_until(true, seconds=120):
 # --- the same seed ---------------------------------------------------------------------------------------------------
 def golden_curve(recipe):
     """The training losses of a recipe's first 20 steps, one window each, on a text of its own."""
-    model, train = studies.named_recipe(recipe)
+    model, train = recipes.named_recipe(recipe)
     tokenizer = CharTokenizer(OWN.text)
     config = GPTConfig(**{"vocab_size": tokenizer.vocab_size, **model, "dropout": 0.0})
     train = replace(train, batch_size=1, steps=20, warmup_steps=5, seed=0)
@@ -518,7 +518,7 @@ def golden_curve(recipe):
 HEAVY = ("modern", "modern-large", "modern-short", "nanogpt", "record", "sprint")
 
 
-@pytest.mark.parametrize("recipe", [name for name in studies.RECIPES if FULL or name not in HEAVY])
+@pytest.mark.parametrize("recipe", [name for name in recipes.RECIPES if FULL or name not in HEAVY])
 def test_a_golden_curve_for_each_recipe(recipe):
     """What 20 steps gave when `python tests/test_reliability.py` wrote it down; other processors round otherwise."""
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[recipe]
@@ -529,9 +529,9 @@ def test_a_golden_curve_for_each_recipe(recipe):
 def test_the_tolerance_of_the_golden_curve_notices_another_recipe():
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     assert golden["laptop"] != pytest.approx(golden["smoke"], abs=2e-3)
-    slower = replace(studies.RECIPES["smoke"][1], muon_momentum=0.94)
+    slower = replace(recipes.RECIPES["smoke"][1], muon_momentum=0.94)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(studies.RECIPES, "smoke", (studies.RECIPES["smoke"][0], slower))
+        patch.setitem(recipes.RECIPES, "smoke", (recipes.RECIPES["smoke"][0], slower))
         assert golden_curve("smoke") != pytest.approx(golden["smoke"], abs=1e-6)
 
 
@@ -556,4 +556,4 @@ def test_neither_threads_nor_the_profile_change_which_windows_are_drawn(threads,
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps({recipe: golden_curve(recipe) for recipe in studies.RECIPES}, indent=1) + "\n")
+    GOLDEN.write_text(json.dumps({recipe: golden_curve(recipe) for recipe in recipes.RECIPES}, indent=1) + "\n")

@@ -18,6 +18,7 @@ from course_utils import (
     paths,
     profiles,
     quality,
+    recipes,
     runs,
     schedule,
     statistics,
@@ -336,7 +337,7 @@ def test_profiles(monkeypatch):
 
 def test_what_wrote_the_practice_text_can_be_trained_again():
     run = json.loads((paths.PUBLISHED / "practice.json").read_text())["run"]
-    model, train = studies.named_recipe(run["recipe"])
+    model, train = recipes.named_recipe(run["recipe"])
     assert replace(train, seed=run["seed"]) == TrainConfig(**run["train"])
     assert asdict(GPTConfig(vocab_size=run["model"]["vocab_size"], **model)) == run["model"]
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 from course_playground import models
+from course_study import baselines
 from docutils import nodes
 from matplotlib.patches import FancyArrowPatch
 from sphinx.util.docutils import SphinxDirective
 
-from course_utils import corpus, experiment, figures, paths, runs, tables, writer
+from course_utils import figures, paths, runs, tables, writer
 from course_utils.figures.drawing import SMALL, looks, open_figure
 
 PACKAGE, CHECKOUT = paths.PUBLISHED.parent, Path(__file__).resolve().parents[2]
@@ -159,7 +160,7 @@ def recorded():
 
 def result(heads, translate):
     """The recorded depth study as a table in Markdown."""
-    arms, five = tables.arm_table(tables.final_table(recorded())), experiment.baseline_losses(corpus.load())["5-gram"]
+    arms, five = tables.arm_table(tables.final_table(recorded())), baselines()["5-gram"]
     rows = [("5-gram, counted", "", f"{five:.3f}", f"{math.exp(five):.2f}", "")]
     for arm in arms.itertuples():
         size = f"{arm.parameters / 1e6:.2f} M"
@@ -180,14 +181,14 @@ def fill(text, passage, content):
 def write_readmes():
     """The result's figure, its table and a sample, from the published records and weights."""
     curves = tables.curves(recorded())
-    baselines = {"5-gram": experiment.baseline_losses(corpus.load())["5-gram"]}
+    five = {"5-gram": baselines()["5-gram"]}
     _, text = sample(length=260)
     for name, (heads, about, translate) in README.items():
         path, language = CHECKOUT / name, "chinese" if ".zh" in name else "english"
         filled = fill(path.read_text(encoding="utf-8"), "result", result(heads, translate))
         filled = fill(filled, "sample", f"{about}:\n\n```text\n{text}\n```")
         path.write_text(filled, encoding="utf-8")
-        figure = figures.training_curves(curves, baselines, language)
+        figure = figures.training_curves(curves, five, language)
         (CHECKOUT / f"book/_static/result_{language}.png").write_bytes(figure.png())
 
 

@@ -1,5 +1,6 @@
 """What the page of results is drawn from: the recorded study, as figures, tables and verdicts."""
 
+import functools
 import itertools
 import json
 
@@ -7,15 +8,15 @@ import numpy as np
 import pandas as pd
 
 from course_utils import corpus, experiment, figures, paths, recorded, runs, statistics, studies, tables
-from course_utils.effects import effects, losses_of, rate_table
+from course_utils.effects import effects, rate_table
 
 SEEDS = 6  # an arm with fewer is not shown
 
 
-def missing(name, found):
+def missing(name):
     """What is not recorded yet, in one sentence; nothing where all is there."""
     study = studies.STUDIES[name]
-    arms = {r.arm for r in recorded.whole(found, len(study.seeds))}
+    arms = {r.arm for r in recorded.whole(recorded.load(name), len(study.seeds))}
     if not callable(study.arms) and arms == set(study.arms):
         return ""
     so_far = (
@@ -29,15 +30,14 @@ def depth(name):
     found = recorded.whole(recorded.load(name), SEEDS)
     arms = list(dict.fromkeys(r.arm for r in found))
     if len(arms) < 2:
-        yield missing(name, recorded.load(name))
+        yield missing(name)
         return
     found.sort(key=lambda r: r.model["n_layers"])
     final = tables.final_table(found)
     by_arm = tables.arm_table(final)
-    baselines = experiment.baseline_losses(corpus.load())
-    yield figures.ablation_bars(by_arm, final, baselines)
-    yield verdicts(found)
-    yield figures.parameters_vs_perplexity(by_arm, final, baselines=baselines)
+    yield figures.ablation_bars(by_arm, final, baselines())
+    yield verdicts(found, "reporting_loss")  # the half that chose nothing
+    yield figures.parameters_vs_perplexity(by_arm, final, baselines=baselines())
     halves = pd.DataFrame([vars(r) for r in found]).groupby("arm", sort=False)
     yield pd.DataFrame({
         "arm": by_arm["arm"], "parameters": by_arm["parameters"].map("{:,}".format), "seeds": by_arm["seeds"],
@@ -49,17 +49,18 @@ def depth(name):
         "perplexity": by_arm["perplexity"].map("{:.3f}".format),
         "peak memory (MB)": by_arm["peak_memory_mb"].map("{:,.0f}".format),
     })  # fmt: skip
-    yield missing(name, recorded.load(name))
+    yield missing(name)
 
 
-def verdicts(found):
-    """Each depth against the one before, on the half of the validation split that chose nothing."""
-    losses = losses_of(found)
-    arms = list(losses)
-    said = [
-        statistics.compare(b, losses[b], a, losses[a]).verdict for a, b in itertools.pairwise(arms)
-    ]  # fmt: skip
-    return "\n".join(f"* {sentence}" for sentence in said)
+def verdicts(found, measure):
+    """Each depth against the one before."""
+    return "\n".join(f"* {comparison.verdict}" for comparison in tables.comparisons(found, measure))
+
+
+@functools.cache
+def baselines():
+    """What n-grams reach, counted once a build."""
+    return experiment.baseline_losses(corpus.load())
 
 
 def rates():
@@ -71,14 +72,14 @@ def rates():
         yield f"At the edge of the grid, so not yet chosen: {', '.join(outside)}."
     shown = table.pivot(index="n_layers", columns="learning_rate", values="choosing_loss").round(4).reset_index()
     yield shown.rename(columns=lambda c: "layers" if c == "n_layers" else f"{c:g}")
-    yield missing("rates", recorded.load("rates"))
+    yield missing("rates")
 
 
 def choices(name):
     """Every other choice, one change at a time, ranked by what it does."""
     found = recorded.whole(recorded.load(name), SEEDS)
     if studies.REFERENCE not in {r.arm for r in found}:
-        yield missing(name, recorded.load(name))
+        yield missing(name)
         return
     ranked = effects(found, studies.REFERENCE)
     yield figures.effect_ranking(ranked, title="What each choice changes: one change at a time")
@@ -98,7 +99,7 @@ def choices(name):
         "95 % interval": [f"{r.low:+.4f} … {r.high:+.4f}" for r in ranked.itertuples()],
         "p": ranked["p"].map("{:.2g}".format), "p, corrected": ranked["p_holm"].map("{:.2g}".format),
     })  # fmt: skip
-    yield missing(name, recorded.load(name))
+    yield missing(name)
 
 
 def places(name):
@@ -128,7 +129,7 @@ def data():
         rows.append({"n_layers": n, "share": share, "loss": mean, "low": low, "high": high})
     if len(rows) > 3:
         yield figures.data_scaling(pd.DataFrame(rows))
-    yield missing("data", recorded.load("data"))
+    yield missing("data")
 
 
 def sources():
@@ -147,8 +148,8 @@ def laptop():
     found = [r for r in runs.load_all(paths.PUBLISHED) if r.study == "depth" and r.recipe == "laptop"]
     final = tables.final_table(found)
     by_arm = tables.arm_table(final)
-    yield figures.ablation_bars(by_arm, final, experiment.baseline_losses(corpus.load()))
-    yield "\n".join(f"* {comparison.verdict}" for comparison in tables.comparisons(found))
+    yield figures.ablation_bars(by_arm, final, baselines())
+    yield verdicts(found, "validation_loss")
 
 
 PASSAGES = {
