@@ -120,13 +120,17 @@ def every_choice(base=()):
     return arms
 
 
-def fair(depths, **changes):
-    """Arms of these depths, each at the learning rate that was best for it; changes: setting -> {depth: value}."""
+def fair(depths, more="", **changes):
+    """Arms of these depths, each at the learning rate that was best for it.
+
+    changes: setting -> {depth: value}; more: what they add to an arm's name, as two studies may share a folder.
+    """
 
     def arms(recipe, earlier):
         rates = best_rates(earlier)
+        others = {n: {name: by[n] for name, by in changes.items()} for n in depths}
         return {
-            layers(n): {"n_layers": n, "learning_rate": rates[n]} | {name: by[n] for name, by in changes.items()}
+            layers(n) + more.format(**others[n]): {"n_layers": n, "learning_rate": rates[n], **others[n]}
             for n in depths
         }
 
@@ -151,7 +155,7 @@ def sweep(depths, rates):
 WIDTHS = {2: 440, 4: 312, 6: 256}  # which give 2, 4 and 6 layers about the same number of parameters
 TIMES = {2: 3020, 4: 1655, 6: 1200}  # steps that took as long on an H100: 0.85, 1.55 and 2.14 ms each
 CHOOSING = range(100, 102)  # seeds that choose, and report nothing
-RATES = (3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3, 9.6e-3)
+RATES = (3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3, 9.6e-3, 1.92e-2)
 
 STUDIES = {
     study.name: study
@@ -161,8 +165,10 @@ STUDIES = {
         Study("depth-fair", "And at a learning rate that suits each depth, from 1 to 12 layers?",
               fair(ALL_DEPTHS), "fair", after="rates"),
         Study("depth-parameters", "And with equally many parameters?", fair(
-            DEPTHS, d_model=WIDTHS, d_ff={n: 4 * width for n, width in WIDTHS.items()}), "fair", after="rates"),
-        Study("depth-time", "And in the same time?", fair(DEPTHS, steps=TIMES), "fair", after="rates"),
+              DEPTHS, ", width {d_model}", d_model=WIDTHS, d_ff={n: 4 * width for n, width in WIDTHS.items()}),
+              "fair", after="rates"),
+        Study("depth-time", "And in the same time?",
+              fair(DEPTHS, ", {steps} steps", steps=TIMES), "fair", after="rates"),
         Study("rates-stopping", "Which rate suits which depth in the assignment's own protocol?", sweep(
               DEPTHS, RATES[:-2]), "baseline", CHOOSING),
         Study("depth-stopping", "Does the answer of that protocol survive a fair rate?",

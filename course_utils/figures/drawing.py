@@ -126,7 +126,8 @@ def head(figure, title):
 def name(label, language):
     """An arm's or a baseline's name in this language: "2 layers" -> "2 层"."""
     if language == "chinese":
-        label = CHINESE.get(label) or re.sub(r"^(\d+) layers?$", r"\1 层", label)
+        label = CHINESE.get(label) or re.sub(r"^(\d+) layers?\b", r"\1 层", label)
+        label = re.sub(r", (\d+) steps$", r"，\1 步", re.sub(r", width (\d+)$", r"，宽 \1", label))
     return drawable(label)
 
 
