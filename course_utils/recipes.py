@@ -33,10 +33,6 @@ RECIPES = {
         **MUON, steps=2400, batch_size=8, warmup_steps=50, evaluate_every=800)),
     "record": (MODERN_MODEL | {"d_model": 384, "d_ff": 1536, "n_heads": 6, "dropout": 0.3}, TrainConfig(
         **MUON, steps=2400, batch_size=8, warmup_steps=50, evaluate_every=800, muon_learning_rate=0.03)),
-    # What wrote the practice text, at nanoGPT's size.
-    "modern-large": (MODERN_MODEL | {"context_length": 256, "d_model": 384, "d_ff": 1536, "n_heads": 6, "dropout": 0.3},
-        TrainConfig(
-        **MUON, steps=2000, batch_size=64, warmup_steps=50, evaluate_every=250, muon_learning_rate=0.04)),
     # The baseline's model for a fixed number of steps, with a warm-up and a falling rate; and a third of modern's
     # steps: what the recorded study changes one thing at a time.
     "fair": ({}, TrainConfig(

@@ -515,7 +515,7 @@ def golden_curve(recipe):
     return [round(loss, 5) for loss in steps.losses.tolist()]
 
 
-HEAVY = ("modern", "modern-large", "modern-short", "nanogpt", "record", "sprint")
+HEAVY = ("modern", "modern-short", "nanogpt", "record", "sprint")
 
 
 @pytest.mark.parametrize("recipe", [name for name in recipes.RECIPES if FULL or name not in HEAVY])

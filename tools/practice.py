@@ -1,6 +1,6 @@
 """Write the practice corpus: about a million characters sampled from a trained model, for when there is no other text.
 
-course train --recipe modern-large --layers 6
+course train --recipe record --layers 6 --seed 21
 python tools/practice.py results/checkpoints/6-layers_seed-0_….safetensors
 
 Each character of the alphabet begins one stretch of text, so that all of them occur. Writes
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from course_utils import paths, profiles, runs
-from course_utils.lessons.sampling import stream
+from course_utils.writer import stream
 
 SETTINGS = {"temperature": 0.9, "top_p": 0.98}
 SEED = 0
@@ -40,7 +40,7 @@ def main():
     about = {
         "what": "text written by the course's own model; not Shakespeare",
         "the same again": [
-            f"course train --recipe {run['recipe']} --layers {run['model']['n_layers']}",
+            f"course train --recipe {run['recipe']} --layers {run['model']['n_layers']} --seed {run['seed']}",
             f"python tools/practice.py results/checkpoints/{checkpoint.name}",
         ],
         "sha256": hashlib.sha256(data).hexdigest(),
