@@ -17,6 +17,7 @@ SETTINGS = (  # what the comparison table shows: one change at a time, then all 
     {"temperature": 0.8, "top_k": 40, "top_p": 0.95},
 )
 HUMAN = "human reference"
+PROMPTS = ("ROMEO:\n", "First Citizen:\n", "O ")  # of the recorded study: a lead, a crowd, and no speaker at all
 
 
 def words(text):

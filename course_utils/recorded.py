@@ -6,9 +6,12 @@ import lzma
 from collections import Counter
 from dataclasses import asdict
 
+import pandas as pd
+
 from course_utils import files, paths, runs
 
 FILE = paths.PUBLISHED / "study" / "records.jsonl.xz"
+TEXTS = paths.PUBLISHED / "study" / "texts.csv.xz"
 
 
 def pack(records, path=FILE):
@@ -64,3 +67,8 @@ def whole(records, seeds):
     """Those of arms that have all their seeds: a study may have been recorded in part."""
     count = Counter((r.study, r.recipe, r.arm) for r in records)
     return [r for r in records if count[r.study, r.recipe, r.arm] >= seeds]
+
+
+def texts():
+    """What recorded runs write, and how it measures: a row a text, with quality's columns, study and recipe."""
+    return pd.read_csv(TEXTS) if TEXTS.is_file() else pd.DataFrame()

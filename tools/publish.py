@@ -2,21 +2,27 @@
 
 python tools/publish.py RESULTS...        the records of these folders take their places in the recorded study
 python tools/publish.py --weights RESULTS  the runs themselves, for lessons and widget: records and weights, small
+python tools/publish.py --texts RESULTS    what these runs write, measured
 python tools/publish.py --manifest        only write the manifest anew
 """
 
+import concurrent.futures
+import functools
 import hashlib
 import json
+import multiprocessing
 import sys
 from collections import defaultdict
 from pathlib import Path
 
+import pandas as pd
 import torch
 
-from course_utils import files, paths, recorded, runs
+from course_utils import corpus, files, paths, profiles, quality, recorded, runs
 
 MANIFEST = paths.PUBLISHED / "manifest.json"
-LARGE = 4_000_000  # parameters; above, the blocks' matrices are kept in int8
+LARGE = 3_000_000  # parameters; above, the blocks' matrices are kept in int8
+TEXT_SETTINGS = quality.SETTINGS[-1], {"temperature": 1.0}  # how the lessons sample, and the model as it is
 
 
 def add_records(folders):
@@ -39,10 +45,36 @@ def add_weights(folder):
         record.save(paths.PUBLISHED)
 
 
+def add_texts(folder):
+    """Three prompts, two settings, a thousand characters each; the run's own seed draws them."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(profiles.cores() // 2, context) as pool:
+        new = pd.concat(pool.map(texts_of, [r for r in runs.load_all(folder) if r.checkpoint.is_file()]))
+    key = ["study", "recipe", "arm", "seed", "prompt", "temperature", "top_k", "top_p"]
+    table = pd.concat([recorded.texts(), new]).drop_duplicates(key, keep="last").sort_values(key, ignore_index=True)
+    table.to_csv(recorded.TEXTS, index=False, float_format="%.4f", lineterminator="\n")
+
+
+def texts_of(record):
+    torch.set_num_threads(1)
+    model = runs.load_model(record.checkpoint)[0].to(profiles.device())
+    tables = [
+        quality.compare_samples({record.arm: model}, judge(), prompt, 1000, record.seed, TEXT_SETTINGS)
+        for prompt in quality.PROMPTS
+    ]
+    table = pd.concat(tables)
+    return table[table["arm"] != quality.HUMAN].assign(study=record.study, recipe=record.recipe)
+
+
+@functools.cache
+def judge():
+    return quality.Judge(corpus.load())
+
+
 def manifest():
     """What lies here, with its checksum; and of each study, what ran, where, on which text, by which command."""
     studies = defaultdict(list)
-    for r in [*recorded.everything(), *runs.load_all(paths.PUBLISHED)]:
+    for r in {r.name: r for r in [*recorded.everything(), *runs.load_all(paths.PUBLISHED)]}.values():
         studies[f"{r.study}, recipe {r.recipe}"].append(r)
     about = {
         name: {
@@ -63,11 +95,11 @@ def manifest():
 
 def main():
     options, folders = [a for a in sys.argv[1:] if a.startswith("--")], [a for a in sys.argv[1:] if a[:2] != "--"]
-    if (not options and not folders) or set(options) - {"--weights", "--manifest"}:
+    if (not options and not folders) or set(options) - {"--weights", "--texts", "--manifest"}:
         sys.exit(__doc__)
-    if "--weights" in options:
+    if "--weights" in options or "--texts" in options:
         for folder in folders:
-            add_weights(Path(folder))
+            (add_weights if "--weights" in options else add_texts)(Path(folder))
     elif folders:
         add_records(map(Path, folders))
     manifest()
