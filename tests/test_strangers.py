@@ -424,7 +424,8 @@ def test_a_filter_of_any_settings_leaves_a_distribution(logits, temperature, top
     p = kept.double().softmax(-1).numpy()
     assert np.isfinite(p).all()
     assert abs(p.sum() - 1) < 1e-6
-    assert p[np.equal(logits, max(logits))].max() > 0, "one of the likeliest is always left"
+    before = filter_logits(torch.tensor(logits), temperature).numpy()  # where rounding may have made two as likely
+    assert p[before == before.max()].max() > 0, "one of the likeliest is always left"
 
 
 @many
