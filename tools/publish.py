@@ -63,7 +63,8 @@ def texts_of(record):
         for prompt in quality.PROMPTS
     ]
     table = pd.concat(tables)
-    return table[table["arm"] != quality.HUMAN].assign(study=record.study, recipe=record.recipe)
+    written = table[table["arm"] != quality.HUMAN].astype({"seed": int})
+    return written.assign(study=record.study, recipe=record.recipe)
 
 
 @functools.cache
