@@ -54,6 +54,9 @@ def build_parser():
         words = "processes (default: one a core, or one a GPU)"
         sub.add_argument("--workers", type=number(int, 1), metavar="N", help=words)
 
+    def compiled(sub):
+        sub.add_argument("--compile", action="store_true", help="on a GPU, even where it takes longer than it saves")
+
     sub = add("run", commands.run_all, "The whole experiment: train 2, 4 and 6 layers, compare, sample, draw, report.")
     seeds(sub)
     add("data", commands.show_data, "Find the corpus, check it, and count what n-grams reach on it.")
@@ -63,12 +66,13 @@ def build_parser():
     sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help="the first seed (default 0)")
     sub.add_argument("--seeds", type=number(int, 1), default=1, metavar="N", help="(default 1)")
     sub.add_argument("--steps", type=number(int, 1), metavar="N", help="(default: the recipe's)")
-    sub.add_argument("--compile", action="store_true", help="on a GPU, even where it takes longer than it saves")
+    compiled(sub)
     sub = add("ablate", commands.ablate, "Run studies, run by run; what is already there is kept.")
     words = "which (default: depth); recorded is all that the book shows"
     sub.add_argument("study", nargs="*", default=["depth"], help=words)
     sub.add_argument("--recipe", help="a recipe's name (default: the profile's)")
     sub.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, whose workers run it")
+    compiled(sub)
     seeds(sub)
     add("compare", commands.compare, "Compare the arms whose runs lie in the results folder, over paired seeds.")
     sub = add("generate", commands.generate, "Write text with a trained model, character by character.")

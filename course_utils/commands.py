@@ -39,7 +39,7 @@ def train(args):
 
 
 def ablate(args):
-    from course_utils import experiment, files, schedule, studies
+    from course_utils import engine, experiment, files, schedule, studies
 
     names = list(dict.fromkeys(studies.RECORDED if args.study == ["recorded"] else args.study))
     if unknown := [name for name in names if name not in studies.STUDIES]:
@@ -50,6 +50,7 @@ def ablate(args):
         for wave in filter(None, waves):
             specs = [spec for study in wave for spec in study_specs(study, args)]
             options = {"on_record": experiment.announce, "scheduler": args.scheduler}
+            options["allow"] = engine.PIECES if args.compile else None
             records = schedule.run(specs, args.text, args.out, args.device, args.workers, **options)
             for study in wave:
                 print(f"\n{study.question}")
