@@ -14,13 +14,19 @@ def curves(records):
     return pd.DataFrame([{"arm": r.arm, "seed": r.seed, **row} for r in records for row in r.history])
 
 
+def timed(record):
+    """Whether a run's times say something: several workers share a GPU, and each is as slow as all of them together."""
+    return "cuda" not in record.regime or "--workers" not in record.environment["command"]
+
+
 def final_table(records):
-    """One row a run: what is in tables/final_results.csv."""
+    """One row a run: what is in tables/final_results.csv. Where runs shared a GPU, their times are left out."""
     rows = [
         {
             "arm": r.arm, "seed": r.seed, "n_layers": r.model["n_layers"], "parameters": r.parameters,
             "best_step": r.best_step, "steps": r.history[-1]["step"], "validation_loss": r.validation_loss,
-            "training_loss": r.training_loss, "elapsed_s": r.elapsed_s, "characters_per_s": r.characters_per_s,
+            "training_loss": r.training_loss, "elapsed_s": r.elapsed_s if timed(r) else math.nan,
+            "characters_per_s": r.characters_per_s if timed(r) else math.nan,
             "peak_memory_mb": r.peak_memory_mb, "device": r.environment["device"], "corpus": r.corpus["name"],
             "record": f"logs/{r.name}.json",
         }

@@ -89,6 +89,17 @@ def edges(rows):
     return min(0, shown["low"].min()), max(0, shown["high"].max())
 
 
+def last_inside(points, axes):
+    """Where a line on a logarithmic x axis ends, or leaves the axes through the top for good: (x, y)."""
+    x, y = np.log(points.iloc[:, 0].to_numpy()), points.iloc[:, 1].to_numpy()
+    top = axes.get_ylim()[1]
+    inside = np.flatnonzero(y <= top)[-1]
+    if inside == len(x) - 1:
+        return np.exp(x[-1]), y[-1]
+    share = (top - y[inside]) / (y[inside + 1] - y[inside])
+    return np.exp(x[inside] + share * (x[inside + 1] - x[inside])), top
+
+
 def rate_sweep(table, language="english", note="", title=""):
     """Loss by learning rate, a line a depth; the best rate of each is marked.
 
@@ -109,9 +120,8 @@ def rate_sweep(table, language="english", note="", title=""):
             best = line[line["best"]]
             look = {"marker": "o", "ms": 12, "mfc": "none", "color": styles[label]["color"], "lw": 0}
             axes.plot(best["learning_rate"], best["choosing_loss"], **look, label=f"{label} best")
-            last = line.iloc[-1]
             text = f"{name(label, language)} {best['choosing_loss'].iloc[0]:.3f}"
-            ends.append((last["learning_rate"], last["choosing_loss"], text, styles[label]["color"]))
+            ends.append((*last_inside(line[["learning_rate", "choosing_loss"]], axes), text, styles[label]["color"]))
         make_room(axes, ends)
         axes.set_xticks(rates, [f"{1e3 * rate:g}" for rate in rates])
         label_ends(axes, ends)

@@ -126,8 +126,11 @@ def ablation_bars(ablation, final, baselines, language="english", note=""):
         for axes, values, words, form in (
             (perplexity, ablation["perplexity"], PERPLEXITY, "{:.2f}"),
             (parameters, ablation["parameters"] / 1e6, ("parameters (millions)", "参数量（百万）"), "{:.3g}"),
-            (seconds, ablation["elapsed_s"], ("training time (s)", "训练时间（秒）"), "{:,.0f}"),
+            (seconds, ablation["elapsed_s"], ("training time (s)", "训练时间（秒）"), "{:,.3g}"),
         ):
+            if values.isna().all():  # times of runs that shared a GPU
+                axes.set_visible(False)
+                continue
             bars = axes.barh(rows, values, height=0.55, color=[styles[arm]["color"] for arm in arms])
             axes.bar_label(bars, [form.format(value) for value in values], padding=3, fontsize=SMALL)
             axes.set(xlabel=say(*words), xlim=(0, 1.25 * values.max()))
