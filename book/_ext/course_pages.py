@@ -16,7 +16,7 @@ from docutils import nodes
 from matplotlib.patches import FancyArrowPatch
 from sphinx.util.docutils import SphinxDirective
 
-from course_utils import figures, paths, runs, tables, writer
+from course_utils import corpus, figures, paths, recorded, runs, tables, writer
 from course_utils.figures.drawing import SMALL, looks, open_figure
 
 PACKAGE, CHECKOUT = paths.PUBLISHED.parent, Path(__file__).resolve().parents[2]
@@ -152,15 +152,15 @@ class Sample(SphinxDirective):
         return [block, nodes.paragraph("", about)]
 
 
-def recorded():
+def depth_runs():
     """The runs of the depth study by the recipe whose models the playground has."""
     recipe = models(paths.PUBLISHED)[-1].recipe
-    return [r for r in runs.load_all(paths.PUBLISHED) if (r.study, r.recipe) == ("depth", recipe)]
+    return [r for name, row in recorded.rows(corpus.load()).items() if name.startswith(f"depth/{recipe}/") for r in row]
 
 
 def result(heads, translate):
     """The recorded depth study as a table in Markdown."""
-    arms, five = tables.arm_table(tables.final_table(recorded())), baselines()["5-gram"]
+    arms, five = tables.arm_table(tables.final_table(depth_runs())), baselines()["5-gram"]
     rows = [("5-gram, counted", "", f"{five:.3f}", f"{math.exp(five):.2f}", "")]
     for arm in arms.itertuples():
         size = f"{arm.parameters / 1e6:.2f} M"
@@ -180,9 +180,10 @@ def fill(text, passage, content):
 
 def write_readmes():
     """The result's figure, its table and a sample, from the published records and weights."""
-    curves = tables.curves(recorded())
+    curves = tables.curves(depth_runs())
     five = {"5-gram": baselines()["5-gram"]}
     _, text = sample(length=260)
+    text = text.rstrip()
     for name, (heads, about, translate) in README.items():
         path, language = CHECKOUT / name, "chinese" if ".zh" in name else "english"
         filled = fill(path.read_text(encoding="utf-8"), "result", result(heads, translate))

@@ -3,26 +3,39 @@
 import functools
 import itertools
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from course_utils import corpus, experiment, figures, paths, recorded, runs, statistics, studies, tables
-from course_utils.effects import effects, rate_table
+from course_utils import corpus, experiment, figures, paths, quality, recorded, runs, statistics, studies, tables
+from course_utils.effects import effects, losses_of, rate_table
+from course_utils.lessons.data import split
 
 SEEDS = 6  # an arm with fewer is not shown
+SPEAKER = re.compile(r"^([A-Z][A-Za-z ]+):$", re.MULTILINE)
+MEASURES = {  # of a text -> its name in a table, in which unit, to how many places
+    "known_words": ("known words (%)", 100, 1),
+    "distinct_2": ("different pairs of words (%)", 100, 1),
+    "repetition": ("repeated (%)", 100, 2),
+    "longest_copy": ("longest copy (characters)", 1, 1),
+    "five_gram_loss": ("loss under the 5-gram", 1, 3),
+}
 
 
 def missing(name):
     """What is not recorded yet, in one sentence; nothing where all is there."""
-    study = studies.STUDIES[name]
-    arms = {r.arm for r in recorded.whole(recorded.load(name), len(study.seeds))}
-    if not callable(study.arms) and arms == set(study.arms):
-        return ""
-    so_far = (
-        f"so far {len(arms)} arms have all their {len(study.seeds)} seeds" if arms else "no arm has all its seeds yet"
+    study, found = studies.STUDIES[name], recorded.load(name)
+    earlier = recorded.load(study.after) if study.after else ()
+    asked = study.specs(study.recipe, study.seeds, corpus.load(), earlier)
+    there = {replace(runs.spec_of(r, r.seed), corpus_sha256="") for r in found}
+    left = sum(replace(spec, corpus_sha256="") not in there for spec in asked)
+    return (
+        f"{left} of this study's {len(asked)} runs are not recorded yet. `course ablate {name}` makes them."
+        if left
+        else ""
     )
-    return f"Not all of this study is recorded: {so_far}. `course ablate {name}` runs it."
 
 
 def depth(name):
@@ -47,6 +60,8 @@ def depth(name):
         "reporting half": halves["reporting_loss"].mean().map("{:.4f}".format).tolist(),
         "training loss then": by_arm["training_loss"].map("{:.4f}".format),
         "perplexity": by_arm["perplexity"].map("{:.3f}".format),
+        "seconds": by_arm["elapsed_s"].map("{:.3g}".format).replace("nan", "–"),
+        "characters a second": by_arm["characters_per_s"].map("{:,.0f}".format).replace("nan", "–"),
         "peak memory (MB)": by_arm["peak_memory_mb"].map("{:,.0f}".format),
     })  # fmt: skip
     yield missing(name)
@@ -63,16 +78,18 @@ def baselines():
     return experiment.baseline_losses(corpus.load())
 
 
-def rates():
+def rates(name):
     """The sweep of learning rates, and whether each best one has a worse neighbour on both sides."""
-    table = rate_table(recorded.load("rates"))
+    table = rate_table(recorded.load(name))
     yield figures.rate_sweep(table)
     outside = [studies.layers(row.n_layers) for row in table[table["best"]].itertuples() if not row.inside]
     if outside:
         yield f"At the edge of the grid, so not yet chosen: {', '.join(outside)}."
+    else:
+        yield "Each best rate has a worse one on either side, so the grid was wide enough."
     shown = table.pivot(index="n_layers", columns="learning_rate", values="choosing_loss").round(4).reset_index()
     yield shown.rename(columns=lambda c: "layers" if c == "n_layers" else f"{c:g}")
-    yield missing("rates")
+    yield missing(name)
 
 
 def choices(name):
@@ -120,16 +137,68 @@ def places(name):
 
 
 def data():
-    """What more text buys each depth."""
-    found = recorded.whole(recorded.load("data"), SEEDS)
-    rows = []
-    for n, share in sorted({(r.model["n_layers"], r.data_share) for r in found}):
-        losses = [r.validation_loss for r in found if (r.model["n_layers"], r.data_share) == (n, share)]
-        low, mean, high = statistics.mean_interval(losses)
-        rows.append({"n_layers": n, "share": share, "loss": mean, "low": low, "high": high})
-    if len(rows) > 3:
-        yield figures.data_scaling(pd.DataFrame(rows))
+    """What more text buys each depth, and how much of the held-out text its speakers were met in."""
+    found, text = recorded.whole(recorded.load("data"), SEEDS), corpus.load()
+    training, held_out = split(text.text)
+    losses, drawn, rows = losses_of(found), [], []
+    for share in sorted({r.data_share for r in found}):
+        arms = {r.model["n_layers"]: r.arm for r in found if r.data_share == share}
+        met = set(SPEAKER.findall(training[: round(share * len(training))]))
+        speeches = SPEAKER.findall(held_out)
+        row = {"share of the text": f"{share:.0%}"}
+        for n, arm in sorted(arms.items()):
+            low, mean, high = statistics.mean_interval([r.validation_loss for r in found if r.arm == arm])
+            drawn.append({"n_layers": n, "share": share, "loss": mean, "low": low, "high": high})
+            row[studies.layers(n)] = f"{mean:.3f}"
+        for shallow, deep in itertools.pairwise(sorted(arms)):
+            gain = statistics.compare(arms[deep], losses[arms[deep]], arms[shallow], losses[arms[shallow]])
+            row[f"{deep} against {shallow}"] = f"{gain.difference:+.3f} ({gain.low:+.3f} … {gain.high:+.3f})"
+        rows.append(row | {"speeches by known speakers": f"{sum(s in met for s in speeches) / len(speeches):.1%}"})
+    if len(drawn) > 3:
+        yield figures.data_scaling(pd.DataFrame(drawn))
+        yield "What depth buys, in nats/character on the reporting half, with 95 % intervals:\n\n" + "\n".join(
+            f"* {row['share of the text']} of the text: "
+            + "; ".join(f"{name} {row[name]}" for name in row if "against" in name)
+            for row in rows
+        )
+        yield pd.DataFrame(rows)
     yield missing("data")
+
+
+def samples():
+    """What the depths write, side by side; and how their texts measure, beside as much human text."""
+    table, judge = recorded.texts(), quality.Judge(corpus.load())
+    if table.empty:
+        yield "No text is recorded yet."
+        return
+    table = table[table["study"] == "depth"]
+    length, pieces = int(table["text"].str.len().median()), len(table) // table.groupby(["arm", "temperature"]).ngroups
+    human = pd.DataFrame(judge.human(length, pieces))
+    yield figures.sample_comparison(pd.concat([table, human], ignore_index=True))
+    for _, setting in table.groupby("temperature"):
+        seeds = {arm: one.groupby("seed")[list(MEASURES)].mean() for arm, one in setting.groupby("arm")}
+        rows = [{"arm": arm, "texts": pieces, **in_words(one)} for arm, one in seeds.items()]
+        rows.append({"arm": quality.HUMAN, "texts": len(human), **in_words(human)})
+        how = setting[["temperature", "top_k", "top_p"]].iloc[0].dropna()
+        said = ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in how.items())
+        known = [f"{b} minus {a} {difference(seeds[a], seeds[b], 'known_words')}" for a, b in itertools.pairwise(seeds)]
+        yield f"With {said}, words that the training text has, in per cent: {'; '.join(known)}."
+        yield pd.DataFrame(rows)
+
+
+def in_words(table):
+    """Each measure's mean, and half of its 95 % interval."""
+    cells = {}
+    for measure, (name, factor, digits) in MEASURES.items():
+        low, mean, _ = statistics.mean_interval(factor * table[measure])
+        cells[name] = f"{mean:.{digits}f} ± {mean - low:.{digits}f}"
+    return cells
+
+
+def difference(one, other, measure):
+    """The mean of paired differences in per cent, with its 95 % interval."""
+    low, mean, high = statistics.mean_interval(100 * (other - one)[measure].dropna())
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def sources():
@@ -156,8 +225,9 @@ PASSAGES = {
     **{name: (lambda name=name: depth(name)) for name in studies.STUDIES if name.startswith("depth")},
     **{name: (lambda name=name: choices(name)) for name in studies.STUDIES if name.startswith("choices")},
     "places": lambda: places("depth"),
-    "rates": rates,
+    **{name: (lambda name=name: rates(name)) for name in studies.STUDIES if name.startswith("rates")},
     "data": data,
+    "samples": samples,
     "sources": sources,
     "laptop": laptop,
 }
