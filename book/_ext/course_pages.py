@@ -121,7 +121,7 @@ def course_map(uses):
 
 def sample(length=300):
     """What the deepest published model writes after PROMPT, seed 0. -> its record, the text"""
-    record = models(paths.PUBLISHED)[-1]
+    record = models(paths.PUBLISHED, "baseline")[-1]
     model, tokenizer = runs.load_model(record.checkpoint)
     chance = torch.Generator().manual_seed(0)
     ids = writer.generate(model, torch.tensor([tokenizer.encode(PROMPT)]), length, generator=chance, **SETTINGS)
@@ -153,9 +153,9 @@ class Sample(SphinxDirective):
 
 
 def depth_runs():
-    """The runs of the depth study by the recipe whose models the playground has."""
-    recipe = models(paths.PUBLISHED)[-1].recipe
-    return [r for name, row in recorded.rows(corpus.load()).items() if name.startswith(f"depth/{recipe}/") for r in row]
+    """The recorded runs of the depth study, by the plain protocol."""
+    rows = recorded.rows(corpus.load())
+    return [r for name, row in rows.items() if name.startswith("depth/baseline/") for r in row]
 
 
 def result(heads, translate):
