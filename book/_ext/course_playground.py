@@ -18,7 +18,7 @@ STILLS = ({"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.
 
 
 def models(folder, recipe="laptop"):
-    """The published depth study's models by this recipe, seed 0, fewest layers first; the laptop's write fast enough."""
+    """The published depth study's models by this recipe, seed 0, fewest layers first; the laptop's are fast."""
     records = [r for r in runs.load_all(folder) if (r.study, r.recipe, r.seed) == ("depth", recipe, 0)]
     return sorted((r for r in records if r.checkpoint.is_file()), key=lambda r: r.model["n_layers"])
 
