@@ -1,6 +1,8 @@
 // The course's GPT in plain JavaScript: a .safetensors file in, logits out, with a key-value cache.
 // The twin of course_utils/lessons/model.py, switch by switch. Nothing in a file is executed.
 
+import { multiplier } from "./linear.mjs";
+
 /** A file can't be used; the message is one sentence that says why. */
 export class FileError extends Error {}
 
@@ -133,13 +135,8 @@ export class Decoder {
     const { n_layers: L, context_length: T, d_model: C } = config, all = shapes(config);
     this.config = config;
     this.weights = weights;
-    this.head = pack(weights["head.weight"] ?? weights["embedding.weight"], config.vocab_size);
-    this.layers = Array.from({ length: L }, (_, i) => {
-      const names = ["attention.qkv", "attention.out", "feed_forward.up", "feed_forward.out"];
-      const full = names.map((name) => `blocks.${i}.${name}.weight`);
-      const [qkv, out, up, down] = full.map((name) => pack(weights[name], all[name][0]));
-      return { qkv, out, up, down, norms: [1, 2].map((n) => weights[`blocks.${i}.norm_${n}.weight`]) };
-    });
+    const matrices = Object.entries(all).filter(([name, shape]) => shape.length === 2 && name !== "positions");
+    this.linear = multiplier(Object.fromEntries(matrices.map(([name, [O]]) => [name, [weights[name], O]])), T);
     this.keys = Array.from({ length: L }, () => new Float32Array(T * C)); // (T, C): the heads side by side
     this.values = Array.from({ length: L }, () => new Float32Array(T * C));
     this.read = []; // the tokens in the cache
@@ -169,13 +166,13 @@ export class Decoder {
       }
     }
     this.read.length = 0; // until the cache is whole again
-    this.layers.forEach((layer, i) => {
-      x = this.add(x, layer.norms[0], (h) => this.attend(h, i, start));
-      x = this.add(x, layer.norms[1], (h) => this.feedForward(h, layer));
-    });
+    for (let i = 0; i < this.config.n_layers; i++) {
+      x = this.add(x, weights[`blocks.${i}.norm_1.weight`], (h) => this.attend(h, i, start));
+      x = this.add(x, weights[`blocks.${i}.norm_2.weight`], (h) => this.feedForward(h, i));
+    }
     this.read = [...ids];
     if (this.config.norm_placement === "pre") x = this.norm(x, weights["norm.weight"]);
-    return linear(x, this.head);
+    return this.linear(x, this.config.tie_embeddings ? "embedding.weight" : "head.weight");
   }
 
   /** x plus what the layer makes of it, with the norm before the layer or after the sum. */
@@ -205,7 +202,7 @@ export class Decoder {
   attend(x, layer, start) {
     const { n_heads: H, d_model: C } = this.config, D = C / H, T = x.length / C;
     const keys = this.keys[layer], values = this.values[layer];
-    const qkv = linear(x, this.layers[layer].qkv), out = new Float32Array(T * C);
+    const qkv = this.linear(x, `blocks.${layer}.attention.qkv.weight`), out = new Float32Array(T * C);
     const scores = new Float64Array(start + T);
     for (let t = 0; t < T; t++) {
       const row = t * 3 * C;
@@ -233,64 +230,24 @@ export class Decoder {
         }
       }
     }
-    return linear(out, this.layers[layer].out);
+    return this.linear(out, `blocks.${layer}.attention.out.weight`);
   }
 
   feedForward(x, layer) {
     const { activation, d_ff: F, d_model: C } = this.config, gated = activation === "swiglu", T = x.length / C;
-    const h = linear(x, layer.up);
+    const h = this.linear(x, `blocks.${layer}.feed_forward.up.weight`), down = `blocks.${layer}.feed_forward.out.weight`;
     if (gated) {
       const bent = new Float32Array(T * F);
       for (let i = 0; i < T * F; i++) {
         const gate = i + Math.floor(i / F) * F; // a row of h is F gates, then F values
         bent[i] = (h[gate] / (1 + Math.exp(-h[gate]))) * h[gate + F];
       }
-      return linear(bent, layer.down);
+      return this.linear(bent, down);
     }
     const bend = { gelu, relu: (v) => Math.max(v, 0), relu2: (v) => Math.max(v, 0) ** 2 }[activation];
     for (let i = 0; i < h.length; i++) h[i] = bend(h[i]);
-    return linear(h, layer.down);
+    return this.linear(h, down);
   }
-}
-
-/** A matrix (O, I), each eight rows interleaved, with zeros up to a multiple of eight: so `linear` reads in order. */
-function pack(weight, O) {
-  const I = weight.length / O, packed = new Float32Array(Math.ceil(O / 8) * 8 * I);
-  for (let o = 0; o < O; o++) {
-    for (let i = 0, to = (o - (o % 8)) * I + (o % 8); i < I; i++, to += 8) packed[to] = weight[o * I + i];
-  }
-  return { packed, I, O };
-}
-
-/** x: (T, I), matrix: (O, I) -> (T, O). Eight sums at a time: a sum alone would wait for itself at each step. */
-function linear(x, { packed, I, O }) {
-  const T = x.length / I, y = new Float32Array(T * O);
-  for (let o = 0; o < O; o += 8) {
-    for (let t = 0; t < T; t++) {
-      let a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0;
-      for (let at = t * I, end = at + I, w = o * I; at < end; at++, w += 8) {
-        const value = x[at];
-        a += value * packed[w];
-        b += value * packed[w + 1];
-        c += value * packed[w + 2];
-        d += value * packed[w + 3];
-        e += value * packed[w + 4];
-        f += value * packed[w + 5];
-        g += value * packed[w + 6];
-        h += value * packed[w + 7];
-      }
-      const to = t * O + o, left = O - o;
-      y[to] = a;
-      if (left > 1) y[to + 1] = b;
-      if (left > 2) y[to + 2] = c;
-      if (left > 3) y[to + 3] = d;
-      if (left > 4) y[to + 4] = e;
-      if (left > 5) y[to + 5] = f;
-      if (left > 6) y[to + 6] = g;
-      if (left > 7) y[to + 7] = h;
-    }
-  }
-  return y;
 }
 
 /** Scale a head to a root mean square of 1, in place: torch's rms_norm, with its eps. */
