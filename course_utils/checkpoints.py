@@ -9,39 +9,27 @@ from course_utils.files import RunError, read_tensors, write_tensors
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPT, GPTConfig
 
+GROUP = 16  # neighbours in a row of an int8 matrix that share a scale
 MOST_CACHED = 2**28  # numbers in the keys and values of one text; a file that asks for more was not made here
 
 
-def save_model(path, model, alphabet, dtype=torch.float32):
+def save_model(path, model, alphabet, dtype=torch.float32, whole=()):
     """Weights and all that is needed to use them, as one safetensors file, whole or absent.
 
-    dtype: torch.int8 makes the blocks' matrices int8, each with its scales beside it.
+    whole: {NAME: int8, NAME.scale: float16}, matrices to be kept in whole numbers, as tools/rounding.py makes them.
     """
-    weights = dict(model.state_dict())
+    weights = {name: weight.to(dtype) for name, weight in model.state_dict().items()}
     if model.config.tie_embeddings:
         del weights["head.weight"]
-    if dtype == torch.int8:
-        weights = {key: each for name, weight in weights.items() for key, each in quantised(name, weight).items()}
-    else:
-        weights = {name: weight.to(dtype) for name, weight in weights.items()}
-    write_tensors(path, weights, {"config": asdict(model.config), "alphabet": alphabet})
-
-
-def quantised(name, weight):
-    """A block's matrix (O, I) as whole numbers from -127 to 127, with a scale a row (O,); all else in half precision.
-
-    The embedding is small, and an error in it goes straight into the logits.
-    """
-    if weight.ndim != 2 or not name.startswith("blocks."):
-        return {name: weight.half()}
-    scales = weight.abs().amax(1).clamp(min=1e-12) / 127
-    return {name: (weight / scales[:, None]).round().to(torch.int8), f"{name}.scale": scales}
+    write_tensors(path, weights | dict(whole), {"config": asdict(model.config), "alphabet": alphabet})
 
 
 def full(name, weights):
-    """A weight in full precision, whatever it was kept in."""
+    """A weight in full precision, whatever it was kept in. An int8 matrix has a scale for each GROUP of a row."""
     weight = weights[name].float()
-    return weight * weights[f"{name}.scale"].float()[:, None] if weights[name].dtype == torch.int8 else weight
+    if weights[name].dtype != torch.int8:
+        return weight
+    return weight * weights[f"{name}.scale"].float().repeat_interleave(GROUP, 1).view(weight.shape)
 
 
 def load_model(path, alphabet=None):

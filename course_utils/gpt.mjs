@@ -18,6 +18,7 @@ const CHOICES = {
   residual: [true, false],
 };
 const BYTES = { F32: 4, F16: 2, BF16: 2, I8: 1 };
+const GROUP = 16; // neighbours in a row of an I8 matrix that share a scale
 const MOST = 2 ** 28; // numbers in a cache or a table; a file that asks for more is not one of this course
 
 function check(holds, problem) {
@@ -25,7 +26,7 @@ function check(holds, problem) {
 }
 
 /**
- * Read a checkpoint of course_utils.runs.save_model. An I8 matrix has one scale a row, beside it as "NAME.scale".
+ * Read a checkpoint of course_utils.runs.save_model. Beside an I8 matrix (O, I) lies "NAME.scale".
  * @param {ArrayBuffer} buffer
  * @returns {{config: object, alphabet: string[], weights: Record<string, Float32Array>}}
  */
@@ -44,7 +45,7 @@ export function readSafetensors(buffer) {
   const weights = {};
   for (const [name, shape] of Object.entries(shapes(config))) {
     const values = (weights[name] = read(name, shape));
-    if (header[name].dtype === "I8") rescale(values, read(`${name}.scale`, [shape[0]]));
+    if (header[name].dtype === "I8") rescale(values, read(`${name}.scale`, [shape[0], shape[1] / GROUP]));
     let zero = 0; // a loop: `every` calls a function for each of millions
     for (let i = 0; i < values.length; i++) zero += 0 * values[i];
     check(zero === 0, "It holds weights that are not numbers.");
@@ -120,12 +121,9 @@ const HALVES = Float32Array.from({ length: 2 ** 16 }, (_, h) => {
   return h >> 15 ? -size : size;
 });
 
-/** Multiply each row by its scale, in place. */
+/** Multiply each group by its scale, in place. */
 function rescale(values, scales) {
-  const width = values.length / scales.length;
-  for (let row = 0, i = 0; row < scales.length; row++) {
-    for (const end = i + width, scale = scales[row]; i < end; i++) values[i] *= scale;
-  }
+  for (let i = 0; i < values.length; i++) values[i] *= scales[Math.floor(i / GROUP)];
 }
 
 /** A model that keeps what it has read: asked for a text that goes on from the last one, it reads the rest alone. */

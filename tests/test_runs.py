@@ -155,19 +155,25 @@ def test_a_checkpoint_gives_the_same_logits(tmp_path, tied, position):
     assert not loaded.training
 
 
-def test_a_checkpoint_in_whole_numbers_is_near(tmp_path):
-    """int8 moves each weight of a block by at most half a step of its row; without its scales it is refused."""
-    model = trainer.new_model(SMALL, TrainConfig(seed=3))
-    runs.save_model(tmp_path / "m.safetensors", model, "".join(sorted(set(TEXT))), torch.int8)
-    near, _ = runs.load_model(tmp_path / "m.safetensors")
-    for name, weight in model.named_parameters():
-        step = weight.abs().amax(-1, keepdim=True) / 127 if name.startswith("blocks.") and weight.ndim == 2 else 1e-3
-        assert ((near.get_parameter(name) - weight).abs() <= step / 2 + 1e-6).all(), name
-    tensors, about = files.read_tensors(tmp_path / "m.safetensors", "checkpoint")
-    del tensors["blocks.0.attention.qkv.weight.scale"]
-    files.write_tensors(tmp_path / "m.safetensors", tensors, about)
-    with pytest.raises(runs.RunError, match="do not fit"):
-        runs.load_model(tmp_path / "m.safetensors")
+def test_a_checkpoint_in_whole_numbers(tmp_path):
+    """A weight is its whole number times its group's scale; without its scales the file is refused."""
+    model, path, name = GPT(replace(SMALL, d_model=32)), tmp_path / "m.safetensors", "attention.qkv.weight"
+    rows, width = model.blocks[0].get_parameter(name).shape
+    numbers = torch.randint(-127, 128, (rows, width), dtype=torch.int8)
+    scales = torch.rand(rows, width // 16).half()
+    whole = {f"blocks.0.{name}": numbers, f"blocks.0.{name}.scale": scales}
+    runs.save_model(path, model, "".join(sorted(set(TEXT))), torch.float16, whole)
+    loaded, _ = runs.load_model(path)
+    found = loaded.blocks[0].get_parameter(name)
+    for i in range(width):
+        assert torch.equal(found[:, i], numbers[:, i].float() * scales[:, i // 16].float())
+    assert torch.equal(loaded.blocks[1].get_parameter(name), model.blocks[1].get_parameter(name).half().float())
+    tensors, about = files.read_tensors(path, "checkpoint")
+    del tensors[f"blocks.0.{name}.scale"]
+    for bad in ({}, {f"blocks.0.{name}.scale": scales[:, :1]}, {f"blocks.0.{name}.scale": scales[:1]}):
+        files.write_tensors(path, tensors | bad, about)
+        with pytest.raises(runs.RunError, match="do not fit"):
+            runs.load_model(path)
 
 
 def test_a_checkpoint_from_elsewhere_is_refused(tmp_path):

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from rounding import difference, rounded
 
 from course_utils import corpus, files, paths, profiles, quality, recorded, runs
+from course_utils.lessons.data import get_batch, split
 
 MANIFEST = paths.PUBLISHED / "manifest.json"
-LARGE = 3_000_000  # parameters; above, the blocks' matrices are kept in int8
+LARGE = 1_500_000  # parameters; above, the blocks' matrices are kept in whole numbers
 TEXT_SETTINGS = quality.SETTINGS[-1], {"temperature": 1.0}  # how the lessons sample, and the model as it is
 
 
@@ -40,9 +42,26 @@ def add_weights(folder):
         if record.checkpoint.is_file() and record.seed == 0:
             model, tokenizer = runs.load_model(record.checkpoint)
             target = paths.PUBLISHED / "checkpoints" / record.checkpoint.name
-            kind = torch.int8 if record.parameters > LARGE else torch.float16
-            runs.save_model(target, model, tokenizer.alphabet, kind)
+            seen, held_out = windows(record, tokenizer)
+            whole = rounded(model, seen) if record.parameters > LARGE else {}
+            runs.save_model(target, model, tokenizer.alphabet, torch.float16, whole)
+            with torch.no_grad():
+                exact, kept = (each(held_out).flatten(0, 1) for each in (model, runs.load_model(target)[0]))
+            worst, same = difference(kept, exact)
+            about = f"worst logit error {worst:.3f}, likeliest character equal in {same:.1%}"
+            print(f"{record.name}: {about}, over {len(kept):,} held-out positions")
         record.save(paths.PUBLISHED)
+
+
+def windows(record, tokenizer):
+    """Of the text that a run was trained on: 32,768 characters, drawn, and the first 2,560 held out; (B, T) each."""
+    text, T = corpus.load(), record.model["context_length"]
+    if text.sha256 != record.corpus["sha256"]:
+        sys.exit(f"{record.name} was trained on {record.corpus['name']}, which is not the text at hand")
+    train, validation = split(torch.tensor(tokenizer.encode(text.text)))
+    train = train[: round(record.data_share * len(train))]
+    seen = get_batch(train, 32_768 // T, T, torch.Generator().manual_seed(0))[0]
+    return seen, validation[: 2560 // T * T].view(-1, T)
 
 
 def add_texts(folder):
