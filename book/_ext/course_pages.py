@@ -121,7 +121,7 @@ def course_map(uses):
 
 def sample(length=300):
     """What the deepest published model writes after PROMPT, seed 0. -> its record, the text"""
-    record = models(paths.PUBLISHED, "baseline")[-1]
+    record = models(paths.PUBLISHED)[-1]
     model, tokenizer = runs.load_model(record.checkpoint)
     chance = torch.Generator().manual_seed(0)
     ids = writer.generate(model, torch.tensor([tokenizer.encode(PROMPT)]), length, generator=chance, **SETTINGS)

@@ -12,14 +12,13 @@ from sphinx.util.docutils import SphinxDirective
 from course_utils import figures, paths, runs
 from course_utils.lessons.sampling import filter_logits
 
-PARTS = ("gpt.mjs", "sampler.mjs", "widget.css", "widget.mjs", "worker.mjs")
-MOST_BYTES = 6e6  # of a model that a page asks for; a larger one is sent as int8
+PARTS = ("gpt.mjs", "linear.mjs", "sampler.mjs", "widget.css", "widget.mjs", "worker.mjs")
 STILLS = ({"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8})
 
 
-def models(folder, recipe="laptop"):
-    """The published depth study's models by this recipe, seed 0, fewest layers first; the laptop's are fast."""
-    records = [r for r in runs.load_all(folder) if (r.study, r.recipe, r.seed) == ("depth", recipe, 0)]
+def models(folder):
+    """The published depth study's models by the plain protocol, seed 0, fewest layers first."""
+    records = [r for r in runs.load_all(folder) if (r.study, r.recipe, r.seed) == ("depth", "baseline", 0)]
     return sorted((r for r in records if r.checkpoint.is_file()), key=lambda r: r.model["n_layers"])
 
 
@@ -30,19 +29,9 @@ def copy_parts(target):
         copyfile(paths.PUBLISHED.parent / name, target / name)
     listed = models(paths.PUBLISHED)
     for record in listed:
-        copy_model(record.checkpoint, target / record.checkpoint.name)
+        copyfile(record.checkpoint, target / record.checkpoint.name)
     manifest = [{"name": record.arm, "file": record.checkpoint.name} for record in listed]
     (target / "models.json").write_text(json.dumps(manifest), encoding="utf-8")
-
-
-def copy_model(checkpoint, target):
-    """Put a model beside the pages, in half precision where it is small enough for that, else in int8."""
-    if target.is_file() and target.stat().st_mtime > checkpoint.stat().st_mtime:
-        return  # made by an earlier build
-    model, tokenizer = runs.load_model(checkpoint)
-    runs.save_model(target, model, tokenizer.alphabet, torch.float16)
-    if target.stat().st_size > MOST_BYTES:
-        runs.save_model(target, model, tokenizer.alphabet, torch.int8)
 
 
 def finished(app, error):
