@@ -97,7 +97,7 @@ progress() { # copy stdin to stdout; a terminal shows the latest line
 stamp() { key >"$venv/stamp"; }
 
 set_up() {
-    case $OSTYPE in msys* | cygwin*) fail "On Windows, set up with the plain steps in README.md, or run this inside WSL." ;; esac
+    case $OSTYPE in msys* | cygwin*) fail "On Windows, set up with the plain steps in book/how_to_use.md, or run this inside WSL." ;; esac
     find_python
     writing touch "$venv.lock"
     exec 9>>"$venv.lock"
