@@ -1,7 +1,7 @@
 // The course's GPT in plain JavaScript: a .safetensors file in, logits out, with a key-value cache.
 // The twin of course_utils/lessons/model.py, switch by switch. Nothing in a file is executed.
 
-import { multiplier } from "./linear.mjs";
+import { Matrices } from "./linear.mjs";
 
 /** A file can't be used; the message is one sentence that says why. */
 export class FileError extends Error {}
@@ -130,15 +130,22 @@ function rescale(values, scales) {
 export class Decoder {
   /** @param {{config: object, weights: Record<string, Float32Array>}} model */
   constructor({ config, weights }) {
-    const { n_layers: L, context_length: T, d_model: C } = config, all = shapes(config);
+    const { n_layers: L, n_heads: H, context_length: T, d_model: C } = config, D = C / H, all = shapes(config);
     this.config = config;
     this.weights = weights;
-    const matrices = Object.entries(all).filter(([name, shape]) => shape.length === 2 && name !== "positions");
-    this.linear = multiplier(Object.fromEntries(matrices.map(([name, [O]]) => [name, [weights[name], O]])), T);
-    this.keys = Array.from({ length: L }, () => new Float32Array(T * C)); // (T, C): the heads side by side
-    this.values = Array.from({ length: L }, () => new Float32Array(T * C));
+    const width = Math.max(...Object.values(all).filter(({ length }) => length === 2).map(([, I]) => I));
+    this.memory = new Matrices(T * width);
+    this.matrices = {};
+    for (const [name, [O, I]] of Object.entries(all)) {
+      if (I === undefined || name === "positions") continue; // what is added or multiplied with channel by channel
+      const matrix = (this.matrices[name] = this.memory.add(O, I)), weight = weights[name];
+      for (let o = 0; o < O; o++) for (let i = 0; i < I; i++) this.memory.set(matrix, o, i, weight[o * I + i]);
+    }
+    const heads = (O, I) => Array.from({ length: L }, () => Array.from({ length: H }, () => this.memory.add(O, I)));
+    this.keys = heads(T, D); // by layer and head
+    this.values = heads(D, T); // a column a position: a head's output is a product too
     this.read = []; // the tokens in the cache
-    const half = C / config.n_heads / 2;
+    const half = D / 2;
     if (config.position === "sinusoidal") this.added = sinusoidal(T, C);
     if (config.position === "learned") this.added = weights.positions;
     if (config.position === "rope") this.turns = angles(T, half).map((angle) => [Math.cos(angle), Math.sin(angle)]);
@@ -196,36 +203,33 @@ export class Decoder {
     return y;
   }
 
+  /** x: (T, I) times a matrix of the model's -> (T, O) */
+  linear(x, name) {
+    const matrix = this.matrices[name];
+    return this.memory.product(x, x.length / matrix.I, matrix);
+  }
+
   /** Causal self-attention of new positions to themselves and to all before: (T, C) -> (T, C). */
   attend(x, layer, start) {
-    const { n_heads: H, d_model: C } = this.config, D = C / H, T = x.length / C;
-    const keys = this.keys[layer], values = this.values[layer];
+    const { memory, config: { n_heads: H, d_model: C } } = this, D = C / H, T = x.length / C;
     const qkv = this.linear(x, `blocks.${layer}.attention.qkv.weight`), out = new Float32Array(T * C);
-    const scores = new Float64Array(start + T);
     for (let t = 0; t < T; t++) {
       const row = t * 3 * C;
       for (let at = row; at < row + 2 * C; at += D) {
         if (this.config.qk_norm) unit(qkv, at, D);
         if (this.turns) turn(qkv, at, D, this.turns, (start + t) * (D / 2));
       }
-      keys.set(qkv.subarray(row + C, row + 2 * C), (start + t) * C);
-      values.set(qkv.subarray(row + 2 * C, row + 3 * C), (start + t) * C);
+      for (let c = 0; c < C; c++) {
+        const h = Math.floor(c / D), d = c % D;
+        memory.set(this.keys[layer][h], start + t, d, qkv[row + C + c]);
+        memory.set(this.values[layer][h], d, start + t, qkv[row + 2 * C + c]);
+      }
     }
     for (let t = 0; t < T; t++) {
       for (let h = 0; h < H; h++) {
-        const q = t * 3 * C + h * D, seen = start + t + 1;
-        let top = -Infinity, sum = 0;
-        for (let s = 0; s < seen; s++) {
-          let score = 0;
-          for (let d = 0, k = s * C + h * D; d < D; d++) score += qkv[q + d] * keys[k + d];
-          scores[s] = score / Math.sqrt(D);
-          if (scores[s] > top) top = scores[s];
-        }
-        for (let s = 0; s < seen; s++) sum += scores[s] = Math.exp(scores[s] - top);
-        for (let s = 0; s < seen; s++) {
-          const share = scores[s] / sum;
-          for (let d = 0, v = s * C + h * D, o = t * C + h * D; d < D; d++) out[o + d] += share * values[v + d];
-        }
+        const at = t * 3 * C + h * D, q = qkv.subarray(at, at + D);
+        const scores = memory.product(q, 1, this.keys[layer][h], start + t + 1);
+        out.set(memory.product(softmax(scores, Math.sqrt(D)), 1, this.values[layer][h]), t * C + h * D);
       }
     }
     return this.linear(out, `blocks.${layer}.attention.out.weight`);
@@ -246,6 +250,15 @@ export class Decoder {
     for (let i = 0; i < h.length; i++) h[i] = bend(h[i]);
     return this.linear(h, down);
   }
+}
+
+/** Shares that sum to 1, in place of scores, each divided by `scale`. */
+function softmax(scores, scale) {
+  let top = -Infinity, sum = 0;
+  for (const score of scores) if (score > top) top = score;
+  for (let s = 0; s < scores.length; s++) sum += scores[s] = Math.exp((scores[s] - top) / scale);
+  for (let s = 0; s < scores.length; s++) scores[s] /= sum;
+  return scores;
 }
 
 /** Scale a head to a root mean square of 1, in place: torch's rms_norm, with its eps. */

@@ -33,52 +33,55 @@ const MODULE = Uint8Array.of(
   ...part(10, 1, EIGHT.length, ...EIGHT),
 );
 
-const assembled = (memory) => new WebAssembly.Instance(new WebAssembly.Module(MODULE), { m: { m: memory } }).exports.m;
-
 /** The same in JavaScript, slower, for a browser without vectors. */
-const inJavaScript = (numbers) => (x, end, w, y) => {
+function eightInJavaScript(numbers, x, end, w, y) {
   numbers.fill(0, y / 4, y / 4 + ROWS);
   for (let at = x / 4, from = w / 4; at < end / 4; at++, from += ROWS) {
     for (let row = 0; row < ROWS; row++) numbers[y / 4 + row] += numbers[at] * numbers[from + row];
   }
-};
+}
 
-/**
- * Lay matrices out as `eight` reads them: eight rows interleaved, with zeros up to a multiple of eight.
- * @param {Record<string, [Float32Array, number]>} matrices by name: weights (O, I) in order, and O
- * @param {number} most rows that x may have
- * @returns {(x: Float32Array, name: string) => Float32Array} x: (T, I) -> (T, O)
- */
-export function multiplier(matrices, most) {
-  const places = {};
-  let input = 0, widest = 0; // where x goes, behind all matrices
-  for (const [name, [weight, O]] of Object.entries(matrices)) {
-    const I = weight.length / O;
-    places[name] = { at: input, I, O };
-    input += Math.ceil(O / ROWS) * ROWS * I;
-    widest = Math.max(widest, I);
-  }
-  const output = input + most * widest;
-  const memory = new WebAssembly.Memory({ initial: Math.ceil((4 * (output + ROWS)) / 2 ** 16) });
-  const numbers = new Float32Array(memory.buffer);
-  for (const [name, [weight, O]] of Object.entries(matrices)) {
-    const { at, I } = places[name];
-    for (let o = 0; o < O; o++) {
-      for (let i = 0, to = at + (o - (o % ROWS)) * I + (o % ROWS); i < I; i++, to += ROWS) numbers[to] = weight[o * I + i];
+/** Matrices in one memory, laid out as `eight` reads them: eight rows interleaved, and zeros up to a multiple of eight. */
+export class Matrices {
+  /** @param {number} most numbers in an x; x lies at 0, the eight sums behind it, and then the matrices */
+  constructor(most) {
+    this.sums = most;
+    this.used = most + ROWS;
+    this.memory = new WebAssembly.Memory({ initial: pages(this.used) });
+    this.numbers = new Float32Array(this.memory.buffer);
+    if (WebAssembly.validate(MODULE)) {
+      this.eight = new WebAssembly.Instance(new WebAssembly.Module(MODULE), { m: { m: this.memory } }).exports.m;
+    } else {
+      this.eight = (...places) => eightInJavaScript(this.numbers, ...places);
     }
   }
-  const eight = WebAssembly.validate(MODULE) ? assembled(memory) : inJavaScript(numbers);
-  return (x, name) => {
-    const { at, I, O } = places[name], T = x.length / I, y = new Float32Array(T * O);
-    numbers.set(x, input);
+
+  /** Make room for a matrix of zeros, (O, I). */
+  add(O, I) {
+    const matrix = { at: this.used, O, I };
+    this.used += Math.ceil(O / ROWS) * ROWS * I;
+    this.memory.grow(Math.max(0, pages(this.used) - this.memory.buffer.byteLength / PAGE));
+    this.numbers = new Float32Array(this.memory.buffer);
+    return matrix;
+  }
+
+  set({ at, I }, o, i, value) {
+    this.numbers[at + (o - (o % ROWS)) * I + i * ROWS + (o % ROWS)] = value;
+  }
+
+  /** T rows of x times the matrix, or its upper O rows, or its first columns if the rows of x are short. -> (T, O) */
+  product(x, T, { at, I, O: all }, O = all) {
+    const y = new Float32Array(T * O), length = x.length / T;
+    this.numbers.set(x);
     for (let o = 0; o < O; o += ROWS) {
-      const sums = numbers.subarray(output, output + Math.min(ROWS, O - o));
+      const sums = this.numbers.subarray(this.sums, this.sums + Math.min(ROWS, O - o));
       for (let t = 0; t < T; t++) {
-        const from = input + t * I;
-        eight(4 * from, 4 * (from + I), 4 * (at + o * I), 4 * output);
+        this.eight(4 * t * length, 4 * (t + 1) * length, 4 * (at + o * I), 4 * this.sums);
         y.set(sums, t * O + o);
       }
     }
     return y;
-  };
+  }
 }
+
+const PAGE = 2 ** 16, pages = (numbers) => Math.ceil((4 * numbers) / PAGE);

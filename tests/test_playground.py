@@ -106,7 +106,7 @@ def test_it_is_ready_soon_and_writes_fast_and_the_page_stays_free(reader):
     rate, blocked = int(re.search(r"(\d+) a second", reader.status())[1]), max(page.evaluate("blocked"), default=0)
     print(f"ready after {reader.ready_s:.2f} s, {rate} characters/s, longest block {blocked:.0f} ms")
     assert reader.ready_s < 10  # a busy machine is slower than the second that this takes
-    assert rate > 50
+    assert rate > 100  # beside other work; alone it is twice as fast and more
     assert blocked < 150
 
 
