@@ -116,8 +116,18 @@ def test_stubs_are_not_attempted(capsys):
 
     for stub in (None, ..., lambda n: None, lambda n: ..., raises, Stub):
         assert said_of(stub, capsys) == "0.1 not attempted yet.\n"
+    for forgets in (lambda n: print(end=""), lambda n: [n].sort()):  # they work, so they are no stubs
+        said = said_of(forgets, capsys)
+        assert said == "0.1 not yet: given n = 2, expected 4, got nothing. Perhaps: is a `return` missing?\n"
     late = said_of(lambda n: 4 if n == 2 else None, capsys)
     assert late == "0.1 not yet: given n = 3, expected 6, got nothing. Perhaps: is a `return` missing?\n"
+
+
+def test_what_can_not_be_used_is_not_said_to_be_raised(capsys):
+    checks.check("1.3", lambda ids, T: ids.split(T))
+    assert "what your code gave can't be used: ValueError" in capsys.readouterr().out
+    checks.check("1.3", lambda ids, T: print(end=""))
+    assert "your code gave nothing back. Perhaps: is a `return` missing?" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("double")

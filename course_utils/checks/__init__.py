@@ -4,8 +4,10 @@
 of its name and are imported when the first one is asked for.
 """
 
+import dis
 import functools
 import importlib.util
+import inspect
 import os
 import random
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from course_utils.checks.values import described, plain, same, show
 
 LESSONS = ("data", "attention", "model", "train", "ablation", "sampling")  # in the order of their numbers
 LEVELS = ("warm-up", "core", "stretch")
+NO_RETURN = "is a `return` missing?"
 EXERCISES = {}  # number -> Exercise, of the lessons imported so far
 
 
@@ -111,7 +114,7 @@ def check(number, attempt):
 
 def answer(number, attempt):
     """The Answer to an attempt. Whatever the attempt raises becomes part of it; a KeyboardInterrupt goes through."""
-    found, last = find(number), []
+    found, last = find(number), Call()
     if is_nothing(attempt):
         return Answer(number, "not attempted")
     try:
@@ -124,8 +127,10 @@ def answer(number, attempt):
         return Answer(number, "not yet", str(wrong))
     except (Exception, SystemExit) as error:
         said = plain(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-        given = f"given {last[0]}, " if last else ""
-        return Answer(number, "not yet", f"{given}your code raised {said}", error=said)
+        what = f"what your code gave can't be used: {said}" if last.ended else f"your code raised {said}"
+        if last.ended and is_nothing(last.got):
+            what = f"your code gave nothing back. Perhaps: {NO_RETURN}"
+        return Answer(number, "not yet", (f"given {last.given}, " if last.given else "") + what, error=said)
 
 
 def is_nothing(value):
@@ -133,24 +138,42 @@ def is_nothing(value):
     return value is None or value is ...
 
 
+def is_stub(function):
+    """Whether it does nothing: no more than a docstring, `...` or `pass`."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    nothing = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
+    return code is not None and {step.opname for step in dis.get_instructions(code)} <= nothing
+
+
+@dataclass
+class Call:
+    """The last call of an attempt. given: its arguments in words; ended: whether it came back, with got."""
+
+    given: str = ""
+    ended: bool = False
+    got: object = None
+
+
 def watched(attempt, last):
-    """The attempt, a stub noticed at its first call, what it was last given kept in the list `last` as words."""
+    """The attempt, a stub noticed at its first call, each call kept in `last`, a Call."""
     if isinstance(attempt, type) or not callable(attempt):
         return attempt
 
     @functools.wraps(attempt, updated=())
     def call(*arguments, **named):
-        first = not last
-        last[:] = [", ".join([*map(show, arguments), *(f"{name} = {show(value)}" for name, value in named.items())])]
+        first = not last.given
+        last.given = ", ".join([*map(show, arguments), *(f"{name} = {show(value)}" for name, value in named.items())])
+        last.ended = False
         try:
-            got = attempt(*arguments, **named)
+            last.got = attempt(*arguments, **named)
         except NotImplementedError:
             if first:
                 raise NotAttempted from None
             raise RuntimeError("NotImplementedError, though other cases went well") from None
-        if first and is_nothing(got):
+        last.ended = True
+        if first and is_nothing(last.got) and is_stub(attempt):
             raise NotAttempted
-        return got
+        return last.got
 
     return call
 
@@ -160,6 +183,6 @@ def agree(got, expected, given, perhaps=None, tolerance=1e-5):
     if same(got, expected, tolerance):
         return
     if is_nothing(got):
-        raise Wrong(given, expected, got, "is a `return` missing?")
+        raise Wrong(given, expected, got, NO_RETURN)
     fits = (question for question, mistaken in (perhaps or {}).items() if same(got, mistaken, tolerance))
     raise Wrong(given, expected, got, next(fits, ""))

@@ -127,6 +127,9 @@ def _(attempt):
                 "is it the best arm by its mean, not the best single run?": (
                     everything - losses.flatten(1).min(1).values
                 ).mean().item(),
+                "is it the lowest number of all? Asked for is the best arm of each trial": (
+                    (losses.mean() - losses.min()).item()
+                ),
                 "is the best arm chosen in each trial anew?": (losses.mean() - losses.mean((0, 2)).min()).item(),
                 "the lowest loss is the best: is it the highest?": (
                     losses.mean(2).max(1).values - everything
@@ -162,6 +165,9 @@ def _(attempt):
             perhaps={
                 "is the loss reported on the half that chose nothing?": taken(choosing, best),
                 "is the rate chosen on the half that reports? Then nothing is held out": taken(reporting, peeked),
+                "is it the smallest rate? Asked for is the one with the lowest loss": taken(
+                    reporting, {arm: min(row) for arm, row in choosing.items()}
+                ),
                 "has every arm its own best rate?": taken(reporting, dict.fromkeys(choosing, shared)),
                 "the lowest loss is the best: is it the highest?": taken(
                     reporting, {arm: max(row, key=row.get) for arm, row in choosing.items()}

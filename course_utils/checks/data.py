@@ -20,6 +20,7 @@ def _(attempt):
             "is it the sum of the surprises, where the mean is asked for?": math.exp(loss * n),
             "did you average 1/p? The mean comes before the exponential": sum(1 / x for x in p) / n,
             "did you average the probabilities?": n / sum(p),
+            "is that the mean of the probabilities? First comes the surprise at each": sum(p) / n,
             "logarithm to base 2, but an exponential to base e?": math.exp(loss / math.log(2)),
             "is the sign of the logarithm turned?": math.exp(-loss),
         }
@@ -63,8 +64,8 @@ def _(attempt):
         mistakes = {
             "is the last, shorter window dropped?": ids[1 : 1 + whole],
             "is the question between two windows lost?": torch.cat([ids[i : i + t][1:] for i in range(0, n, t)]),
-            "do the windows overlap?": torch.cat([ids[i + 1 : i + 1 + t] for i in range(n - t)] or [ids[:0]]),
-            "are the targets not moved by one?": ids[:-1],
+            "are the targets not moved by one?": ids[: len(targets)],
+            "do the windows overlap?": targets if len(targets) >= n else None,
         }
         agree(targets, ids[1:], f"{given}: all targets in order", mistakes)
         agree(tokens, ids[:-1], f"{given}: all tokens in order")
@@ -102,6 +103,9 @@ def _(attempt):
             "are the pairs counted on the validation split?": bigram(b, b, v, extra),
             "is the loss measured on the training text?": bigram(a, a, v, extra),
             "is extra always 1?": bigram(a, b, v, 1) if extra != 1 else None,
+            "is the extra forgotten? A pair that never came has no chance then": (
+                bigram(a, b, v, 0) if all(pairs[pair] for pair in asked) else math.inf
+            ),
             "is it in bits, to base 2?": bigram(a, b, v, extra, math.log(2)),
             "is the sign turned?": -bigram(a, b, v, extra),
             "is it a perplexity? Asked for is the loss": math.exp(bigram(a, b, v, extra)),

@@ -55,6 +55,7 @@ def _(attempt):
                 "are the logits multiplied by the temperature?": (logits * temperature).softmax(-1),
                 "0 / 0 is nan: does temperature 0 have its own branch?": (logits / temperature).softmax(-1),
                 "of two equal bests, does one alone get everything?": split_among_best(logits),
+                "of two equal bests, do both get everything?": (logits == logits.amax(-1, keepdim=True)).float(),
                 "is a small number added to the temperature?": (logits / (temperature + 1e-6)).softmax(-1),
                 "are those logits, and not yet probabilities?": logits / (temperature or 1),
                 "is the temperature used?": logits.softmax(-1),

@@ -97,6 +97,7 @@ EXERCISES = {
             (lambda p: math.exp(-sum(map(math.log, p))), "sum of the surprises"),
             (lambda p: mean([1 / x for x in p]), "average 1/p"),
             (lambda p: 1 / mean(p), "average the probabilities"),
+            (lambda p: mean(p), "the mean of the probabilities"),
             (lambda p: math.exp(mean([-math.log2(x) for x in p])), "base 2"),
             (lambda p: math.exp(mean([math.log(x) for x in p])), "sign"),
             (lambda p: f"{math.exp(-mean([math.log(x) for x in p]))}", "got '"),
@@ -126,6 +127,9 @@ EXERCISES = {
             (cut_first, "between two windows"),
             (overlapping, "overlap"),
             (lambda ids, T: [(a, a) for a, _ in chunks(ids, T)], "not moved by one"),
+            (lambda ids, T: [(a, a) for a in ids.split(T)], "not moved by one"),
+            (lambda ids, T: [(ids[i : i + T], ids[i + 1 : i + 1 + T]) for i in range(len(ids) - 1)], "overlap"),
+            (lambda ids, T: ids.split(T), "can't be used"),
             (lambda ids, T: [(ids[:-1], ids[1:])], "windows of 1 to T"),
             (lambda ids, T: [(b, b) for _, b in chunks(ids, T)], "all tokens in order"),
         ],
@@ -133,6 +137,7 @@ EXERCISES = {
     ),
     "1.4": Case(
         mutants=[
+            (lambda train, validation, v, extra: bigram()(train, validation, v, 0), "extra forgotten"),
             (bigram(across=0), "column"),
             (bigram(inside=False), "sum of the row"),
             (bigram(joint=True), "whole sum"),

@@ -174,6 +174,7 @@ EXERCISES = {
             (lambda logits, temperature: with_branch(logits, temperature, lambda z, t: z / t), "not yet probabilities"),
             (first_axis, "last axis"),
             (ties_share, "equal bests"),
+            (lambda z, t: (z == z.amax(-1, keepdim=True)).float() if t == 0 else (z / t).softmax(-1), "do both get"),
         ],
         unusual=[row_by_row, lambda logits, temperature: filter_logits(logits, temperature).softmax(-1)],
     ),
