@@ -14,7 +14,7 @@ from nbclient.exceptions import CellExecutionError
 FULL = os.environ.get("COURSE_TRIALS") == "full"
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 SHUFFLES = 3 if FULL else 1
-PLAYED = NOTEBOOKS if FULL else NOTEBOOKS[:3]  # the others take longer
+PLAYED = NOTEBOOKS if FULL else NOTEBOOKS[1:2]  # the others take longer
 
 
 def parts(cells):
