@@ -449,7 +449,7 @@ class Widget {
 
   /** Paint a little later, once for many characters; rarely for who wants things calm. */
   soon() {
-    const pause = matchMedia("(prefers-reduced-motion: reduce)").matches ? 500 : 30;
+    const pause = matchMedia("(prefers-reduced-motion: reduce)").matches ? 500 : 60;
     this.painting ??= setTimeout(() => this.paint(), pause);
   }
 
