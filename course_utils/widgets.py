@@ -65,7 +65,7 @@ def _show(display, function, **values):
 
 def _slider(ipywidgets, name, low, high, step, start):
     kind = ipywidgets.FloatSlider if isinstance(step, float) else ipywidgets.IntSlider
-    words = {"description": name.replace("_", "-"), "style": {"description_width": "6em"}}
+    words = {"description": name.replace("_", "-"), "style": {"description_width": "8em"}}
     return kind(value=start, min=low, max=high, step=step, **words)
 
 
