@@ -537,7 +537,7 @@ def perplexity(probabilities):
 checks.check("1.1", perplexity)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def perplexity(probabilities):
     return math.exp(sum(-math.log(p) for p in probabilities) / len(probabilities))
 
@@ -566,7 +566,7 @@ places, questions = None, None
 
 checks.check("1.2", places and (places, questions))
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 size = checks.sizes("1.2")
 places, questions = size["N"] - size["T"], size["B"] * size["T"]
 
@@ -596,7 +596,7 @@ def windows(ids, T):
 checks.check("1.3", windows)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def windows(ids, T):
     return list(zip(ids[:-1].split(T), ids[1:].split(T), strict=True))
 
@@ -627,7 +627,7 @@ def bigram_loss(train, validation, vocab_size, extra):
 checks.check("1.4", bigram_loss)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def bigram_loss(train, validation, vocab_size, extra):
     table = torch.full((vocab_size, vocab_size), float(extra), dtype=torch.float64)
     ones = torch.ones(len(train) - 1, dtype=torch.float64)
@@ -647,7 +647,8 @@ checks.check("1.4", bigram_loss)
 #
 # Then use it: cut Shakespeare with 500 merges, count a 3-gram on the pieces, and turn its loss *per piece* into nats per
 # *character*. Does it beat the 5-gram?
-#
+
+# %% [markdown]
 # <details><summary>Hint 1</summary>
 #
 # Write two functions: one counts pairs (`collections.Counter(zip(ids, ids[1:]))`), one replaces a pair. </details>
@@ -670,7 +671,7 @@ def byte_pairs(ids, vocab_size, n_merges):
 checks.check("1.5", byte_pairs)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 from collections import Counter
 from itertools import pairwise
 

@@ -556,7 +556,7 @@ def may_listen(T):
 checks.check("2.1", may_listen)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def may_listen(T):
     return torch.ones(T, T, dtype=torch.bool).tril()
 
@@ -585,7 +585,7 @@ computed, surviving = None, None
 
 checks.check("2.2", computed and (computed, surviving))
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 size = checks.sizes("2.2")
 rows = size["B"] * size["H"] * size["T"]
 computed, surviving = rows * size["T"], rows * (size["T"] + 1) // 2
@@ -616,7 +616,7 @@ def softmax(scores):
 checks.check("2.3", softmax)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def softmax(scores):
     e = (scores - scores.amax(dim=-1, keepdim=True)).exp()
     return e / e.sum(dim=-1, keepdim=True)
@@ -648,7 +648,7 @@ def sliding_attention(q, k, v, width):
 checks.check("2.4", sliding_attention)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def sliding_attention(q, k, v, width):
     T, D = q.shape[-2:]
     seen = torch.ones(T, T, dtype=torch.bool).tril().triu(1 - width)
@@ -665,7 +665,8 @@ checks.check("2.4", sliding_attention)
 # blocks of `size`. For each query keep three things: the largest score so far, the sum of exponentials, the weighted sum of values.
 #
 # For the evening: measure the memory that it needs at `T = 8192`, against `attention_weights`.
-#
+
+# %% [markdown]
 # <details><summary>Hint 1</summary>
 #
 # When a new block raises the maximum from $m$ to $m'$, everything summed so far was too large by $e^{m' - m}$. </details>
@@ -689,7 +690,7 @@ def attention_in_blocks(q, k, v, size):
 checks.check("2.5", attention_in_blocks)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def attention_in_blocks(q, k, v, size):
     T, D = q.shape[-2:]
     largest, total, heard = torch.full((*q.shape[:-1], 1), -math.inf), 0.0, 0.0

@@ -55,6 +55,9 @@ import pandas as pd
 from course_utils import corpus, experiment, figures, profiles, runs, studies
 from course_utils.lessons.data import CharTokenizer, get_batch, split
 
+# %% [markdown]
+# The text and its alphabet, as in lesson 1. The profile says how much work this machine is given.
+
 # %%
 text, profile = corpus.load(), profiles.current()
 print(text.describe(), f"\nprofile {profile.name}")
@@ -71,6 +74,10 @@ V, train_ids, validation_ids = tokenizer.vocab_size, *split(torch.tensor(tokeniz
 (spec,) = studies.Study("depth", "", {"2 layers": {"n_layers": 2}}).specs(profile.recipe, [0], text)
 trained, record = runs.load_or_train(spec, text)
 trained.eval()  # no dropout
+
+# %% [markdown]
+# To make it talk: ask for the scores of the next character, draw one by them, put it behind the text, and ask again. Lesson 6
+# does this well; nine lines do it.
 
 
 # %%
@@ -143,6 +150,9 @@ CHOICES = {
     "activation": ("gelu", "relu", "relu2", "swiglu"),
 }
 
+# %% [markdown]
+# And the check: sizes are whole numbers, switches say what the table allows, heads divide the width.
+
 
 # %% tags=["export"]
 def check_config(config):
@@ -165,6 +175,9 @@ def check_config(config):
     return wrong
 
 
+# %% [markdown]
+# A slip costs a sentence now instead of a crash after an hour:
+
 # %% tags=["nbval-check-output"]
 try:
     GPTConfig(norm="batchnorm")
@@ -186,6 +199,10 @@ held_out = get_batch(validation_ids, 512, T, torch.Generator().manual_seed(1))
 def loss_of(model, tokens, targets):
     """Mean surprise at the next character: nats/character."""
     return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+
+
+# %% [markdown]
+# The loop, for now as plain as it can be. Every model gets the same seed and the same batches, so that only the model differs.
 
 
 # %%
@@ -329,12 +346,19 @@ def position_angles(context_length, d):
     return torch.arange(context_length)[:, None] * speeds
 
 
+# %% [markdown]
+# From these clocks the waves: half of the channels hold the sines, half the cosines.
+
+
 # %% tags=["export"]
 def sinusoidal_positions(context_length, d_model):
     """A fixed vector a position, sines then cosines: (T, C). Vaswani et al. (2017), section 3.5."""
     angles = position_angles(context_length, d_model + d_model % 2)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :d_model]
 
+
+# %% [markdown]
+# **Predict:** which channels differ between two neighbours, and which between places that are far apart?
 
 # %%
 figures.heatmaps(
@@ -362,6 +386,9 @@ def rotate(x, angles):
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
 
+
+# %% [markdown]
+# Put one query and one key at every place, and let each be turned. The score should not care where they stand, but how far apart.
 
 # %%
 angles = position_angles(23, 8)
@@ -409,6 +436,10 @@ class FeedForward(nn.Module):
         return self.out(bend(self.up(x), self.activation))
 
 
+# %% [markdown]
+# The bend comes in four kinds. `swiglu` asks for twice the width, since one half decides how much of the other gets through.
+
+
 # %% tags=["export"]
 def bend(h, activation):
     """The nonlinearity between the two maps; swiglu halves the width: one half gates the other.
@@ -424,6 +455,9 @@ def bend(h, activation):
     return h.square() if activation == "relu2" else h
 
 
+# %% [markdown]
+# **Predict:** which two of them are hard to tell apart, and where do they differ?
+
 # %%
 grid = torch.linspace(-3, 3, 61)
 bends = {name: bend(grid, name) for name in ("relu", "gelu", "relu2")}
@@ -435,11 +469,17 @@ figures.lines(grid, bends, x_label="in", y_label="out", title="Four bends")
 # smooth and lets a little through near 0 (Hendrycks and Gimpel, 2016). Squared ReLU makes strong signals
 # stronger; SwiGLU lets one half gate the other. Lesson 5 measures whether any of it matters here.
 
+# %% [markdown]
+# On the ladder, one layer of it, and then a second pair of attention and feed-forward:
+
 # %%
 assert bend(torch.tensor(-0.5, requires_grad=True), "gelu") != 0, "GELU lets a little through left of 0"
 _, _, ladder["+ feed-forward"] = learn(lambda: Rung(Attention(small), FeedForward(small), angles=turns))
 pairs = [layer for _ in range(2) for layer in (Attention, FeedForward)]
 _, _, ladder["+ a second pair"] = learn(lambda: Rung(*(layer(small) for layer in pairs), angles=turns))
+
+# %% [markdown]
+# All rungs, beside what counting reached. **Predict** which step removes most.
 
 # %%
 figures.loss_bars(
@@ -472,6 +512,9 @@ def gradient_by_layer(plus, depth=12):
     return [x.grad.norm().log10().item() for x in stages]
 
 
+# %% [markdown]
+# The scale is logarithmic: one line down is a tenth.
+
 # %%
 figures.lines(
     range(1, 13), {"with the plus": gradient_by_layer(True), "without": gradient_by_layer(False)},
@@ -500,6 +543,9 @@ def make_norm(config):
         return nn.LayerNorm(config.d_model, bias=False)
     return nn.RMSNorm(config.d_model, eps=1e-5) if config.norm == "rmsnorm" else nn.Identity()
 
+
+# %% [markdown]
+# Three kinds, given channels with a mean of 5 and a spread of 3:
 
 # %%
 x = 5 + 3 * torch.randn(2, 3, 256)
@@ -575,6 +621,11 @@ class GPT(nn.Module):
         return self.head(self.norm(x))
 
 
+# %% [markdown]
+# What a place adds to the stream, and what it turns by, is a function of its own: lesson 6 asks for places from the middle of a
+# text.
+
+
 # %% tags=["export"]
 def positions_at(model, start, stop):
     """What the positions start … stop - 1 add to the embeddings, and by what they turn queries and keys.
@@ -607,6 +658,9 @@ def initialise(model, std=0.02):
             smaller = (2 * model.config.n_layers) ** -0.5 if name.endswith("out.weight") else 1.0
             nn.init.normal_(weight, std=std * smaller)
 
+
+# %% [markdown]
+# Four spreads, one untrained model each:
 
 # %%
 for std in (0.002, 0.02, 0.1, 1.0):
@@ -682,6 +736,9 @@ def stream_after(model, tokens):
     return stages
 
 
+# %% [markdown]
+# Norm and head after each stage; the figure writes down each stage's best guess, and colours how likely it found the right one.
+
 # %%
 line = validation_ids[3 : 3 + min(33, spec.model.context_length)]
 with torch.no_grad():
@@ -707,6 +764,10 @@ figures.logit_lens(
 def count_parameters(model):
     """The number of learned numbers; a matrix that is used twice counts once."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+# %% [markdown]
+# The three depths of the study, by the sum and by counting:
 
 
 # %% tags=["nbval-check-output"]
@@ -837,7 +898,7 @@ parameters = ...
 
 checks.check("3.1", parameters)
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 sizes = checks.sizes("3.1")
 width, wide = sizes["d_model"], sizes["d_ff"]
 one_layer = 4 * width**2 + 2 * width * wide + 2 * width
@@ -869,7 +930,7 @@ def rms_norm(x, gain, eps):
 checks.check("3.2", rms_norm)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def rms_norm(x, gain, eps):
     return gain * x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
 
@@ -901,7 +962,7 @@ def turn_neighbours(x, angles):
 checks.check("3.3", turn_neighbours)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def turn_neighbours(x, angles):
     a, b, cos, sin = x[..., ::2], x[..., 1::2], angles.cos(), angles.sin()
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
@@ -934,7 +995,7 @@ def looks_ahead(model, vocab_size, context_length):
 checks.check("3.4", looks_ahead)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def looks_ahead(model, vocab_size, context_length):
     tokens = torch.randint(vocab_size, (1, context_length))
     logits = model(tokens)
@@ -972,7 +1033,7 @@ def tie(model):
 checks.check("3.5", tie)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def tie(model):
     model.head.weight = model.embedding.weight
     return model
@@ -989,7 +1050,8 @@ checks.check("3.5", tie)
 #
 # Then give `Attention` a switch for it (a class of your own that inherits is enough), put it on the ladder beside the others,
 # and ask both, trained on 32 characters, to read 64.
-#
+
+# %% [markdown]
 # <details><summary>Hint 1</summary>
 #
 # `torch.arange(T)[:, None] - torch.arange(T)` holds the distances: rows are queries. </details>
@@ -1012,7 +1074,7 @@ def alibi(n_heads, T):
 checks.check("3.6", alibi)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def alibi(n_heads, T):
     distance = torch.arange(T)[:, None] - torch.arange(T)
     slopes = 2.0 ** (-8 * torch.arange(1, n_heads + 1) / n_heads)

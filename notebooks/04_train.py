@@ -54,6 +54,9 @@ from course_utils.lessons.attention import attention_weights
 from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
 from course_utils.lessons.model import GPTConfig, count_parameters, positions_at
 
+# %% [markdown]
+# The text, cut as in lesson 1, on the fastest device at hand.
+
 # %%
 text, profile, device = corpus.load(), profiles.current(), profiles.device()
 print(text.describe(), f"\nprofile {profile.name}, on {device.type}")
@@ -122,6 +125,10 @@ def next_character_loss(model, tokens, targets):
     return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
 
+# %% [markdown]
+# And the step, verb by verb. `parts` is for batches that don't fit into memory; on a first reading, take it for 1.
+
+
 # %% tags=["export"]
 def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1):
     """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
@@ -175,6 +182,10 @@ POLYNOMIALS = (  # a, b, c of each iteration; by the method of Amsel et al. (202
     (1.9178, -1.2968, 0.3797),
 )
 
+# %% [markdown]
+# First divide by the norm, so that no singular value is above 1; then iterate. A tall matrix is turned on its side, where the
+# products are smaller.
+
 
 # %% tags=["export"]
 def orthogonalise(updates, iterations=5):
@@ -191,6 +202,9 @@ def orthogonalise(updates, iterations=5):
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(updates.dtype)
 
+
+# %% [markdown]
+# All 64 singular values of a random matrix, before and after. **Predict:** which ones are hardest to bring to 1?
 
 # %%
 random = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -240,6 +254,10 @@ class Muon(torch.optim.Optimizer):
             weights.sub_(update * (group["lr"] * max(1.0, rows / columns) ** 0.5))
 
 
+# %% [markdown]
+# Who moves what: Muon takes the matrices inside the blocks, AdamW the embedding, the head and the gains.
+
+
 # %% tags=["export"]
 def make_optimizers(model, config):
     """AdamW for everything, or Muon for the blocks' matrices and AdamW for the rest.
@@ -285,6 +303,9 @@ def learning_rate_at(step, config):
     return min(1.0, up, down)
 
 
+# %% [markdown]
+# The recipe for this machine, and the schedule that it makes:
+
 # %%
 _, recipe = recipes.named_recipe(profile.recipe)
 print(recipe)
@@ -309,6 +330,10 @@ trial = TrainConfig(steps=2 * profile.demo_steps, batch_size=16, learning_rate=3
 def held_out_loss(model):
     with torch.no_grad():
         return next_character_loss(model, *held_out).item()
+
+
+# %% [markdown]
+# And the loop of all trials: make a model, draw, step, and measure ten times on the way.
 
 
 # %%
@@ -337,19 +362,17 @@ def sgd(model, config):
     return [optimizer]
 
 
+# %%
 by_sgd = [attempt(replace(trial, learning_rate=rate), sgd)[1] for rate in (0.1, 0.3, 1.0)]
 contest = {"SGD": min(by_sgd, key=lambda held: held[-1]), "AdamW": attempt(trial)[1]}
 contest["Muon"] = attempt(replace(trial, optimizer="muon"))[1]
+
+# %%
 tenths = [trial.steps // 10 * (i + 1) for i in range(10)]
 figures.lines(
-    tenths,
-    contest,
-    "step",
-    "loss on held-out text (nats/character)",
-    baselines,
-    title="Three ways to move",
-    note=text.note,
-)
+    tenths, contest, "step", "loss on held-out text (nats/character)", baselines,
+    title="Three ways to move", note=text.note,
+)  # fmt: skip
 
 # %% [markdown]
 # SGD stops near the bigram: the loud directions are learned, and the quiet ones, those that see further back, hardly
@@ -397,6 +420,9 @@ for _ in range(trial.steps):
     training_step(model, [optimizer], *get_batch(train_ids, 16, 32, draw), rate=1.0)
 tokens, targets = get_batch(train_ids, 16, 32, draw)
 strange = torch.full_like(targets, train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item())
+
+# %% [markdown]
+# Two twins take the strange step, one of them unclipped. **Predict** how far each falls.
 
 # %%
 before = held_out_loss(model)
@@ -482,6 +508,9 @@ class EarlyStopping:
         return 0 < self.patience <= self.waited
 
 
+# %% [markdown]
+# Seven evaluations, a patience of two. **Predict** the last line that is printed.
+
 # %% tags=["nbval-check-output"]
 stopping = EarlyStopping(patience=2)
 for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
@@ -500,6 +529,9 @@ for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
 # %%
 (spec,) = studies.Study("depth", "", {"2 layers": {"n_layers": 2}}).specs(profile.recipe, [0], text)
 config = replace(spec.train, steps=profile.loop_steps, evaluate_every=max(1, profile.loop_steps // 5))
+
+# %% [markdown]
+# Read it once from top to bottom. There is nothing in it that you have not met.
 
 # %%
 model = trainer.new_model(spec.model, config, device)
@@ -565,12 +597,18 @@ figures.lines(
     x_label="step", y_label="perplexity (characters)", title="Training perplexity of 2 layers", note=text.note,
 )  # fmt: skip
 
+# %% [markdown]
+# The loss of the weights that were kept, exactly, as the last line of the log:
+
 # %%
 loss = evaluate(model, validation_ids)
 assert abs(loss - record.validation_loss) < 2e-3, "the weights on disk are the best weights"
 log = pd.DataFrame({"nats/character": baselines | {"2 layers, this lesson": loss}})
 log["perplexity"] = log["nats/character"].map(math.exp)
 log.round(3)
+
+# %% [markdown]
+# Against the best that counting can do, and what either had to store for it:
 
 # %%
 margin = min(baselines.values()) - loss
@@ -623,6 +661,9 @@ def weights_of(model, tokens):
     return torch.stack(found)
 
 
+# %% [markdown]
+# Every head of both layers, over one line:
+
 # %%
 line = validation_ids[11:29]
 weights = weights_of(model, line[None]).cpu()
@@ -650,6 +691,9 @@ def without(model, layer, part):
             block.attention.out.weight[:, part * D : (part + 1) * D] = 0
     return twin
 
+
+# %% [markdown]
+# One part after the other, each time the loss over 20,000 characters:
 
 # %%
 sample = validation_ids[:20_000]
@@ -710,7 +754,7 @@ def perplexity(losses, counts):
 checks.check("4.1", perplexity)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def perplexity(losses, counts):
     total = sum(loss * count for loss, count in zip(losses, counts, strict=True))
     return math.exp(total / sum(counts))
@@ -742,7 +786,7 @@ def stops(losses, patience):
 checks.check("4.2", stops)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def stops(losses, patience):
     best = 1
     for i in range(1, len(losses) + 1):
@@ -779,7 +823,7 @@ def cosine(step, steps, warmup_steps, floor):
 checks.check("4.3", cosine)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def cosine(step, steps, warmup_steps, floor):
     if step < warmup_steps:
         return (step + 1) / warmup_steps
@@ -813,7 +857,7 @@ def decaying(model):
 checks.check("4.4", decaying)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def decaying(model):
     return {name for name, parameter in model.named_parameters() if parameter.ndim == 2}
 
@@ -844,7 +888,7 @@ def in_parts(model, parts):
 checks.check("4.5", in_parts)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def in_parts(model, parts):
     lines, total = sum(len(tokens) for tokens, _ in parts), 0.0
     for tokens, targets in parts:
@@ -880,7 +924,7 @@ def measure(model, tokens, targets):
 checks.check("4.6", measure)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 @torch.no_grad()
 def measure(model, tokens, targets):
     mode = model.training
@@ -900,7 +944,8 @@ checks.check("4.6", measure)
 # shrinks the weight by the share `rate` × `weight_decay`, then moves it by `rate` × mean / (√mean square + `eps`).
 #
 # Then put yours into `attempt` in place of PyTorch's, and take out one line at a time.
-#
+
+# %% [markdown]
 # <details><summary>Hint 1</summary>
 #
 # Start with one step: after the correction the mean is the gradient and the root of the mean square its size. </details>
@@ -923,7 +968,7 @@ def adamw(weight, gradients, rate, betas, eps, weight_decay):
 checks.check("4.7", adamw)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def adamw(weight, gradients, rate, betas, eps, weight_decay):
     mean, mean_square = torch.zeros_like(weight), torch.zeros_like(weight)
     for t, gradient in enumerate(gradients, start=1):
@@ -947,7 +992,8 @@ checks.check("4.7", adamw)
 # <details><summary>Answer</summary>
 #
 # (b). (a) it learns the text by heart. (c) moves faster to the same place. More text or more dropout would help as well. </details>
-#
+
+# %% [markdown]
 # **2.** The loss drops at once, then hovers above the bigram. First suspect …
 # (a) the rate is too high · (b) the model is too small · (c) too few steps.
 #
@@ -963,7 +1009,8 @@ checks.check("4.7", adamw)
 #
 # (b). A part of the model is missing in each pass. (a) nothing is leaked. (c) the damage doesn't average out: a loss is not a linear
 # function of the activations. </details>
-#
+
+# %% [markdown]
 # **4.** The validation loss over windows of 64 characters is higher than over windows of 128, with the same weights. Because …
 # (a) of noise · (b) more places have little to go by · (c) the model was trained at 128.
 #

@@ -288,7 +288,7 @@ def standard_error(values):
 checks.check("5.1", standard_error)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def standard_error(values):
     mean = sum(values) / len(values)
     variance = sum((x - mean) ** 2 for x in values) / (len(values) - 1)
@@ -321,7 +321,7 @@ def pairs_needed(alpha):
 checks.check("5.2", pairs_needed)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def pairs_needed(alpha):
     n = 1
     while 2 / 2**n > alpha:
@@ -355,7 +355,7 @@ def paired_interval(losses, others, t):
 checks.check("5.3", paired_interval)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def paired_interval(losses, others, t):
     differences = torch.tensor([losses[seed] - others[seed] for seed in losses], dtype=torch.float64)
     mean, half = differences.mean().item(), t * differences.std().item() / len(differences) ** 0.5
@@ -389,7 +389,7 @@ def holm(p_values):
 checks.check("5.4", holm)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def holm(p_values):
     m, largest, adjusted = len(p_values), 0.0, [0.0] * len(p_values)
     for rank, i in enumerate(sorted(range(m), key=p_values.__getitem__)):
@@ -425,7 +425,7 @@ def seeming_gain(losses):
 checks.check("5.5", seeming_gain)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def seeming_gain(losses):
     means = losses.mean(2)
     return (means.mean(1) - means.min(1).values).mean().item()
@@ -442,7 +442,8 @@ checks.check("5.5", seeming_gain)
 #
 # The evening: a study of 2 and 6 layers at four rates each (`studies.Study`, few steps), and `evaluate` of lesson 4 on each
 # half. How much lower would the losses have been, had you reported where you chose?
-#
+
+# %% [markdown]
 # <details><summary>Hint 1</summary>
 #
 # `min(row, key=row.get)` is the rate with the lowest loss. </details>
@@ -461,7 +462,7 @@ def honest_losses(choosing, reporting):
 checks.check("5.6", honest_losses)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def honest_losses(choosing, reporting):
     best = {arm: min(row, key=row.get) for arm, row in choosing.items()}
     return {arm: (rate, reporting[arm][rate]) for arm, rate in best.items()}

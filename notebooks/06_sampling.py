@@ -652,7 +652,7 @@ def cache_bytes(n_layers, d_model, context_length, texts):
 checks.check("6.1", cache_bytes)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def cache_bytes(n_layers, d_model, context_length, texts):
     return 2 * n_layers * texts * context_length * d_model * 4
 
@@ -683,7 +683,7 @@ def shares_at(logits, temperature):
 checks.check("6.2", shares_at)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def shares_at(logits, temperature):
     if temperature == 0:
         return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
@@ -716,7 +716,7 @@ def entropy_of(logits):
 checks.check("6.3", entropy_of)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def entropy_of(logits):
     shares = logits.softmax(-1)
     return -(shares * logits.log_softmax(-1)).nan_to_num(nan=0.0).sum(-1)
@@ -748,7 +748,7 @@ def top_p_keeps(probabilities, p):
 checks.check("6.4", top_p_keeps)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def top_p_keeps(probabilities, p):
     falling, order = probabilities.sort(descending=True)
     stays = falling.cumsum(0) - falling < p
@@ -783,7 +783,7 @@ def min_p(logits, share):
 checks.check("6.5", min_p)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def min_p(logits, share):
     shares = logits.softmax(-1)
     return logits.masked_fill(shares < share * shares.amax(-1, keepdim=True), -math.inf)
@@ -818,7 +818,7 @@ def penalise(logits, seen, penalty):
 checks.check("6.6", penalise)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def penalise(logits, seen, penalty):
     was_seen = torch.zeros_like(logits, dtype=torch.bool)
     was_seen[list(set(seen))] = True
@@ -837,7 +837,8 @@ checks.check("6.6", penalise)
 #
 # Then the evening: draw with it at masses from 0.2 to 0.95, and measure 1,000 characters of each with `judge.measure`,
 # three seeds each. Is it nearer to the human row than top-p, by more than its seeds differ?
-#
+
+# %% [markdown]
 # <details><summary>Hint 1</summary>
 #
 # It is top-p in another order. The likeliest token may be dropped: that is the point. </details>
@@ -856,7 +857,7 @@ def typical_keeps(probabilities, mass):
 checks.check("6.7", typical_keeps)
 
 
-# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
 def typical_keeps(probabilities, mass):
     surprise = -probabilities.log()
     order = (surprise - (probabilities * surprise).sum()).abs().argsort()
