@@ -225,7 +225,7 @@ def machine(environment):
 
 
 def folded(frame):
-    return f":::{{dropdown}} The same as a table\n{table(frame)}\n:::"
+    return f":::{{dropdown}} The numbers, as a table\n{table(frame)}\n:::"
 
 
 def table(frame, words=1):
