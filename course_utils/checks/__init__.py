@@ -56,10 +56,10 @@ class NotAttempted(Exception):
 class Wrong(Exception):
     """An answer that is not right. expected and got: values; perhaps: a question that names a likely misconception."""
 
-    def __init__(self, given, expected, got, perhaps=""):
+    def __init__(self, given, expected, got, perhaps="", secret=False):
         self.given, self.expected, self.got, self.perhaps = given, expected, got, perhaps
         wanted, found = described(expected, got)
-        text = f"given {given}, expected {wanted}, got {found}."
+        text = f"given {given}, got {found}." if secret else f"given {given}, expected {wanted}, got {found}."
         super().__init__(text + (f" Perhaps: {perhaps}" if perhaps else ""))
 
 
@@ -107,9 +107,11 @@ def sizes(number):
     return find(number).sizes(draw)
 
 
-def check(number, attempt):
-    """Print the answer to an attempt (a function, a class or a value)."""
-    print(answer(number, attempt))
+def check(number, attempt, quiet=False):
+    """Print the answer to an attempt (a function, a class or a value); quiet: unless it is right, as a solution is."""
+    found = answer(number, attempt)
+    if not (quiet and found.status == "right"):
+        print(found)
 
 
 def answer(number, attempt):
@@ -178,11 +180,14 @@ def watched(attempt, last):
     return call
 
 
-def agree(got, expected, given, perhaps=None, tolerance=1e-5):
-    """Raise Wrong where got is not expected. perhaps: question -> what that mistake would give (first fit)."""
+def agree(got, expected, given, perhaps=None, tolerance=1e-5, secret=False):
+    """Raise Wrong where got is not expected. perhaps: question -> what that mistake would give (first fit).
+
+    secret: what is expected is all that is asked for, so it is not told.
+    """
     if same(got, expected, tolerance):
         return
     if is_nothing(got):
-        raise Wrong(given, expected, got, NO_RETURN)
+        raise Wrong(given, expected, got, NO_RETURN, secret)
     fits = (question for question, mistaken in (perhaps or {}).items() if same(got, mistaken, tolerance))
-    raise Wrong(given, expected, got, next(fits, ""))
+    raise Wrong(given, expected, got, next(fits, ""), secret)

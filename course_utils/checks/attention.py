@@ -11,15 +11,19 @@ from course_utils.checks import agree, exercise, generator, sizes
 @exercise("2.1", "The mask", level="warm-up", minutes=5)
 def _(attempt):
     """Against a comparison of positions."""
-    for n in (1, 2, 5):
+    for n in (5, 1, 2):
         at = torch.arange(n)
         seen = at <= at[:, None]
         mistakes = {
             "may a position not listen to itself?": at < at[:, None],
             "are rows and columns swapped? A row is a query": seen.T,
             "is it the mask of what is forbidden?": ~seen,
+            "is everything in sight? The mask is a triangle": torch.ones_like(seen),
             "is the next position, the answer, in sight?": at <= at[:, None] + 1,
             "does it hold numbers, where truth values are asked for?": seen.float(),
+            "is that what is added to the scores? Asked for are truth values": torch.zeros(n, n).masked_fill(
+                ~seen, -math.inf
+            ),
         }
         agree(attempt(n), seen, f"T = {n}", mistakes)
     return "row t may listen to t + 1 positions, itself the last of them"
@@ -41,10 +45,11 @@ def _(attempt):
         "is the diagonal left out? A position listens to itself": (right[0], b * h * t * (t - 1) // 2),
         "do the heads not each compute their own?": (b * t * t, b * t * (t + 1) // 2),
         "do channels count? One score is one number, however long the vectors": (right[0] * c, right[1] * c),
+        "does D count? One score is one number, however long the vectors": (right[0] * c // h, right[1] * c // h),
         "is it exactly half? The diagonal belongs to the triangle": (right[0], right[0] // 2),
         "is one sequence counted, where the batch was asked for?": (h * t * t, h * t * (t + 1) // 2),
     }
-    agree(attempt, right, ", ".join(f"{name} = {size}" for name, size in given.items()), mistakes)
+    agree(attempt, right, ", ".join(f"{name} = {size}" for name, size in given.items()), mistakes, secret=True)
     return f"{right[0]:,} scores, of which {right[1]:,} survive: a little more than half"
 
 
@@ -89,6 +94,7 @@ def _(attempt):
     for width in (1, 2, 3, 7):
         seen = (distance >= 0) & (distance < width)
         late = (q @ k.transpose(-2, -1) / math.sqrt(d)).softmax(-1).masked_fill(~seen, 0) @ v
+        scores = q @ k.transpose(-2, -1) / math.sqrt(d)
         by_query = (q @ k.transpose(-2, -1) / math.sqrt(d)).masked_fill(~seen, -math.inf).softmax(-2) @ v
         mistakes = {
             "is the window one too wide? The position itself counts": library((distance >= 0) & (distance <= width)),
@@ -101,6 +107,10 @@ def _(attempt):
             "is it divided by D, where √D is asked for?": library(seen, scale=1 / d),
             "does the mask come after the softmax? Then rows don't sum to 1": late,
             "does the softmax run over the queries?": by_query,
+            "are scores multiplied by the mask? A score of 0 still gets weight": (scores * seen).softmax(-1) @ v,
+            "are those the weights? What they bring of v is asked for": scores.masked_fill(~seen, -math.inf).softmax(
+                -1
+            ),
         }
         agree(attempt(q, k, v, width), library(seen), f"a window of {width} at T = {t}", mistakes)
     return "each position hears itself and its nearest past"
@@ -158,5 +168,5 @@ def _(attempt):
     t, size, d = 64, 8, 2
     Watched.most = 0
     attempt(*(torch.randn(1, 1, t, d, generator=generator(9)).as_subclass(Watched) for _ in range(3)), size)
-    agree(Watched.most <= t * size * d, True, f"T = {t} in blocks of {size}: never more than {size} keys at once")
+    agree(Watched.most <= t * size * d, True, f"T = {t}, size = {size}: at most {size} keys at a time")
     return "the same as all at once, with a block of scores in memory"

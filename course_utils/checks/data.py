@@ -47,7 +47,7 @@ def _(attempt):
         "does the first position ask nothing?": (n - t, b * (t - 1)),
     }
     words = ", ".join(f"{name} = {size}" for name, size in given.items())
-    agree(attempt, (n - t, b * t), words, mistakes)
+    agree(attempt, (n - t, b * t), words, mistakes, secret=True)
     return f"{n - t:,} places, and {b * t:,} questions a batch"
 
 
@@ -56,8 +56,9 @@ def _(attempt):
     """Lengths that T divides, and that it does not; the questions in order, none twice."""
     for n, t in ((14, 5), (11, 5), (5, 7), (31, 3)):
         ids = torch.randint(65, (n,), generator=generator(n))
-        got = [[torch.as_tensor(part) for part in pair] for pair in attempt(ids, t)]
-        given = f"{n} ids, T = {t}"
+        given, got = f"{n} ids, T = {t}", list(attempt(ids, t))
+        agree(all(len(pair) == 2 for pair in got), True, f"{given}: each window a pair, tokens and targets")
+        got = [[torch.as_tensor(part) for part in pair] for pair in got]
         agree(0 < max((len(tokens) for tokens, _ in got), default=0) <= t, True, f"{given}: windows of 1 to T tokens")
         tokens, targets = (torch.cat(part) for part in zip(*got, strict=True))
         whole = (n - 1) // t * t
@@ -68,7 +69,8 @@ def _(attempt):
             "do the windows overlap?": targets if len(targets) >= n else None,
         }
         agree(targets, ids[1:], f"{given}: all targets in order", mistakes)
-        agree(tokens, ids[:-1], f"{given}: all tokens in order")
+        last = {"does the last token ask something? Nothing follows it": ids}
+        agree(tokens, ids[:-1], f"{given}: all tokens in order", last)
         fits = all(len(tokens) == len(targets) for tokens, targets in got)
         agree(fits, True, f"{given}: as many targets as tokens in each window")
     return "every one of the N - 1 predictions is made, and made once"
@@ -96,6 +98,9 @@ def _(attempt):
         half = -sum(math.log((pairs[x, y] + extra) / before[x]) for x, y in asked) / len(asked)
         across = -sum(math.log((pairs[x, y] + extra) / (column[y] + extra * v)) for x, y in asked) / len(asked)
         joint = -sum(math.log((pairs[x, y] + extra) / (whole + extra * v * v)) for x, y in asked) / len(asked)
+        once = Counter(set(itertools.pairwise(a)))
+        follow = Counter(x for x, _ in once)
+        rarely = -sum(math.log((once[x, y] + extra) / (follow[x] + extra * v)) for x, y in asked) / len(asked)
         mistakes = {
             "does each column sum to 1, where each row should?": across,
             "is extra in the counts, but not in the sum of the row?": half,
@@ -103,6 +108,7 @@ def _(attempt):
             "are the pairs counted on the validation split?": bigram(b, b, v, extra),
             "is the loss measured on the training text?": bigram(a, a, v, extra),
             "is extra always 1?": bigram(a, b, v, 1) if extra != 1 else None,
+            "does every pair count as often as it comes? table[a, b] += 1 counts it once": rarely,
             "is the extra forgotten? A pair that never came has no chance then": (
                 bigram(a, b, v, 0) if all(pairs[pair] for pair in asked) else math.inf
             ),

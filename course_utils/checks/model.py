@@ -1,6 +1,7 @@
 """Checks of lesson 3: counting, a norm, a rotation, a probe for leaks, tied weights, a fifth way to tell positions."""
 
 import math
+from functools import partial
 
 import torch
 from torch import nn
@@ -34,13 +35,15 @@ def _(attempt):
         "are the positions forgotten?": right - t * c,
         "are the gains forgotten, two a layer and the last?": right - (2 * layers + 1) * c,
         "is the last norm forgotten?": right - c,
+        "is one norm a layer in your count? There are two, and the last": right - layers * c,
+        "has a feed-forward layer two matrices in your count?": right - layers * c * f,
         "are there biases in your count? This model has none": right + layers * (4 * c + f + c),
         "does the head count matter? It cuts the same matrices into parts": right + layers * 4 * c * c * (heads - 1),
         "is d_ff taken for 4 × d_model?": right + layers * 2 * c * (4 * c - f),
         "is one layer counted, where there are several?": right - (layers - 1) * (4 * c * c + 2 * c * f + 2 * c),
         "has attention four matrices in your count? q, k, v and the way back": right - layers * c * c,
     }
-    agree(attempt, right, ", ".join(f"{name} = {size}" for name, size in given.items()), mistakes)
+    agree(attempt, right, ", ".join(f"{name} = {size}" for name, size in given.items()), mistakes, secret=True)
     return f"{right:,}, of which the layers hold {layers * (4 * c * c + 2 * c * f + 2 * c) / right:.0%}"
 
 
@@ -56,6 +59,9 @@ def _(attempt):
         mistakes = {
             "is eps outside the root?": gain * x / (square.sqrt() + eps),
             "is eps missing?": gain * x / square.sqrt(),
+            "is it the square of the mean? Asked for is the mean of the squares": (
+                gain * x / (x.mean(-1, keepdim=True).square() + eps).sqrt()
+            ),
             "is the gain missing?": x / (square + eps).sqrt(),
             "is the mean taken away? That is LayerNorm": F.layer_norm(x, (7,), gain, eps=eps),
             "is it the standard deviation, around the mean?": gain
@@ -134,9 +140,9 @@ def _(attempt):
     sound, rotary = tiny(1), tiny(2, position="rope")
     table = torch.randn(11, 11, generator=generator(6))
 
-    def first_peeks(tokens):  # the first position alone sees the second token
+    def peeks(at, tokens):  # one position sees the token behind it
         logits = table[tokens].clone()
-        logits[:, 0] += table[tokens[:, 1]]
+        logits[:, at] += table[tokens[:, at + 1]]
         return logits
 
     cases = {
@@ -148,13 +154,17 @@ def _(attempt):
             lambda tokens: table[tokens] - table[tokens].mean(1, keepdim=True),
             "is the change seen at the positions before it?",
         ),
-        "a first position that peeks at the second": (first_peeks, "is only the last token changed?"),
+        "a first position that peeks at the second": (partial(peeks, 0), "is only the last token changed?"),
+        "a fourth position that peeks at the fifth": (
+            partial(peeks, 3),
+            "is every place tried? A `return` in the loop's first turn ends it",
+        ),
     }
     for i, (given, (model, perhaps)) in enumerate(cases.items()):
         with torch.no_grad():
             got = attempt(model, 11, 7)
         agree(bool(got) if isinstance(got, torch.Tensor) else got, i > 2, given, {perhaps: i <= 2})
-    return "three sound models pass and three leaks are found, each in another place"
+    return "three sound models pass and four leaks are found, each in another place"
 
 
 class TwoEnds(nn.Module):

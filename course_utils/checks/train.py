@@ -19,6 +19,7 @@ def _(attempt):
         mean, flat = sums / total, sum(losses) / len(losses)
         mistakes = {
             "does a short piece count as much as a long one?": math.exp(flat),
+            "is a piece's loss a mean? It counts for each of its characters": math.exp(sum(losses) / total),
             "is it the loss, where its exponential was asked for?": mean,
             "is 2 the base? The losses are in nats": 2**mean,
             "is it a mean of perplexities? The mean comes first, then the exponential": sum(
@@ -53,6 +54,7 @@ def _(attempt):
             "does it compare with the evaluation before, where the best so far counts?": (
                 falls[patience - 1] + 1 if len(falls) >= patience else len(losses), right[1]),
             "does it wait one evaluation too many?": stopped(losses, patience + 1),
+            "is it the best loss, where its number is asked for?": (right[0], losses[right[1] - 1]),
             "are evaluations counted from 0?": (right[0] - 1, right[1] - 1),
             "is the last evaluation kept, where the best was asked for?": (right[0], right[0]),
             "does it look at evaluations after it has stopped?": (right[0], losses.index(min(losses)) + 1),
@@ -107,7 +109,8 @@ def _(attempt):
         got = attempt(model)
         if not isinstance(got, set | list | tuple) or not all(isinstance(name, str) for name in got):
             raise Wrong(given, "a set or list of names", "a collection of something else")
-        agree(sorted(got), right, given, mistakes)
+        apart = {question: sorted(set(names) ^ set(right)) for question, names in mistakes.items()}
+        agree(sorted(set(got) ^ set(right)), [], f"{given}: names that are missing or too many", apart)
     return "matrices decay; gains and biases, which have one axis, do not"
 
 
@@ -148,9 +151,16 @@ def _(attempt):
         }
         model, given = tiny(1), f"parts of {', '.join(map(str, cuts))} lines"
         got = attempt(model, [(x.clone(), y.clone()) for x, y in parts])
+        moved = not all(map(torch.equal, model.parameters(), tiny(1).parameters()))
+        agree(moved, False, f"{given}, whether the weights have moved", {"was there a step? None is asked for": True})
         agree(gradients(model), walk([c / sum(cuts) for c in cuts]), f"{given}, the gradients", mistakes)
-        whole = loss_of(model, tokens[:, :-1], tokens[:, 1:]).item()
-        agree(got.item() if isinstance(got, torch.Tensor) else got, whole, f"{given}, the loss")
+        whole, *each = (loss_of(model, *batch).item() for batch in ((tokens[:, :-1], tokens[:, 1:]), *parts))
+        mistakes = {
+            "is it the last part's loss alone?": each[-1],
+            "are the parts' losses added?": sum(each),
+            "do all parts count alike in the loss?": sum(each) / n,
+        }
+        agree(got.item() if isinstance(got, torch.Tensor) else got, whole, f"{given}, the loss", mistakes)
     return "the memory of one part, the gradient of the whole"
 
 

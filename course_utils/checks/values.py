@@ -68,6 +68,8 @@ def show(value):
     if isinstance(value, torch.Tensor):
         shape = f"a tensor of shape {tuple(value.shape)}"
         return f"{shape}, {rounded(value.tolist())}" if value.numel() <= FEW else shape
+    if isinstance(value, torch.nn.Module):
+        return f"a {type(value).__name__}"
     return f"{value:.6g}" if isinstance(value, float) else plain(short(value))
 
 

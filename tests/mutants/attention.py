@@ -30,6 +30,11 @@ def sliding(low=0, high=0, both=False, scale=math.sqrt, dim=-1, after=False):
     return attempt
 
 
+def multiplied(q, k, v, width):
+    T, D = q.shape[-2:]
+    return (q @ k.mT / math.sqrt(D) * torch.ones(T, T).tril().triu(1 - width)).softmax(-1) @ v
+
+
 def by_gathering(q, k, v, width):
     """Position by position, the window cut out of the keys."""
     out = torch.empty_like(v)
@@ -94,10 +99,11 @@ EXERCISES = {
         mutants=[
             (lambda T: torch.ones(T, T, dtype=torch.bool).tril(-1), "listen to itself"),
             (lambda T: torch.ones(T, T, dtype=torch.bool).triu(), "swapped"),
-            (lambda T: torch.ones(T, T, dtype=torch.bool).triu(1), "listen to itself"),
+            (lambda T: torch.ones(T, T, dtype=torch.bool).triu(1), "what is forbidden"),
+            (lambda T: torch.full((T, T), -math.inf).triu(1), "added to the scores"),
             (lambda T: torch.ones(T, T, dtype=torch.bool).tril(1), "the answer, in sight"),
             (lambda T: torch.ones(T, T).tril(), "truth values"),
-            (lambda T: torch.ones(T, T, dtype=torch.bool), "the answer, in sight"),
+            (lambda T: torch.ones(T, T, dtype=torch.bool), "a triangle"),
         ],
         unusual=[
             lambda T: torch.arange(T)[None] <= torch.arange(T)[:, None],
@@ -109,6 +115,7 @@ EXERCISES = {
             (with_sizes(lambda b, t, c, h: (b * h * t * t, b * h * t * (t - 1) // 2)), "diagonal left out"),
             (with_sizes(lambda b, t, c, h: (b * t * t, b * t * (t + 1) // 2)), "heads"),
             (with_sizes(lambda b, t, c, h: (c * b * h * t * t, c * b * h * t * (t + 1) // 2)), "channels"),
+            (with_sizes(lambda b, t, c, h: (b * t * t * c, b * t * (t + 1) // 2 * c)), "does D count"),
             (with_sizes(lambda b, t, c, h: (b * h * t * t, b * h * t * t // 2)), "exactly half"),
             (with_sizes(lambda b, t, c, h: (h * t * t, h * t * (t + 1) // 2)), "one sequence"),
         ],
@@ -143,7 +150,9 @@ EXERCISES = {
             (sliding(scale=lambda D: D), "divided by D"),
             (sliding(after=True), "after the softmax"),
             (lambda q, k, v, width: sliding(dim=-2)(q, k, v, width).nan_to_num(), "over the queries"),
-            (lambda q, k, v, width: v, "expected"),
+            (lambda q, k, v, width: sliding()(q, k, torch.eye(v.shape[2]).expand(2, 3, 7, 7), width), "the weights"),
+            (multiplied, "multiplied by the mask"),
+            (lambda q, k, v, width: v + 1, "expected"),
         ],
         unusual=[by_gathering, sliding()],
     ),
@@ -154,8 +163,8 @@ EXERCISES = {
             (blocks(mask=False), "not masked"),
             (blocks(local=True), "block's beginning"),
             (blocks(stable=False), "overflow"),
-            (whole_scores, "more than 8 keys"),
-            (all_at_once, "more than 8 keys"),
+            (whole_scores, "at most 8 keys"),
+            (all_at_once, "at most 8 keys"),
         ],
         unusual=[blocks(), by_logarithms],
     ),

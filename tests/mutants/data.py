@@ -53,6 +53,12 @@ def bigram(across=1, inside=True, joint=False, on="validation", counted="train",
     return attempt
 
 
+def counts_once(train, validation, vocab_size, extra):
+    pairs = torch.full((vocab_size, vocab_size), float(extra), dtype=torch.float64)
+    pairs[train[:-1], train[1:]] += 1
+    return -(pairs / pairs.sum(1, keepdim=True))[validation[:-1], validation[1:]].log().mean().item()
+
+
 def by_dictionary(train, validation, vocab_size, extra):
     train, validation = train.tolist(), validation.tolist()
     pairs, rows = Counter(itertools.pairwise(train)), Counter(train[:-1])
@@ -115,7 +121,7 @@ EXERCISES = {
             (with_sizes(lambda n, t, b: (n - t - 1, b * t)), "one place too few"),
             (with_sizes(lambda n, t, b: (n - t, b)), "last position"),
             (with_sizes(lambda n, t, b: (n - t, b * (t - 1))), "first position"),
-            (with_sizes(lambda n, t, b: (b * t, n - t)), "expected"),
+            (with_sizes(lambda n, t, b: (b * t, n - t)), "got"),
         ],
         unusual=[
             with_sizes(lambda n, t, b: [len(torch.arange(n).unfold(0, t + 1, 1)), torch.zeros(b, t).numel()]),
@@ -129,7 +135,11 @@ EXERCISES = {
             (lambda ids, T: [(a, a) for a, _ in chunks(ids, T)], "not moved by one"),
             (lambda ids, T: [(a, a) for a in ids.split(T)], "not moved by one"),
             (lambda ids, T: [(ids[i : i + T], ids[i + 1 : i + 1 + T]) for i in range(len(ids) - 1)], "overlap"),
-            (lambda ids, T: ids.split(T), "can't be used"),
+            (lambda ids, T: ids.split(T), "each window a pair"),
+            (
+                lambda ids, T: [(ids[i : i + T], ids[i + 1 : i + 1 + T]) for i in range(0, len(ids), T)],
+                "last token ask",
+            ),
             (lambda ids, T: [(ids[:-1], ids[1:])], "windows of 1 to T"),
             (lambda ids, T: [(b, b) for _, b in chunks(ids, T)], "all tokens in order"),
         ],
@@ -138,6 +148,7 @@ EXERCISES = {
     "1.4": Case(
         mutants=[
             (lambda train, validation, v, extra: bigram()(train, validation, v, 0), "extra forgotten"),
+            (counts_once, "as often as it comes"),
             (bigram(across=0), "column"),
             (bigram(inside=False), "sum of the row"),
             (bigram(joint=True), "whole sum"),

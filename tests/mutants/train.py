@@ -102,6 +102,17 @@ def parts(share=lambda n, lines, k: n / lines, reduction="mean", empty=False, go
     return attempt
 
 
+def last_loss(model, batches):
+    parts()(model, batches)
+    return F.cross_entropy(model(batches[-1][0]).flatten(0, 1), batches[-1][1].flatten()).item()
+
+
+def steps_too(model, batches):
+    loss = parts()(model, batches)
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    return loss
+
+
 def joined(model, parts):
     """Has the memory to put them together after all."""
     loss = loss_of(model, *(torch.cat(side) for side in zip(*parts, strict=True)))
@@ -165,6 +176,7 @@ EXERCISES = {
     "4.1": Case(
         mutants=[
             (mean_of(weights=lambda counts: [1] * len(counts)), "as much as a long one"),
+            (lambda losses, counts: math.exp(sum(losses) / sum(counts)), "loss a mean"),
             (mean_of(last=lambda mean: mean), "where its exponential was asked for"),
             (mean_of(last=lambda mean: 2**mean), "base"),
             (mean_of(first=math.exp, last=lambda mean: mean), "mean of perplexities"),
@@ -181,6 +193,10 @@ EXERCISES = {
             (waits(kept=lambda stop, best, losses: losses.index(min(losses))), "after it has stopped"),
             (against_the_one_before, "with the evaluation before"),
             (waits(extra=99), "never stop"),
+            (
+                lambda losses, patience: (waits()(losses, patience)[0], min(losses[: waits()(losses, patience)[0]])),
+                "best loss",
+            ),
         ],
         unusual=[waits(), by_slices],
     ),
@@ -217,6 +233,8 @@ EXERCISES = {
             (parts(empty=True, share=lambda n, lines, k: 1), "emptied between"),
             (parts(go_back=False), "`backward` missing"),
             (parts(said=lambda total: total / 2), "the loss"),
+            (last_loss, "last part's loss"),
+            (steps_too, "was there a step"),
         ],
         unusual=[parts(), joined, parts(share=lambda n, lines, k: 1 / lines / 5, reduction="sum")],
     ),
