@@ -32,10 +32,10 @@ class Comparison:
         """What the interval allows to be said, as one sentence."""
         if self.pairs < 2:
             return (
-                f"{self.arm} against {self.other}: {self.difference:+.3f} nats/character from one seed, so no verdict."
+                f"{self.arm} against {self.other}: {self.difference:+z.3f} nats/character from one seed, so no verdict."
             )
-        interval = f"95 % interval {self.low:+.3f} to {self.high:+.3f}, {self.pairs} paired seeds"
-        seen = f"{self.difference:+.3f} nats/character ({interval})"
+        interval = f"95 % interval {self.low:+z.3f} to {self.high:+z.3f}, {self.pairs} paired seeds"
+        seen = f"{self.difference:+z.3f} nats/character ({interval})"
         if self.high < 0:
             return f"{self.arm} predict better than {self.other}: {seen}."
         if self.low > 0:

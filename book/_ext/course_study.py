@@ -103,17 +103,17 @@ def choices(name):
     control = ranked[ranked["arm"].str.startswith(studies.REFERENCE)].iloc[0]
     covers = "covers" if control.low < 0 < control.high else "does not cover"
     yield (
-        f"The control, the same arm with other seeds, differs by {control.difference:+.4f}; its interval, "
-        f"{control.low:+.4f} to {control.high:+.4f}, {covers} zero. {int(ranked['clear'].sum())} of {len(ranked)} arms "
-        "differ clearly after correction for their number."
+        f"The control, the same arm with other seeds, differs by {control.difference:+z.4f}; its "
+        f"interval, {control.low:+z.4f} to {control.high:+z.4f}, {covers} zero. "
+        f"{int(ranked['clear'].sum())} of {len(ranked)} arms differ clearly after correction for their number."
     )
     counts = pd.Series([r.arm for r in found])
     losses = pd.DataFrame([vars(r) for r in found]).groupby("arm")["validation_loss"].mean()
     yield pd.DataFrame({
         "change": ranked["arm"], "seeds": ranked["arm"].map(counts.value_counts()),
         "loss, whole split": ranked["arm"].map(losses).map("{:.4f}".format),
-        "difference, reporting half": ranked["difference"].map("{:+.4f}".format),
-        "95 % interval": [f"{r.low:+.4f} … {r.high:+.4f}" for r in ranked.itertuples()],
+        "difference, reporting half": ranked["difference"].map("{:+z.4f}".format),
+        "95 % interval": [f"{r.low:+z.4f} … {r.high:+z.4f}" for r in ranked.itertuples()],
         "p": ranked["p"].map("{:.2g}".format), "p, corrected": ranked["p_holm"].map("{:.2g}".format),
     })  # fmt: skip
     yield missing(name)
@@ -152,7 +152,7 @@ def data():
             row[studies.layers(n)] = f"{mean:.3f}"
         for shallow, deep in itertools.pairwise(sorted(arms)):
             gain = statistics.compare(arms[deep], losses[arms[deep]], arms[shallow], losses[arms[shallow]])
-            row[f"{deep} against {shallow}"] = f"{gain.difference:+.3f} ({gain.low:+.3f} … {gain.high:+.3f})"
+            row[f"{deep} against {shallow}"] = f"{gain.difference:+z.3f} ({gain.low:+z.3f} … {gain.high:+z.3f})"
         rows.append(row | {"speeches by known speakers": f"{sum(s in met for s in speeches) / len(speeches):.1%}"})
     if len(drawn) > 3:
         yield figures.data_scaling(pd.DataFrame(drawn))
@@ -198,7 +198,7 @@ def in_words(table):
 def difference(one, other, measure):
     """The mean of paired differences in per cent, with its 95 % interval."""
     low, mean, high = statistics.mean_interval(100 * (other - one)[measure].dropna())
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    return f"{mean:+z.1f} ({low:+z.1f} to {high:+z.1f})"
 
 
 def sources():

@@ -46,7 +46,7 @@ def effect_ranking(effects, language="english", note="", title=""):
         axes = figure.subplots()
         axes.axvline(0, color=GREY, lw=0.8)
         for row, arm in enumerate(rows.itertuples()):
-            color, words = BETTER if arm.difference < 0 else WORSE, f"{arm.difference:+.3f}"
+            color, words = BETTER if arm.difference < 0 else WORSE, f"{arm.difference:+z.3f}"
             if low <= arm.difference <= high:
                 axes.plot(np.clip([arm.low, arm.high], low, high), [row, row], color=color, label=f"{arm.arm} interval")
                 look = {"color": color, "mfc": color if arm.clear else "white", "marker": "o" if arm.clear else "D"}
@@ -71,7 +71,7 @@ def effect_ranking(effects, language="english", note="", title=""):
         )  # fmt: skip
         head(figure, title or say("What each choice changes", "每个选择带来的变化"))
         listed = "; ".join(
-            f"{arm_name(arm.arm, language)} {arm.difference:+.3f} ({arm.low:+.3f} … {arm.high:+.3f})"
+            f"{arm_name(arm.arm, language)} {arm.difference:+z.3f} ({arm.low:+z.3f} … {arm.high:+z.3f})"
             for arm in rows.itertuples()
         )
         words = say(
@@ -130,7 +130,7 @@ def rate_sweep(table, language="english", note="", title=""):
         axes.set_title(
             say("circle and number: the best of each depth", "圆圈与数字：每种深度的最优值"), fontsize=SMALL, color=GREY
         )
-        head(figure, title or say("Each depth wants its own learning rate", "每种深度各有合适的学习率"))
+        head(figure, title or say("Loss by learning rate, depth by depth", "各种深度在不同学习率下的损失"))
         chosen = table[table["best"]]
         listed = "; ".join(
             f"{labels[r.n_layers]} {r.learning_rate:g}: {r.choosing_loss:.3f}" for r in chosen.itertuples()

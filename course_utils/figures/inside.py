@@ -182,7 +182,7 @@ def parts_removed(losses, intact, language="english", note="", title=""):
         axes.plot(extra, range(len(names)), "o", color="#00688a", label="extra loss")
         for row, value in enumerate(extra):
             beside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": SMALL}
-            axes.annotate(f"{value:+.3f}", (max(value, 0), row), **beside)
+            axes.annotate(f"{value:+z.3f}", (max(value, 0), row), **beside)
         axes.axvline(0, color=GREY, lw=0.8)
         axes.set_yticks(range(len(names)), names)
         low, high = min(extra.min(), 0), max(extra.max(), 1e-3)
@@ -191,7 +191,7 @@ def parts_removed(losses, intact, language="english", note="", title=""):
         axes.set_xlabel(words.format(intact))
         axes.grid(visible=False, axis="y")
         head(figure, title)
-        listed = ", ".join(f"{part} {value:+.3f}" for part, value in zip(names, extra, strict=True))
+        listed = ", ".join(f"{part} {value:+z.3f}" for part, value in zip(names, extra, strict=True))
         alt = say("Extra loss, in nats/character, without: {}.", "去掉以下部分后增加的损失（奈特/字符）：{}。")
         figure.set_label(alt.format(listed))
     return figure

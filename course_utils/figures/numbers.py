@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from course_utils.figures.drawing import (
     GREY,
@@ -109,6 +109,8 @@ def lines(x, series, x_label, y_label, baselines=None, log_x=False, language="en
         axes.set(xscale="log" if log_x else "linear", xlim=ends_of(x))
         if log_x:
             axes.xaxis.set(major_formatter="{x:g}", minor_formatter=NullFormatter())
+        elif (x == x.round()).all():
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(padded(np.concatenate([np.asarray(y, float) for y in series.values()]), baselines))
         for label, y in series.items():
             y, look = np.asarray(y, float), styles[label]
