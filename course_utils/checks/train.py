@@ -155,11 +155,7 @@ def _(attempt):
         agree(moved, False, f"{given}, whether the weights have moved", {"was there a step? None is asked for": True})
         agree(gradients(model), walk([c / sum(cuts) for c in cuts]), f"{given}, the gradients", mistakes)
         whole, *each = (loss_of(model, *batch).item() for batch in ((tokens[:, :-1], tokens[:, 1:]), *parts))
-        mistakes = {
-            "is it the last part's loss alone?": each[-1],
-            "are the parts' losses added?": sum(each),
-            "do all parts count alike in the loss?": sum(each) / n,
-        }
+        mistakes = {"is it the last part's loss alone?": each[-1], "are the parts' losses added?": sum(each)}
         agree(got.item() if isinstance(got, torch.Tensor) else got, whole, f"{given}, the loss", mistakes)
     return "the memory of one part, the gradient of the whole"
 
