@@ -134,9 +134,9 @@ def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key")
 
 
 class Watched(torch.Tensor):
-    """A tensor that remembers the size of the largest result it had a part in."""
+    """A tensor that remembers the size of the largest result it had a part in, and the widest row of a product."""
 
-    most = 0
+    most = widest = 0
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
@@ -144,6 +144,8 @@ class Watched(torch.Tensor):
         if isinstance(got, torch.Tensor):
             library = function is F.scaled_dot_product_attention
             cls.most = max(cls.most, math.inf if library else got.numel())
+            if function.__name__ in ("matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "mv", "einsum") and got.ndim:
+                cls.widest = max(cls.widest, got.shape[-1])
         return got
 
 
@@ -166,7 +168,11 @@ def _(attempt):
         given = f"T = {t} in blocks of {size}" + (", large scores" if scale > 1 else "")
         agree(attempt(q, k, v, size), expected, given, mistakes, tolerance=1e-4)
     t, size, d = 64, 8, 2
-    Watched.most = 0
+    Watched.most = Watched.widest = 0
     attempt(*(torch.randn(1, 1, t, d, generator=generator(9)).as_subclass(Watched) for _ in range(3)), size)
-    agree(Watched.most <= t * size * d, True, f"T = {t}, size = {size}: at most {size} keys at a time")
+    agree(
+        Watched.most <= t * size * d and Watched.widest <= size,
+        True,
+        f"T = {t}, size = {size}: at most {size} keys at a time",
+    )
     return "the same as all at once, with a block of scores in memory"

@@ -183,8 +183,9 @@ def _(attempt):
         noisy = isinstance(got, float) and abs(got - right) > 1e-5
         agree(got, right, given, {"is dropout still on?": got} if noisy else {})
         mode = {True: "a model in training", False: "a model in evaluation"}
-        if model.training != training:
-            raise Wrong(given, mode[training], mode[model.training], "is the mode put back to what it was?")
+        if (found := {part.training for part in model.modules()}) != {training}:
+            left = mode[model.training] if len(found) == 1 else "a model whose parts are in both modes"
+            raise Wrong(given, mode[training], left, "is the mode put back to what it was, by `train(mode)`?")
         if model.recorded:
             raise Wrong(given, "a pass that records nothing", "a pass that recorded gradients", "is no_grad missing?")
     return "dropout off, no graph, and nobody notices that you were there"

@@ -243,6 +243,7 @@ EXERCISES = {
             (measured(before=lambda model: None), "dropout still on"),
             (measured(after=lambda model, mode: None), "mode put back"),
             (measured(after=lambda model, mode: model.train()), "mode put back"),
+            (measured(after=lambda model, mode: setattr(model, "training", mode)), "parts are in both modes"),
             (measured(record=True), "no_grad missing"),
         ],
         unusual=[measured(), part_by_part],
