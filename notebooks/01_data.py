@@ -537,12 +537,12 @@ def perplexity(probabilities):
 checks.check("1.1", perplexity)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def perplexity(probabilities):
     return math.exp(sum(-math.log(p) for p in probabilities) / len(probabilities))
 
 
-checks.check("1.1", perplexity)
+checks.check("1.1", perplexity, quiet=True)
 
 # %% [markdown]
 # ### Exercise 1.2 · warm-up · 5 min
@@ -566,11 +566,11 @@ places, questions = None, None
 
 checks.check("1.2", places and (places, questions))
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 size = checks.sizes("1.2")
 places, questions = size["N"] - size["T"], size["B"] * size["T"]
 
-checks.check("1.2", (places, questions))
+checks.check("1.2", (places, questions), quiet=True)
 
 # %% [markdown]
 # ### Exercise 1.3 · core · 15 min
@@ -596,12 +596,12 @@ def windows(ids, T):
 checks.check("1.3", windows)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def windows(ids, T):
     return list(zip(ids[:-1].split(T), ids[1:].split(T), strict=True))
 
 
-checks.check("1.3", windows)
+checks.check("1.3", windows, quiet=True)
 
 # %% [markdown]
 # ### Exercise 1.4 · core · 20 min
@@ -627,7 +627,7 @@ def bigram_loss(train, validation, vocab_size, extra):
 checks.check("1.4", bigram_loss)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def bigram_loss(train, validation, vocab_size, extra):
     table = torch.full((vocab_size, vocab_size), float(extra), dtype=torch.float64)
     ones = torch.ones(len(train) - 1, dtype=torch.float64)
@@ -636,7 +636,7 @@ def bigram_loss(train, validation, vocab_size, extra):
     return -table[validation[:-1], validation[1:]].log().mean().item()
 
 
-checks.check("1.4", bigram_loss)
+checks.check("1.4", bigram_loss, quiet=True)
 
 # %% [markdown]
 # ### Exercise 1.5 · stretch · 120 min
@@ -671,7 +671,7 @@ def byte_pairs(ids, vocab_size, n_merges):
 checks.check("1.5", byte_pairs)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 from collections import Counter
 from itertools import pairwise
 
@@ -688,7 +688,7 @@ def byte_pairs(ids, vocab_size, n_merges):
     return ids
 
 
-checks.check("1.5", byte_pairs)
+checks.check("1.5", byte_pairs, quiet=True)
 
 # %% [markdown]
 # ## Test yourself

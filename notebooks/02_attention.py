@@ -126,7 +126,7 @@ hook.remove()
 print(f"{line!r}: queries {tuple(q_real.shape)}, a vector of {q_real.shape[-1]} channels for each head and position")
 
 # %% [markdown]
-# > **Predict.** Nobody has told these scores about time yet. Will the future, right of the diagonal, look different from the
+# > **Predict.** No mask is at work yet. Will the future, right of the diagonal, look different from the
 # > past?
 
 # %%
@@ -215,7 +215,7 @@ assert torch.allclose(weights[:, :, 0, 0], torch.ones(B, H)), "the first positio
 
 # %%
 weights_real = attention_weights(q_real, k_real)
-heads = [f"head {h}" for h in range(min(4, spec.model.n_heads))]
+heads = [f"head {h + 1}" for h in range(min(4, spec.model.n_heads))]
 figures.heatmaps(
     weights_real[0, : len(heads)],
     line,
@@ -304,10 +304,10 @@ def merge_heads(x):
 x = torch.randn(B, T, H * D)
 assert split_heads(x, H).shape == (B, H, T, D)
 assert torch.equal(merge_heads(split_heads(x, H)), x), "splitting and merging lose nothing"
-assert torch.equal(split_heads(x, H)[:, 1], x[..., D : 2 * D]), "head 1 owns the second D channels"
+assert torch.equal(split_heads(x, H)[:, 1], x[..., D : 2 * D]), "the second head owns the second D channels"
 
 # %% [markdown]
-# **What breaks if you cut without turning?** `view` to `(B, H, T, D)` has the right shape, and no error tells you that head 0
+# **What breaks if you cut without turning?** `view` to `(B, H, T, D)` has the right shape, and no error tells you that the first head
 # now holds all channels of the first positions.
 
 # %%
@@ -326,7 +326,7 @@ print("channels in their right place:", f"{(cut == split_heads(x, H)).float().me
 
 # %%
 def attention_maps(model, tokens):
-    """The weights of all heads, layer by layer: tokens (1, T) -> {"L1:H0": (T, T), …}."""
+    """The weights of all heads, layer by layer: tokens (1, T) -> {"L1:H1": (T, T), …}."""
     maps, kept = {}, []
     hooks = [block.norm_1.register_forward_hook(lambda *passed: kept.append(passed[-1])) for block in model.blocks]
     with torch.no_grad():
@@ -334,14 +334,14 @@ def attention_maps(model, tokens):
         angles = None if model.angles is None else model.angles[: tokens.shape[1]]
         for layer, (block, x) in enumerate(zip(model.blocks, kept, strict=True), start=1):
             weights = attention_weights(*block.attention.queries_keys_values(x, angles)[:2])[0]
-            maps |= {f"L{layer}:H{h}": head for h, head in enumerate(weights)}
+            maps |= {f"L{layer}:H{h}": head for h, head in enumerate(weights, start=1)}
     for hook in hooks:
         hook.remove()
     return maps
 
 
 maps = attention_maps(model, tokens)
-assert torch.allclose(maps["L2:H0"], weights_real[0, 0], atol=1e-5), "the head that you saw above"
+assert torch.allclose(maps["L2:H1"], weights_real[0, 0], atol=1e-5), "the head that you saw above"
 
 # %%
 stretch = validation_ids[: min(128, model.config.context_length)]
@@ -380,7 +380,7 @@ distance = positions[:, None] - positions
 reach = (weights_real[0] * distance).sum(-1)
 figures.lines(
     positions,
-    {f"head {h}": reach[h] for h in range(spec.model.n_heads)},
+    {f"head {h + 1}": reach[h] for h in range(spec.model.n_heads)},
     x_label="position (characters)",
     y_label="mean look back (characters)",
     title="How far back each head listens",
@@ -556,12 +556,12 @@ def may_listen(T):
 checks.check("2.1", may_listen)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def may_listen(T):
     return torch.ones(T, T, dtype=torch.bool).tril()
 
 
-checks.check("2.1", may_listen)
+checks.check("2.1", may_listen, quiet=True)
 
 # %% [markdown]
 # ### Exercise 2.2 · warm-up · 5 min
@@ -585,12 +585,12 @@ computed, surviving = None, None
 
 checks.check("2.2", computed and (computed, surviving))
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 size = checks.sizes("2.2")
 rows = size["B"] * size["H"] * size["T"]
 computed, surviving = rows * size["T"], rows * (size["T"] + 1) // 2
 
-checks.check("2.2", (computed, surviving))
+checks.check("2.2", (computed, surviving), quiet=True)
 
 # %% [markdown]
 # ### Exercise 2.3 · core · 15 min
@@ -616,13 +616,13 @@ def softmax(scores):
 checks.check("2.3", softmax)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def softmax(scores):
     e = (scores - scores.amax(dim=-1, keepdim=True)).exp()
     return e / e.sum(dim=-1, keepdim=True)
 
 
-checks.check("2.3", softmax)
+checks.check("2.3", softmax, quiet=True)
 
 # %% [markdown]
 # ### Exercise 2.4 · core · 20 min
@@ -648,7 +648,7 @@ def sliding_attention(q, k, v, width):
 checks.check("2.4", sliding_attention)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def sliding_attention(q, k, v, width):
     T, D = q.shape[-2:]
     seen = torch.ones(T, T, dtype=torch.bool).tril().triu(1 - width)
@@ -656,7 +656,7 @@ def sliding_attention(q, k, v, width):
     return scores.softmax(dim=-1) @ v
 
 
-checks.check("2.4", sliding_attention)
+checks.check("2.4", sliding_attention, quiet=True)
 
 # %% [markdown]
 # ### Exercise 2.5 · stretch · 90 min
@@ -690,7 +690,7 @@ def attention_in_blocks(q, k, v, size):
 checks.check("2.5", attention_in_blocks)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def attention_in_blocks(q, k, v, size):
     T, D = q.shape[-2:]
     largest, total, heard = torch.full((*q.shape[:-1], 1), -math.inf), 0.0, 0.0
@@ -707,7 +707,7 @@ def attention_in_blocks(q, k, v, size):
     return heard / total
 
 
-checks.check("2.5", attention_in_blocks)
+checks.check("2.5", attention_in_blocks, quiet=True)
 
 # %% [markdown]
 # ## Test yourself

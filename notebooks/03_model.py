@@ -401,6 +401,9 @@ figures.lines(
 )  # fmt: skip
 
 # %% [markdown]
+# Wherever the pair stands, three apart is three apart: the score is a curve over the distance, and this head could learn to
+# listen where it is high.
+#
 # The fourth way is **none**. In a model of several layers that is not quite blind: the mask lets position 5 average five
 # values and position 50 fifty, and a second layer can notice. Now the two learned ways on the ladder.
 # **Predict:** how much is order worth, next to attention itself?
@@ -408,7 +411,7 @@ figures.lines(
 # %%
 turns = position_angles(T, C // small.n_heads)
 _, _, ladder["+ learned positions"] = learn(lambda: Rung(Attention(small), added=nn.Parameter(torch.randn(T, C))))
-_, _, ladder["+ rotary positions"] = learn(lambda: Rung(Attention(small), angles=turns))
+_, _, ladder["+ rotary positions instead"] = learn(lambda: Rung(Attention(small), angles=turns))
 print({rung: round(loss, 3) for rung, loss in ladder.items()})
 
 # %% [markdown]
@@ -513,7 +516,7 @@ def gradient_by_layer(plus, depth=12):
 
 
 # %% [markdown]
-# The scale is logarithmic: one line down is a tenth.
+# The scale is logarithmic: one less is a tenth.
 
 # %%
 figures.lines(
@@ -523,14 +526,15 @@ figures.lines(
 
 # %% [markdown]
 # Read it from right to left, the way the gradient travels. With the plus every layer hears about the same. Without it each
-# layer passes on about a tenth, and a rate that suits the last layer leaves the first one where it was. That is the *vanishing
+# layer passes on about a sixth, and a rate that suits the last layer leaves the first one where it was. That is the *vanishing
 # gradient*, and the residual stream (He et al., 2015) is the cure.
 #
 # ## Normalisation
 #
 # Now all layers write to one stream, and it grows. A **norm** rescales each position's
 # channels to a standard size, with one learned gain a channel. LayerNorm also takes the mean away; RMSNorm leaves it:
-# $\;y_i = g_i\, x_i \big/ \sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$.
+#
+# $$y_i = g_i\, x_i \big/ \sqrt{\tfrac1C\textstyle\sum_j x_j^2 + \varepsilon}$$
 
 
 # %% tags=["export"]
@@ -898,13 +902,13 @@ parameters = ...
 
 checks.check("3.1", parameters)
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 sizes = checks.sizes("3.1")
 width, wide = sizes["d_model"], sizes["d_ff"]
 one_layer = 4 * width**2 + 2 * width * wide + 2 * width
 parameters = sizes["n_layers"] * one_layer + (sizes["vocab_size"] + sizes["context_length"] + 1) * width
 
-checks.check("3.1", parameters)
+checks.check("3.1", parameters, quiet=True)
 
 # %% [markdown]
 # ### Exercise 3.2 · core · 10 min
@@ -930,12 +934,12 @@ def rms_norm(x, gain, eps):
 checks.check("3.2", rms_norm)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def rms_norm(x, gain, eps):
     return gain * x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
 
 
-checks.check("3.2", rms_norm)
+checks.check("3.2", rms_norm, quiet=True)
 
 # %% [markdown]
 # ### Exercise 3.3 · core · 15 min
@@ -962,13 +966,13 @@ def turn_neighbours(x, angles):
 checks.check("3.3", turn_neighbours)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def turn_neighbours(x, angles):
     a, b, cos, sin = x[..., ::2], x[..., 1::2], angles.cos(), angles.sin()
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
 
 
-checks.check("3.3", turn_neighbours)
+checks.check("3.3", turn_neighbours, quiet=True)
 
 # %% [markdown]
 # ### Exercise 3.4 · core · 15 min
@@ -995,7 +999,7 @@ def looks_ahead(model, vocab_size, context_length):
 checks.check("3.4", looks_ahead)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def looks_ahead(model, vocab_size, context_length):
     tokens = torch.randint(vocab_size, (1, context_length))
     logits = model(tokens)
@@ -1007,7 +1011,7 @@ def looks_ahead(model, vocab_size, context_length):
     return False
 
 
-checks.check("3.4", looks_ahead)
+checks.check("3.4", looks_ahead, quiet=True)
 
 # %% [markdown]
 # ### Exercise 3.5 · core · 10 min
@@ -1033,13 +1037,13 @@ def tie(model):
 checks.check("3.5", tie)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def tie(model):
     model.head.weight = model.embedding.weight
     return model
 
 
-checks.check("3.5", tie)
+checks.check("3.5", tie, quiet=True)
 
 # %% [markdown]
 # ### Exercise 3.6 · stretch · 90 min
@@ -1074,14 +1078,14 @@ def alibi(n_heads, T):
 checks.check("3.6", alibi)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def alibi(n_heads, T):
     distance = torch.arange(T)[:, None] - torch.arange(T)
     slopes = 2.0 ** (-8 * torch.arange(1, n_heads + 1) / n_heads)
     return (-slopes[:, None, None] * distance).masked_fill(distance < 0, -math.inf)
 
 
-checks.check("3.6", alibi)
+checks.check("3.6", alibi, quiet=True)
 
 # %% [markdown]
 # ## Test yourself

@@ -77,7 +77,7 @@ pd.Series(baselines, name="nats/character").round(3).to_frame()
 # ## The settings of a run
 #
 # As with the model, everything that decides a run's result is written down in one place. The defaults are the
-# assignment's protocol; two cores get a tuned recipe, which you will print below.
+# plain protocol, `baseline`; two cores get a tuned recipe, which you will print below.
 
 
 # %% tags=["export"]
@@ -168,8 +168,8 @@ def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_
 # points to get the same step, however weak they are.
 
 # %% [markdown]
-# No SVD is needed for that: a polynomial $a x + b x^3 + c x^5$ of a matrix
-# bends each of its singular values $x$ by itself, and is made of matrix products. Five of them in a row bring all to 1. Each is
+# A matrix stretches each of its directions by a factor, a *singular value* $x$. To bring them all to 1 no decomposition is needed:
+# a polynomial $a x + b x^3 + c x^5$ of the matrix bends each $x$ by itself, and is made of matrix products. Five in a row do it. Each is
 # the best there is for where the one before has left the values, when they begin between 0.003 and 1.
 
 
@@ -217,7 +217,7 @@ figures.lines(
 )  # fmt: skip
 
 # %% [markdown]
-# Before, a few directions dominate; after five iterations all but the very weakest have strength 1. That is why Muon learns more from each batch,
+# Before, the strengths fall from 1 to almost nothing; after five iterations all but the very weakest are 1. That is why Muon learns more from each batch,
 # and small batches are all that two cores can afford. Three iterations are rougher and cost less; on two cores that pays.
 
 
@@ -403,9 +403,9 @@ for warmup_steps, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
     print(f"warm-up {warmup_steps:2} steps, decay over the last {decay:4.0%}: {loss:.3f} nats/character")
 
 # %% [markdown]
-# Without warm-up the first steps are AdamW's worst: its mean squares rest on one or two gradients, and it strides off at full rate in a random
-# direction. A decay over the second half gains a little; whether it is half or all, another seed might decide. And a run can't
-# be judged in its middle: a model at full rate looks worse than it is.
+# Without warm-up AdamW strides off at full rate while its mean squares rest on one or two gradients. A model this small
+# recovers, and another seed may hide the difference; a large one may not. A decay over the second half gains more; whether half or
+# all, another seed might decide. And a run can't be judged in its middle: a model at full rate looks worse than it is.
 #
 # ## One strange batch
 #
@@ -531,7 +531,7 @@ for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
 config = replace(spec.train, steps=profile.loop_steps, evaluate_every=max(1, profile.loop_steps // 5))
 
 # %% [markdown]
-# Read it once from top to bottom. There is nothing in it that you have not met.
+# Read it once from top to bottom. `live` redraws one figure in its place; all the rest you have met.
 
 # %%
 model = trainer.new_model(spec.model, config, device)
@@ -705,8 +705,8 @@ for layer in range(spec.model.n_layers):
 figures.parts_removed(removed, evaluate(model, sample), title="What the model loses without each part", note=text.note)
 
 # %% [markdown]
-# The feed-forward layers, where most of the parameters are, are missed most, the first of them above all: what comes later
-# is built on it. But this measures a part *in this model*. Trained without it from the start, the others would have
+# The first feed-forward layer is missed most by far: what comes later is built on it. Of the heads, which are smaller, the
+# first layer's first counts about as much as the whole second feed-forward layer. But this measures a part *in this model*. Trained without it from the start, the others would have
 # learned to do some of its work; lesson 5 asks that question.
 
 # %% [markdown]
@@ -754,13 +754,13 @@ def perplexity(losses, counts):
 checks.check("4.1", perplexity)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def perplexity(losses, counts):
     total = sum(loss * count for loss, count in zip(losses, counts, strict=True))
     return math.exp(total / sum(counts))
 
 
-checks.check("4.1", perplexity)
+checks.check("4.1", perplexity, quiet=True)
 
 # %% [markdown]
 # ### Exercise 4.2 · core · 10 min
@@ -786,7 +786,7 @@ def stops(losses, patience):
 checks.check("4.2", stops)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def stops(losses, patience):
     best = 1
     for i in range(1, len(losses) + 1):
@@ -797,7 +797,7 @@ def stops(losses, patience):
     return i, best
 
 
-checks.check("4.2", stops)
+checks.check("4.2", stops, quiet=True)
 
 # %% [markdown]
 # ### Exercise 4.3 · core · 15 min
@@ -823,7 +823,7 @@ def cosine(step, steps, warmup_steps, floor):
 checks.check("4.3", cosine)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def cosine(step, steps, warmup_steps, floor):
     if step < warmup_steps:
         return (step + 1) / warmup_steps
@@ -831,7 +831,7 @@ def cosine(step, steps, warmup_steps, floor):
     return floor + (1 - floor) * (1 + math.cos(math.pi * along)) / 2
 
 
-checks.check("4.3", cosine)
+checks.check("4.3", cosine, quiet=True)
 
 # %% [markdown]
 # ### Exercise 4.4 · core · 10 min
@@ -857,12 +857,12 @@ def decaying(model):
 checks.check("4.4", decaying)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def decaying(model):
     return {name for name, parameter in model.named_parameters() if parameter.ndim == 2}
 
 
-checks.check("4.4", decaying)
+checks.check("4.4", decaying, quiet=True)
 
 # %% [markdown]
 # ### Exercise 4.5 · core · 15 min
@@ -888,7 +888,7 @@ def in_parts(model, parts):
 checks.check("4.5", in_parts)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def in_parts(model, parts):
     lines, total = sum(len(tokens) for tokens, _ in parts), 0.0
     for tokens, targets in parts:
@@ -898,7 +898,7 @@ def in_parts(model, parts):
     return total
 
 
-checks.check("4.5", in_parts)
+checks.check("4.5", in_parts, quiet=True)
 
 # %% [markdown]
 # ### Exercise 4.6 · core · 10 min
@@ -924,7 +924,7 @@ def measure(model, tokens, targets):
 checks.check("4.6", measure)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 @torch.no_grad()
 def measure(model, tokens, targets):
     mode = model.training
@@ -934,7 +934,7 @@ def measure(model, tokens, targets):
     return loss
 
 
-checks.check("4.6", measure)
+checks.check("4.6", measure, quiet=True)
 
 # %% [markdown]
 # ### Exercise 4.7 · stretch · 60 min
@@ -968,7 +968,7 @@ def adamw(weight, gradients, rate, betas, eps, weight_decay):
 checks.check("4.7", adamw)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def adamw(weight, gradients, rate, betas, eps, weight_decay):
     mean, mean_square = torch.zeros_like(weight), torch.zeros_like(weight)
     for t, gradient in enumerate(gradients, start=1):
@@ -979,7 +979,7 @@ def adamw(weight, gradients, rate, betas, eps, weight_decay):
     return weight
 
 
-checks.check("4.7", adamw)
+checks.check("4.7", adamw, quiet=True)
 
 # %% [markdown]
 # ## Test yourself

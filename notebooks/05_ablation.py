@@ -54,10 +54,10 @@ from course_utils import (
     profiles,
     recorded,
     runs,
-    statistics,
     studies,
     tables,
 )
+from course_utils.statistics import mean_interval
 
 # %% [markdown]
 # The text, and how much work this machine should do:
@@ -97,18 +97,22 @@ figures.training_curves(tables.curves(records), baselines, note=text.note)
 # means, small ones single seeds. Look how close the seeds of one depth lie, compared with the distance between depths:
 # that comparison is the whole lesson.
 #
-# ## A table an arm
+# ## The arms side by side
 
 # %%
 final = tables.final_table(records)
 arms = tables.arm_table(final)
 arms.set_index("arm").drop(columns="corpus").round(3).astype(object).T
 
+# %% [markdown]
+# `validation_loss` is the mean over the seeds, in nats/character; between `loss_low` and `loss_high` lies its 95 % interval, which
+# two seeds leave wide. `elapsed_s` is a run's time in seconds.
+
 # %%
 figures.ablation_bars(arms, final, baselines, note=text.note)
 
 # %% [markdown]
-# Each pair of layers buys less than the one before, and costs as much again in parameters and time. (Memory hardly
+# Here each pair of layers buys less than the one before, and costs as much again in parameters and time. (Memory hardly
 # moves: at this size it is nearly all PyTorch itself.) Now guess how perplexity bends when it is drawn against parameters.
 
 # %%
@@ -150,13 +154,15 @@ for comparison in tables.comparisons(records):
 losses = {arm: group.set_index("seed")["validation_loss"] for arm, group in final.groupby("arm", sort=False)}
 for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
     differences = (losses[deeper] - losses[shallower]).tolist()
-    low, mean, high = statistics.mean_interval(differences)
+    low, mean, high = mean_interval(differences)
     print(f"{deeper} - {shallower}: {[round(d, 3) for d in differences]}, p = {sign_flip_p(differences):.2f}")
     assert low <= mean <= high
 
 # %% [markdown]
-# An interval that excludes 0 says that the difference would show again with other seeds *of this recipe, at this budget*. It
-# says nothing about longer training, another width, or other texts.
+# In the published runs both seeds say that deeper is better, and still the verdict is *no difference seen*: an interval from two
+# pairs is so wide that zero lies inside. That tells of two seeds, and nothing of depth. Where an interval does exclude 0, the
+# difference would show again with other seeds *of this recipe, at this budget*; about longer training, another width or other
+# texts it is silent.
 #
 # ## With six seeds and a GPU
 #
@@ -167,7 +173,7 @@ for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
 # %%
 found = recorded.load("depth")
 full = tables.final_table(found)
-figures.ablation_bars(tables.arm_table(full), full, baselines, note=found[0].corpus["name"])
+figures.ablation_bars(tables.arm_table(full), full, baselines, note=text.note and found[0].corpus["name"])
 
 # %%
 for comparison in tables.comparisons(found, "reporting_loss"):  # on the second half of the validation split
@@ -184,15 +190,16 @@ full.groupby("arm", sort=False)[["best_step", "training_loss", "validation_loss"
 #
 # ## Is one learning rate fair?
 #
-# All depths had the same rate, a number from somebody's slide. Which would each have liked best? Predict: do deeper
+# All depths had the same rate, which nobody had chosen for any of them. Which would each have liked best? Predict: do deeper
 # models want higher rates or lower ones?
 
 # %%
-figures.rate_sweep(effects.rate_table(recorded.load("rates")), note=found[0].corpus["name"])
+figures.rate_sweep(effects.rate_table(recorded.load("rates")), note=text.note and found[0].corpus["name"])
 
 # %% [markdown]
-# The best rates lie far to the right of 1e-4, off this picture, and the deeper the model, the sharper the bend: too high
-# a rate costs twelve layers more than two. A comparison at one rate is a comparison of rates. So a fair study has two
+# The protocol's 1e-4 lies off this picture, to the left: every depth would have liked a much higher rate. From 2 layers to 12 the
+# same one is best, but the deeper the model, the sharper the bend: too high a rate costs twelve layers more than two. So a
+# comparison at one rate may be a comparison of rates, and a fair study has two
 # stages: choose the rate for each arm on seeds and text that report nothing, then compare on fresh ones. Six layers did
 # not lead four before. Will they now, and where does depth stop paying?
 
@@ -203,7 +210,7 @@ for comparison in tables.comparisons(fair, "reporting_loss"):
 
 # %% [markdown]
 # They do. Same models, same text, another verdict: the first one was about a rate and a stopping rule. Each step up buys
-# less than the last, and from 8 layers to 12 nothing is seen.
+# less than the last, and beyond 6 layers no more is seen.
 #
 # ## Every other choice
 #
@@ -220,7 +227,7 @@ for one in studies.CHOICES:
 # %%
 modern = recorded.whole(recorded.load("choices-modern"), seeds=6)
 ranked = effects.effects(modern, studies.REFERENCE)
-figures.effect_ranking(ranked, note=found[0].corpus["name"])
+figures.effect_ranking(ranked, note=text.note and found[0].corpus["name"])
 
 # %%
 control = ranked.set_index("arm").loc["unchanged, other seeds"]
@@ -228,8 +235,9 @@ assert control["low"] < 0 < control["high"], "the same arm with other luck must 
 print(f"{len(ranked)} arms; p < 0.05 for {(ranked['p'] < 0.05).sum()}, after correction for {ranked['clear'].sum()}")
 
 # %% [markdown]
-# Residuals and positions are not choices, they are the model. The optimiser, the schedule and the batch come next. Most
-# of what papers argue about lies within a hundredth of a nat. With so many arms some look good by luck, so the filled
+# Residuals and positions are not choices, they are the model. Next come things overdone: half of everything dropped, batches
+# four times as large, sixteen heads. AdamW in place of Muon costs about as much as a constant rate, a twentieth of a nat. Most
+# of what papers argue about lies within a hundredth or two. With so many arms some look good by luck, so the filled
 # marks are those that survive **Holm's correction**. And one arm, *unchanged, other seeds*, is the reference under
 # another name: its interval covers zero, as it must, and shows what no effect looks like.
 #
@@ -288,14 +296,14 @@ def standard_error(values):
 checks.check("5.1", standard_error)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def standard_error(values):
     mean = sum(values) / len(values)
     variance = sum((x - mean) ** 2 for x in values) / (len(values) - 1)
     return (variance / len(values)) ** 0.5
 
 
-checks.check("5.1", standard_error)
+checks.check("5.1", standard_error, quiet=True)
 
 # %% [markdown]
 # ### Exercise 5.2 · warm-up · 10 min
@@ -321,7 +329,7 @@ def pairs_needed(alpha):
 checks.check("5.2", pairs_needed)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def pairs_needed(alpha):
     n = 1
     while 2 / 2**n > alpha:
@@ -329,7 +337,7 @@ def pairs_needed(alpha):
     return n
 
 
-checks.check("5.2", pairs_needed)
+checks.check("5.2", pairs_needed, quiet=True)
 
 # %% [markdown]
 # ### Exercise 5.3 · core · 15 min
@@ -355,14 +363,14 @@ def paired_interval(losses, others, t):
 checks.check("5.3", paired_interval)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def paired_interval(losses, others, t):
     differences = torch.tensor([losses[seed] - others[seed] for seed in losses], dtype=torch.float64)
     mean, half = differences.mean().item(), t * differences.std().item() / len(differences) ** 0.5
     return mean - half, mean, mean + half
 
 
-checks.check("5.3", paired_interval)
+checks.check("5.3", paired_interval, quiet=True)
 
 # %% [markdown]
 # ### Exercise 5.4 · core · 20 min
@@ -389,7 +397,7 @@ def holm(p_values):
 checks.check("5.4", holm)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def holm(p_values):
     m, largest, adjusted = len(p_values), 0.0, [0.0] * len(p_values)
     for rank, i in enumerate(sorted(range(m), key=p_values.__getitem__)):
@@ -398,7 +406,7 @@ def holm(p_values):
     return adjusted
 
 
-checks.check("5.4", holm)
+checks.check("5.4", holm, quiet=True)
 
 # %% [markdown]
 # ### Exercise 5.5 · stretch · 30 min
@@ -425,13 +433,13 @@ def seeming_gain(losses):
 checks.check("5.5", seeming_gain)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def seeming_gain(losses):
     means = losses.mean(2)
     return (means.mean(1) - means.min(1).values).mean().item()
 
 
-checks.check("5.5", seeming_gain)
+checks.check("5.5", seeming_gain, quiet=True)
 
 # %% [markdown]
 # ### Exercise 5.6 · stretch · 120 min
@@ -462,13 +470,13 @@ def honest_losses(choosing, reporting):
 checks.check("5.6", honest_losses)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def honest_losses(choosing, reporting):
     best = {arm: min(row, key=row.get) for arm, row in choosing.items()}
     return {arm: (rate, reporting[arm][rate]) for arm, rate in best.items()}
 
 
-checks.check("5.6", honest_losses)
+checks.check("5.6", honest_losses, quiet=True)
 
 # %% [markdown]
 # ## Self-test

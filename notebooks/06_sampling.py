@@ -652,12 +652,12 @@ def cache_bytes(n_layers, d_model, context_length, texts):
 checks.check("6.1", cache_bytes)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def cache_bytes(n_layers, d_model, context_length, texts):
     return 2 * n_layers * texts * context_length * d_model * 4
 
 
-checks.check("6.1", cache_bytes)
+checks.check("6.1", cache_bytes, quiet=True)
 
 # %% [markdown]
 # ### Exercise 6.2 · warm-up · 10 min
@@ -683,14 +683,14 @@ def shares_at(logits, temperature):
 checks.check("6.2", shares_at)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def shares_at(logits, temperature):
     if temperature == 0:
         return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
     return ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
 
 
-checks.check("6.2", shares_at)
+checks.check("6.2", shares_at, quiet=True)
 
 # %% [markdown]
 # ### Exercise 6.3 · core · 10 min
@@ -716,13 +716,13 @@ def entropy_of(logits):
 checks.check("6.3", entropy_of)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def entropy_of(logits):
     shares = logits.softmax(-1)
     return -(shares * logits.log_softmax(-1)).nan_to_num(nan=0.0).sum(-1)
 
 
-checks.check("6.3", entropy_of)
+checks.check("6.3", entropy_of, quiet=True)
 
 # %% [markdown]
 # ### Exercise 6.4 · core · 15 min
@@ -748,14 +748,14 @@ def top_p_keeps(probabilities, p):
 checks.check("6.4", top_p_keeps)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def top_p_keeps(probabilities, p):
     falling, order = probabilities.sort(descending=True)
     stays = falling.cumsum(0) - falling < p
     return torch.zeros_like(stays).scatter(0, order, stays)
 
 
-checks.check("6.4", top_p_keeps)
+checks.check("6.4", top_p_keeps, quiet=True)
 
 # %% [markdown]
 # ### Exercise 6.5 · core · 15 min
@@ -783,13 +783,13 @@ def min_p(logits, share):
 checks.check("6.5", min_p)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def min_p(logits, share):
     shares = logits.softmax(-1)
     return logits.masked_fill(shares < share * shares.amax(-1, keepdim=True), -math.inf)
 
 
-checks.check("6.5", min_p)
+checks.check("6.5", min_p, quiet=True)
 
 # %% [markdown]
 # ### Exercise 6.6 · stretch · 30 min
@@ -818,7 +818,7 @@ def penalise(logits, seen, penalty):
 checks.check("6.6", penalise)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def penalise(logits, seen, penalty):
     was_seen = torch.zeros_like(logits, dtype=torch.bool)
     was_seen[list(set(seen))] = True
@@ -826,7 +826,7 @@ def penalise(logits, seen, penalty):
     return torch.where(was_seen, lowered, logits)
 
 
-checks.check("6.6", penalise)
+checks.check("6.6", penalise, quiet=True)
 
 # %% [markdown]
 # ### Exercise 6.7 · stretch · 120 min
@@ -857,7 +857,7 @@ def typical_keeps(probabilities, mass):
 checks.check("6.7", typical_keeps)
 
 
-# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution", "hide-cell"]
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def typical_keeps(probabilities, mass):
     surprise = -probabilities.log()
     order = (surprise - (probabilities * surprise).sum()).abs().argsort()
@@ -866,7 +866,7 @@ def typical_keeps(probabilities, mass):
     return torch.zeros_like(stays).scatter(0, order, stays)
 
 
-checks.check("6.7", typical_keeps)
+checks.check("6.7", typical_keeps, quiet=True)
 
 # %% [markdown]
 # ## Self-test
