@@ -24,8 +24,8 @@ def _(attempt):
         agree(
             attempt(values), deviation / math.sqrt(n), given=f"values = {values}", tolerance=1e-7,
             perhaps={
-                "is it divided by the root of n, and not by n?": deviation / n,
-                "does the deviation divide by n - 1? The mean was fitted to these n values": math.sqrt(squares) / n,
+                "is the deviation divided by n? The root of n is asked for": deviation / n,
+                "does the deviation divide by n? The mean was fitted to these values: n - 1": math.sqrt(squares) / n,
                 "is that the deviation of one value? The mean of n is surer": deviation,
                 "is that a variance, and its root missing?": deviation**2 / n,
             },
@@ -41,8 +41,8 @@ def _(attempt):
         agree(
             attempt(alpha), needed, given=f"alpha = {alpha}",
             perhaps={
-                "both directions count: do all minuses look as extreme as all pluses?": math.ceil(math.log2(1 / alpha)),
-                "p may equal alpha: is it <= there?": math.floor(math.log2(2 / alpha)) + 1,
+                "is one direction counted? All minuses look as extreme as all pluses": math.ceil(math.log2(1 / alpha)),
+                "must p lie below alpha in your code? It may be equal": math.floor(math.log2(2 / alpha)) + 1,
             },
         )  # fmt: skip
     return "n pairs have 2ⁿ flips, and the best that they can say is 2 of these"
@@ -63,17 +63,17 @@ def _(attempt):
             attempt(losses, others, t), around(middle, t * deviation(by_seed) / 6**0.5),
             given=f"losses = {losses}, others = {others}, t = {t}", tolerance=1e-7,
             perhaps={
-                "are the two losses of one seed paired? The dicts list the seeds in different orders": around(
+                "are losses paired as they are listed? The dicts list the seeds in different orders": around(
                     middle, t * deviation(as_listed) / 6**0.5
                 ),
-                "is it the interval of the differences? The arms' own scatter is mostly shared luck": around(
+                "are the arms' own scatters used? They are mostly shared luck: take the differences": around(
                     middle, t * apart / 6**0.5
                 ),
-                "is the deviation divided by the root of n, and not by n?": around(middle, t * deviation(by_seed) / 6),
+                "is the deviation divided by n? The root of n is asked for": around(middle, t * deviation(by_seed) / 6),
                 "is that where one difference lies, not their mean?": around(middle, t * deviation(by_seed)),
                 "losses minus others: is it the other way round?": around(-middle, t * deviation(by_seed) / 6**0.5),
-                "is t used?": around(middle, deviation(by_seed) / 6**0.5),
-                "does the deviation divide by n - 1?": around(middle, t * deviation(by_seed) * (5 / 6) ** 0.5 / 6**0.5),
+                "is t left out?": around(middle, deviation(by_seed) / 6**0.5),
+                "does the deviation divide by n?": around(middle, t * deviation(by_seed) * (5 / 6) ** 0.5 / 6**0.5),
             },
         )  # fmt: skip
     return "pairing takes out the luck that both arms share"
@@ -100,10 +100,10 @@ def _(attempt):
             attempt(p_values), expected, given=f"p_values = {p_values}", tolerance=1e-9,
             perhaps={
                 "is every p multiplied by m? That is Bonferroni; Holm's fall": [min(1, m * p) for p in p_values],
-                "are they in the order in which they were given?": sorted(expected),
-                "a larger p can't become a smaller one: is a maximum kept?": [min(1, raw[p]) for p in p_values],
-                "is a probability at most 1?": [max(raw[q] for q in falling if q <= p) for p in p_values],
-                "does the smallest p get the largest factor?": [
+                "are they sorted? Asked for is the order in which they came": sorted(expected),
+                "does a larger p come out below a smaller one?": [min(1, raw[p]) for p in p_values],
+                "does one come out above 1?": [max(raw[q] for q in falling if q <= p) for p in p_values],
+                "does the largest p get the largest factor? The smallest should": [
                     min(1.0, max((falling.index(q) + 1) * q for q in falling if q <= p)) for p in p_values
                 ],
                 "is that Hochberg's, from the largest p down? It asks for more than Holm": [
@@ -124,19 +124,19 @@ def _(attempt):
         agree(
             attempt(losses), sum(trials) / len(trials), given=f"losses of shape {shape} (trials, arms, seeds)",
             perhaps={
-                "is it the best arm by its mean, not the best single run?": (
+                "is it the best single run? Asked for is the arm with the best mean": (
                     everything - losses.flatten(1).min(1).values
                 ).mean().item(),
                 "is it the lowest number of all? Asked for is the best arm of each trial": (
                     (losses.mean() - losses.min()).item()
                 ),
-                "is the best arm chosen in each trial anew?": (losses.mean() - losses.mean((0, 2)).min()).item(),
-                "the lowest loss is the best: is it the highest?": (
+                "is one arm best in all trials? Each has its own": (losses.mean() - losses.mean((0, 2)).min()).item(),
+                "is it the highest loss? The lowest is the best": (
                     losses.mean(2).max(1).values - everything
                 ).mean().item(),
-                "how much lower is it: is the sign turned?": -sum(trials) / len(trials),
-                "is it a mean over trials, and not the luckiest trial?": max(trials),
-                "is that the best loss itself, and not how far below the others it lies?": (
+                "is the sign turned? Asked for is how much lower": -sum(trials) / len(trials),
+                "is it the luckiest trial? Asked for is the mean over trials": max(trials),
+                "is that the best loss itself? Asked for is how far below the others it lies": (
                     losses.mean(2).min(1).values.mean().item()
                 ),
             },
@@ -163,13 +163,13 @@ def _(attempt):
         agree(
             attempt(choosing, reporting), taken(reporting, best), given=f"choosing: {choosing}, reporting: {reporting}",
             perhaps={
-                "is the loss reported on the half that chose nothing?": taken(choosing, best),
+                "is the loss reported on the half that chose? The other half chose nothing": taken(choosing, best),
                 "is the rate chosen on the half that reports? Then nothing is held out": taken(reporting, peeked),
                 "is it the smallest rate? Asked for is the one with the lowest loss": taken(
                     reporting, {arm: min(row) for arm, row in choosing.items()}
                 ),
-                "has every arm its own best rate?": taken(reporting, dict.fromkeys(choosing, shared)),
-                "the lowest loss is the best: is it the highest?": taken(
+                "is it one rate for all arms? Each has its own best": taken(reporting, dict.fromkeys(choosing, shared)),
+                "is it the highest loss? The lowest is the best": taken(
                     reporting, {arm: max(row, key=row.get) for arm, row in choosing.items()}
                 ),
             },

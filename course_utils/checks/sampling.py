@@ -23,10 +23,10 @@ def _(attempt):
             attempt(n_layers, C, context_length, texts), held,
             given=f"n_layers = {n_layers}, d_model = {C}, context_length = {context_length}, texts = {texts}",
             perhaps={
-                "keys and values: are both counted?": held // 2,
+                "are only the keys counted? There are values too": held // 2,
                 "are those numbers, and not yet bytes?": held // 4,
-                "does every text have its own keys and values?": held // texts,
-                "does every layer have its own keys and values?": held // n_layers,
+                "is it one text's? Every text has its own keys and values": held // texts,
+                "is it one layer's? Every layer has its own keys and values": held // n_layers,
             },
         )  # fmt: skip
     return "2 numbers a layer, character and channel: the cache grows with the texts, the weights do not"
@@ -45,14 +45,14 @@ def _(attempt):
             attempt(logits, temperature), exactly(logits, temperature),
             given=f"logits = {show(logits)}, temperature = {temperature}",
             perhaps={
-                "is the softmax taken over the last axis?": exactly(logits, temperature, axis=0),
+                "is the softmax over the first axis? Tokens lie on the last": exactly(logits, temperature, axis=0),
                 "are the logits multiplied by the temperature?": (logits * temperature).softmax(-1),
-                "0 / 0 is nan: does temperature 0 have its own branch?": (logits / temperature).softmax(-1),
-                "of two equal bests, does one alone get everything?": split_among_best(logits),
-                "of two equal bests, do both get everything?": (logits == logits.amax(-1, keepdim=True)).float(),
+                "is there a division by 0? Temperature 0 needs a branch of its own": (logits / temperature).softmax(-1),
+                "do two equal bests share? The first one alone gets everything": split_among_best(logits),
+                "do two equal bests both get everything?": (logits == logits.amax(-1, keepdim=True)).float(),
                 "is a small number added to the temperature?": (logits / (temperature + 1e-6)).softmax(-1),
                 "are those logits, and not yet probabilities?": logits / (temperature or 1),
-                "is the temperature used?": logits.softmax(-1),
+                "is the temperature left out?": logits.softmax(-1),
             },
         )  # fmt: skip
     return "the best one alone at 0, and exp(z / τ) in its share of all above it"
@@ -84,12 +84,12 @@ def _(attempt):
         agree(
             attempt(logits), expected, given=f"logits = {show(logits)}",
             perhaps={
-                "0 · ln 0 counts as 0, but the computer says nan: is it taken care of?": expected * math.nan,
-                "bits or nats: is it the natural logarithm?": expected / math.log(2),
+                "is there a 0 · ln 0? It counts as 0, but the computer says nan": expected * math.nan,
+                "is it in bits? Asked for are nats, by the natural logarithm": expected / math.log(2),
                 "is the minus missing?": -expected,
-                "is it the sum over the tokens, and not a mean?": expected / logits.shape[-1],
-                "is it the entropy itself, and not yet its exponential?": expected.exp(),
-                "is the sum only over the last axis?": expected.sum(),
+                "is it a mean over the tokens? Entropy is a sum": expected / logits.shape[-1],
+                "is it the exponential of the entropy? Asked for is the entropy": expected.exp(),
+                "does the sum run over everything? Each row has its own entropy": expected.sum(),
             },
         )  # fmt: skip
     return "k equal tokens have ln k nats, and what was dropped adds nothing"
@@ -110,11 +110,11 @@ def _(attempt):
             attempt(probabilities, p), kept(order, size),
             given=f"probabilities = {show(probabilities)}, p = {p:g}",
             perhaps={
-                "however small p is, one token must stay: which?": kept(order, 0),
-                "does the token with which the sum crosses p stay?": kept(order, size - 1),
-                "a set whose mass equals p is enough: is one more kept?": kept(order, size + 1),
-                "are the most probable taken first?": kept(order.flip(0), rising_size(falling.flip(0), p)),
-                "is the answer in the order of the alphabet, not in that of the sorted tokens?": first(size, order),
+                "may nothing stay, if p is small? One token always does": kept(order, 0),
+                "is the token dropped with which the sum crosses p? It stays": kept(order, size - 1),
+                "is one more kept? A set whose mass equals p is enough": kept(order, size + 1),
+                "are the least probable taken first?": kept(order.flip(0), rising_size(falling.flip(0), p)),
+                "is the answer in the order of the sorted tokens? Asked for is the alphabet's": first(size, order),
                 "are only the 50 best looked at?": kept(order, min(size, 50)),
             },
         )  # fmt: skip
@@ -147,17 +147,17 @@ def _(attempt):
             attempt(logits, share), logits.masked_fill(~stays, NO),
             given=f"logits = {show(logits)}, share = {share}",
             perhaps={
-                "has every row its own best?": masked(logits, shares < share * shares.max()),
-                "a token with exactly that share stays: is it > where it must be >=?": masked(
+                "is one best taken for all rows? Each has its own": masked(logits, shares < share * shares.max()),
+                "is a token with exactly that share dropped? It stays": masked(
                     logits, shares <= share * best + 1e-7
                 ),
-                "is it a share of the best one's probability, and not a probability?": masked(logits, shares < share),
-                "is the best one's probability compared, and not its logit?": masked(
+                "is share taken for a probability? It is a share of the best one's": masked(logits, shares < share),
+                "are logits compared? Asked for are probabilities": masked(
                     logits, logits < share * logits.amax(-1, keepdim=True)
                 ),
-                "dropped is -inf: is it 0?": logits.masked_fill(~stays, 0),
-                "dropped is -inf: is it a tiny number?": logits.masked_fill(~stays, 1e-10),
-                "are those probabilities, and not logits?": shares.masked_fill(~stays, 0),
+                "is a dropped logit 0? It must be -inf": logits.masked_fill(~stays, 0),
+                "is a dropped logit a tiny number? It must be -inf": logits.masked_fill(~stays, 1e-10),
+                "are those probabilities? Asked for are logits": shares.masked_fill(~stays, 0),
             },
         )  # fmt: skip
     return "the bar rises and falls with the best token"
@@ -177,12 +177,12 @@ def _(attempt):
         before, given = logits.clone(), f"logits = {show(logits)}, seen = {seen}, penalty = {penalty}"
         got, times = attempt(logits, seen, penalty), torch.tensor([seen.count(i) for i in range(len(logits))])
         perhaps = {
-            "a negative logit divided comes closer to 0, so the token gets likelier: what then?": (
+            "is a negative logit divided? It comes closer to 0, and the token gets likelier": (
                 torch.where(times > 0, before / penalty, before)
             ),
-            "is each token penalised once, however often it was seen?": penalised(before, times, penalty),
-            "is the penalty a factor, not something to subtract?": before - penalty * (times > 0),
-            "are the seen ones penalised, and not the others?": penalised(before, (times == 0).int(), penalty),
+            "is a token penalised for each time it was seen? Once is enough": penalised(before, times, penalty),
+            "is the penalty subtracted? It is a factor": before - penalty * (times > 0),
+            "are the others penalised? It should be the seen ones": penalised(before, (times == 0).int(), penalty),
         }
         agree(got, penalised(before, (times > 0).int(), penalty), given, perhaps)
         agree(logits, before, "logits, looked at after the call", {"is the input changed in place?": got})
@@ -209,9 +209,9 @@ def _(attempt):
             given=f"probabilities = {show(probabilities)}, mass = {mass:g}",
             perhaps={
                 "is that top-p? Sort by distance from the entropy": nearest(surprise, probabilities, mass),
-                "does the token with which the sum reaches the mass stay?": nearest(by, probabilities, mass, less=1),
-                "entropy and surprise: are both in nats?": nearest(bits, probabilities, mass),
-                "are the nearest taken first?": nearest([-x for x in by], probabilities, mass),
+                "is the token dropped that reaches the mass? It stays": nearest(by, probabilities, mass, less=1),
+                "is one of entropy and surprise in bits? Both are in nats": nearest(bits, probabilities, mass),
+                "are the farthest taken first?": nearest([-x for x in by], probabilities, mass),
             },
         )  # fmt: skip
     return "the tokens that surprise about as much as the model expects to be surprised"

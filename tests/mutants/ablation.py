@@ -110,8 +110,8 @@ EXERCISES = {
     ),
     "5.2": Case(
         mutants=[
-            (lambda alpha: math.ceil(math.log2(1 / alpha)), "both directions"),
-            (lambda alpha: next(n for n in range(1, 99) if 2 / 2**n < alpha), "may equal alpha"),
+            (lambda alpha: math.ceil(math.log2(1 / alpha)), "one direction"),
+            (lambda alpha: next(n for n in range(1, 99) if 2 / 2**n < alpha), "must p lie below"),
             (lambda alpha: 2 / alpha, "expected 2"),
         ],
         unusual=[lambda alpha: math.ceil(1 - math.log2(alpha)), lambda alpha: float(math.ceil(math.log(2 / alpha, 2)))],
@@ -123,17 +123,17 @@ EXERCISES = {
             (lambda a, b, t: interval(paired(a, b), t, lambda d: statistics.stdev(d) / len(d)), "root of n"),
             (lambda a, b, t: interval(paired(a, b), t, statistics.stdev), "not their mean"),
             (lambda a, b, t: interval(paired(b, a), t, root_n), "other way round"),
-            (lambda a, b, t: interval(paired(a, b), 1, root_n), "is t used"),
-            (lambda a, b, t: interval(paired(a, b), t, lambda d: statistics.pstdev(d) / len(d) ** 0.5), "n - 1"),
+            (lambda a, b, t: interval(paired(a, b), 1, root_n), "is t left out"),
+            (lambda a, b, t: interval(paired(a, b), t, lambda d: statistics.pstdev(d) / len(d) ** 0.5), "divide by n"),
         ],
         unusual=[by_course, lambda losses, others, t: list(interval(paired(losses, others), t, root_n))],
     ),
     "5.4": Case(
         mutants=[
             (lambda p_values: [min(1, len(p_values) * p) for p in p_values], "Bonferroni"),
-            (lambda p_values: holm(p_values, keep=lambda running, new: new), "maximum"),
-            (lambda p_values: holm(p_values, cap=9), "at most 1"),
-            (lambda p_values: holm(p_values, back=False), "order in which they were given"),
+            (lambda p_values: holm(p_values, keep=lambda running, new: new), "below a smaller one"),
+            (lambda p_values: holm(p_values, cap=9), "above 1"),
+            (lambda p_values: holm(p_values, back=False), "are they sorted"),
             (lambda p_values: holm(p_values, factor=lambda m, rank: rank + 1), "largest factor"),
             (hochberg, "Hochberg"),
         ],
@@ -142,7 +142,7 @@ EXERCISES = {
     "5.5": Case(
         mutants=[
             (lambda losses: (losses.mean((1, 2)) - losses.amin((1, 2))).mean().item(), "single run"),
-            (lambda losses: (losses.mean() - losses.mean((0, 2)).min()).item(), "each trial"),
+            (lambda losses: (losses.mean() - losses.mean((0, 2)).min()).item(), "best in all trials"),
             (lambda losses: gain(losses, lambda means: means.max(1).values) * -1, "the highest"),
             (lambda losses: (losses.mean() - losses.min()).item(), "lowest number of all"),
             (lambda losses: -gain(losses), "sign"),

@@ -152,7 +152,10 @@ def typical_by_python(probabilities, mass):
 EXERCISES = {
     "6.1": Case(
         mutants=[
-            (lambda n_layers, d_model, context_length, texts: n_layers * d_model * context_length * texts * 4, "both"),
+            (
+                lambda n_layers, d_model, context_length, texts: n_layers * d_model * context_length * texts * 4,
+                "only the keys",
+            ),
             (lambda n_layers, d_model, context_length, texts: 2 * n_layers * d_model * context_length * texts, "bytes"),
             (lambda n_layers, d_model, context_length, texts: 8 * n_layers * d_model * context_length, "every text"),
             (lambda n_layers, d_model, context_length, texts: 8 * texts * d_model * context_length, "every layer"),
@@ -165,16 +168,19 @@ EXERCISES = {
     ),
     "6.2": Case(
         mutants=[
-            (lambda logits, temperature: (logits / temperature).softmax(-1), "its own branch"),
+            (lambda logits, temperature: (logits / temperature).softmax(-1), "branch of its own"),
             (
                 lambda logits, temperature: with_branch(logits, temperature, lambda z, t: (z * t).softmax(-1)),
                 "multiplied",
             ),
             (lambda logits, temperature: (logits / (temperature + 1e-6)).softmax(-1), "small number added"),
             (lambda logits, temperature: with_branch(logits, temperature, lambda z, t: z / t), "not yet probabilities"),
-            (first_axis, "last axis"),
+            (first_axis, "first axis"),
             (ties_share, "equal bests"),
-            (lambda z, t: (z == z.amax(-1, keepdim=True)).float() if t == 0 else (z / t).softmax(-1), "do both get"),
+            (
+                lambda z, t: (z == z.amax(-1, keepdim=True)).float() if t == 0 else (z / t).softmax(-1),
+                "both get everything",
+            ),
         ],
         unusual=[row_by_row, lambda logits, temperature: filter_logits(logits, temperature).softmax(-1)],
     ),
@@ -183,9 +189,9 @@ EXERCISES = {
             (without_care, "0 · ln 0"),
             (lambda logits: entropy(logits, log=torch.log2), "natural logarithm"),
             (lambda logits: entropy(logits, sign=1), "minus missing"),
-            (lambda logits: entropy(logits, reduce=torch.mean), "not a mean"),
+            (lambda logits: entropy(logits, reduce=torch.mean), "mean over the tokens"),
             (lambda logits: entropy(logits).exp(), "exponential"),
-            (lambda logits: entropy(logits).sum(), "last axis"),
+            (lambda logits: entropy(logits).sum(), "run over everything"),
         ],
         unusual=[
             lambda logits: torch.special.entr(logits.softmax(-1)).sum(-1),
@@ -196,21 +202,21 @@ EXERCISES = {
         mutants=[
             (crossing_dropped, "crosses p"),
             (lambda probs, p: from_the_top(probs, p, lambda with_it, before: before <= p), "one more"),
-            (lambda probs, p: by_a_loop(probs, p, lambda mass, p: mass >= p - 1e-7), "one token must stay"),
-            (in_sorted_order, "order of the alphabet"),
-            (lightest_first, "most probable"),
+            (lambda probs, p: by_a_loop(probs, p, lambda mass, p: mass >= p - 1e-7), "may nothing stay"),
+            (in_sorted_order, "the alphabet's"),
+            (lightest_first, "least probable"),
             (cut_to_50, "50 best"),
         ],
         unusual=[by_a_loop, lambda probs, p: filter_logits(probs.log(), top_p=p) > -math.inf],
     ),
     "6.5": Case(
         mutants=[
-            (lambda logits, share: min_p(logits, lambda p, best: p >= share), "not a probability"),
-            (lambda logits, share: min_p(logits, lambda p, best: p > share * best), ">="),
-            (lambda logits, share: min_p(logits, lambda p, best: p >= share * best, 0.0), "is it 0"),
-            (lambda logits, share: min_p(logits, lambda p, best: p >= share * best, 1e-10), "dropped is -inf"),
-            (lambda logits, share: min_p(logits, lambda p, best: p >= share * p.max()), "own best"),
-            (lambda z, share: z.masked_fill(z < share * z.amax(-1, keepdim=True), -math.inf), "not its logit"),
+            (lambda logits, share: min_p(logits, lambda p, best: p >= share), "share taken for"),
+            (lambda logits, share: min_p(logits, lambda p, best: p > share * best), "exactly that share dropped"),
+            (lambda logits, share: min_p(logits, lambda p, best: p >= share * best, 0.0), "dropped logit 0"),
+            (lambda logits, share: min_p(logits, lambda p, best: p >= share * best, 1e-10), "dropped logit 0"),
+            (lambda logits, share: min_p(logits, lambda p, best: p >= share * p.max()), "one best taken"),
+            (lambda z, share: z.masked_fill(z < share * z.amax(-1, keepdim=True), -math.inf), "logits compared"),
         ],
         unusual=[
             lambda z, share: z.masked_fill(z < z.amax(-1, keepdim=True) + math.log(share) - 1e-6, -math.inf),
@@ -220,7 +226,7 @@ EXERCISES = {
     "6.6": Case(
         mutants=[
             (divide_all, "likelier"),
-            (penalise_each_time, "penalised once"),
+            (penalise_each_time, "each time it was seen"),
             (subtract, "a factor"),
             (penalise_in_place, "changed in place"),
         ],
@@ -232,7 +238,7 @@ EXERCISES = {
             (lambda p, mass: typical(p, mass, crossing=False), "reaches the mass"),
             (lambda p, mass: typical(p, mass, distance=lambda x: x), "top-p"),
             (lambda p, mass: typical(p, mass, unit=1 / math.log(2)), "nats"),
-            (lambda p, mass: typical(p, mass, descending=True), "nearest taken first"),
+            (lambda p, mass: typical(p, mass, descending=True), "farthest taken first"),
         ],
         unusual=[typical_by_python, lambda p, mass: typical(p.double(), mass)],
     ),
