@@ -15,8 +15,8 @@ import {
 
 const ROWS = 14; // bars
 const SILENCE_MS = 8000; // until the reader is told that no answer comes
-const SILENT = "No answer from Python yet: the kernel is busy. If it was restarted, run this cell again.";
-const GONE = "Python is gone: the kernel was restarted or stopped. Run this cell again.";
+const SILENT = "No answer from Python yet: the kernel is busy. If it was restarted, run the cells above and this one again.";
+const GONE = "Python is gone: the kernel was restarted or stopped. Run the cells above and this one again.";
 
 export default {
   render({ model, el }) {

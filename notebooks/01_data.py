@@ -482,7 +482,8 @@ if text.is_real:
 # ## The loss log
 #
 # Through the course runs one table. This lesson starts it, each lesson adds its rows, and all are measured alike: the
-# mean surprise over the whole last tenth.
+# mean surprise over the whole last tenth. (Its *bigram* is the n-gram model of order 2, which differs from the table of pairs
+# by its smoothing.)
 
 # %%
 losses = {"uniform": uniform, "unigram": unigram, "bigram": n_gram[2], f"{best_order}-gram": n_gram[best_order]}

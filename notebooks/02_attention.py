@@ -102,7 +102,8 @@ figures.heatmaps(
 # | **query** $q$ | what am I looking for? |
 # | **key** $k$ | what do I offer? |
 # | **value** $v$ | what do I hand over, if you listen to me? |
-#
+
+# %% [markdown]
 # How well a query fits a key is their dot product. To see real ones, we borrow a trained model: yours if you have run
 # lesson 5, else the one that comes with the course, else a small one trained now.
 

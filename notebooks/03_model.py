@@ -19,7 +19,8 @@
 # A Transformer is what you get when you give attention something to move, a sense of order, a place to think, and a road
 # that runs straight through. You first meet the finished thing, talking; then you build it again, each part for the loss
 # that it removes or for what breaks without it.
-#
+
+# %% [markdown]
 # **You will be able to** explain each part of a decoder-only Transformer · compare four ways to tell it about
 # position · count its parameters in your head · look into a model layer by layer · test one before you train it.
 #
@@ -267,8 +268,7 @@ figures.character_map(
 
 # %% [markdown]
 # Capitals on one side, small letters on the other, sentence ends far from both: characters that are *followed* by the same
-# things lie together, because the model must act alike after them. The two axes hold only part of the variation;
-# in all its dimensions the vowels form a group of their own.
+# things lie together, because the model must act alike after them. The two axes hold only part of the variation.
 #
 # **The first rung** is an embedding and a head: it sees one character and guesses the next. Which loss of lesson 1 is the
 # best it can hope for?
@@ -369,7 +369,7 @@ figures.heatmaps(
 
 # %% [markdown]
 # Each row is a position's own pattern, like the hands of many clocks: the left channels of each half turn fast, the
-# right ones slowly. Two neighbours look alike, two distant rows don't.
+# right ones slowly. Two neighbours look alike, two distant rows less so.
 #
 # **Rotary** positions (RoPE) use the same clocks in another way: they *turn* queries and keys by their
 # position's angles. Then a dot product depends on the *difference* of two positions alone, which is what language

@@ -19,7 +19,8 @@
 # The model of lesson 3 knows nothing. Here you write the loop that teaches it, try what each of its knobs does, and watch
 # the loss come down past the unigram, the bigram, the trigram, until your own model beats the best that counting can do.
 # Then you look inside it.
-#
+
+# %% [markdown]
 # **You will be able to** write a training loop from memory · choose an optimiser and a learning rate · read a loss curve
 # · measure a loss exactly · stop in time · say what a head of your model does.
 #

@@ -19,11 +19,12 @@
 # Is a deeper model better? Train one of each, and one of them will win; that is not yet an answer. Another seed might
 # turn the order round. This lesson asks the question so that the answer holds: same seeds, same batches, an interval on
 # the *difference*, and a sentence that says no more than the numbers do.
-#
+
+# %% [markdown]
 # **You will be able to** design a paired comparison · say what an interval means · choose a learning rate fairly · rank many
 # arms without fooling yourself · add an arm to a study without writing new code.
 #
-# **You need** [lesson 4](04_train.ipynb), a mean and a standard deviation. **Time:** 40 minutes of reading; seconds of
+# **You need** [lesson 4](04_train.ipynb), a mean and a standard deviation. **Time:** 40 minutes of reading; half a minute of
 # computing if the runs are there (yours from `course run`, or the published ones), else up to ten minutes.
 
 # %% tags=["setup"]
@@ -163,7 +164,8 @@ for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
 # pairs is so wide that zero lies inside. That tells of two seeds, and nothing of depth. Where an interval does exclude 0, the
 # difference would show again with other seeds *of this recipe, at this budget*; about longer training, another width or other
 # texts it is silent.
-#
+
+# %% [markdown]
 # ## With six seeds and a GPU
 #
 # The package carries a **recorded study**: the baseline of lesson 3 by its plain protocol (a constant rate of 1e-4, the
@@ -240,7 +242,8 @@ print(f"{len(ranked)} arms; p < 0.05 for {(ranked['p'] < 0.05).sum()}, after cor
 # of what papers argue about lies within a hundredth or two. With so many arms some look good by luck, so the filled
 # marks are those that survive **Holm's correction**. And one arm, *unchanged, other seeds*, is the reference under
 # another name: its interval covers zero, as it must, and shows what no effect looks like.
-#
+
+# %% [markdown]
 # ## An arm of your own
 #
 # The shortest honest run: the same recipe at the shallowest depth, few steps. Predict the order of the four.

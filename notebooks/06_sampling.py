@@ -19,7 +19,8 @@
 # A trained model gives a probability to each next character. Which one do you take? Always the likeliest, and it
 # goes in circles; any one by its probability, and now and then it says something absurd. This lesson is about the ground
 # between: temperature, top-k, top-p. And about speed, and about telling a good text from a lucky one.
-#
+
+# %% [markdown]
 # **You will be able to** write every common sampling rule in a few lines · say what each does to the distribution ·
 # make generation fast with a key-value cache, and say what it costs · measure a text against human text.
 #
@@ -306,7 +307,7 @@ for arm, values in surprise.items():
     print(f"{arm}: {values.mean():.2f} nats/character on this line, {values.max():.1f} at its most surprising place")
 
 # %% [markdown]
-# Beginnings of words are bright, the rest of a word is dark: that is where the loss of a character model lies. (Which
+# Beginnings of words are mostly bright, the rest of a word is mostly dark: that is where the loss of a character model lies. (Which
 # depth wins on one line is luck; the whole validation text decides.) The same places decide how many characters top-p
 # keeps. Below each character, how many candidates the 6-layer model had there (9: nine or more):
 
