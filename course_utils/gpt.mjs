@@ -2,6 +2,7 @@
 // The twin of course_utils/lessons/model.py, switch by switch. Nothing in a file is executed.
 
 import { Matrices } from "./linear.mjs";
+import { softmax } from "./sampler.mjs";
 
 /** A file can't be used; the message is one sentence that says why. */
 export class FileError extends Error {}
@@ -227,9 +228,9 @@ export class Decoder {
     }
     for (let t = 0; t < T; t++) {
       for (let h = 0; h < H; h++) {
-        const at = t * 3 * C + h * D, q = qkv.subarray(at, at + D);
-        const scores = memory.product(q, 1, this.keys[layer][h], start + t + 1);
-        out.set(memory.product(softmax(scores, Math.sqrt(D)), 1, this.values[layer][h]), t * C + h * D);
+        const at = t * 3 * C + h * D, q = qkv.subarray(at, at + D).map((number) => number / Math.sqrt(D));
+        const shares = softmax(memory.product(q, 1, this.keys[layer][h], start + t + 1));
+        out.set(memory.product(shares, 1, this.values[layer][h]), t * C + h * D);
       }
     }
     return this.linear(out, `blocks.${layer}.attention.out.weight`);
@@ -250,15 +251,6 @@ export class Decoder {
     for (let i = 0; i < h.length; i++) h[i] = bend(h[i]);
     return this.linear(h, down);
   }
-}
-
-/** Shares that sum to 1, in place of scores, each divided by `scale`. */
-function softmax(scores, scale) {
-  let top = -Infinity, sum = 0;
-  for (const score of scores) if (score > top) top = score;
-  for (let s = 0; s < scores.length; s++) sum += scores[s] = Math.exp((scores[s] - top) / scale);
-  for (let s = 0; s < scores.length; s++) scores[s] /= sum;
-  return scores;
 }
 
 /** Scale a head to a root mean square of 1, in place: torch's rms_norm, with its eps. */
