@@ -54,12 +54,14 @@ class NotAttempted(Exception):
 
 
 class Wrong(Exception):
-    """An answer that is not right. expected and got: values; perhaps: a question that names a likely misconception."""
+    """An answer that is not right. wanted and found in words, wanted "" where it is not told; got: the value found.
 
-    def __init__(self, given, expected, got, perhaps="", secret=False):
-        self.given, self.expected, self.got, self.perhaps = given, expected, got, perhaps
-        wanted, found = described(expected, got)
-        text = f"given {given}, got {found}." if secret else f"given {given}, expected {wanted}, got {found}."
+    perhaps: a question that names a likely misconception.
+    """
+
+    def __init__(self, given, wanted, found, perhaps="", got=""):
+        self.got = got
+        text = f"given {given}, " + (f"expected {wanted}, " if wanted else "") + f"got {found}."
         super().__init__(text + (f" Perhaps: {perhaps}" if perhaps else ""))
 
 
@@ -187,7 +189,7 @@ def agree(got, expected, given, perhaps=None, tolerance=1e-5, secret=False):
     """
     if same(got, expected, tolerance):
         return
-    if is_nothing(got):
-        raise Wrong(given, expected, got, NO_RETURN, secret)
+    wanted, found = described(expected, got)
     fits = (question for question, mistaken in (perhaps or {}).items() if same(got, mistaken, tolerance))
-    raise Wrong(given, expected, got, next(fits, ""), secret)
+    question = NO_RETURN if is_nothing(got) else next(fits, "")
+    raise Wrong(given, "" if secret else wanted, found, question, got)

@@ -72,6 +72,9 @@ def _(attempt):
                 "is the deviation divided by n? The root of n is asked for": around(middle, t * deviation(by_seed) / 6),
                 "is that where one difference lies, not their mean?": around(middle, t * deviation(by_seed)),
                 "losses minus others: is it the other way round?": around(-middle, t * deviation(by_seed) / 6**0.5),
+                "are they in another order? Asked for are the lower end, the mean, the upper end": (
+                    middle, middle - t * deviation(by_seed) / 6**0.5, middle + t * deviation(by_seed) / 6**0.5
+                ),
                 "is t left out?": around(middle, deviation(by_seed) / 6**0.5),
                 "does the deviation divide by n?": around(middle, t * deviation(by_seed) * (5 / 6) ** 0.5 / 6**0.5),
             },
@@ -102,6 +105,9 @@ def _(attempt):
                 "is every p multiplied by m? That is Bonferroni; Holm's fall": [min(1, m * p) for p in p_values],
                 "are they sorted? Asked for is the order in which they came": sorted(expected),
                 "does a larger p come out below a smaller one?": [min(1, raw[p]) for p in p_values],
+                "do ranks begin at 1? The smallest p is multiplied by m": [
+                    min(1, max(raw[q] - q for q in falling if q <= p)) for p in p_values
+                ],
                 "does one come out above 1?": [max(raw[q] for q in falling if q <= p) for p in p_values],
                 "does the largest p get the largest factor? The smallest should": [
                     min(1.0, max((falling.index(q) + 1) * q for q in falling if q <= p)) for p in p_values
@@ -134,6 +140,7 @@ def _(attempt):
                 "is it the highest loss? The lowest is the best": (
                     losses.mean(2).max(1).values - everything
                 ).mean().item(),
+                "is one minimum taken over all trials? Each has its own": (losses.mean() - losses.mean(2).min()).item(),
                 "is the sign turned? Asked for is how much lower": -sum(trials) / len(trials),
                 "is it the luckiest trial? Asked for is the mean over trials": max(trials),
                 "is that the best loss itself? Asked for is how far below the others it lies": (
@@ -165,6 +172,9 @@ def _(attempt):
             perhaps={
                 "is the loss reported on the half that chose? The other half chose nothing": taken(choosing, best),
                 "is the rate chosen on the half that reports? Then nothing is held out": taken(reporting, peeked),
+                "is the reporting half's own best loss told? Asked for is its loss at the rate chosen": {
+                    arm: (rate, min(reporting[arm].values())) for arm, rate in best.items()
+                },
                 "is it the smallest rate? Asked for is the one with the lowest loss": taken(
                     reporting, {arm: min(row) for arm, row in choosing.items()}
                 ),

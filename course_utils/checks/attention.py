@@ -40,17 +40,25 @@ def _(attempt):
     """A pair of whole numbers for the variant's sizes."""
     given = sizes("2.2")
     b, t, c, h = given.values()
-    right = (b * h * t * t, b * h * t * (t + 1) // 2)
-    mistakes = {
-        "is the diagonal left out? A position listens to itself": (right[0], b * h * t * (t - 1) // 2),
-        "do the heads not each compute their own?": (b * t * t, b * t * (t + 1) // 2),
-        "do channels count? One score is one number, however long the vectors": (right[0] * c, right[1] * c),
-        "does D count? One score is one number, however long the vectors": (right[0] * c // h, right[1] * c // h),
-        "is it exactly half? The diagonal belongs to the triangle": (right[0], right[0] // 2),
-        "is one sequence counted, where the batch was asked for?": (h * t * t, h * t * (t + 1) // 2),
-    }
-    agree(attempt, right, ", ".join(f"{name} = {size}" for name, size in given.items()), mistakes, secret=True)
-    return f"{right[0]:,} scores, of which {right[1]:,} survive: a little more than half"
+    square, triangle = t * t, t * (t + 1) // 2
+    for i, (what, each) in enumerate({"computed": square, "surviving": triangle}.items()):
+        right = b * h * each
+        mistakes = {
+            "do the heads not each compute their own?": b * each,
+            "do channels count? One score is one number, however long the vectors": right * c,
+            "does D count? One score is one number, however long the vectors": right * c // h,
+            "is one sequence counted, where the batch was asked for?": h * each,
+            "is one number a position counted? A score belongs to a pair": b * h * t,
+        }
+        if what == "surviving":
+            mistakes |= {
+                "is the diagonal left out? A position listens to itself": b * h * t * (t - 1) // 2,
+                "is it exactly half? The diagonal belongs to the triangle": b * h * square // 2,
+                "do all survive? The mask hides the future": b * h * square,
+            }
+        words = ", ".join(f"{name} = {size}" for name, size in given.items())
+        agree(attempt[i], right, f"{words}: scores {what}", mistakes, secret=True)
+    return f"{b * h * square:,} scores, of which {b * h * triangle:,} survive: a little more than half"
 
 
 @exercise("2.3", "A softmax that survives", level="core", minutes=15)
@@ -103,6 +111,7 @@ def _(attempt):
             ),
             "does the window look to the right as well?": library(distance.abs() < width),
             "is the far end of the window missing? Everything before is heard": library(distance >= 0),
+            "is the mask turned round? A row is a query, its keys lie behind it": library(seen.T),
             "is the scale √D missing?": library(seen, scale=1.0),
             "is it divided by D, where √D is asked for?": library(seen, scale=1 / d),
             "does the mask come after the softmax? Then rows don't sum to 1": late,
@@ -114,6 +123,14 @@ def _(attempt):
         }
         agree(attempt(q, k, v, width), library(seen), f"a window of {width} at T = {t}", mistakes)
     return "each position hears itself and its nearest past"
+
+
+def softmax_in_each(q, k, v, size):
+    """Each block with a softmax of its own, added up: wrong."""
+    scores = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(torch.ones(2 * q.shape[-2:-1]).triu(1) > 0, -math.inf)
+    return sum(
+        part.softmax(-1) @ v_part for part, v_part in zip(scores.split(size, -1), v.split(size, -2), strict=True)
+    )
 
 
 def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key"):
@@ -164,6 +181,7 @@ def _(attempt):
             "is the future not masked?": blocks(q, k, v, size, mask=False),
             "does the mask count keys from the block's beginning?": blocks(q, k, v, size, masked_by="block"),
             "does the exponential overflow? Keep the largest score": raw @ v / raw.sum(-1, keepdim=True),
+            "has each block a softmax of its own? One sum runs over all blocks": softmax_in_each(q, k, v, size),
         }
         given = f"T = {t} in blocks of {size}" + (", large scores" if scale > 1 else "")
         agree(attempt(q, k, v, size), expected, given, mistakes, tolerance=1e-4)

@@ -23,6 +23,7 @@ def _(attempt):
             "is that the mean of the probabilities? First comes the surprise at each": sum(p) / n,
             "logarithm to base 2, but an exponential to base e?": math.exp(loss / math.log(2)),
             "is the sign of the logarithm turned?": math.exp(-loss),
+            "is the minus outside the exponential? It belongs to the logarithm": -math.exp(-loss),
         }
         agree(attempt(p), math.exp(loss), f"the probabilities {[round(x, 3) for x in p]}", mistakes)
     return "perplexity is the exponential of the mean surprise, however long the text"
@@ -39,15 +40,19 @@ def _(attempt):
     """A pair of whole numbers for the variant's sizes."""
     given = sizes("1.2")
     n, t, b = given.values()
-    mistakes = {
-        "does the last target exist?": (n - t + 1, b * t),
-        "may windows overlap? They start anywhere": (n // t, b * t),
-        "is one place too few? Try 5 characters and windows of 3": (n - t - 1, b * t),
-        "does only the last position of a window ask?": (n - t, b),
-        "does the first position ask nothing?": (n - t, b * (t - 1)),
+    places = {
+        "does the last target exist?": n - t + 1,
+        "may windows overlap? They start anywhere": n // t,
+        "is one place too few? Try 5 characters and windows of 3": n - t - 1,
+    }
+    questions = {
+        "does only the last position of a window ask?": b,
+        "does the first position ask nothing?": b * (t - 1),
+        "is one window counted, where the batch was asked for?": t,
     }
     words = ", ".join(f"{name} = {size}" for name, size in given.items())
-    agree(attempt, (n - t, b * t), words, mistakes, secret=True)
+    agree(attempt[0], n - t, f"{words}: places", places, secret=True)
+    agree(attempt[1], b * t, f"{words}: questions", questions, secret=True)
     return f"{n - t:,} places, and {b * t:,} questions a batch"
 
 
@@ -100,10 +105,14 @@ def _(attempt):
         joint = -sum(math.log((pairs[x, y] + extra) / (whole + extra * v * v)) for x, y in asked) / len(asked)
         once = Counter(set(itertools.pairwise(a)))
         follow = Counter(x for x, _ in once)
+        turned = -sum(math.log((pairs[x, y] + extra) / (before[y] + extra * v)) for x, y in asked) / len(asked)
+        behind = -sum(math.log(pairs[x, y] / before[x] + extra) for x, y in asked) / len(asked)
         rarely = -sum(math.log((once[x, y] + extra) / (follow[x] + extra * v)) for x, y in asked) / len(asked)
         mistakes = {
             "does each column sum to 1, where each row should?": across,
             "is extra in the counts, but not in the sum of the row?": half,
+            "is extra added after the division? It belongs to the counts": behind,
+            "does each column get its row's sum? `keepdim=True` keeps the sums beside their rows": turned,
             "is the table divided by its whole sum? A row is what follows one character": joint,
             "are the pairs counted on the validation split?": bigram(b, b, v, extra),
             "is the loss measured on the training text?": bigram(a, a, v, extra),

@@ -161,8 +161,11 @@ def _(attempt):
         ),
     }
     for i, (given, (model, perhaps)) in enumerate(cases.items()):
+        read = []
         with torch.no_grad():
-            got = attempt(model, 11, 7)
+            got = attempt(lambda tokens, model=model, read=read: read.append(tokens.clone()) or model(tokens), 11, 7)
+        if i > 2 and len(read) > 1 and all(map(torch.equal, read[::2], read[1::2])):
+            perhaps = "does the model read the same tokens twice? Change a `clone()`, and after the first reading"
         agree(bool(got) if isinstance(got, torch.Tensor) else got, i > 2, given, {perhaps: i <= 2})
     return "three sound models pass and four leaks are found, each in another place"
 
@@ -185,6 +188,9 @@ def _(attempt):
     model = attempt(TwoEnds())
     if not isinstance(model, TwoEnds):
         raise Wrong("a model with .embedding and .head", "a model", f"a {type(model).__name__}", "is it returned?")
+    if isinstance(model.head, nn.Embedding):
+        raise Wrong("the model's head", "a Linear whose weight is the embedding's", "the embedding itself",
+                    "is the whole layer shared? It looks rows up, it can't multiply")  # fmt: skip
     agree(model.head.weight, model.embedding.weight, "the two ends", {}, 0)
     given = "one step of training"
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -213,6 +219,7 @@ def _(attempt):
             "do distances earn, where they should cost?": (slopes * back).masked_fill(ahead, -math.inf),
             "is the future not forbidden?": -slopes * back,
             "does the future cost, where it should be forbidden?": -slopes * back.abs(),
+            "does the future cost nothing? It should be forbidden, with -inf": -slopes * back.clamp(min=0),
             "is the first head's slope 1? Heads count from 1": (-first * back).masked_fill(ahead, -math.inf),
             "have all heads one slope?": (-slopes[:1] * back).expand(heads, t, t).masked_fill(ahead, -math.inf),
             "are rows and columns swapped? A row is a query": bias.mT,

@@ -25,6 +25,8 @@ def _(attempt):
             perhaps={
                 "are only the keys counted? There are values too": held // 2,
                 "are those numbers, and not yet bytes?": held // 4,
+                "are those bits? A float32 has 4 bytes": held * 8,
+                "are queries counted? The cache holds keys and values": held * 3 // 2,
                 "is it one text's? Every text has its own keys and values": held // texts,
                 "is it one layer's? Every layer has its own keys and values": held // n_layers,
             },
@@ -51,6 +53,8 @@ def _(attempt):
                 "do two equal bests share? The first one alone gets everything": split_among_best(logits),
                 "do two equal bests both get everything?": (logits == logits.amax(-1, keepdim=True)).float(),
                 "is a small number added to the temperature?": (logits / (temperature + 1e-6)).softmax(-1),
+                "is a tiny number added? Beside a tiny τ it counts": (logits / (temperature + 1e-9)).softmax(-1),
+                "is that the best token's id? Asked for is a probability for each": logits.argmax(-1),
                 "are those logits, and not yet probabilities?": logits / (temperature or 1),
                 "is the temperature left out?": logits.softmax(-1),
             },
@@ -105,6 +109,7 @@ def _(attempt):
     for probabilities, p in [*cases, (many / many.sum(), 0.755)]:
         falling, order = probabilities.sort(descending=True)
         sums = falling.double().cumsum(0)
+        from_below, prefix = falling.flip(0).double().cumsum(0), torch.arange(len(order))
         size = next((n for n in range(1, len(sums) + 1) if sums[n - 1] >= p - 1e-9), len(sums))
         agree(
             attempt(probabilities, p), kept(order, size),
@@ -113,9 +118,12 @@ def _(attempt):
                 "may nothing stay, if p is small? One token always does": kept(order, 0),
                 "is the token dropped with which the sum crosses p? It stays": kept(order, size - 1),
                 "is one more kept? A set whose mass equals p is enough": kept(order, size + 1),
-                "are the least probable taken first?": kept(order.flip(0), rising_size(falling.flip(0), p)),
-                "is the answer in the order of the sorted tokens? Asked for is the alphabet's": first(size, order),
+                "are the least probable taken first?": kept(order.flip(0), int((from_below < p - 1e-9).sum()) + 1),
+                "is the answer in the order of the sorted tokens? Asked for is the alphabet's": prefix < size,
                 "are only the 50 best looked at?": kept(order, min(size, 50)),
+                "does `stays[order]` put them back? It reads; write to `out[order]`": (prefix < size)[order],
+                "are those the tokens' ids? Asked for is a truth value for each": order[:size],
+                "does it keep what comes when p is reached, not what leads there?": ~kept(order, size - 1),
             },
         )  # fmt: skip
     return "the smallest set whose mass reaches p, with the token that crosses it, and never empty"
@@ -123,14 +131,6 @@ def _(attempt):
 
 def kept(order, size):
     return torch.zeros(len(order), dtype=torch.bool).scatter(0, order[:size], True)
-
-
-def first(size, order):
-    return torch.arange(len(order)) < size
-
-
-def rising_size(rising, p):
-    return int((rising.double().cumsum(0) < p - 1e-9).sum()) + 1
 
 
 @exercise("6.5", "A rule from its description: min-p", level="core", minutes=15)
@@ -156,8 +156,9 @@ def _(attempt):
                     logits, logits < share * logits.amax(-1, keepdim=True)
                 ),
                 "is a dropped logit 0? It must be -inf": logits.masked_fill(~stays, 0),
-                "is a dropped logit a tiny number? It must be -inf": logits.masked_fill(~stays, 1e-10),
+                "is a dropped logit a very negative number? It must be -inf": logits.masked_fill(~stays, -1e9),
                 "are those probabilities? Asked for are logits": shares.masked_fill(~stays, 0),
+                "are those probabilities beside -inf? Asked for are logits": masked(shares, ~stays),
             },
         )  # fmt: skip
     return "the bar rises and falls with the best token"
@@ -204,6 +205,7 @@ def _(attempt):
         surprise = (-probabilities.double().log()).tolist()
         entropy = sum(p * s for p, s in zip(probabilities.tolist(), surprise, strict=True))
         by, bits = ([abs(s - entropy * unit) for s in surprise] for unit in (1, 1 / math.log(2)))
+        by_mean = [abs(s - sum(surprise) / len(surprise)) for s in surprise]
         agree(
             attempt(probabilities, mass), nearest(by, probabilities, mass),
             given=f"probabilities = {show(probabilities)}, mass = {mass:g}",
@@ -211,6 +213,9 @@ def _(attempt):
                 "is that top-p? Sort by distance from the entropy": nearest(surprise, probabilities, mass),
                 "is the token dropped that reaches the mass? It stays": nearest(by, probabilities, mass, less=1),
                 "is one of entropy and surprise in bits? Both are in nats": nearest(bits, probabilities, mass),
+                "does each token's surprise count alike? Entropy weighs it by the probability": (
+                    nearest(by_mean, probabilities, mass)
+                ),
                 "are the farthest taken first?": nearest([-x for x in by], probabilities, mass),
             },
         )  # fmt: skip

@@ -70,20 +70,19 @@ def _(attempt):
     """Against the formula, at every step."""
     for steps, warmup, floor in ((11, 4, 0.1), (7, 0, 0.0), (13, 1, 0.25)):
 
-        def share(step, first=warmup, last=steps - 1, floor=floor, scale=lambda wave, low: low + (1 - low) * wave):
-            return scale((1 + math.cos(math.pi * (step - first) / (last - first))) / 2, floor)
+        def share(step, first=warmup, last=steps - 1, floor=floor):
+            return floor + (1 - floor) * (1 + math.cos(math.pi * (step - first) / (last - first))) / 2
 
         for step in range(steps):
             right = (step + 1) / warmup if step < warmup else share(step)
             mistakes = {"does the warm-up begin at 0? A first step at rate 0 learns nothing": step / max(1, warmup)}
             if step >= warmup:
                 mistakes = {
+                    "does the warm-up last one step too long? Its steps are 0 to warm-up - 1": 1 + 1 / max(1, warmup),
                     "does the fall end one step too late? The last step is steps - 1": share(step, last=steps),
                     "does the wave begin at step 0, not where the warm-up ends?": share(step, first=0),
-                    "does the floor come on top? The fall goes from 1": share(step, scale=lambda wave, low: low + wave),
-                    "is the floor missing, or the wave cut off at it, where it should end there?": share(
-                        step, floor=0.0
-                    ),
+                    "does the floor come on top? The fall goes from 1": floor + share(step, floor=0.0),
+                    "is the floor missing, or the wave cut off at it? It should end there": share(step, floor=0.0),
                     "is it a straight line?": 1 - (1 - floor) * (step - warmup) / (steps - 1 - warmup),
                 }
             given = f"step {step} of {steps}, warm-up {warmup}, floor {floor}"
@@ -160,24 +159,16 @@ def _(attempt):
     return "the memory of one part, the gradient of the whole"
 
 
-class Watched(GPT):
-    """A GPT that notes whether its forward pass recorded gradients."""
-
-    def forward(self, tokens, cache=None):
-        self.recorded = torch.is_grad_enabled()
-        return super().forward(tokens, cache)
-
-
 @exercise("4.6", "Measure without a trace", level="core", minutes=10)
 def _(attempt):
     """The loss without dropout; the model found in the mode it was left in."""
     tokens = torch.randint(11, (3, 6), generator=generator(9))
     for training in (True, False):
         given = f"a model in {'training' if training else 'evaluation'}"
-        model = tiny(2, dropout=0.5)
-        model.__class__ = Watched
+        model, recorded = tiny(2, dropout=0.5), []
         right = loss_of(model.eval(), tokens[:, :-1], tokens[:, 1:]).item()
         model.train(training)
+        model.register_forward_pre_hook(lambda *_, recorded=recorded: recorded.append(torch.is_grad_enabled()))
         got = attempt(model, tokens[:, :-1], tokens[:, 1:])
         got = got.item() if isinstance(got, torch.Tensor) else got
         noisy = isinstance(got, float) and abs(got - right) > 1e-5
@@ -186,7 +177,7 @@ def _(attempt):
         if (found := {part.training for part in model.modules()}) != {training}:
             left = mode[model.training] if len(found) == 1 else "a model whose parts are in both modes"
             raise Wrong(given, mode[training], left, "is the mode put back to what it was, by `train(mode)`?")
-        if model.recorded:
+        if any(recorded):
             raise Wrong(given, "a pass that records nothing", "a pass that recorded gradients", "is no_grad missing?")
     return "dropout off, no graph, and nobody notices that you were there"
 
@@ -208,13 +199,14 @@ def _(attempt):
                 optimizer.step()
             return weight.detach()
 
-        def by_hand(corrected=True, inside=False, root=True, given=given):
+        def by_hand(corrected=True, inside=False, root=True, kept=False, loss=rate * decay, given=given):
             w, m, s = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
             for t, g in enumerate(given, start=1):
                 m, s = m * betas[0] + g * (1 - betas[0]), s * betas[1] + g * g * (1 - betas[1])
                 a, b = (m / (1 - betas[0] ** t), s / (1 - betas[1] ** t)) if corrected else (m, s)
+                m, s = (a, b) if kept else (m, s)
                 under = (b + eps).sqrt() if inside else (b.sqrt() if root else b) + eps
-                w = w * (1 - rate * decay) - rate * a / under
+                w = w * (1 - loss) - rate * a / under
             return w
 
         mistakes = {
@@ -224,6 +216,9 @@ def _(attempt):
             "is eps under the root?": by_hand(inside=True),
             "is the root missing?": by_hand(root=False),
             "are the two betas swapped?": run(betas=betas[::-1]),
+            "is the corrected mean kept for the next step? Correct a copy": by_hand(kept=True),
+            "does the decay not shrink with the rate? It is rate × weight_decay": by_hand(loss=decay),
+            "does t begin at 0? The correction divides by 1 - β⁰ = 0 then": start * math.nan,
         }
         got = attempt(start.clone(), list(given.clone()), rate, betas, eps, decay)
         agree(got, run(), f"{n} gradients of shape (3, 2)", mistakes, tolerance=1e-8)

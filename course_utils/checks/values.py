@@ -78,9 +78,16 @@ def rounded(values):
     return f"[{', '.join(map(rounded, values))}]" if isinstance(values, list) else show(values)
 
 
+class Brief(reprlib.Repr):
+    """repr, cut where it is long; fractions with six digits."""
+
+    def repr_float(self, x, level):
+        return f"{x:.6g}"
+
+
 def short(value):
     """repr, cut where it is long."""
-    brief = reprlib.Repr()
+    brief = Brief()
     brief.maxstring = brief.maxother = 80
     brief.maxlist = brief.maxtuple = 12
     return brief.repr(value)

@@ -87,6 +87,11 @@ def one_rate_for_all(choosing, reporting):
     return {arm: (best, row[best]) for arm, row in reporting.items()}
 
 
+def best_of_the_reporting(choosing, reporting):
+    rates = {arm: min(row, key=row.get) for arm, row in choosing.items()}
+    return {arm: (rate, min(reporting[arm].values())) for arm, rate in rates.items()}
+
+
 def by_sorting(choosing, reporting):
     found = {}
     for arm in reporting:
@@ -124,6 +129,7 @@ EXERCISES = {
             (lambda a, b, t: interval(paired(a, b), t, statistics.stdev), "not their mean"),
             (lambda a, b, t: interval(paired(b, a), t, root_n), "other way round"),
             (lambda a, b, t: interval(paired(a, b), 1, root_n), "is t left out"),
+            (lambda a, b, t: [interval(paired(a, b), t, root_n)[i] for i in (1, 0, 2)], "another order"),
             (lambda a, b, t: interval(paired(a, b), t, lambda d: statistics.pstdev(d) / len(d) ** 0.5), "divide by n"),
         ],
         unusual=[by_course, lambda losses, others, t: list(interval(paired(losses, others), t, root_n))],
@@ -135,6 +141,7 @@ EXERCISES = {
             (lambda p_values: holm(p_values, cap=9), "above 1"),
             (lambda p_values: holm(p_values, back=False), "are they sorted"),
             (lambda p_values: holm(p_values, factor=lambda m, rank: rank + 1), "largest factor"),
+            (lambda p_values: holm(p_values, factor=lambda m, rank: m - rank - 1), "ranks begin at 1"),
             (hochberg, "Hochberg"),
         ],
         unusual=[holm_of_tensors, lambda p_values: tuple(holm(p_values))],
@@ -146,6 +153,7 @@ EXERCISES = {
             (lambda losses: gain(losses, lambda means: means.max(1).values) * -1, "the highest"),
             (lambda losses: (losses.mean() - losses.min()).item(), "lowest number of all"),
             (lambda losses: -gain(losses), "sign"),
+            (lambda losses: gain(losses, torch.min), "over all trials"),
             (lambda losses: losses.mean(2).min(1).values.mean().item(), "best loss itself"),
         ],
         unusual=[gain_by_loops, lambda losses: torch.tensor(gain(losses))],
@@ -155,6 +163,7 @@ EXERCISES = {
             (lambda choosing, reporting: choose(choosing, reporting, 0, 0), "chose nothing"),
             (lambda choosing, reporting: choose(choosing, reporting, 1, 1), "held out"),
             (one_rate_for_all, "its own best"),
+            (best_of_the_reporting, "its loss at the rate chosen"),
             (lambda choosing, reporting: choose(choosing, reporting, pick=lambda row, key: min(row)), "smallest rate"),
             (lambda choosing, reporting: choose(choosing, reporting, pick=max), "the highest"),
         ],

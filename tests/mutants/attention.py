@@ -30,6 +30,12 @@ def sliding(low=0, high=0, both=False, scale=math.sqrt, dim=-1, after=False):
     return attempt
 
 
+def upside_down(q, k, v, width):
+    T, D = q.shape[-2:]
+    seen = torch.ones(T, T, dtype=torch.bool).triu().tril(width - 1)
+    return (q @ k.mT / math.sqrt(D)).masked_fill(~seen, -math.inf).softmax(-1) @ v
+
+
 def multiplied(q, k, v, width):
     T, D = q.shape[-2:]
     return (q @ k.mT / math.sqrt(D) * torch.ones(T, T).tril().triu(1 - width)).softmax(-1) @ v
@@ -102,6 +108,16 @@ def naive(scores):
     return scores.exp() / scores.exp().sum(-1, keepdim=True)
 
 
+def each_alone(q, k, v, size):
+    """A softmax in each block, as if the others were not there."""
+    heard, T = 0, q.shape[2]
+    for start in range(0, T, size):
+        scores = q @ k[:, :, start : start + size].mT / math.sqrt(q.shape[-1])
+        future = torch.arange(start, min(start + size, T)) > torch.arange(T)[:, None]
+        heard = heard + scores.masked_fill(future, -math.inf).softmax(-1) @ v[:, :, start : start + size]
+    return heard
+
+
 EXERCISES = {
     "2.1": Case(
         mutants=[
@@ -126,6 +142,9 @@ EXERCISES = {
             (with_sizes(lambda b, t, c, h: (b * t * t * c, b * t * (t + 1) // 2 * c)), "does D count"),
             (with_sizes(lambda b, t, c, h: (b * h * t * t, b * h * t * t // 2)), "exactly half"),
             (with_sizes(lambda b, t, c, h: (h * t * t, h * t * (t + 1) // 2)), "one sequence"),
+            (with_sizes(lambda b, t, c, h: (b * h * t, b * h * t)), "belongs to a pair"),
+            (with_sizes(lambda b, t, c, h: (b * h * t * t, b * h * t * t)), "do all survive"),
+            (with_sizes(lambda b, t, c, h: (b * t * t, b * h * t * (t - 1) // 2)), "heads"),
         ],
         unusual=[
             with_sizes(lambda b, t, c, h: [torch.ones(b, h, t, t).sum(), torch.ones(b, h, t, t).tril().sum().item()]),
@@ -160,6 +179,7 @@ EXERCISES = {
             (lambda q, k, v, width: sliding(dim=-2)(q, k, v, width).nan_to_num(), "over the queries"),
             (lambda q, k, v, width: sliding()(q, k, torch.eye(v.shape[2]).expand(2, 3, 7, 7), width), "the weights"),
             (multiplied, "multiplied by the mask"),
+            (upside_down, "turned round"),
             (lambda q, k, v, width: v + 1, "expected"),
         ],
         unusual=[by_gathering, sliding()],
@@ -171,6 +191,7 @@ EXERCISES = {
             (blocks(mask=False), "not masked"),
             (blocks(local=True), "block's beginning"),
             (blocks(stable=False), "overflow"),
+            (each_alone, "softmax of its own"),
             (whole_scores, "at most 8 keys"),
             (all_at_once, "at most 8 keys"),
             (blocks_of_queries, "at most 8 keys"),

@@ -59,6 +59,16 @@ def counts_once(train, validation, vocab_size, extra):
     return -(pairs / pairs.sum(1, keepdim=True))[validation[:-1], validation[1:]].log().mean().item()
 
 
+def divides_columns(train, validation, vocab_size, extra):
+    pairs = table(train, vocab_size, extra)
+    return -(pairs / pairs.sum(1))[validation[:-1], validation[1:]].log().mean().item()
+
+
+def extra_last(train, validation, vocab_size, extra):
+    pairs = table(train, vocab_size, 0)
+    return -(pairs / pairs.sum(1, keepdim=True) + extra)[validation[:-1], validation[1:]].log().mean().item()
+
+
 def by_dictionary(train, validation, vocab_size, extra):
     train, validation = train.tolist(), validation.tolist()
     pairs, rows = Counter(itertools.pairwise(train)), Counter(train[:-1])
@@ -106,6 +116,7 @@ EXERCISES = {
             (lambda p: mean(p), "the mean of the probabilities"),
             (lambda p: math.exp(mean([-math.log2(x) for x in p])), "base 2"),
             (lambda p: math.exp(mean([math.log(x) for x in p])), "sign"),
+            (lambda p: -math.exp(mean([math.log(x) for x in p])), "outside the exponential"),
             (lambda p: f"{math.exp(-mean([math.log(x) for x in p]))}", "got '"),
         ],
         unusual=[
@@ -121,6 +132,8 @@ EXERCISES = {
             (with_sizes(lambda n, t, b: (n - t - 1, b * t)), "one place too few"),
             (with_sizes(lambda n, t, b: (n - t, b)), "last position"),
             (with_sizes(lambda n, t, b: (n - t, b * (t - 1))), "first position"),
+            (with_sizes(lambda n, t, b: (n - t, t)), "one window counted"),
+            (with_sizes(lambda n, t, b: (n - t + 1, b)), "last target exist"),
             (with_sizes(lambda n, t, b: (b * t, n - t)), "got"),
         ],
         unusual=[
@@ -152,6 +165,8 @@ EXERCISES = {
             (bigram(across=0), "column"),
             (bigram(inside=False), "sum of the row"),
             (bigram(joint=True), "whole sum"),
+            (divides_columns, "keepdim"),
+            (extra_last, "after the division"),
             (bigram(counted="validation"), "counted on the validation"),
             (bigram(on="train"), "measured on the training"),
             (lambda train, validation, v, extra: bigram()(train, validation, v, 1), "always 1"),

@@ -118,6 +118,22 @@ def bias(slope=lambda h, H: 2 ** (-8 * (h + 1) / H), cost=lambda back: -back, fo
     return attempt
 
 
+def not_cloned(model, vocab_size, context_length):
+    """Both readings come after the change, of one and the same tensor."""
+    for t in range(1, context_length):
+        tokens = torch.zeros(1, context_length, dtype=torch.long)
+        changed = tokens
+        changed[:, t:] = 1
+        if not torch.allclose(model(tokens)[:, :t], model(changed)[:, :t], atol=1e-5):
+            return True
+    return False
+
+
+def whole_layer(model):
+    model.head = model.embedding
+    return model
+
+
 EXERCISES = {
     "3.1": Case(
         mutants=[
@@ -171,6 +187,7 @@ EXERCISES = {
             (probe(compared=lambda out, t: out[0, :0]), "mask off by one in the second"),
             (probe(places=lambda T: range(1, 2)), "every place tried"),
             (probe(fresh=True), "given a sound model"),
+            (not_cloned, "the same tokens twice"),
             (lambda model, vocab_size, context_length: "no", "expected"),
         ],
         unusual=[probe(), by_slope],
@@ -181,6 +198,7 @@ EXERCISES = {
             (cloned, "are the values copied"),
             (shared_memory, "share memory"),
             (frozen, "RuntimeError"),
+            (whole_layer, "whole layer shared"),
             (lambda model: model, "the two ends"),
             (lambda model: model.embedding, "is it returned"),
         ],
@@ -190,6 +208,7 @@ EXERCISES = {
         mutants=[
             (bias(cost=lambda back: back), "where they should cost"),
             (bias(forbid=False), "future not forbidden"),
+            (bias(cost=lambda back: -back.clamp(min=0), forbid=False), "cost nothing"),
             (bias(cost=lambda back: -back.abs(), forbid=False), "where it should be forbidden"),
             (bias(slope=lambda h, H: 2 ** (-8 * h / H)), "Heads count from 1"),
             (bias(slope=lambda h, H: 2 ** (-8 / H)), "one slope"),

@@ -98,6 +98,11 @@ def min_p(logits, keep, dropped=-math.inf):
     return torch.where(keep(shares, shares.amax(-1, keepdim=True)), logits, dropped)
 
 
+def probabilities_beside_minus_infinity(logits, share):
+    shares = logits.softmax(-1)
+    return shares.masked_fill(shares < share * shares.amax(-1, keepdim=True) - 1e-7, -math.inf)
+
+
 def penalise_in_place(logits, seen, penalty):
     for i in set(seen):
         logits[i] = logits[i] / penalty if logits[i] > 0 else logits[i] * penalty
@@ -130,9 +135,10 @@ def by_gather(logits, seen, penalty):
     return logits.scatter(0, ids, torch.where(score < 0, score * penalty, score / penalty))
 
 
-def typical(probabilities, mass, distance=torch.abs, unit=1.0, descending=False, crossing=True):
+def typical(probabilities, mass, distance=torch.abs, unit=1.0, descending=False, crossing=True, mean=None):
     surprise = -probabilities.double().log()
-    off = distance(surprise - (probabilities * surprise).sum() * unit)
+    entropy = mean(surprise) if mean else (probabilities * surprise).sum() * unit
+    off = distance(surprise - entropy)
     order = off.argsort(descending=descending)
     sums = probabilities.double()[order].cumsum(0)
     stays = (sums - probabilities[order] < mass) if crossing else sums < mass
@@ -159,6 +165,11 @@ EXERCISES = {
             (lambda n_layers, d_model, context_length, texts: 2 * n_layers * d_model * context_length * texts, "bytes"),
             (lambda n_layers, d_model, context_length, texts: 8 * n_layers * d_model * context_length, "every text"),
             (lambda n_layers, d_model, context_length, texts: 8 * texts * d_model * context_length, "every layer"),
+            (lambda n_layers, d_model, context_length, texts: 64 * n_layers * d_model * context_length * texts, "bits"),
+            (
+                lambda n_layers, d_model, context_length, texts: 12 * n_layers * d_model * context_length * texts,
+                "queries",
+            ),
         ],
         unusual=[
             lambda n_layers, d_model, context_length, texts: float(
@@ -174,6 +185,8 @@ EXERCISES = {
                 "multiplied",
             ),
             (lambda logits, temperature: (logits / (temperature + 1e-6)).softmax(-1), "small number added"),
+            (lambda z, t: with_branch(z, t, lambda z, t: (z / (t + 1e-9)).softmax(-1)), "tiny number added"),
+            (lambda z, t: (z / t).softmax(-1) if t else z.argmax(-1), "best token's id"),
             (lambda logits, temperature: with_branch(logits, temperature, lambda z, t: z / t), "not yet probabilities"),
             (first_axis, "first axis"),
             (ties_share, "equal bests"),
@@ -206,6 +219,9 @@ EXERCISES = {
             (in_sorted_order, "the alphabet's"),
             (lightest_first, "least probable"),
             (cut_to_50, "50 best"),
+            (lambda probs, p: in_sorted_order(probs, p)[probs.argsort(descending=True)], "It reads"),
+            (lambda probs, p: from_the_top(probs, p, lambda with_it, before: with_it >= p), "what comes when"),
+            (lambda probs, p: probs.argsort(descending=True)[: int(in_sorted_order(probs, p).sum())], "ids"),
         ],
         unusual=[by_a_loop, lambda probs, p: filter_logits(probs.log(), top_p=p) > -math.inf],
     ),
@@ -215,6 +231,9 @@ EXERCISES = {
             (lambda logits, share: min_p(logits, lambda p, best: p > share * best), "exactly that share dropped"),
             (lambda logits, share: min_p(logits, lambda p, best: p >= share * best, 0.0), "dropped logit 0"),
             (lambda logits, share: min_p(logits, lambda p, best: p >= share * best, 1e-10), "dropped logit 0"),
+            (lambda logits, share: min_p(logits, lambda p, best: p >= share * best, -1e9), "very negative"),
+            (lambda z, share: min_p(z, lambda p, best: p >= share * best).softmax(-1).log(), "expected"),
+            (probabilities_beside_minus_infinity, "beside -inf"),
             (lambda logits, share: min_p(logits, lambda p, best: p >= share * p.max()), "one best taken"),
             (lambda z, share: z.masked_fill(z < share * z.amax(-1, keepdim=True), -math.inf), "logits compared"),
         ],
@@ -239,6 +258,7 @@ EXERCISES = {
             (lambda p, mass: typical(p, mass, distance=lambda x: x), "top-p"),
             (lambda p, mass: typical(p, mass, unit=1 / math.log(2)), "nats"),
             (lambda p, mass: typical(p, mass, descending=True), "farthest taken first"),
+            (lambda p, mass: typical(p, mass, mean=torch.mean), "count alike"),
         ],
         unusual=[typical_by_python, lambda p, mass: typical(p.double(), mass)],
     ),

@@ -60,9 +60,16 @@ def half_wave(along):
     return (1 + math.cos(math.pi * along)) / 2
 
 
-def wave(first=1, begin=lambda warmup: warmup, end=lambda steps: steps - 1, fit=between, shape=half_wave):
+def wave(
+    rising=lambda step, warmup: step < warmup,
+    first=1,
+    begin=lambda warmup: warmup,
+    end=lambda steps: steps - 1,
+    fit=between,
+    shape=half_wave,
+):
     def attempt(step, steps, warmup_steps, floor):
-        if step < warmup_steps:
+        if rising(step, warmup_steps):
             return (step + first) / warmup_steps
         start = begin(warmup_steps)
         return fit(floor, shape((step - start) / (end(steps) - start)))
@@ -143,18 +150,20 @@ def part_by_part(model, tokens, targets):
     return loss
 
 
-def adam(corrected=True, eps_inside=False, root=True, decay="apart", swap=False):
+def adam(corrected=True, eps_inside=False, root=True, decay="apart", swap=False, kept=False, start=1):
     """AdamW, right unless told otherwise."""
 
     def attempt(weight, gradients, rate, betas, eps, weight_decay):
         a, b = betas[::-1] if swap else betas
         m, s = torch.zeros_like(weight), torch.zeros_like(weight)
-        for t, g in enumerate(gradients, start=1):
+        for t, g in enumerate(gradients, start=start):
             g = g + weight_decay * weight if decay == "L2" else g
             m, s = a * m + (1 - a) * g, b * s + (1 - b) * g**2
             mean, square = (m / (1 - a**t), s / (1 - b**t)) if corrected else (m, s)
+            m, s = (mean, square) if kept else (m, s)
             under = (square + eps).sqrt() if eps_inside else (square.sqrt() if root else square) + eps
-            weight = weight - (rate * weight_decay * weight if decay == "apart" else 0) - rate * mean / under
+            loss = {"apart": rate * weight_decay, "whole": weight_decay}.get(decay, 0)
+            weight = weight * (1 - loss) - rate * mean / under
         return weight
 
     return attempt
@@ -204,6 +213,7 @@ EXERCISES = {
         mutants=[
             (wave(first=0), "begin at 0"),
             (wave(end=lambda steps: steps), "one step too late"),
+            (wave(rising=lambda step, warmup: step <= warmup), "one step too long"),
             (wave(begin=lambda warmup: 0), "where the warm-up ends"),
             (wave(fit=lambda floor, w: floor + w), "on top"),
             (wave(fit=max), "cut off"),
@@ -256,6 +266,9 @@ EXERCISES = {
             (adam(decay="L2"), "added to the gradient"),
             (adam(decay="none"), "decay missing"),
             (adam(swap=True), "betas swapped"),
+            (adam(kept=True), "kept for the next step"),
+            (adam(decay="whole"), "shrink with the rate"),
+            (adam(start=0), "t begin at 0"),
         ],
         unusual=[adam(), by_sums],
     ),
