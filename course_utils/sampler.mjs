@@ -1,14 +1,15 @@
 // The sampling rule: the same code draws in a notebook and on the page, whoever works out the logits.
 // It means what lesson 6's filter_logits and window_start mean.
 
-export const KEPT = 0, CUT_BY_K = 1, CUT_BY_P = 2;
+export const KEPT = 0, CUT_BY_K = 1, CUT_BY_P = 2, CUT_BY_HEAT = 3; // what became of a token
+export const LARGEST_SEED = 999999;
 
 /**
  * @typedef {object} Settings
  * @property {number} temperature at least 0; 0 is greedy
  * @property {number|null} topK a whole number of at least 1; null: off
  * @property {number|null} topP in (0, 1]; null: off
- * @property {number} seed a whole number
+ * @property {number} seed a whole number from 0 to LARGEST_SEED
  */
 
 /** What is allowed, as one sentence, for settings that mean nothing; else "". @param {Settings} settings */
@@ -16,7 +17,8 @@ export function wrongSettings({ temperature, topK, topP, seed }) {
   if (!(temperature >= 0 && temperature < Infinity)) return "The temperature must be at least 0 (0 is greedy).";
   if (topK !== null && !(Number.isInteger(topK) && topK >= 1)) return "Top-k must be a whole number of at least 1.";
   if (topP !== null && !(topP > 0 && topP <= 1)) return "Top-p must lie above 0 and be at most 1.";
-  return Number.isInteger(seed) ? "" : "The seed must be a whole number.";
+  const possible = Number.isInteger(seed) && seed >= 0 && seed <= LARGEST_SEED;
+  return possible ? "" : `The seed must be a whole number from 0 to ${LARGEST_SEED}.`;
 }
 
 /** @param {ArrayLike<number>} logits @returns {Float64Array} probabilities; -Infinity becomes 0 */
@@ -39,13 +41,13 @@ function highest(numbers) {
  * Temperature, then top-k, then top-p over what is left. Ties with the k-th stay; top-p keeps the smallest set whose
  * mass reaches p, at least one; of equals at that border the later in the alphabet stays.
  * @param {ArrayLike<number>} logits (V,) @param {Settings} settings
- * @returns {{p: Float64Array, fate: Uint8Array}} p: the probabilities after; fate: KEPT, CUT_BY_K or CUT_BY_P
+ * @returns {{p: Float64Array, fate: Uint8Array}} p: the probabilities after; fate: KEPT, or what cut it
  */
 export function filter(logits, { temperature, topK, topP }) {
   const V = logits.length, top = highest(logits), fate = new Uint8Array(V), scaled = new Float64Array(V);
-  if (temperature === 0) { // the first of the best, alone: top-k with k = 1, ties aside
+  if (temperature === 0) { // the first of the best, alone
     const best = Array.prototype.indexOf.call(logits, top);
-    fate.fill(CUT_BY_K);
+    fate.fill(CUT_BY_HEAT);
     fate[best] = KEPT;
     return { p: Float64Array.from(fate, (f) => (f === KEPT ? 1 : 0)), fate };
   }

@@ -10,7 +10,7 @@
 // All drawing of characters is done here, by sampler.mjs.
 
 import {
-  CUT_BY_K, CUT_BY_P, KEPT, draw, encode, filter, softmax, surprise, windowStart, wrongSettings,
+  CUT_BY_HEAT, CUT_BY_K, CUT_BY_P, KEPT, LARGEST_SEED, draw, encode, filter, softmax, surprise, windowStart, wrongSettings,
 } from "./sampler.mjs";
 
 const ROWS = 14; // bars
@@ -182,7 +182,8 @@ class Pane {
       row.show(visible(this.alphabet[id] ?? ""), before[id], after[id], fate[id], widest, id === token);
     });
     const count = (which) => fate.filter((f) => f === which).length;
-    this.fates.textContent = `${count(KEPT)} kept · ${count(CUT_BY_K)} cut by top-k · ${count(CUT_BY_P)} cut by top-p`;
+    this.fates.textContent = count(CUT_BY_HEAT) ? `1 kept · ${count(CUT_BY_HEAT)} cut: temperature 0 takes the best alone`
+      : `${count(KEPT)} kept · ${count(CUT_BY_K)} cut by top-k · ${count(CUT_BY_P)} cut by top-p`;
     this.note.textContent = token === undefined ? "The next character"
       : `“${visible(this.alphabet[token])}”: surprise ${surprise(logits, token).toFixed(2)} nats (${percent(before[token])})`;
   }
@@ -205,9 +206,9 @@ class Row {
     this.label.textContent = label;
     this.before.style.width = `${(100 * before) / widest}%`;
     this.after.style.width = `${(100 * after) / widest}%`;
-    this.value.textContent = fate === KEPT ? `${percent(before)} → ${percent(after)}`
-      : `${percent(before)}, cut by top-${fate === CUT_BY_K ? "k" : "p"}`;
-    this.element.className = ["sampler-kept", "sampler-cut-k", "sampler-cut-p"][fate] + (drawn ? " sampler-drawn" : "");
+    this.value.textContent = percent(before) + [` → ${percent(after)}`, ", cut by top-k", ", cut by top-p", ", cut"][fate];
+    this.element.className = ["sampler-kept", "sampler-cut-k", "sampler-cut-p", "sampler-cut-k"][fate];
+    this.element.classList.toggle("sampler-drawn", drawn);
   }
 }
 
@@ -227,7 +228,7 @@ class Widget {
     this.topK = this.slider("Top-k", 1, 65, 1, 65, (value, { max }) => (value >= max ? "off" : String(value)));
     this.topP = this.slider("Top-p", 0.05, 1, 0.05, 1, (value) => (value >= 1 ? "off" : value.toFixed(2)));
     const number = (name, min, max, value) => make("input", { type: "number", min, max, step: 1, value, "aria-label": name });
-    this.seed = number("Seed", 0, 999999, 0);
+    this.seed = number("Seed", 0, LARGEST_SEED, 0);
     this.length = number("Characters", 1, 5000, 400);
     this.choice = make("select", { "aria-label": "Model" });
     this.together = make("input", { type: "checkbox" });
@@ -270,7 +271,7 @@ class Widget {
     );
     this.prompt.addEventListener("input", () => this.later(() => this.look()));
     for (const input of [this.choice, this.together]) input.addEventListener("change", () => this.show());
-    this.seed.addEventListener("input", () => this.paint());
+    for (const input of [this.seed, this.length]) input.addEventListener("input", () => this.paint());
     for (const event of ["dragover", "drop"]) this.el.addEventListener(event, (dropped) => this.dropped(dropped));
     this.say("Loading …");
     await this.ask({ kind: "hello" }, ({ models, settings, page }) => {
@@ -360,15 +361,20 @@ class Widget {
       const named = unknown.slice(0, 8).map((c) => `“${visible(c)}”`).join(", ") + (unknown.length > 8 ? " …" : "");
       if (named) return `${name} does not know ${named}: its alphabet has ${alphabet.length} characters.`;
     }
-    return wrongSettings(this.settings());
+    const length = Number(this.length.value), possible = Number.isInteger(length) && length >= 1 && length <= 5000;
+    return wrongSettings(this.settings()) || (possible ? "" : "Characters: a whole number from 1 to 5000.");
+  }
+
+  /** Tell the reader of the problem, if there is one. -> it */
+  refuse() {
+    this.refused = this.problem();
+    this.say(this.refused, Boolean(this.refused));
+    return this.refused;
   }
 
   /** Show what may follow the prompt. */
   async look() {
-    if (this.run || !this.panes.length) return;
-    const problem = this.problem();
-    this.say(problem, Boolean(problem));
-    if (problem) return;
+    if (this.run || !this.panes.length || this.refuse()) return;
     const done = await this.each((pane) => {
       pane.begin(encode(pane.alphabet, this.prompt.value).ids);
       return pane.ready();
@@ -390,9 +396,8 @@ class Widget {
 
   /** @param {boolean} anew from the prompt, many characters; else one more */
   async write(anew) {
-    const length = anew ? Number(this.length.value) : 1, possible = Number.isInteger(length) && length >= 1 && length <= 5000;
-    const problem = this.problem() || (possible ? "" : "Characters: a whole number from 1 to 5000.");
-    if (problem) return this.halt(problem, true);
+    if (this.refuse()) return;
+    const length = anew ? Number(this.length.value) : 1;
     clearTimeout(this.timer);
     const run = (this.run = {}), begun = performance.now();
     this.busy(true);
@@ -402,7 +407,7 @@ class Widget {
       if (anew || String(ids) !== String(pane.prompt)) pane.begin(ids);
       pane.at = null;
       for (let i = 0; i < length && this.run === run; i++) {
-        if (wrongSettings(this.settings())) throw new Error(wrongSettings(this.settings()));
+        if ((this.refused = wrongSettings(this.settings()))) throw new Error(this.refused);
         await pane.ready();
         if (this.run !== run) return; // stopped meanwhile: nothing more is written
         if (this.status.textContent === SILENT) this.say("Writing …");
@@ -444,6 +449,7 @@ class Widget {
   paint() {
     clearTimeout(this.painting);
     this.painting = null;
+    if (this.refused && this.status.textContent === this.refused) this.refuse(); // perhaps mended
     for (const pane of this.panes) pane.paint();
   }
 

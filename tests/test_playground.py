@@ -236,9 +236,17 @@ def test_unknown_characters_are_named_and_nothing_runs(reader):
     reader.press("One character")
     assert reader.status() == "A prompt needs at least one character."
     reader.page.get_by_label("Prompt").fill("A")
-    reader.page.get_by_label("Seed").fill("")
-    reader.press("Generate")
-    assert reader.status() == "The seed must be a whole number."
+    for seed in ("", "-1", "1000000", "0.5"):
+        reader.page.get_by_label("Seed").fill(seed)
+        reader.press("Generate")
+        assert reader.status() == "The seed must be a whole number from 0 to 999999."
+    reader.page.get_by_label("Characters", exact=True).fill("0")
+    reader.page.get_by_label("Seed").fill("1")
+    assert reader.status() == "Characters: a whole number from 1 to 5000.", "the next problem, in place of a stale one"
+    reader.page.get_by_label("Characters", exact=True).fill("10")
+    assert reader.status() == "", "mended without a press"
+    reader.page.get_by_label("Temperature", exact=True).fill("0")
+    assert "temperature 0 takes the best alone" in reader.page.locator(".sampler-fates").inner_text()
     assert reader.page.locator("main img, main script").count() == 0
 
 
