@@ -217,7 +217,8 @@ def loss_by_position(losses, baselines=None, language="english", note="", title=
             ends = [(read[-1], value, text, GREY) for value, text in inside]
             make_room(axes, ends)
             label_ends(axes, ends)
-        axes.set_title("".join(outside), fontsize=SMALL, color=GREY)
+        key = say("dots: positions · line: means of 1, 1, 2, 4, …", "点：各位置 · 线：1、1、2、4……个位置的平均")
+        axes.set_title("\n".join([key, *outside]), fontsize=SMALL, color=GREY)
         axes.set_xlabel(say("characters read so far in this window", "本窗口中已读的字符数"))
         axes.set_ylabel(say("loss (nats/character)", "损失（奈特/字符）"))
         head(figure, title)

@@ -101,8 +101,11 @@ def heatmaps(matrices, rows=None, columns=None, titles=(), labels=("", "", ""), 
     return figure
 
 
-def lines(x, series, x_label, y_label, baselines=None, log_x=False, language="english", note="", title=""):
-    """Lines over steps or positions, each named at its end. x: (N,), series: label -> (N,); labels with units."""
+def lines(x, series, x_label, y_label, baselines=None, log_x=False, low=None, language="english", note="", title=""):
+    """Lines over steps or positions, each named at its end. x: (N,), series: label -> (N,); labels with units.
+
+    low: where the y axis begins, such as 0 where shares are compared; by default a little below the lines.
+    """
     styles, x = looks(series), np.asarray(x, float)
     with open_figure(3.8, language, note) as (figure, say):
         axes, ends, told = figure.subplots(), [], []
@@ -112,6 +115,7 @@ def lines(x, series, x_label, y_label, baselines=None, log_x=False, language="en
         elif (x == x.round()).all():
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(padded(np.concatenate([np.asarray(y, float) for y in series.values()]), baselines))
+        axes.set_ylim(bottom=low)
         for label, y in series.items():
             y, look = np.asarray(y, float), styles[label]
             axes.plot(x, y, **look, markevery=0.15, ms=5, lw=1.6, label=label)
