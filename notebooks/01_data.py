@@ -184,7 +184,7 @@ assert len(train_ids) + len(validation_ids) == len(ids), "no character is lost o
 if text.is_real:
     assert (len(train_ids), len(validation_ids)) == (1_003_854, 111_540), "the usual 90/10 split"
 unseen = set(validation_ids.tolist()) - set(train_ids.tolist())
-print(f"{len(train_ids):,} to learn from, {len(validation_ids):,} to be judged by; {len(unseen)} characters unseen")
+print(f"{len(train_ids):,} to learn from, {len(validation_ids):,} to be judged by, {len(unseen)} of them unseen")
 
 # %% [markdown]
 # What would shuffling do? Suppose you shuffle the lines and cut then. A line of the last tenth has its old neighbours in
@@ -227,7 +227,8 @@ for row in range(B):
 
 # %%
 for t in range(4):
-    print(f"{tokenizer.decode(tokens[0, : t + 1])!r:>10} is followed by {tokenizer.decode(targets[0, t : t + 1])!r}")
+    before, after = tokenizer.decode(tokens[0, : t + 1]), tokenizer.decode(targets[0, t : t + 1])
+    print(f"{before!r:>10} is followed by {after!r}")
 
 # %% [markdown]
 # That is why a Transformer learns so much from one pass: it answers all `T` questions of a window at once.
@@ -384,7 +385,8 @@ class WittenBell:
         for n in range(1, order + 1):
             grams, counts = ngram_codes(ids, n, vocab_size).unique(return_counts=True)
             contexts, where, types = (grams // vocab_size).unique(return_inverse=True, return_counts=True)
-            self.tables.append((grams, counts, contexts, torch.zeros_like(types).index_add_(0, where, counts), types))
+            totals = torch.zeros_like(types).index_add_(0, where, counts)
+            self.tables.append((grams, counts, contexts, totals, types))
 
     def probabilities(self, ids):
         """p of every token but the first, given up to order - 1 before it: (T,) -> (T - 1,)."""
@@ -467,8 +469,8 @@ shuffled = "\n".join(lines)
 assert sorted(shuffled) == sorted(text.text), "the same characters, in another order"
 
 # %%
-mixed = [torch.tensor(tokenizer.encode(part)) for part in (shuffled[: len(train_ids)], shuffled[len(train_ids) :])]
-flattered = WittenBell(mixed[0], best_order, tokenizer.vocab_size).loss(mixed[1])
+mixed_train, mixed_validation = split(torch.tensor(tokenizer.encode(shuffled)))
+flattered = WittenBell(mixed_train, best_order, tokenizer.vocab_size).loss(mixed_validation)
 print(f"by position {n_gram[best_order]:.3f}, lines shuffled {flattered:.3f} nats/character")
 if text.is_real:
     assert flattered < n_gram[best_order] - 0.1, "the shuffled split looks easier"

@@ -116,7 +116,7 @@ model, record = runs.load_or_train(spec, text)
 # %%
 tokenizer = CharTokenizer(text.text)
 train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
-line = text.text[text.text.index("\n") + 1 :][:24]
+line = text.text[text.text.index("\n") + 1 :][:21]
 tokens, kept = torch.tensor([tokenizer.encode(line)]), []
 hook = model.blocks[1].norm_1.register_forward_hook(lambda layer, inputs, output: kept.append(output))
 with torch.no_grad():
@@ -124,7 +124,7 @@ with torch.no_grad():
     angles = None if model.angles is None else model.angles[: len(line)]  # lesson 3 says what these are
     q_real, k_real, v_real = model.blocks[1].attention.queries_keys_values(kept[0], angles)
 hook.remove()
-print(f"{line!r}: queries {tuple(q_real.shape)}, a vector of {q_real.shape[-1]} channels for each head and position")
+print(f"{line!r}: queries {tuple(q_real.shape)}, {q_real.shape[-1]} channels for each head and position")
 
 # %% [markdown]
 # > **Predict.** No mask is at work yet. Will the future, right of the diagonal, look different from the
@@ -132,7 +132,8 @@ print(f"{line!r}: queries {tuple(q_real.shape)}, a vector of {q_real.shape[-1]} 
 
 # %%
 scores = q_real @ k_real.transpose(-2, -1)
-figures.heatmaps(scores[0, 0], line, line, labels=("query", "key", "score"), title="q · k of one head", note=text.note)
+names = "query", "key", "score"
+figures.heatmaps(scores[0, 0], line, line, labels=names, title="q · k of one head", note=text.note)
 
 # %% [markdown]
 # Bright means "this is what I look for". The upper right, the future, is as lively as the rest: these scores ask what fits, and
@@ -163,6 +164,7 @@ figures.lines(
     "largest of ten weights",
     baselines={"even": 0.1},
     log_x=True,
+    low=0,
     title="Why √D: the share of the luckiest key",
 )
 
@@ -329,7 +331,7 @@ print("channels in their right place:", f"{(cut == split_heads(x, H)).float().me
 def attention_maps(model, tokens):
     """The weights of all heads, layer by layer: tokens (1, T) -> {"L1:H1": (T, T), …}."""
     maps, kept = {}, []
-    hooks = [block.norm_1.register_forward_hook(lambda *passed: kept.append(passed[-1])) for block in model.blocks]
+    hooks = [b.norm_1.register_forward_hook(lambda *passed: kept.append(passed[-1])) for b in model.blocks]
     with torch.no_grad():
         model(tokens)
         angles = None if model.angles is None else model.angles[: tokens.shape[1]]
@@ -501,8 +503,9 @@ for name, listener in {"with": listeners["four heads"][0], "without": without}.i
 # The cheater stays out of it: its number is not a prediction.
 
 # %%
-counters = {order: WittenBell(train_ids, order, tokenizer.vocab_size).loss(validation_ids) for order in (1, 2, 5)}
-log = {"uniform": math.log(tokenizer.vocab_size), "unigram": counters[1], "bigram": counters[2], "5-gram": counters[5]}
+log = {"uniform": math.log(tokenizer.vocab_size)}
+for name, order in {"unigram": 1, "bigram": 2, "5-gram": 5}.items():
+    log[name] = WittenBell(train_ids, order, tokenizer.vocab_size).loss(validation_ids)
 log |= losses
 loss_log = pd.DataFrame({"nats/character": log})
 loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)

@@ -24,7 +24,7 @@
 # **You will be able to** explain each part of a decoder-only Transformer · compare four ways to tell it about
 # position · count its parameters in your head · look into a model layer by layer · test one before you train it.
 #
-# **You need** [lesson 2](02_attention.ipynb), derivatives as an idea. **Time:** an hour of reading, two minutes of
+# **You need** [lesson 2](02_attention.ipynb), derivatives as an idea. **Time:** an hour of reading, a minute or two of
 # computing.
 
 # %% tags=["setup"]
@@ -254,7 +254,8 @@ class Rung(nn.Module):
 # %%
 embedding = nn.Embedding(11, 6)
 ids = torch.tensor([3, 1, 4])
-assert torch.equal(embedding(ids), F.one_hot(ids, 11).float() @ embedding.weight), "a lookup is a product with one-hots"
+one_hots = F.one_hot(ids, 11).float()
+assert torch.equal(embedding(ids), one_hots @ embedding.weight), "a lookup is a product with one-hots"
 
 # %% [markdown]
 # **Predict:** the trained model never heard of vowels or capitals. Which characters will have vectors that lie close
@@ -325,7 +326,8 @@ bag, _, ladder["+ attention"] = learn(lambda: Rung(Attention(small)))
 line = held_out[0][:1]
 shuffled = torch.cat([line[:, torch.randperm(T - 1)], line[:, -1:]], dim=1)
 with torch.no_grad():
-    assert torch.allclose(bag(line)[:, -1], bag(shuffled)[:, -1], atol=1e-4), "without positions: a bag of characters"
+    in_order, mixed = bag(line)[:, -1], bag(shuffled)[:, -1]
+assert torch.allclose(in_order, mixed, atol=1e-4), "without positions: a bag of characters"
 print(f"+ attention {ladder['+ attention']:.3f}")
 
 # %% [markdown]
@@ -410,7 +412,9 @@ figures.lines(
 
 # %%
 turns = position_angles(T, C // small.n_heads)
-_, _, ladder["+ learned positions"] = learn(lambda: Rung(Attention(small), added=nn.Parameter(torch.randn(T, C))))
+_, _, ladder["+ learned positions"] = learn(
+    lambda: Rung(Attention(small), added=nn.Parameter(torch.randn(T, C)))
+)  # fmt: skip
 _, _, ladder["+ rotary positions instead"] = learn(lambda: Rung(Attention(small), angles=turns))
 print({rung: round(loss, 3) for rung, loss in ladder.items()})
 
@@ -600,7 +604,7 @@ class GPT(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config, T = config, config.context_length
-        self.scale = config.d_model**0.5 if config.position == "sinusoidal" else 1.0  # or the waves drown the tokens
+        self.scale = config.d_model**0.5 if config.position == "sinusoidal" else 1.0  # or waves drown tokens
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = nn.Parameter(torch.empty(T, config.d_model)) if config.position == "learned" else None
         waves = sinusoidal_positions(T, config.d_model) if config.position == "sinusoidal" else None
@@ -672,7 +676,7 @@ for std in (0.002, 0.02, 0.1, 1.0):
     model = GPT(small)
     initialise(model, std)
     with torch.no_grad():
-        print(f"standard deviation {std}: first loss {loss_of(model, *held_out):.2f} (uniform {math.log(V):.2f})")
+        print(f"deviation {std}: first loss {loss_of(model, *held_out):.2f} (uniform {math.log(V):.2f})")
 
 # %% [markdown]
 # A first loss far above $\ln V$ means a model that is *sure and wrong*: it spends its first hundreds of steps unlearning that. If
@@ -688,7 +692,10 @@ changes = {
     "no residual": {"residual": False}, "neither": {"norm": "none", "residual": False},
 }  # fmt: skip
 deep = replace(small, n_layers=6, position="rope")
-broken = {name: learn(lambda c=change: GPT(replace(deep, **c)), length=0.25)[2] for name, change in changes.items()}
+broken = {}
+for name, change in changes.items():
+    config = replace(deep, **change)
+    broken[name] = learn(lambda config=config: GPT(config), length=0.25)[2]
 figures.loss_bars(broken, title="Six layers, one part missing", note=text.note)
 
 # %% [markdown]
@@ -749,9 +756,8 @@ with torch.no_grad():
     stages = [trained.head(trained.norm(x)).softmax(-1)[0] for x in stream_after(trained, line[None, :-1])]
 guesses = [tokenizer.decode(p.argmax(-1)) for p in stages]
 of_the_next = torch.stack([p.gather(-1, line[1:, None])[:, 0] for p in stages])
-figures.logit_lens(
-    guesses, of_the_next, tokenizer.decode(line), title="What the model would say after each layer", note=text.note
-)
+title = "What the model would say after each layer"
+figures.logit_lens(guesses, of_the_next, tokenizer.decode(line), title=title, note=text.note)
 
 # %% [markdown]
 # Before any layer it says *the character it has just read*: a tied head asks which embedding the stream resembles, and it is

@@ -24,7 +24,8 @@
 # **You will be able to** write a training loop from memory · choose an optimiser and a learning rate · read a loss curve
 # · measure a loss exactly · stop in time · say what a head of your model does.
 #
-# **You need** [lesson 3](03_model.ipynb). **Time:** an hour of reading, 4 minutes of computing on a laptop, 2 on a GPU.
+# **You need** [lesson 3](03_model.ipynb). **Time:** an hour of reading, one to four minutes of computing on
+# a laptop, less on a GPU.
 
 # %% tags=["setup"]
 import importlib.util
@@ -109,7 +110,7 @@ class TrainConfig:
         if min(self.learning_rate, self.muon_learning_rate, self.clip_norm) <= 0 or not 0 <= self.decay <= 1:
             raise ValueError("learning rates and clip_norm must be above 0, and decay a share from 0 to 1")
         if not 0 <= self.muon_momentum < 1 or self.muon_iterations not in range(1, 6):
-            raise ValueError("muon_momentum must lie in [0, 1), and muon_iterations be a whole number from 1 to 5")
+            raise ValueError("muon_momentum must lie in [0, 1), muon_iterations be a whole number from 1 to 5")
         if min(self.weight_decay, self.warmup_steps, self.evaluate_every, self.patience) < 0:
             raise ValueError("weight_decay, warmup_steps, evaluate_every and patience must not be negative")
 
@@ -134,8 +135,8 @@ def next_character_loss(model, tokens, targets):
 def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1):
     """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
 
-    rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in so many
-    parts, where the whole does not fit in memory; their gradients add up to the same.
+    rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in
+    so many parts, where the whole does not fit in memory; their gradients add up to the same.
     """
     losses = []
     for some, theirs in zip(tokens.chunk(parts), targets.chunk(parts), strict=True):
@@ -211,7 +212,7 @@ def orthogonalise(updates, iterations=5):
 random = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
 rough, fine = (torch.linalg.svdvals(orthogonalise(random, n)[0]).sort(descending=True).values for n in (3, 5))
 before = torch.linalg.svdvals(random[0])
-assert (fine[:60] - 1).abs().max() < 0.05, "after five iterations all but the weakest directions are equally strong"
+assert (fine[:60] - 1).abs().max() < 0.05, "after five, all but the weakest directions are equally strong"
 figures.lines(
     range(1, 65), {"before": before / before.max(), "3 iterations": rough, "5 iterations": fine},
     x_label="rank of the direction", y_label="singular value", title="Muon makes all directions count",
@@ -235,7 +236,8 @@ class Muon(torch.optim.Optimizer):
         for matrix in matrices:
             shapes.setdefault(matrix.shape, []).append(matrix)
         groups = [{"params": same} for same in shapes.values()]
-        super().__init__(groups, dict(lr=lr, weight_decay=weight_decay, momentum=momentum, iterations=iterations))
+        defaults = dict(lr=lr, weight_decay=weight_decay, momentum=momentum, iterations=iterations)
+        super().__init__(groups, defaults)
         self.orthogonalise = orthogonalise  # a faster twin may take its place
         self.weights = [torch.stack([p.data for p in same]) for same in shapes.values()]
         for same, weights in zip(shapes.values(), self.weights, strict=True):
@@ -323,7 +325,8 @@ figures.lines(
 
 
 # %%
-small = GPTConfig(tokenizer.vocab_size, 32, n_layers=2, n_heads=4, d_model=64, d_ff=256, dropout=0.0, position="rope")
+shape = {"n_layers": 2, "n_heads": 4, "d_model": 64, "d_ff": 256}
+small = GPTConfig(tokenizer.vocab_size, context_length=32, **shape, dropout=0.0, position="rope")
 held_out = get_batch(validation_ids, 512, 32, torch.Generator().manual_seed(1))
 trial = TrainConfig(steps=2 * profile.demo_steps, batch_size=16, learning_rate=3e-3, warmup_steps=10)
 
@@ -429,8 +432,10 @@ strange = torch.full_like(targets, train_ids.bincount(minlength=tokenizer.vocab_
 before = held_out_loss(model)
 for clip_norm in (math.inf, 1.0):
     twin = copy.deepcopy(model)
-    training_step(twin, sgd(twin, replace(trial, learning_rate=0.3)), tokens, strange, rate=1.0, clip_norm=clip_norm)
-    print(f"clip at {clip_norm}: held-out loss {before:.2f} before the strange batch, {held_out_loss(twin):.2f} after")
+    optimizers = sgd(twin, replace(trial, learning_rate=0.3))
+    training_step(twin, optimizers, tokens, strange, rate=1.0, clip_norm=clip_norm)
+    after = held_out_loss(twin)
+    print(f"clip at {clip_norm}: held-out loss {before:.2f} before the strange batch, {after:.2f} after")
 
 # %% [markdown]
 # Unclipped, the model drops much of what it knew to please one batch; clipped, the batch passes almost unnoticed. AdamW is
@@ -479,7 +484,7 @@ tenth = len(losses) // 10
 seen = [sum(losses[i : i + tenth]) / tenth for i in range(0, 10 * tenth, tenth)]
 figures.lines(
     [tenth * (i + 1) for i in range(10)], {"trained on": seen, "held out": held},
-    "step", "loss (nats/character)", baselines, title="A model that reads one chapter again and again", note=text.note,
+    "step", "loss (nats/character)", baselines, title="One chapter, read again and again", note=text.note,
 )  # fmt: skip
 
 # %% [markdown]
@@ -545,12 +550,11 @@ for step in range(config.steps):
     rate = learning_rate_at(step, config)
     losses.append(training_step(model, optimizers, tokens, targets, rate, config.clip_norm).item())
     if (step + 1) % config.evaluate_every == 0:
-        rows.append(
-            {"arm": "2 layers", "seed": 0, "step": step + 1, "training_loss": sum(losses[-20:]) / len(losses[-20:])}
-        )
-        rows[-1] |= {"validation_loss": evaluate(model, validation_ids), "characters": 0, "elapsed_s": 0}
+        lately, measured = losses[-20:], evaluate(model, validation_ids)
+        rows.append({"arm": "2 layers", "seed": 0, "step": step + 1, "characters": 0, "elapsed_s": 0})
+        rows[-1] |= {"training_loss": sum(lately) / len(lately), "validation_loss": measured}
         live.show(figures.training_curves(pd.DataFrame(rows), baselines, note=text.note))
-        if stopping.update(rows[-1]["validation_loss"]):
+        if stopping.update(measured):
             best = {name: weight.clone() for name, weight in model.state_dict().items()}
         if stopping.should_stop:
             break
@@ -572,7 +576,8 @@ print(f"best validation loss {stopping.best:.3f} nats/character, perplexity {mat
 # %%
 twin = trainer.new_model(spec.model, config, device)
 result = trainer.train(twin, train_ids, validation_ids, config)
-ours, theirs = ([row["validation_loss"] for row in r if "validation_loss" in row] for r in (rows, result.history))
+both = rows, result.history
+ours, theirs = ([row["validation_loss"] for row in r if "validation_loss" in row] for r in both)
 near = 1e-4 if device.type == "cpu" else 0.05  # a GPU rounds to bfloat16
 assert torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=near), "one seed, one result"
 print("loop   ", [f"{loss:.4f}" for loss in ours])
@@ -613,9 +618,8 @@ log.round(3)
 
 # %%
 margin = min(baselines.values()) - loss
-print(
-    f"2 layers: {loss:.3f} nats/character, {abs(margin):.3f} {'better' if margin > 0 else 'worse'} than the best n-gram"
-)
+verdict = "better" if margin > 0 else "worse"
+print(f"2 layers: {loss:.3f} nats/character, {abs(margin):.3f} {verdict} than the best n-gram")
 order = 5 if "5-gram" in baselines else 2  # five would be too many for a very large alphabet
 counts = sum(len(grams) for grams, *_ in WittenBell(train_ids.cpu(), order, tokenizer.vocab_size).tables)
 print(f"The {order}-gram model keeps {counts:,} counts, yours {count_parameters(model):,} weights.")
@@ -703,7 +707,8 @@ for layer in range(spec.model.n_layers):
     for part in (*range(spec.model.n_heads), "feed-forward"):
         name = part if part == "feed-forward" else f"head {part + 1}"
         removed[f"layer {layer + 1} · {name}"] = evaluate(without(model, layer, part), sample)
-figures.parts_removed(removed, evaluate(model, sample), title="What the model loses without each part", note=text.note)
+whole = evaluate(model, sample)
+figures.parts_removed(removed, whole, title="What the model loses without each part", note=text.note)
 
 # %% [markdown]
 # The first feed-forward layer is missed most by far: what comes later is built on it. Of the heads, which are smaller, the

@@ -234,7 +234,8 @@ figures.effect_ranking(ranked, note=text.note and found[0].corpus["name"])
 # %%
 control = ranked.set_index("arm").loc["unchanged, other seeds"]
 assert control["low"] < 0 < control["high"], "the same arm with other luck must not differ from itself"
-print(f"{len(ranked)} arms; p < 0.05 for {(ranked['p'] < 0.05).sum()}, after correction for {ranked['clear'].sum()}")
+small, clear = (ranked["p"] < 0.05).sum(), ranked["clear"].sum()
+print(f"{len(ranked)} arms; p < 0.05 for {small}, after correction for {clear}")
 
 # %% [markdown]
 # Residuals and positions are not choices, they are the model. Next come things overdone: half of everything dropped, batches

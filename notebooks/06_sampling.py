@@ -25,7 +25,7 @@
 # make generation fast with a key-value cache, and say what it costs · measure a text against human text.
 #
 # **You need** [lesson 3](03_model.ipynb); trained models come from [lesson 5](05_ablation.ipynb) or with the course.
-# **Time:** 50 minutes of reading; two minutes of computing on a laptop, less on a GPU.
+# **Time:** 50 minutes of reading; a minute or two of computing on a laptop, less on a GPU.
 
 # %% tags=["setup"]
 import importlib.util
@@ -141,9 +141,10 @@ def draw(logits, generator=None):
 
 # %%
 n = 20_000
-drawn = draw(logits.expand(n, -1), torch.Generator().manual_seed(0)).flatten().bincount(minlength=len(logits)) / n
+drawn = draw(logits.expand(n, -1), torch.Generator().manual_seed(0)).flatten()
+drawn = drawn.bincount(minlength=len(logits)) / n
 deviation = (probabilities * (1 - probabilities) / n).sqrt()
-assert ((drawn - probabilities).abs() < 5 * deviation + 1 / n).all(), "each is drawn as often as its probability says"
+assert ((drawn - probabilities).abs() < 5 * deviation + 1 / n).all(), "each as often as its probability says"
 
 # %% [markdown]
 # ## Temperature
@@ -217,8 +218,8 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
         best = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, logits.argmax(-1, keepdim=True), True)
         return logits.masked_fill(~best, -math.inf)
     if temperature != 1:
-        tiny = torch.finfo(logits.dtype).tiny  # from here down the best has all, from 1 / tiny up all have the same
-        logits = logits - logits.amax(dim=-1, keepdim=True)  # at most 0, so that no temperature makes it overflow
+        tiny = torch.finfo(logits.dtype).tiny  # below it the best has all, above 1 / tiny all have the same
+        logits = logits - logits.amax(dim=-1, keepdim=True)  # at most 0: no temperature makes it overflow
         logits = logits / min(max(temperature, tiny), 1 / tiny)
     if top_k is not None:
         kth = logits.topk(min(int(top_k), logits.shape[-1])).values[..., -1:]
@@ -236,7 +237,8 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
 
 # %% tags=["nbval-check-output"]
 easy = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
-for settings in ({"temperature": 0}, {"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.7}, {"top_k": 3, "top_p": 0.8}):
+rules = {"temperature": 0}, {"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.7}, {"top_k": 3, "top_p": 0.8}
+for settings in rules:
     print(settings, [round(p, 2) for p in filter_logits(easy, **settings).softmax(-1).tolist()])
 
 # %% [markdown]
@@ -268,9 +270,10 @@ print(f"the rare ones: {rare.sum():.1%} for the model, {broken[unlikely].sum():.
 
 # %%
 settings = ({"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8})
-after = {
-    ", ".join(f"{name} {value}" for name, value in s.items()): filter_logits(logits, **s).softmax(-1) for s in settings
-}
+after = {}
+for setting in settings:
+    name = ", ".join(f"{name} {value}" for name, value in setting.items())
+    after[name] = filter_logits(logits, **setting).softmax(-1)
 rows = list(tokenizer.alphabet)
 figures.next_character(
     pd.DataFrame({"before": before, **after}, index=rows), title=f"What follows {prompt!r}", note=text.note
@@ -299,12 +302,13 @@ surprise = {arm: -z.log_softmax(-1)[range(len(line)), targets] for arm, z in rea
 # %%
 figures.heatmaps(
     torch.stack(list(surprise.values())), rows=[m.config.n_layers for m in models.values()], columns=list(line),
-    labels=("layers", "the next character of the line", "nats"), title="How much each character surprises", note=text.note,
+    labels=("layers", "the next character of the line", "nats"),
+    title="How much each character surprises", note=text.note,
 )  # fmt: skip
 
 # %%
 for arm, values in surprise.items():
-    print(f"{arm}: {values.mean():.2f} nats/character on this line, {values.max():.1f} at its most surprising place")
+    print(f"{arm}: {values.mean():.2f} nats/character on this line, at most {values.max():.1f} at one place")
 
 # %% [markdown]
 # Beginnings of words are mostly bright, the rest of a word is mostly dark: that is where the loss of a character model lies. (Which
@@ -467,10 +471,11 @@ def milliseconds(length, keep):
 
 # %%
 lengths = range(context // 8, context + 1, context // 8)
-each = {name: [milliseconds(n, keep) for n in lengths] for name, keep in (("without", False), ("with a cache", True))}
+ways = {"without": False, "with a cache": True}
+each = {name: [milliseconds(n, keep) for n in lengths] for name, keep in ways.items()}
 figures.lines(
     lengths, each, x_label="length of the text (characters)", y_label="one more character (ms)",
-    title="What a cache saves", note=text.note,
+    low=0, title="What a cache saves", note=text.note,
 )  # fmt: skip
 
 # %% [markdown]
@@ -489,7 +494,7 @@ held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
 assert held == 2 * c.n_layers * c.context_length * c.d_model * 4, "keys and values, 4 bytes a number"
 weights = sum(w.nbytes for w in model.parameters())
 for n in (1, 64):
-    print(f"{n} texts: a cache of {n * held / 1e6:.1f} MB, beside weights of {weights / 1e6:.1f} MB")
+    print(f"texts: {n}; cache: {n * held / 1e6:.1f} MB; weights: {weights / 1e6:.1f} MB")
 
 # %% [markdown]
 # For one text it is small; for many, or for a long context, it is the larger part. That is why whoever serves large models
@@ -502,7 +507,8 @@ for n in (1, 64):
 
 # %%
 judge = quality.Judge(text)
-for settings in ({"temperature": 0.0}, {"temperature": 0.7}, {"temperature": 1.0, "top_p": 0.9}, {"temperature": 1.5}):
+rules = {"temperature": 0.0}, {"temperature": 0.7}, {"temperature": 1.0, "top_p": 0.9}, {"temperature": 1.5}
+for settings in rules:
     print(f"── {settings}\n{prompt}{judge.sample(model, prompt, 160, seed=1, **settings)}\n")
 
 # %% [markdown]
@@ -558,7 +564,9 @@ for arm, one in models.items():
 # %%
 table = quality.compare_samples(models, judge, prompt, profile.sample_characters, seed=0)
 columns = ["distinct_2", "repetition", "known_words", "longest_copy", "five_gram_loss"]
-table.groupby(["arm", "temperature", "top_k", "top_p"], dropna=False, sort=False)[columns].mean().round(3)
+settings = ["temperature", "top_k", "top_p"]
+told = table.convert_dtypes().astype(dict.fromkeys(settings, object)).fillna(dict.fromkeys(settings, "–"))
+told.groupby(["arm", *settings], sort=False)[columns].mean().round(3)
 
 # %%
 samples = table[table["arm"] != quality.HUMAN]

@@ -39,6 +39,8 @@ PROBLEMS = """() => {
   for (const image of document.images) if (!image.naturalWidth) found.push("no picture: " + image.src);
   for (const math of all(".math")) if (!math.querySelector("mjx-container")) found.push("not set: " + math.textContent);
   for (const error of all("mjx-merror, mtext[mathcolor=red]")) found.push("wrong formula: " + error.textContent);
+  const cut = (pre) => innerWidth > 1200 && pre.scrollWidth > pre.clientWidth + 1;
+  for (const pre of all("div.cell_input pre").filter(cut)) found.push("code is cut: " + pre.textContent.slice(0, 80));
   if (document.documentElement.scrollWidth > innerWidth) found.push("scrolls sideways at " + innerWidth);
   return found;
 }"""
@@ -211,6 +213,7 @@ SPOILT = {
     r'<span class="math notranslate nohighlight">\(\frac\)</span>': "wrong formula: Missing argument for \\frac",
     r'<span class="math notranslate nohighlight">\(\nosuch\)</span>': "wrong formula: \\nosuch",
     '<p style="width: 600px">wide</p>': "scrolls sideways at 390",
+    f'<div class="cell"><div class="cell_input"><pre>{"x" * 130}</pre></div></div>': "code is cut: xxx",
 }
 
 

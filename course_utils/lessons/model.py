@@ -177,7 +177,7 @@ class GPT(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config, T = config, config.context_length
-        self.scale = config.d_model**0.5 if config.position == "sinusoidal" else 1.0  # or the waves drown the tokens
+        self.scale = config.d_model**0.5 if config.position == "sinusoidal" else 1.0  # or waves drown tokens
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = nn.Parameter(torch.empty(T, config.d_model)) if config.position == "learned" else None
         waves = sinusoidal_positions(T, config.d_model) if config.position == "sinusoidal" else None

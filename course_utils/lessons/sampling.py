@@ -41,8 +41,8 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
         best = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, logits.argmax(-1, keepdim=True), True)
         return logits.masked_fill(~best, -math.inf)
     if temperature != 1:
-        tiny = torch.finfo(logits.dtype).tiny  # from here down the best has all, from 1 / tiny up all have the same
-        logits = logits - logits.amax(dim=-1, keepdim=True)  # at most 0, so that no temperature makes it overflow
+        tiny = torch.finfo(logits.dtype).tiny  # below it the best has all, above 1 / tiny all have the same
+        logits = logits - logits.amax(dim=-1, keepdim=True)  # at most 0: no temperature makes it overflow
         logits = logits / min(max(temperature, tiny), 1 / tiny)
     if top_k is not None:
         kth = logits.topk(min(int(top_k), logits.shape[-1])).values[..., -1:]

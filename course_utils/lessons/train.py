@@ -37,7 +37,7 @@ class TrainConfig:
         if min(self.learning_rate, self.muon_learning_rate, self.clip_norm) <= 0 or not 0 <= self.decay <= 1:
             raise ValueError("learning rates and clip_norm must be above 0, and decay a share from 0 to 1")
         if not 0 <= self.muon_momentum < 1 or self.muon_iterations not in range(1, 6):
-            raise ValueError("muon_momentum must lie in [0, 1), and muon_iterations be a whole number from 1 to 5")
+            raise ValueError("muon_momentum must lie in [0, 1), muon_iterations be a whole number from 1 to 5")
         if min(self.weight_decay, self.warmup_steps, self.evaluate_every, self.patience) < 0:
             raise ValueError("weight_decay, warmup_steps, evaluate_every and patience must not be negative")
 
@@ -50,8 +50,8 @@ def next_character_loss(model, tokens, targets):
 def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1):
     """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
 
-    rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in so many
-    parts, where the whole does not fit in memory; their gradients add up to the same.
+    rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in
+    so many parts, where the whole does not fit in memory; their gradients add up to the same.
     """
     losses = []
     for some, theirs in zip(tokens.chunk(parts), targets.chunk(parts), strict=True):
@@ -103,7 +103,8 @@ class Muon(torch.optim.Optimizer):
         for matrix in matrices:
             shapes.setdefault(matrix.shape, []).append(matrix)
         groups = [{"params": same} for same in shapes.values()]
-        super().__init__(groups, dict(lr=lr, weight_decay=weight_decay, momentum=momentum, iterations=iterations))
+        defaults = dict(lr=lr, weight_decay=weight_decay, momentum=momentum, iterations=iterations)
+        super().__init__(groups, defaults)
         self.orthogonalise = orthogonalise  # a faster twin may take its place
         self.weights = [torch.stack([p.data for p in same]) for same in shapes.values()]
         for same, weights in zip(shapes.values(), self.weights, strict=True):
