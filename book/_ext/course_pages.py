@@ -1,10 +1,9 @@
 """What pages say of the course itself, computed while they are built: who imports whom, and what its model writes.
 
-`python book/_ext/course_pages.py` puts the recorded result and such a text into both READMEs.
+`python book/_ext/course_pages.py` puts the recorded result's figure and such a text into both READMEs.
 """
 
 import ast
-import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -22,16 +21,15 @@ from course_utils.figures.drawing import SMALL, looks, open_figure
 PACKAGE, CHECKOUT = paths.PUBLISHED.parent, Path(__file__).resolve().parents[2]
 WIDE = 4  # boxes side by side: as many as a phone can show
 PROMPT, SETTINGS = "ROMEO:\n", {"temperature": 0.8}
-README = {  # the heads of the table, the lines below it, the sentence on the sample
+STUDY = "course_utils/published/study"
+README = {  # the sentences on the figure and on the sample
     "README.md": (
-        ("", "parameters", "validation loss, nats/character", "perplexity", "seeds"),
+        f"The [recorded study]({STUDY}), by the plain protocol, over the whole validation split, on {{}}.",
         "The deepest model, seed 0, at temperature 0.8, after the prompt `ROMEO:`",
-        str,
     ),
     "README.zh.md": (
-        ("", "参数量", "验证损失（奈特/字符）", "困惑度", "种子数"),
+        f"损失在整个验证集上算出，取各种子的平均；每次运行的[记录]({STUDY})都在包里，设备是 {{}}。",
         "最深的模型（种子 0，温度 0.8），给它的开头是 `ROMEO:`",
-        lambda arm: re.sub(r"(\d+) layers", r"\1 层", arm).replace("5-gram, counted", "五元语法（只计数）"),
     ),
 }
 
@@ -158,17 +156,6 @@ def depth_runs():
     return [r for name, row in rows.items() if name.startswith("depth/baseline/") for r in row]
 
 
-def result(heads, translate):
-    """The recorded depth study as a table in Markdown."""
-    arms, five = tables.arm_table(tables.final_table(depth_runs())), baselines()["5-gram"]
-    rows = [("5-gram, counted", "", f"{five:.3f}", f"{math.exp(five):.2f}", "")]
-    for arm in arms.itertuples():
-        size = f"{arm.parameters / 1e6:.2f} M"
-        rows.append((arm.arm, size, f"{arm.validation_loss:.3f}", f"{arm.perplexity:.2f}", str(arm.seeds)))
-    lines = [heads, ["---", *["--:"] * 4], *((translate(first), *rest) for first, *rest in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def fill(text, passage, content):
     """The text with what stands between <!-- passage --> and <!-- end --> made anew."""
     pattern = rf"(<!-- {passage} -->\n).*?(<!-- end -->)"
@@ -179,17 +166,16 @@ def fill(text, passage, content):
 
 
 def write_readmes():
-    """The result's figure, its table and a sample, from the published records and weights."""
-    curves = tables.curves(depth_runs())
-    five = {"5-gram": baselines()["5-gram"]}
-    _, text = sample(length=260)
-    text = text.rstrip()
-    for name, (heads, about, translate) in README.items():
+    """The result's figure and a sample, from the published records and weights."""
+    found, five = depth_runs(), {"5-gram": baselines()["5-gram"]}
+    final, devices = tables.final_table(found), sorted({record.environment["device"] for record in found})
+    _, text = sample(length=130)
+    for name, (study, about) in README.items():
         path, language = CHECKOUT / name, "chinese" if ".zh" in name else "english"
-        filled = fill(path.read_text(encoding="utf-8"), "result", result(heads, translate))
-        filled = fill(filled, "sample", f"{about}:\n\n```text\n{text}\n```")
+        filled = fill(path.read_text(encoding="utf-8"), "result", study.format(", ".join(devices)))
+        filled = fill(filled, "sample", f"{about}:\n\n```text\n{text.rstrip()}\n```")
         path.write_text(filled, encoding="utf-8")
-        figure = figures.training_curves(curves, five, language)
+        figure = figures.ablation_bars(tables.arm_table(final), final, five, language)
         (CHECKOUT / f"book/_static/result_{language}.png").write_bytes(figure.png())
 
 
