@@ -184,7 +184,8 @@ assert len(train_ids) + len(validation_ids) == len(ids), "no character is lost o
 if text.is_real:
     assert (len(train_ids), len(validation_ids)) == (1_003_854, 111_540), "the usual 90/10 split"
 unseen = set(validation_ids.tolist()) - set(train_ids.tolist())
-print(f"{len(train_ids):,} to learn from, {len(validation_ids):,} to be judged by, {len(unseen)} of them unseen")
+print(f"{len(train_ids):,} to learn from, {len(validation_ids):,} to be judged by")
+print(f"kinds of character that occur in the last tenth alone: {len(unseen)}")
 
 # %% [markdown]
 # What would shuffling do? Suppose you shuffle the lines and cut then. A line of the last tenth has its old neighbours in
@@ -233,10 +234,10 @@ for t in range(4):
 # %% [markdown]
 # That is why a Transformer learns so much from one pass: it answers all `T` questions of a window at once.
 #
-# **What breaks if you forget to shift?** Then each position is asked for the character that it holds. A table of
-# pairs shows what is learned: count what stands "next" when next is here.
+# **What breaks if you forget to shift?** Then each position is asked for the character that it holds already. To see what
+# is learned, count for each character which "answer" it gets; here that is always the character itself.
 #
-# > **Predict.** What is its loss? And what does it write?
+# > **Predict.** How surprised is such a table by the last tenth (0 means never)? And what does it write?
 
 # %%
 unshifted = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
@@ -337,14 +338,18 @@ print(f"{never.sum()} of {len(never):,} pairs were never seen; the loss without 
 # %% [markdown]
 # ## Counting further back
 #
-# With five characters there are a billion possible contexts, and most were never seen. The trick is to trust
-# a long context as far as it has been seen and to fall back on a shorter one for the rest. Witten and Bell's
-# rule (1991) does it with two counts: $c(h)$, how often context $h$ occurred, and $t(h)$, how many *different*
-# characters followed it. A context with many different successors is full of surprises, so it is trusted less:
+# An **n-gram** is $n$ characters in a row. A model of **order** $n$ guesses the last of them from the $n - 1$ before it, its
+# *context*; the bigram has order 2. Five characters of context have a billion possible values, and most were never seen.
+
+# %% [markdown]
+# The trick is to trust a long context as far as it has been seen and to fall back on a shorter one for the rest. Witten
+# and Bell's rule (1991) does it with two counts: $c(h)$, how often context $h$ occurred, and $t(h)$, how many *different*
+# characters followed it. A context with many different successors is full of surprises, so it is trusted less. With
+# $w$ for the next character:
 #
 # $$p(w\mid h) = \frac{c(hw) + t(h)\, p(w\mid h')}{c(h) + t(h)},\qquad h' \text{ is } h \text{ without its oldest character.}$$
 #
-# To count fast, each n-gram becomes one integer, written in base $V$.
+# With no context left, the rule falls back on $1/V$. To count fast, each n-gram becomes one integer, written in base $V$.
 
 
 # %% tags=["export"]
@@ -384,9 +389,8 @@ class WittenBell:
         self.vocab_size, self.tables = vocab_size, []
         for n in range(1, order + 1):
             grams, counts = ngram_codes(ids, n, vocab_size).unique(return_counts=True)
-            contexts, where, types = (grams // vocab_size).unique(return_inverse=True, return_counts=True)
-            totals = torch.zeros_like(types).index_add_(0, where, counts)
-            self.tables.append((grams, counts, contexts, totals, types))
+            contexts, at, types = (grams // vocab_size).unique(return_inverse=True, return_counts=True)
+            self.tables.append((grams, counts, contexts, torch.zeros_like(types).index_add_(0, at, counts), types))
 
     def probabilities(self, ids):
         """p of every token but the first, given up to order - 1 before it: (T,) -> (T - 1,)."""
@@ -418,12 +422,12 @@ assert abs(n_gram[1] - unigram) < 1e-3, "order 1 is the unigram model from above
 assert abs(n_gram[2] - bigram) < 1e-2, "order 2 differs from the table of pairs by its smoothing alone"
 if text.is_real:
     assert [round(n_gram[order], 3) for order in orders][:5] == [3.347, 2.486, 2.049, 1.774, 1.669]
-    assert n_gram[6] > n_gram[5], "more context does not help a machine that can only remember"
+    assert n_gram[6] > n_gram[5], "a context met once or twice is believed too soon"
 
 # %% [markdown]
-# One order further is worse, not better: more and more contexts are new, and a memory has nothing to say about
-# what it has not met. A model that is to use a longer context must *generalise*: see that two contexts are alike
-# without being equal. That is what a Transformer is for.
+# One order further is worse, not better. Contexts that were never seen cost nothing: there the model falls back. The harm
+# comes from those seen a few times, where it believes a handful of examples. A model that is to use a longer context
+# must *generalise*: see that two contexts are alike without being equal. That is what a Transformer is for.
 
 # %% [markdown]
 # ## What counting writes
@@ -476,15 +480,15 @@ if text.is_real:
     assert flattered < n_gram[best_order] - 0.1, "the shuffled split looks easier"
 
 # %% [markdown]
-# The number is much better and the model is not: it has read the scenes that it is asked about. Nobody will hand it
-# half of a new play. A split has to leave out what will be new in earnest, so we cut by position, and a loss is
-# comparable only with losses on the very same split.
+# The number is much better and the model is not: it has read the scenes that it is asked about. With a new play, nobody
+# will hand it nine lines of ten. So we cut by position: once, in the middle of a scene, and not at every line. A loss
+# is comparable only with losses on the very same split.
 
 # %% [markdown]
 # ## The loss log
 #
-# Through the course runs one table. This lesson starts it, each lesson adds its rows, and all are measured alike: the
-# mean surprise over the whole last tenth. (Its *bigram* is the n-gram model of order 2, which differs from the table of pairs
+# Through the course runs one table. This lesson starts it, and each lesson adds its rows: the mean surprise over the last
+# tenth; where a row is measured on a sample of it, the lesson says so. (Its *bigram* is the n-gram model of order 2, which differs from the table of pairs
 # by its smoothing.)
 
 # %%
@@ -516,7 +520,8 @@ figures.loss_bars(losses, note=text.note)
 # %% [markdown]
 # ## Exercises
 #
-# Write your answer in place of the `...` and run the cell: it says "right", or what it gave you and what came back.
+# Write your answer in place of the `...` or the `None` and run the cell. It prints *right*, or *not yet* with the input that
+# it tried, what it expected, what your code returned, and a guess at the mistake.
 #
 # ### Exercise 1.1 · warm-up · 5 min
 #

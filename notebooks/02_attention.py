@@ -136,8 +136,8 @@ names = "query", "key", "score"
 figures.heatmaps(scores[0, 0], line, line, labels=names, title="q · k of one head", note=text.note)
 
 # %% [markdown]
-# Bright means "this is what I look for". The upper right, the future, is as lively as the rest: these scores ask what fits, and
-# not yet what is allowed.
+# Bright means "this is what I look for". The upper right, the future, is paler, since this model was trained with a mask
+# and never had to shape it. But it isn't empty: these scores ask what fits, and not yet what is allowed.
 
 # %% [markdown]
 # ## Step 3: why divide by √D?
@@ -171,16 +171,18 @@ figures.lines(
 # %% [markdown]
 # Undivided, the largest weight goes to 1 as $D$ grows. That is bad for learning: where one weight is 1, a small change of the
 # scores changes nothing, so no gradient says which *other* position should have been heard. Divided by $\sqrt{D}$, the
-# weights stay soft at any size. Here is the gradient itself:
+# weights stay soft at any size: the luckiest of ten gets about a third. Now ask every query to listen more to its first key.
+# How many hear the request?
 
 # %% tags=["nbval-check-output"]
 for name, scale in {"raw": 1, "divided by √D": math.sqrt(1024)}.items():
-    row = (dots / scale).requires_grad_()  # the scores of D = 1024 from above
-    row.softmax(-1)[:, 0].sum().backward()
-    print(f"{name:13}: size of the gradient {row.grad.abs().mean():.3f}")
+    scores = dots.clone().requires_grad_()  # the dot products of D = 1024 from above
+    (scores / scale).softmax(-1)[:, 0].sum().backward()
+    silent = (scores.grad.abs().amax(-1) < 1e-4).float().mean()
+    print(f"{name:13}: {silent:.0%} of the queries get next to no gradient")
 
 # %% [markdown]
-# Undivided, there is hardly a gradient left to learn from: a head that starts out wrong stays wrong.
+# Undivided, most queries get no gradient at all: they have chosen, by luck, before anything was learned.
 
 # %% [markdown]
 # ## Step 4: no looking ahead
@@ -369,11 +371,12 @@ figures.heatmaps(
 )
 
 # %% [markdown]
-# A row that is bright in one column is a specialist: such a head does one job wherever it stands. A row that is pale
-# everywhere spreads its attention over things that these four questions don't name. An attention map says where a
+# The colours end at the largest share, so read the numbers. A head that gave nearly all to one column would be a
+# specialist; where the largest is well under a half, heads *lean* rather than specialise: here most towards the
+# previous character, one towards earlier gaps. (Copies and gaps count from two places back.) An attention map says where a
 # head *looks*, not yet whether it *matters*: for that, one has to switch it off and measure.
 #
-# How far back do the heads of the short line look? Take the distance to each earlier position, weighted by attention.
+# How far back do the heads of layer 2 look in the short line? Take the distance to each earlier position, weighted by attention.
 #
 # > **Predict.** Will all heads look equally far?
 
@@ -391,8 +394,8 @@ figures.lines(
 )
 
 # %% [markdown]
-# A head whose line stays low looks a short way back wherever it stands: it is an n-gram counter. One whose line jumps
-# looks far when the text calls for it. A 5-gram has only the first kind.
+# No: one line stays low, as a 5-gram's would, which looks four back wherever it stands; the other climbs where the text
+# calls for it. A 5-gram has only the first kind.
 
 # %% [markdown]
 # ## What attention alone is worth
@@ -493,7 +496,7 @@ for name, listener in {"with": listeners["four heads"][0], "without": without}.i
     print(f"--- {name} the mask\n{write(listener, line[:9], 100)}\n")
 
 # %% [markdown]
-# A loss that beats everything in this course, from the worst writer in it. The model learned one thing, to read the
+# A loss that no honest model in this course comes near, from a writer that can only stutter. The model learned one thing, to read the
 # answer; when it writes, there is no answer to read. The symptom is the one of lesson 1: **a loss near zero means that
 # the answer is in the question.** If a network of yours is too good, look at its mask first.
 
@@ -535,7 +538,8 @@ figures.loss_bars(log, note=text.note)
 # %% [markdown]
 # ## Exercises
 #
-# Write your answer in place of the `...` and run the cell: it says "right", or what it gave you and what came back.
+# Write your answer in place of the `...` or the `None` and run the cell. It prints *right*, or *not yet* with the input that
+# it tried, what it expected, what your code returned, and a guess at the mistake.
 #
 # ### Exercise 2.1 · warm-up · 5 min
 #

@@ -68,17 +68,16 @@ V, train_ids, validation_ids = tokenizer.vocab_size, *split(torch.tensor(tokeniz
 # %% [markdown]
 # ## The whole, before its parts
 #
-# Here is a model of two layers that somebody trained for about a minute. Ask it for a text: it reads what is there, gives every
-# possible next character a score, one is drawn, and so on.
+# Here is a model of two layers that somebody trained for about a minute.
 
 # %%
 (spec,) = studies.Study("depth", "", {"2 layers": {"n_layers": 2}}).specs(profile.recipe, [0], text)
 trained, record = runs.load_or_train(spec, text)
-trained.eval()  # no dropout
+_ = trained.eval()  # no dropout; `_ =` keeps the notebook from printing the model
 
 # %% [markdown]
-# To make it talk: ask for the scores of the next character, draw one by them, put it behind the text, and ask again. Lesson 6
-# does this well; nine lines do it.
+# Ask it for a text: softmax turns its scores into probabilities, one character is drawn from them and put behind the text,
+# and the model is asked again. The `temperature` makes likely characters a little likelier still; lesson 6 is about it.
 
 
 # %%
@@ -105,8 +104,9 @@ print(speak(trained, experiment.fitting_prompt(text), 300))
 print(trained)
 
 # %% [markdown]
-# That is all of it. Read from the top: an embedding; blocks, each with two norms, an attention and a feed-forward layer; a
-# last norm; a head. By the end of this lesson you have written every line of it.
+# These are all its learned layers. Read from the top: an embedding; blocks, each with two norms, an attention and a
+# feed-forward layer; a last norm; a *head* that scores the next character. How they are joined, and how the model knows
+# about order, comes below. By the end of this lesson you have written every line of it.
 #
 # ## The settings
 #
@@ -268,8 +268,9 @@ figures.character_map(
 )  # fmt: skip
 
 # %% [markdown]
-# Capitals on one side, small letters on the other, sentence ends far from both: characters that are *followed* by the same
-# things lie together, because the model must act alike after them. The two axes hold only part of the variation.
+# Capitals on one side, small letters on the other, sentence ends far from both: characters lie together that stand in the
+# same places, after the same things and before the same things. (In this model one vector serves for reading a character
+# and for guessing it; more under *tied embeddings*.) The two axes hold only part of the variation.
 #
 # **The first rung** is an embedding and a head: it sees one character and guesses the next. Which loss of lesson 1 is the
 # best it can hope for?
@@ -332,7 +333,7 @@ print(f"+ attention {ladder['+ attention']:.3f}")
 
 # %% [markdown]
 # Nothing happens. This model reads a *bag of characters*: it knows which letters came, not that `h` came after `t`. It is a
-# little better than the bigram, and it can't tell *"dog bites man"* from *"man bites dog"*.
+# little better than the bigram, and after the full stop it can't tell *"dog bites man."* from *"man bites dog."*
 #
 # ## Position
 #
@@ -370,11 +371,11 @@ figures.heatmaps(
 )
 
 # %% [markdown]
-# Each row is a position's own pattern, like the hands of many clocks: the left channels of each half turn fast, the
-# right ones slowly. Two neighbours look alike, two distant rows less so.
+# Each row is a position's own pattern, like the hands of many clocks. The left channels of each half turn fast and tell
+# neighbours apart; those further right turn slowly and tell far places apart. Over all channels, neighbours are most alike.
 #
 # **Rotary** positions (RoPE) use the same clocks in another way: they *turn* queries and keys by their
-# position's angles. Then a dot product depends on the *difference* of two positions alone, which is what language
+# position's angles. Then positions enter a dot product through their *difference* alone, which is what language
 # cares about: "three characters ago", not "at place 117".
 
 
@@ -406,8 +407,8 @@ figures.lines(
 # Wherever the pair stands, three apart is three apart: the score is a curve over the distance, and this head could learn to
 # listen where it is high.
 #
-# The fourth way is **none**. In a model of several layers that is not quite blind: the mask lets position 5 average five
-# values and position 50 fifty, and a second layer can notice. Now the two learned ways on the ladder.
+# The fourth way is **none**. In a model of several layers that is not quite blind: the mask lets position 4 average five
+# values and position 49 fifty, and a second layer can notice. Now two of the four on the ladder: learned vectors, and rotary.
 # **Predict:** how much is order worth, next to attention itself?
 
 # %%
@@ -496,13 +497,14 @@ figures.loss_bars(
 
 # %% [markdown]
 # Each rung pays. Two pairs of layers beat one, because the second works on what the first has found: heads that look for
-# *words* need somebody who has put words together. So why not twelve pairs?
+# *words* need somebody who has put words together. So stack twelve pairs? Without the plus that you took on trust, they
+# would not train.
 #
 # ## The residual stream
 #
-# Because of what that plus does. Each layer reads the stream that passes by and *adds* what it found, in both directions of time:
-# forward nothing has to be rebuilt, and on the way back the gradient of $x + f(x)$ is $1 + f'(x)$, a straight road beside each
-# layer. **Predict:** without the plus, how much of a gradient is left after twelve layers?
+# Each layer reads the stream that passes by and *adds* what it found. In the forward pass nothing has to be rebuilt; in the
+# backward pass the gradient of $x + f(x)$ is $1 + f'(x)$, and the 1 is a straight road beside each layer.
+# **Predict:** without the plus, how much of a gradient is left after twelve layers?
 
 
 # %%
@@ -531,7 +533,7 @@ figures.lines(
 # %% [markdown]
 # Read it from right to left, the way the gradient travels. With the plus every layer hears about the same. Without it each
 # layer passes on about a sixth, and a rate that suits the last layer leaves the first one where it was. That is the *vanishing
-# gradient*, and the residual stream (He et al., 2015) is the cure.
+# gradient*, and the residual stream (He et al., 2016) is the cure.
 #
 # ## Normalisation
 #
@@ -684,7 +686,7 @@ for std in (0.002, 0.02, 0.1, 1.0):
 #
 # ## What breaks without each part
 #
-# Six layers, a few seconds each, one thing taken away. **Predict** the order, best to worst.
+# Six layers, a few seconds each, one thing taken away, or two. **Predict** the order, best to worst.
 
 # %%
 changes = {
@@ -696,12 +698,13 @@ broken = {}
 for name, change in changes.items():
     config = replace(deep, **change)
     broken[name] = learn(lambda config=config: GPT(config), length=0.25)[2]
-figures.loss_bars(broken, title="Six layers, one part missing", note=text.note)
+figures.loss_bars(broken, title="Six layers, parts missing", note=text.note)
 
 # %% [markdown]
-# *Neither* has learned nothing at all: its gradients are 0 to the last bit, and it stays at the uniform loss. Post-norm and
-# no norm learn, slowly. Norms show their full worth when you hurry: without them, what one layer overdoes the next one
-# multiplies. Here is ten times the learning rate:
+# The model called *neither*, without norm and without plus, stays at the uniform loss: next to no gradient comes through.
+# Without the plus alone it learns hardly more than how frequent each character is, lesson 1's unigram. Post-norm and no
+# norm learn, slowly. Norms show their full worth when you hurry: without them, what one layer overdoes the next one
+# multiplies. Here are three layers at ten times the learning rate:
 
 # %%
 for name in ("all as it should be", "no norm"):
@@ -717,7 +720,7 @@ for name in ("all as it should be", "no norm"):
 # %%
 torch.manual_seed(0)
 start = GPT(small).positions.detach().clone()
-own, _, ladder["GPT, learned positions"] = learn(lambda: GPT(small), length=2)
+own, _, ladder["GPT, learned positions, twice the steps"] = learn(lambda: GPT(small), length=2)
 turned_ones = rotate(torch.ones(1, 1, T, C), position_angles(T, C))[0, 0]
 kinds = {"learned, start": start, "learned": own.positions.detach()}
 kinds |= {"sinusoidal": sinusoidal_positions(T, C), "rotary": turned_ones}
@@ -870,9 +873,15 @@ for switch in [*switches, {"tie_embeddings": False}, {"qk_norm": True}, {"residu
 pd.Series(baselines | ladder, name="nats/character").sort_values(ascending=False).round(3).to_frame()
 
 # %% [markdown]
+# The rungs are measured on 512 windows of the last tenth, the n-grams on all of it: differences below a hundredth mean
+# nothing. And why is the finished GPT behind *+ a second pair*, with twice the steps? It has learned positions where the rung
+# has rotary ones, and it starts from much smaller weights. A few hundred steps show what a part does at the
+# *start*; lesson 5 asks again with full training.
+
+# %% [markdown]
 # ## Questions
 #
-# 1. Where would *"dog bites man"* and *"man bites dog"* differ in a model with `position="none"`, if at all?
+# 1. Where would *"dog bites man."* and *"man bites dog."* differ in a model with `position="none"`, if at all?
 # 2. Why are only the layers that *write* to the stream made smaller at the start?
 # 3. Double `d_model`: by how much does the parameter count grow? And if you double `n_layers`?
 # 4. A friend's untrained model has a first loss of 11. Where do you look?
@@ -880,7 +889,9 @@ pd.Series(baselines | ladder, name="nats/character").sort_values(ascending=False
 # %% [markdown]
 # ## Exercises
 #
-# `check` tells you *not attempted yet*, *not yet* with a hint, or *right*. Your code may be as plain as you like.
+# Write your answer in place of the `...` or the `None` and run the cell. It prints *right*, or *not yet* with the input that
+# it tried, what it expected, what your code returned, and a guess at the mistake. Your
+# code may be as plain as you like.
 
 # %%
 from course_utils import checks
@@ -1130,12 +1141,12 @@ checks.check("3.6", alibi, quiet=True)
 # (a). A bag of characters. (b) needs order. (c) the ladder says otherwise. </details>
 
 # %% [markdown]
-# **5.** With tied embeddings and no layers at all, the likeliest next character is …
-# (a) the most frequent one · (b) the one just read · (c) any.
+# **5.** In a trained model with tied embeddings you read the stream *before* the first layer, through the last norm and the
+# head. The likeliest next character is … (a) the most frequent one · (b) the one just read · (c) the one that usually follows.
 #
 # <details><summary>Answer</summary>
 #
-# (b). A vector resembles itself most; the logit lens showed it. (a) would need a bias. (c) is the untrained model whose vectors
-# are tiny. </details>
+# (b). A vector is most like itself; the logit lens showed it. (a) would need a bias. (c) is the work of the layers: without
+# any, training would have to bend the embeddings themselves into a bigram. </details>
 #
 # **Next:** [4 · Training](04_train.ipynb), where the model meets Shakespeare.

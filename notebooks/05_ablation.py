@@ -72,7 +72,8 @@ print(text.describe())
 #
 # A **study** is data: a question, and *arms* that change a few settings of one recipe. Here the arms have 2, 4 and 6
 # layers; everything else is equal, the number of steps too. Each **seed** fixes the batches for all three arms alike, so
-# that a lucky batch helps everyone: the runs are *paired*.
+# that a lucky batch may help everyone: the runs are *paired*. Whether pairing gains anything, the spread of the
+# differences shows.
 
 # %%
 study = studies.STUDIES["depth"]
@@ -122,9 +123,9 @@ figures.parameters_vs_perplexity(arms, final, note=text.note, baselines=baseline
 # %% [markdown]
 # ## How sure are we?
 #
-# We have the difference between two arms once per seed. If depth did nothing, each difference would be as likely to be
-# positive as negative. So flip their signs in all possible ways and count how often the mean comes out as extreme as the
-# real one. That share is the p-value of the **sign-flip test** (Fisher, 1935); it assumes nothing about shapes.
+# We have the difference between two arms once per seed. If depth did nothing, the two arms could change names: a difference
+# of $+d$ would be as likely as $-d$. So flip the signs in all possible ways and count how often the mean comes out as
+# extreme as the real one. That share is the p-value of the **sign-flip test** (Fisher, 1935); it assumes no bell curve.
 
 
 # %% tags=["export"]
@@ -156,14 +157,15 @@ losses = {arm: group.set_index("seed")["validation_loss"] for arm, group in fina
 for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
     differences = (losses[deeper] - losses[shallower]).tolist()
     low, mean, high = mean_interval(differences)
-    print(f"{deeper} - {shallower}: {[round(d, 3) for d in differences]}, p = {sign_flip_p(differences):.2f}")
-    assert low <= mean <= high
+    print(f"{deeper} - {shallower}: {[round(d, 3) for d in differences]}, mean {mean:+.3f} "
+          f"({low:+.3f} to {high:+.3f}), p = {sign_flip_p(differences):.2f}")  # fmt: skip
 
 # %% [markdown]
 # In the published runs both seeds say that deeper is better, and still the verdict is *no difference seen*: an interval from two
-# pairs is so wide that zero lies inside. That tells of two seeds, and nothing of depth. Where an interval does exclude 0, the
-# difference would show again with other seeds *of this recipe, at this budget*; about longer training, another width or other
-# texts it is silent.
+# pairs is so wide that zero lies inside. That says how little two seeds can tell, and nothing about depth. A 95 % interval is made
+# by a rule that catches the true mean difference in 95 of 100 studies; whether this study is one of them, nobody knows.
+# Where it excludes 0, a difference of that sign is well supported, for new seeds *of this recipe, at this budget*; about
+# longer training, another width or other texts it is silent.
 
 # %% [markdown]
 # ## With six seeds and a GPU
@@ -183,27 +185,28 @@ for comparison in tables.comparisons(found, "reporting_loss"):  # on the second 
 full.groupby("arm", sort=False)[["best_step", "training_loss", "validation_loss"]].mean().round(3)
 
 # %% [markdown]
-# The second pair of layers is worth its price; the third is not told from nothing. The table says why: six layers stop
+# The second pair of layers is worth its price; the third can't be told from nothing. The table says why: six layers stop
 # first. They learn the text by heart sooner, and early stopping ends them there. More layers were not refused by the
 # data; they were refused by *this protocol*.
 #
 # Note which half spoke. The validation split's first half chose where to stop; a number that has chosen is a little too
 # good. The second half chose nothing, so it reports.
-#
+
+# %% [markdown]
 # ## Is one learning rate fair?
 #
-# All depths had the same rate, which nobody had chosen for any of them. Which would each have liked best? Predict: do deeper
-# models want higher rates or lower ones?
+# All depths had the same rate, which nobody had chosen for any of them. Which would each have liked best? This sweep has
+# another protocol: a fixed number of steps, a warm-up, a rate that falls to the end, and nothing that stops early.
+# Predict: do deeper models want higher rates or lower ones?
 
 # %%
 figures.rate_sweep(effects.rate_table(recorded.load("rates")), note=text.note and found[0].corpus["name"])
 
 # %% [markdown]
-# The protocol's 1e-4 lies off this picture, to the left: every depth would have liked a much higher rate. From 2 layers to 12 the
-# same one is best, but the deeper the model, the sharper the bend: too high a rate costs twelve layers more than two. So a
-# comparison at one rate may be a comparison of rates, and a fair study has two
-# stages: choose the rate for each arm on seeds and text that report nothing, then compare on fresh ones. Six layers did
-# not lead four before. Will they now, and where does depth stop paying?
+# Neither: from 2 layers to 12 the same rate is best, far above the first study's 1e-4, which lies off this picture to the
+# left. But the deeper the model, the sharper the bend: had somebody fixed a rate further right, the "study of depth"
+# would have been a study of rates. A fair study has two stages: choose the rate for each arm on seeds and text that
+# report nothing, then compare on fresh ones. Six layers had no clear lead over four before. Will they now?
 
 # %%
 fair = sorted(recorded.load("depth-fair"), key=lambda r: r.model["n_layers"])
@@ -211,8 +214,17 @@ for comparison in tables.comparisons(fair, "reporting_loss"):
     print(comparison.verdict)
 
 # %% [markdown]
-# They do. Same models, same text, another verdict: the first one was about a rate and a stopping rule. Each step up buys
-# less than the last, and beyond 6 layers no more is seen.
+# They do, each step up buys less than the last, and beyond 6 layers no more is seen. But two things have changed: the rate,
+# and the protocol around it. So ask for the rate alone, with the early stopping of the first study kept:
+
+# %%
+stopping = sorted(recorded.load("depth-stopping"), key=lambda r: r.model["n_layers"])
+for comparison in tables.comparisons(stopping, "reporting_loss"):
+    print(comparison.verdict)
+
+# %% [markdown]
+# With early stopping kept and only the rate made fair, six layers do *not* lead four. Depth pays where the rate falls to the
+# end of a fixed budget. Each verdict is about its protocol.
 #
 # ## Every other choice
 #
@@ -223,8 +235,8 @@ for one in studies.CHOICES:
     print(f"{one.name:10} {one.question} {', '.join(one.arms)}")
 
 # %% [markdown]
-# Here they all are, one change at a time from the modern recipe (rotary positions, QK-norm, Muon), six seeds an arm.
-# Before you look, put these four in order: no residuals, AdamW in place of Muon, ReLU in place of GELU, no positions.
+# Here they all are, one change at a time from the modern recipe (rotary positions, QK-norm, Muon) at a short budget, six
+# seeds an arm. All arms read as many characters, so a larger batch makes fewer steps; the rates are the reference's. Before you look, put these four in order: no residuals, AdamW in place of Muon, ReLU in place of GELU, no positions.
 
 # %%
 modern = recorded.whole(recorded.load("choices-modern"), seeds=6)
@@ -232,17 +244,20 @@ ranked = effects.effects(modern, studies.REFERENCE)
 figures.effect_ranking(ranked, note=text.note and found[0].corpus["name"])
 
 # %%
+# p is that of the paired t test: with six seeds the sign-flip test can't go below 2 / 2**6
 control = ranked.set_index("arm").loc["unchanged, other seeds"]
-assert control["low"] < 0 < control["high"], "the same arm with other luck must not differ from itself"
+assert control["low"] < 0 < control["high"], "no effect, and its interval covers zero, as 19 in 20 such do"
 small, clear = (ranked["p"] < 0.05).sum(), ranked["clear"].sum()
 print(f"{len(ranked)} arms; p < 0.05 for {small}, after correction for {clear}")
 
 # %% [markdown]
-# Residuals and positions are not choices, they are the model. Next come things overdone: half of everything dropped, batches
-# four times as large, sixteen heads. AdamW in place of Muon costs about as much as a constant rate, a twentieth of a nat. Most
-# of what papers argue about lies within a hundredth or two. With so many arms some look good by luck, so the filled
-# marks are those that survive **Holm's correction**. And one arm, *unchanged, other seeds*, is the reference under
-# another name: its interval covers zero, as it must, and shows what no effect looks like.
+# No residuals and no positions: these are not choices, they are the model. The *kind* of position counts too. Next come
+# things overdone: half of everything dropped, batches four times as large, sixteen heads. AdamW in place of Muon costs
+# about as much as a constant rate, a twentieth of a nat. On the winning side stand less dropout and smaller batches.
+#
+# With so many arms some look good by luck, so the filled marks are those that survive **Holm's correction**: the smallest
+# p is multiplied by the number of arms, the next by one less, and so on (exercise 5.4). And one arm, *unchanged, other
+# seeds*, is the reference under another name: its interval shows how wide nothing looks.
 
 # %% [markdown]
 # ## An arm of your own
@@ -261,14 +276,15 @@ pd.Series({r.arm: round(r.validation_loss, 3) for r in position}, name="nats/cha
 # %% [markdown]
 # One seed and few steps: a hint, not a finding, and the table says so. To make it a finding, give it seeds. The book's
 # page of [results](../book/results.md) has the whole study: equal parameters, equal time, less text.
-#
+
+# %% [markdown]
 # ## What you built
 #
 # A study that says what it asks before it knows the answer, pairs its runs, and reports a difference with its uncertainty.
 #
 # ## Questions
 #
-# 1. Why is an interval on the difference narrower than the two intervals of the arms suggest?
+# 1. When is the interval on a difference narrower than the two arms' own intervals suggest, and when is it not?
 # 2. All arms had the same number of steps. Who would gain if they had the same number of *seconds* instead?
 # 3. Somebody tries 20 arms with one seed each and reports the best. What is wrong?
 
@@ -448,12 +464,12 @@ checks.check("5.5", seeming_gain, quiet=True)
 # %% [markdown]
 # ### Exercise 5.6 · stretch · 120 min
 #
-# The best learning rate of each arm, and its loss there: if one number does both jobs, it flatters. Choose each arm's rate
-# on one half of the held-out text, report the loss at that rate on the other. This function, the part that is checked,
-# takes 20 minutes.
+# Report the best rate's loss on the text that chose the rate, and it flatters. Choose each arm's rate on one half of the
+# held-out text, and report the loss at that rate on the other. This function, the part that is checked, takes 20 minutes.
 #
 # The evening: a study of 2 and 6 layers at four rates each (`studies.Study`, few steps), and `evaluate` of lesson 4 on each
-# half. How much lower would the losses have been, had you reported where you chose?
+# half. On the reporting half, how far above that half's own lowest loss does each arm's chosen rate lie? That gap is what
+# choosing and reporting on one half would have hidden.
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
@@ -497,15 +513,16 @@ checks.check("5.6", honest_losses, quiet=True)
 
 # %% [markdown]
 # **2. A 95 % interval of the difference is −0.02 to +0.01. So …**
-# (a) the arms are equal · (b) no difference was seen · (c) the first arm is better with 95 %
+# (a) the arms are equal · (b) no difference was seen · (c) the first arm is better with a probability of 95 %
 #
 # <details><summary>Answer</summary>
 #
-# **(b)** (a) says too much: −0.02 is still possible. (c) turns an interval into a bet that it is not. </details>
+# **(b)** (a) says too much: −0.02 is still possible. (c) is not what it says: the 95 %
+# belong to the rule that makes intervals, not to this arm. </details>
 
 # %% [markdown]
-# **3. You want the interval half as wide. How many seeds?**
-# (a) twice · (b) four times · (c) it can't be had with seeds
+# **3. You have many seeds and want the interval half as wide. How many does that take?**
+# (a) twice as many · (b) four times as many · (c) it can't be had with seeds
 #
 # <details><summary>Answer</summary>
 #
@@ -518,7 +535,7 @@ checks.check("5.6", honest_losses, quiet=True)
 #
 # <details><summary>Answer</summary>
 #
-# **(b)** A kind order of batches helps every arm, and the difference doesn't see it. (a) holds for any fixed seeds.
+# **(b)** Where a kind order of batches helps every arm, the difference doesn't see it. (a) holds for any fixed seeds.
 # (c) no: a mean is as uncertain as before; its *difference* is surer. </details>
 
 # %% [markdown]

@@ -96,7 +96,7 @@ print("\n── by probability\n" + write_with(lambda logits: torch.multinomial(
 # words that it had begun well. Everything below lies between these two.
 
 # %% [markdown]
-# ## Where absurd words come from
+# ## Where broken words come from
 #
 # Look at one choice. How many characters are serious candidates after this prompt, would you say?
 
@@ -110,12 +110,20 @@ before.nlargest(12).round(4).to_frame("probability").T
 # %%
 rare = before[before < 0.01]
 print(f"{before.nlargest(5).sum():.0%} of the mass lies on five characters")
-print(f"{len(rare)} characters have less than 1 % each, together {rare.sum():.1%}: "
-      f"{500 * rare.sum():.0f} of them in 500 choices like this one")  # fmt: skip
+print(f"{len(rare)} characters have less than 1 % each, together {rare.sum():.1%}")
 
 # %% [markdown]
-# Each of the rare ones is almost impossible; over a page, one of them is almost certain. And a model that has made a slip
-# reads it as part of the text, so that the next slip becomes likelier.
+# After a space many characters are right, rare ones too: *keep* and *obey* begin with some of them. And inside a word?
+
+# %%
+with torch.no_grad():
+    inside = model(tokens[:, :-2])[0, -1].cpu()  # before the last letter and the space
+slip = 1 - inside.softmax(-1).max().item()
+print(f"after {prompt[:-2]!r}: {slip:.1%} on all but the likeliest, {500 * slip:.0f} slips in 500 such choices")
+
+# %% [markdown]
+# There one is right, and nearly every other choice breaks the word. A little at each letter is a broken word every few
+# lines. And a model that has made a slip reads it as part of the text, so that the next slip becomes likelier.
 
 # %% [markdown]
 # ## Drawing is a race
@@ -160,8 +168,6 @@ assert ((drawn - probabilities).abs() < 5 * deviation + 1 / n).all(), "each as o
 # Predict two curves over the temperature: after a word's end, where much can follow, and inside a word.
 
 # %%
-with torch.no_grad():
-    inside = model(tokens[:, :-2])[0, -1].cpu()  # before its last letter and the space
 temperatures = torch.linspace(0.05, 3.0, 60)
 entropies = {
     repr(seen[-5:]): [torch.distributions.Categorical(logits=z / t).entropy().item() for t in temperatures]
@@ -177,7 +183,7 @@ figures.lines(
 )  # fmt: skip
 
 # %% [markdown]
-# Where the model is sure, no temperature below 1 changes anything: a sure model can be sampled warm without harm. Past 1
+# Where the model is sure, a temperature below 1 has nothing left to sharpen; where it is not, it cuts the choices down. Above 1
 # even the sure place opens, and from there on words fall apart. One knob for all places is a blunt tool.
 
 # %% [markdown]
@@ -352,8 +358,8 @@ class KVCache:
 
 # %% [markdown]
 # And when the text outgrows the context? The model must forget the oldest part. If the window moved by one each
-# time, every cached key would be wrong (it was computed from characters that are no longer seen), and the cache would be
-# useless. So the window jumps by half a context, and then lasts for that long.
+# time, the cached keys would be wrong in every layer but the first (they were computed from characters that are no longer
+# seen), and the cache would be useless. So the window jumps by half a context, and then lasts for that long.
 
 
 # %% tags=["export"]
@@ -424,7 +430,8 @@ def generate(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=N
 
 
 # %% [markdown]
-# The cache must change nothing but the time. So compare it with the plain way, past the context length too. The third
+# The cache must change nothing but the time. So compare it with a loop that reads the same windows anew at each character,
+# past the context length too (a window that slides would read more, and write another text there). The third
 # contender is the package's `writer`: the same cache, with fewer and smaller operations a character. Predict how many
 # times as fast the cache is.
 
@@ -517,14 +524,14 @@ for settings in rules:
 #
 # An ear is one judge; counting is another. The share of 20-character stretches that the same text has had before is
 # *repetition*; the share of words that occur nowhere in the training text is *invented words*. Eight texts at each
-# temperature: draw both shares in your mind. Where do they cross, and where is a human?
+# temperature (at 0 they are one): draw both shares in your mind. Where do they cross, and where is a human?
 
 # %%
-steps, length = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4), profile.sample_characters // 2
+degrees, length = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4), profile.sample_characters // 2
 shares = {"repetition": [], "invented words": []}
-for step in steps:
+for degree in degrees:
     together = writer.generate(
-        model, tokens.expand(8, -1), length, step, generator=torch.Generator(device).manual_seed(0)
+        model, tokens.expand(8, -1), length, degree, generator=torch.Generator(device).manual_seed(0)
     )
     eight = [tokenizer.decode(row[tokens.shape[1] :]) for row in together]
     shares["repetition"].append(sum(map(quality.repetition, eight)) / 8)
@@ -534,12 +541,13 @@ marks = {"human, invented": 1 - human["known_words"].mean(), "human, repetition"
 
 # %%
 figures.lines(
-    steps, shares, x_label="temperature", y_label="share", baselines=marks,
+    degrees, shares, x_label="temperature", y_label="share", baselines=marks,
     title="Two ways to go wrong", note=text.note,
 )  # fmt: skip
 
 # %% [markdown]
-# Cold repeats, warm invents, and there is a stretch between where neither is bad. A human invents a little too: names and
+# Cold repeats, warm invents; they cross near the cold end, and between them is a stretch where neither is bad. A human invents a
+# little too, as much as the model at a middle temperature: names and
 # words of new pages that the training text lacks. So the best share is the human one, not zero.
 
 # %% [markdown]
@@ -559,7 +567,7 @@ for arm, one in models.items():
 # * **repetition** and **known words**: as above; invented words are what is missing to 100 %.
 # * **longest copy**: the longest stretch that stands letter for letter in the training text. The human row shows how
 #   much of that is chance.
-# * **5-gram loss**: how surprised the counter of lesson 1 is; an independent judge.
+# * **5-gram loss**: how surprised the counter of lesson 1 is; another judge, though it learned from the same text.
 
 # %%
 table = quality.compare_samples(models, judge, prompt, profile.sample_characters, seed=0)
@@ -576,10 +584,10 @@ if text.is_real and profile.name != "smoke":
     assert greedy["repetition"].mean() > free["repetition"].mean(), "the likeliest text goes in circles"
 
 # %% [markdown]
-# Read every column against the last row. Greedy text is easy to predict: its 5-gram loss lies *below* the human one, and
-# that is a sign of poverty, not of quality. At temperature 1 nothing is repeated, and more of the words are invented; a
-# little cooler, more of them are real. No setting wins every column, and the loss of a model, which needs no sampling at
-# all, still tells depths apart better than any of these.
+# Read every column against the last row, itself a mean of few stretches. Most rules that cut or cool make a text easier to
+# predict than a human's: a lower 5-gram loss. Greedy goes furthest, and there *repetition* and *distinct-2* show that it
+# is poverty, not quality. At temperature 1 nothing is repeated, and more of the words are invented; a little cooler, more of them are
+# real. No setting wins every column, and each row is one draw; the loss of a model, which needs no sampling, has no such luck in it.
 
 # %% [markdown]
 # ## Move it yourself
@@ -676,7 +684,7 @@ checks.check("6.1", cache_bytes, quiet=True)
 #
 # <details><summary>Hint 1</summary>
 #
-# 0 can't divide. Give it its own branch, as `filter_logits` does. </details>
+# You can't divide by 0. Give it its own branch, as `filter_logits` does. </details>
 #
 # <details><summary>Hint 2</summary>
 #
@@ -807,8 +815,11 @@ checks.check("6.5", min_p, quiet=True)
 # some tokens *likelier*. Write it so that it never does, as the libraries have it: a penalty of 2 halves a positive logit
 # and doubles a negative one. A token is penalised once, however often it was seen; the input stays as it was.
 #
-# Then try it in `write_with`: does greedy leave its circle, and what becomes of the spaces?
-#
+# Then try it: copy `write_with`, let its loop call `choose(logits, written)`, and choose with
+# `lambda logits, written: penalise(logits[0], written[0].tolist(), 1.3).argmax()[None, None]`. Does greedy leave its
+# circle, and what becomes of the spaces?
+
+# %% [markdown]
 # <details><summary>Hint 1</summary>
 #
 # Divided by 2, a logit of −2 becomes −1: closer to the top. </details>
@@ -891,16 +902,16 @@ checks.check("6.7", typical_keeps, quiet=True)
 # others. (b) confuses the logits, whose difference doubles, with the probabilities. </details>
 
 # %% [markdown]
-# **2. Top-p 0.9 kept one token. What do you know?**
-# (a) the model is sure · (b) the filter is broken · (c) top-k was 1
+# **2. Top-p 0.9 alone, without top-k and at temperature 1, kept one token. What do you know?**
+# (a) the model gave it at least 0.9 · (b) the filter is broken · (c) it is the right character
 #
 # <details><summary>Answer</summary>
 #
-# **(a)** Its best token alone has at least 0.9. (b) no: at least one always stays, and here one is enough. (c) it would do
-# the same, but you can't infer it. </details>
+# **(a)** Its mass alone reaches 0.9. (b) no: one always stays, and here one is enough. (c) sure is not right: surprises of
+# several nats happen in such places. </details>
 
 # %% [markdown]
-# **3. With a cache, which text differs from the one without?**
+# **3. The same windows, read with a cache and without. Which text differs?**
 # (a) none · (b) those past the context · (c) those at high temperature
 #
 # <details><summary>Answer</summary>

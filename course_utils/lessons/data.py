@@ -80,9 +80,8 @@ class WittenBell:
         self.vocab_size, self.tables = vocab_size, []
         for n in range(1, order + 1):
             grams, counts = ngram_codes(ids, n, vocab_size).unique(return_counts=True)
-            contexts, where, types = (grams // vocab_size).unique(return_inverse=True, return_counts=True)
-            totals = torch.zeros_like(types).index_add_(0, where, counts)
-            self.tables.append((grams, counts, contexts, totals, types))
+            contexts, at, types = (grams // vocab_size).unique(return_inverse=True, return_counts=True)
+            self.tables.append((grams, counts, contexts, torch.zeros_like(types).index_add_(0, at, counts), types))
 
     def probabilities(self, ids):
         """p of every token but the first, given up to order - 1 before it: (T,) -> (T - 1,)."""
