@@ -28,8 +28,8 @@ README = {  # the sentences on the figure and on the sample
         "The deepest model, seed 0, at temperature 0.8, after the prompt `ROMEO:`",
     ),
     "README.zh.md": (
-        f"损失在整个验证集上算出，取各种子的平均；每次运行的[记录]({STUDY})都在包里，设备是 {{}}。",
-        "最深的模型（种子 0，温度 0.8），给它的开头是 `ROMEO:`",
+        f"损失在整个验证集上算出，对所有随机种子取平均；每次运行的[记录]({STUDY})都在包里，设备是 {{}}。",
+        "最深的模型（种子 0，温度 0.8），提示文本是 `ROMEO:`",
     ),
 }
 

@@ -13,7 +13,7 @@ CHINESE = {
     "compiled": "编译",
     "CUDA graph": "CUDA 图",
     "without a cache": "不用缓存",
-    "lesson 6": "第 6 课",
+    "lesson 6": "第 6 讲",
     "ours, ": "本课程，",
 }
 SETTINGS = {  # what `course bench scaling` changes, one at a time

@@ -77,7 +77,7 @@ def training_curves(curves, baselines, language="english", note="", recorded=Non
         once = curves.dropna(subset="validation_loss").groupby(["arm", "seed"]).size().eq(1).all()
         key = [say("mark: validation", "符号：验证") if once else say("line: validation", "粗线：验证")]
         if curves.groupby("arm")["seed"].nunique().gt(1).any():
-            key[0] += say(", mean of seeds", "，各种子平均")
+            key[0] += say(", mean of seeds", "，各随机种子的均值")
             key += [say("ring: each seed", "圆圈：单个种子") if once else say("thin: each seed", "细线：单个种子")]
         key += [say("dashed: training", "虚线：训练")]
         key += [say("faint: recorded study", "淡色：已存档的实验")] * bool(len(recorded))
