@@ -94,8 +94,7 @@ def orthogonalise(updates, iterations=5):
 class Muon(torch.optim.Optimizer):
     """Momentum made orthogonal, so that every direction of a matrix moves equally far.
 
-    matrices: 2-D parameters; those of one shape become slices of one tensor, and every operation
-    treats them all at once. Jordan et al. (2024).
+    matrices: 2-D parameters; those of one shape are slices of one tensor, treated at once. Jordan et al. (2024).
     """
 
     def __init__(self, matrices, lr, weight_decay=0.0, momentum=0.95, iterations=5):
