@@ -298,6 +298,23 @@ def test_one_evaluation_is_enough():
     ink(figures.lines([1], {"one": [2.0]}, "x", "y"))
 
 
+def test_the_key_names_what_is_drawn_and_no_more():
+    def key(curves):
+        return figures.training_curves(curves, BASELINES).axes[0].get_title(loc="left").split("\n")[0]
+
+    once = CURVES[CURVES["step"] == 600]
+    assert key(CURVES) == "line: validation, mean of seeds · thin: each seed · dashed: training"
+    assert key(CURVES[CURVES["seed"] == 0]) == "line: validation · dashed: training"
+    assert key(once) == "mark: validation, mean of seeds · ring: each seed · dashed: training"
+    assert key(once[once["seed"] == 0]) == "mark: validation · dashed: training"
+
+
+def test_an_axis_begins_where_it_is_told():
+    near, from_0 = (figures.lines([1, 2], {"a": [3, 4]}, "x", "y", low=low).axes[0].get_ylim() for low in (None, 0))
+    assert near[0] > 2
+    assert from_0 == (0, near[1])
+
+
 def test_one_seed_has_no_interval():
     curves = make_curves(seeds=1)
     final, ablation = make_tables(curves)
