@@ -177,8 +177,7 @@ def test_a_page_can_be_read_by_all(browser, site, name, scheme):
     page.add_script_tag(path=AXE)
     contrast = {"runOnly": ["color-contrast"]}  # takes longest by far, and does not hang on the width
     others = {"rules": {"color-contrast": {"enabled": False}}}
-    found = set()
-    found |= set(page.evaluate(BARRIERS, contrast if scheme == "dark" else {}))
+    found = set(page.evaluate(BARRIERS, contrast if scheme == "dark" else {}))
     if scheme == "light":
         page.set_viewport_size({"width": 390, "height": 844})
         page.wait_for_timeout(500)  # the theme sets its tab stops a little after the size has changed

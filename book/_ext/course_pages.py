@@ -169,13 +169,14 @@ def write_readmes():
     """The result's figure and a sample, from the published records and weights."""
     found, five = depth_runs(), {"5-gram": baselines()["5-gram"]}
     final, devices = tables.final_table(found), sorted({record.environment["device"] for record in found})
+    arms = tables.arm_table(final)
     _, text = sample(length=130)
     for name, (study, about) in README.items():
         path, language = CHECKOUT / name, "chinese" if ".zh" in name else "english"
         filled = fill(path.read_text(encoding="utf-8"), "result", study.format(", ".join(devices)))
         filled = fill(filled, "sample", f"{about}:\n\n```text\n{text.rstrip()}\n```")
         path.write_text(filled, encoding="utf-8")
-        figure = figures.ablation_bars(tables.arm_table(final), final, five, language)
+        figure = figures.ablation_bars(arms, final, five, language)
         (CHECKOUT / f"book/_static/result_{language}.png").write_bytes(figure.png())
 
 

@@ -59,8 +59,9 @@ def _(attempt):
         as_listed = [a - b for a, b in zip(losses.values(), others.values(), strict=True)]
         apart = math.sqrt(deviation(list(losses.values())) ** 2 + deviation(luck) ** 2)
         middle = sum(by_seed) / 6
+        low, _, high = expected = around(middle, t * deviation(by_seed) / 6**0.5)
         agree(
-            attempt(losses, others, t), around(middle, t * deviation(by_seed) / 6**0.5),
+            attempt(losses, others, t), expected,
             given=f"losses = {losses}, others = {others}, t = {t}", tolerance=1e-7,
             perhaps={
                 "are losses paired as they are listed? The dicts list the seeds in different orders": around(
@@ -72,9 +73,7 @@ def _(attempt):
                 "is the deviation divided by n? The root of n is asked for": around(middle, t * deviation(by_seed) / 6),
                 "is that where one difference lies, not their mean?": around(middle, t * deviation(by_seed)),
                 "losses minus others: is it the other way round?": around(-middle, t * deviation(by_seed) / 6**0.5),
-                "are they in another order? Asked for are the lower end, the mean, the upper end": (
-                    middle, middle - t * deviation(by_seed) / 6**0.5, middle + t * deviation(by_seed) / 6**0.5
-                ),
+                "are they in another order? Asked for are the lower end, the mean, the upper end": (middle, low, high),
                 "is t left out?": around(middle, deviation(by_seed) / 6**0.5),
                 "does the deviation divide by n?": around(middle, t * deviation(by_seed) * (5 / 6) ** 0.5 / 6**0.5),
             },

@@ -40,7 +40,7 @@ def _(attempt):
     """A pair of whole numbers for the variant's sizes."""
     given = sizes("2.2")
     b, t, c, h = given.values()
-    square, triangle = t * t, t * (t + 1) // 2
+    square, triangle, words = t * t, t * (t + 1) // 2, ", ".join(f"{name} = {size}" for name, size in given.items())
     for i, (what, each) in enumerate({"computed": square, "surviving": triangle}.items()):
         right = b * h * each
         mistakes = {
@@ -56,7 +56,6 @@ def _(attempt):
                 "is it exactly half? The diagonal belongs to the triangle": b * h * square // 2,
                 "do all survive? The mask hides the future": b * h * square,
             }
-        words = ", ".join(f"{name} = {size}" for name, size in given.items())
         agree(attempt[i], right, f"{words}: scores {what}", mistakes, secret=True)
     return f"{b * h * square:,} scores, of which {b * h * triangle:,} survive: a little more than half"
 
@@ -125,14 +124,6 @@ def _(attempt):
     return "each position hears itself and its nearest past"
 
 
-def softmax_in_each(q, k, v, size):
-    """Each block with a softmax of its own, added up: wrong."""
-    scores = (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(torch.ones(2 * q.shape[-2:-1]).triu(1) > 0, -math.inf)
-    return sum(
-        part.softmax(-1) @ v_part for part, v_part in zip(scores.split(size, -1), v.split(size, -2), strict=True)
-    )
-
-
 def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key"):
     """Attention block by block, right unless told otherwise."""
     t, d = q.shape[-2:]
@@ -174,14 +165,17 @@ def _(attempt):
         q, k, v = torch.randn(3, b, h, t, d, generator=generator(size))
         q, k = q * scale, k * (1 if scale == 1 else 10)
         expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        raw = (q @ k.transpose(-2, -1) / math.sqrt(d)).masked_fill(torch.ones(t, t).triu(1) > 0, -math.inf).exp()
+        scores = (q @ k.transpose(-2, -1) / math.sqrt(d)).masked_fill(torch.ones(t, t).triu(1) > 0, -math.inf)
+        raw, parts = scores.exp(), zip(scores.split(size, -1), v.split(size, -2), strict=True)
         mistakes = {
             "is what was summed before not made smaller when the maximum grows?": blocks(q, k, v, size, rescale=False),
             "is the division at the end missing?": blocks(q, k, v, size, divide=False),
             "is the future not masked?": blocks(q, k, v, size, mask=False),
             "does the mask count keys from the block's beginning?": blocks(q, k, v, size, masked_by="block"),
             "does the exponential overflow? Keep the largest score": raw @ v / raw.sum(-1, keepdim=True),
-            "has each block a softmax of its own? One sum runs over all blocks": softmax_in_each(q, k, v, size),
+            "has each block a softmax of its own? One sum runs over all blocks": sum(
+                some.softmax(-1) @ theirs for some, theirs in parts
+            ),
         }
         given = f"T = {t} in blocks of {size}" + (", large scores" if scale > 1 else "")
         agree(attempt(q, k, v, size), expected, given, mistakes, tolerance=1e-4)
