@@ -1,1 +1,22 @@
-"""The thin helper package of Shakespeare, Layer by Layer."""
+"""The helper package of Shakespeare, Layer by Layer: which part answers which question, in reading order.
+
+What everybody meets:
+    corpus      which text do we learn from, and is it the right one?
+    profiles    how much work suits this machine?
+    files       where do results lie, and how are they written whole or not at all?
+    lessons     what did I build in lesson N? (generated from the notebooks)
+    figures     how does it look? one function a kind of picture
+    widgets     what can I move?
+    checks      is my answer to exercise N.M right?
+
+A question of your own:
+    training    how does a model become a trained one, on disk?
+    generation  what does it write, how fast, and what is that worth?
+    research    which arm is better, and how sure is that?
+
+For the few:
+    classroom   how do lessons go out and come back graded?
+    bench       how fast is this, beside others and beside the machine's limits?
+    published   what was recorded: runs, weights, practice text
+    commands    what does each subcommand of `course` do? (`__main__` has the options)
+"""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pooch
 from filelock import FileLock
 
-from course_utils import paths
+from course_utils import files
 
 FILE = Path("tinyshakespeare", "input.txt")
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -49,6 +49,12 @@ class Corpus:
         line = f"{self.name}: {len(self.text):,} characters, {len(set(self.text))} different, from {self.source}"
         return f"{line}. {self.note}" if self.note else line
 
+    def fitting_prompt(self, prompt="ROMEO:\n"):
+        """The prompt, or the text's own first line where the alphabet lacks a character of it."""
+        if set(prompt) <= set(self.text):
+            return prompt
+        return self.text.splitlines(keepends=True)[0][:20]
+
 
 def load(path=None, mirrors=MIRRORS):
     """The text to learn from: a named file, else Tiny Shakespeare from the first place that has it, else practice text.
@@ -77,23 +83,37 @@ def fetch(mirrors=MIRRORS, folder=None, patience_s=4):
     pooch.get_logger().setLevel("WARNING")  # its other messages hold paths of this machine
     failures = []
     try:
-        with FileLock(folder / "download.lock", timeout=30 * patience_s):  # a second process waits, then finds the file
+        with FileLock(
+            folder / "download.lock", timeout=30 * patience_s
+        ):  # a second process waits, then finds the file
             for unfinished in folder.glob("tmp????????"):  # pooch's, from a process that was killed
                 unfinished.unlink(missing_ok=True)
             for url in mirrors:
                 try:
-                    pooch.retrieve(url, SHA256, FILE.name, folder, downloader=partial(_bounded, patience_s))
+                    pooch.retrieve(
+                        url, SHA256, FILE.name, folder, downloader=partial(_bounded, patience_s)
+                    )
                     return folder / FILE.name
-                except (OSError, ValueError) as error:  # requests' errors are OSErrors, a wrong sha256 a ValueError
+                except (
+                    OSError,
+                    ValueError,
+                ) as error:  # requests' errors are OSErrors, a wrong sha256 a ValueError
                     failures.append(f"{urlsplit(url).hostname}: {_reason(error)}")
     except OSError as error:
-        failures.append(f"the cache can't be used: {_reason(error)}; COURSE_CACHE may name another folder")
-    raise CorpusError(f"Tiny Shakespeare could not be downloaded ({'; '.join(failures) or 'no mirror named'}).")
+        failures.append(
+            f"the cache can't be used: {_reason(error)}; COURSE_CACHE may name another folder"
+        )
+    raise CorpusError(
+        f"Tiny Shakespeare could not be downloaded ({'; '.join(failures) or 'no mirror named'})."
+    )
 
 
 def _bounded(patience_s, url, output_file, _):
     """pooch's own download, bounded as a whole: its timeout starts anew for each address of a host and each read."""
-    with ThreadPool(1) as pool, open(output_file, "wb") as body:  # closed, it takes no more from a thread left behind
+    with (
+        ThreadPool(1) as pool,
+        open(output_file, "wb") as body,
+    ):  # closed, it takes no more from a thread left behind
         result = pool.apply_async(pooch.HTTPDownloader(timeout=patience_s), (url, body, None))
         for _ in range(15):
             result.wait(patience_s)
@@ -106,19 +126,27 @@ def _bounded(patience_s, url, output_file, _):
 
 def _reason(error):
     status = getattr(getattr(error, "response", None), "status_code", None)
-    what = "sent something else" if isinstance(error, ValueError) else error.strerror or type(error).__name__
+    what = (
+        "sent something else"
+        if isinstance(error, ValueError)
+        else error.strerror or type(error).__name__
+    )
     return f"answered {status}" if status else what
 
 
 def _cache():
-    return Path(os.path.expanduser(os.environ.get("COURSE_CACHE") or pooch.os_cache("shakespeare-layer-by-layer")))
+    return Path(
+        os.path.expanduser(
+            os.environ.get("COURSE_CACHE") or pooch.os_cache("shakespeare-layer-by-layer")
+        )
+    )
 
 
 def _places(mirrors):
     """Where the real text may lie, in order: (file, the place in words)."""
-    if paths.CHECKOUT:
-        yield paths.CHECKOUT / "data" / FILE, f"data/{FILE.as_posix()}"
-        yield paths.CHECKOUT.parent / "shared" / "data" / FILE, "the classroom's shared folder"
+    if files.CHECKOUT:
+        yield files.CHECKOUT / "data" / FILE, f"data/{FILE.as_posix()}"
+        yield files.CHECKOUT.parent / "shared" / "data" / FILE, "the classroom's shared folder"
     yield _cache() / FILE, "the user's cache"
     try:
         yield fetch(mirrors), "a download"
@@ -135,24 +163,35 @@ def _real(file, source):
     if hashlib.sha256(data).hexdigest() == SHA256:
         return data
     if os.path.exists(file):
-        print(f"Not used, because its sha256 is not Tiny Shakespeare's: the file in {source}.", file=sys.stderr)
+        print(
+            f"Not used, because its sha256 is not Tiny Shakespeare's: the file in {source}.",
+            file=sys.stderr,
+        )
 
 
 def _named(file):
-    source = file.relative_to(paths.CHECKOUT).as_posix() if paths.CHECKOUT in file.parents else file.name
+    source = (
+        file.relative_to(files.CHECKOUT).as_posix() if files.CHECKOUT in file.parents else file.name
+    )
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise CorpusError(f"The corpus {file} can't be read ({error.strerror}); name a UTF-8 text file.") from error
-    return _corpus(data, source, file, file.name, f"Trained on {file.name}, not on Tiny Shakespeare.")
+        raise CorpusError(
+            f"The corpus {file} can't be read ({error.strerror}); name a UTF-8 text file."
+        ) from error
+    return _corpus(
+        data, source, file, file.name, f"Trained on {file.name}, not on Tiny Shakespeare."
+    )
 
 
 def _practice():
-    file = paths.PUBLISHED / "practice.txt.xz"
+    file = files.PUBLISHED / "practice.txt.xz"
     try:
         data = lzma.decompress(file.read_bytes())
     except (OSError, lzma.LZMAError) as error:
-        raise CorpusError("No text was found, not even for practice; COURSE_CORPUS may name a UTF-8 file.") from error
+        raise CorpusError(
+            "No text was found, not even for practice; COURSE_CORPUS may name a UTF-8 file."
+        ) from error
     note = "Practice text, written by the course's own model: not Shakespeare."
     return _corpus(data, "the course itself", file, "practice corpus", note)
 
@@ -166,5 +205,7 @@ def _corpus(data, source, path, name="Tiny Shakespeare", note=""):
     except UnicodeDecodeError as error:
         raise CorpusError(f"The corpus {source} is not UTF-8 text; save it as UTF-8.") from error
     if len(text) < 100 or len(set(text)) < 2:
-        raise CorpusError(f"The corpus {source} must have at least 100 characters, and at least 2 different ones.")
+        raise CorpusError(
+            f"The corpus {source} must have at least 100 characters, and at least 2 different ones."
+        )
     return Corpus(text, name, sha256, source, path, note)

@@ -1,13 +1,27 @@
-"""Files that are whole or absent, whatever happens while they are written; nothing in one is executed."""
+"""Where the course keeps its files; and files that are whole or absent, whatever happens while they are written.
+
+Nothing in a file is executed.
+"""
 
 import json
 import os
+from pathlib import Path
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
+_above = Path(__file__).resolve().parent.parent
+CHECKOUT = (
+    _above if (_above / "pyproject.toml").is_file() else None
+)  # None: installed from a wheel, as on Colab
+PUBLISHED = (
+    Path(__file__).resolve().parent / "published"
+)  # the recorded study, shipped with the package
 FORMAT = "1"  # of checkpoints, states and records
+
+
+def results():
+    """The folder for runs, tables and figures: COURSE_RESULTS, else `results` in the checkout or here."""
+    return Path(os.environ.get("COURSE_RESULTS") or (CHECKOUT or Path.cwd()) / "results")
 
 
 class RunError(ValueError):
@@ -36,22 +50,33 @@ def write(path, content):
 
 def write_tensors(path, tensors, about):
     """Tensors and a dict about them as one safetensors file. tensors: name -> tensor"""
+    from safetensors.torch import (
+        save,
+    )  # here, because it loads torch: who asks for a folder's name can do without
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = json.dumps({"format": FORMAT, **about})  # one entry: the order of several would be random
+    content = json.dumps(
+        {"format": FORMAT, **about}
+    )  # one entry: the order of several would be random
     write(path, save(tensors, metadata={"course": content}))
 
 
 def read_tensors(path, kind):
     """-> (name -> tensor, dict about them). kind: what it should be, for the message. RunError if it is not that."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load  # and not safe_open, which takes a Ctrl-C for a damaged file
+
     if not path.is_file():
         raise RunError(f"there is no {kind} {path}")
     try:
         content = path.read_bytes()
-        tensors = load(content)  # and not safe_open, which takes a Ctrl-C for a damaged file
+        tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         about = json.loads(header.get("__metadata__", {}).get("course", "{}"))
     except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
-        raise RunError(f"{path} is damaged or not a safetensors file ({error}): delete it") from None
+        raise RunError(
+            f"{path} is damaged or not a safetensors file ({error}): delete it"
+        ) from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise RunError(f"{path} is not a {kind} of this course in format {FORMAT}")
     return tensors, about
@@ -64,5 +89,8 @@ def lock(folder):
     try:
         return guard.acquire(timeout=0)
     except Timeout:
-        print(f"Another process of the course is at work in {folder}: waiting for it to end.", flush=True)
+        print(
+            f"Another process of the course is at work in {folder}: waiting for it to end.",
+            flush=True,
+        )
         return guard.acquire()

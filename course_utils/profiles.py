@@ -22,9 +22,27 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", "smoke", "smoke", seeds=2, loop_steps=20, demo_steps=5, sample_characters=200),
-        Profile("laptop", "laptop", "laptop", seeds=2, loop_steps=200, demo_steps=100, sample_characters=1000),
-        Profile("gpu", "laptop", "baseline", seeds=6, loop_steps=1000, demo_steps=300, sample_characters=1000),
+        Profile(
+            "smoke", "smoke", "smoke", seeds=2, loop_steps=20, demo_steps=5, sample_characters=200
+        ),
+        Profile(
+            "laptop",
+            "laptop",
+            "laptop",
+            seeds=2,
+            loop_steps=200,
+            demo_steps=100,
+            sample_characters=1000,
+        ),
+        Profile(
+            "gpu",
+            "laptop",
+            "baseline",
+            seeds=6,
+            loop_steps=1000,
+            demo_steps=300,
+            sample_characters=1000,
+        ),
     )
 }
 
@@ -38,7 +56,9 @@ def device():
 
 def current(name=None):
     """The profile named here or by COURSE_PROFILE, else the one that fits the device."""
-    name = name or os.environ.get("COURSE_PROFILE") or ("gpu" if device().type == "cuda" else "laptop")
+    name = (
+        name or os.environ.get("COURSE_PROFILE") or ("gpu" if device().type == "cuda" else "laptop")
+    )
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}; allowed are {', '.join(PROFILES)}")
     return PROFILES[name]

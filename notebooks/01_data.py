@@ -33,11 +33,16 @@ import importlib.util
 import subprocess
 import sys
 
-if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
+if (
+    importlib.util.find_spec("course_utils") is None
+):  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
     wanted = "anywidget", "psygnal"  # for lesson 6's widget
     light = [name for name in wanted if importlib.util.find_spec(name) is None]
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light],
+        check=True,
+    )
 
 # %%
 import math
@@ -70,7 +75,9 @@ print(text.text[:250])
 
 # %%
 counts = pd.Series(list(text.text)).value_counts()
-print(f"{len(counts)} characters; the three most frequent make up {counts.head(3).sum() / counts.sum():.0%}")
+print(
+    f"{len(counts)} characters; the three most frequent make up {counts.head(3).sum() / counts.sum():.0%}"
+)
 figures.character_counts(counts.head(30), note=text.note)
 
 # %% [markdown]
@@ -89,8 +96,13 @@ figures.character_counts(counts.head(30), note=text.note)
 # %%
 cut = int(0.9 * len(text.text))
 known, new = set(text.text[:cut].split()), text.text[cut:].split()
-print(f"{len(set(text.text.split())):,} different words (with their commas), {len(counts)} different characters")
-print(f"never seen before: {sum(word not in known for word in new) / len(new):.1%} of the words", end=", ")
+print(
+    f"{len(set(text.text.split())):,} different words (with their commas), {len(counts)} different characters"
+)
+print(
+    f"never seen before: {sum(word not in known for word in new) / len(new):.1%} of the words",
+    end=", ",
+)
 print(f"{len(set(text.text[cut:]) - set(text.text[:cut]))} of the characters")
 
 # %% [markdown]
@@ -135,7 +147,9 @@ class CharTokenizer:
             return [self._id_of[character] for character in text]
         except KeyError:
             unknown = "".join(sorted(set(text) - set(self.alphabet)))
-            raise ValueError(f"unknown characters {unknown!r}; allowed are {self.alphabet!r}") from None
+            raise ValueError(
+                f"unknown characters {unknown!r}; allowed are {self.alphabet!r}"
+            ) from None
 
     def decode(self, ids):
         ids = [int(i) for i in ids]
@@ -209,7 +223,9 @@ def get_batch(ids, batch_size, context_length, generator=None):
     generator: a torch.Generator; the same seed draws the same windows.
     """
     if len(ids) <= context_length:
-        raise ValueError(f"{len(ids)} tokens are too few for a context of {context_length}: one more is needed")
+        raise ValueError(
+            f"{len(ids)} tokens are too few for a context of {context_length}: one more is needed"
+        )
     starts = torch.randint(len(ids) - context_length, (batch_size, 1), generator=generator)
     index = (starts + torch.arange(context_length)).to(ids.device)
     return ids[index], ids[index + 1]
@@ -276,7 +292,11 @@ figures.lines(
 # coin has 2 and a die 6. A loaded die has fewer, because you can bet on it.
 
 # %% tags=["nbval-check-output"]
-for name, p in {"coin": [1 / 2] * 2, "die": [1 / 6] * 6, "loaded die": [1 / 2] + [1 / 10] * 5}.items():
+for name, p in {
+    "coin": [1 / 2] * 2,
+    "die": [1 / 6] * 6,
+    "loaded die": [1 / 2] + [1 / 10] * 5,
+}.items():
     loss = -sum(share * math.log(share) for share in p)
     print(f"{name:10} {loss:.3f} nats, as hard as {math.exp(loss):.2f} equal choices")
 
@@ -333,7 +353,9 @@ figures.heatmaps(
 never = pairs[validation_ids[:-1], validation_ids[1:]] == 0
 raw = pairs / pairs.sum(dim=1, keepdim=True)
 loss = -raw[validation_ids[:-1], validation_ids[1:]].log().mean()
-print(f"{never.sum()} of {len(never):,} pairs were never seen; the loss without the added 1 is {loss}")
+print(
+    f"{never.sum()} of {len(never):,} pairs were never seen; the loss without the added 1 is {loss}"
+)
 
 # %% [markdown]
 # ## Counting further back
@@ -385,17 +407,25 @@ class WittenBell:
 
     def __init__(self, ids, order, vocab_size):
         if not 1 <= order <= len(ids) or vocab_size**order >= 2**63:
-            raise ValueError(f"order {order} is not allowed for {len(ids)} tokens of {vocab_size} characters")
+            raise ValueError(
+                f"order {order} is not allowed for {len(ids)} tokens of {vocab_size} characters"
+            )
         self.vocab_size, self.tables = vocab_size, []
         for n in range(1, order + 1):
             grams, counts = ngram_codes(ids, n, vocab_size).unique(return_counts=True)
-            contexts, at, types = (grams // vocab_size).unique(return_inverse=True, return_counts=True)
-            self.tables.append((grams, counts, contexts, torch.zeros_like(types).index_add_(0, at, counts), types))
+            contexts, at, types = (grams // vocab_size).unique(
+                return_inverse=True, return_counts=True
+            )
+            self.tables.append(
+                (grams, counts, contexts, torch.zeros_like(types).index_add_(0, at, counts), types)
+            )
 
     def probabilities(self, ids):
         """p of every token but the first, given up to order - 1 before it: (T,) -> (T - 1,)."""
         p = torch.full((len(ids),), 1 / self.vocab_size, dtype=torch.float64)
-        for n, (grams, counts, contexts, totals, types) in enumerate(self.tables[: len(ids)], start=1):
+        for n, (grams, counts, contexts, totals, types) in enumerate(
+            self.tables[: len(ids)], start=1
+        ):
             gram = ngram_codes(ids, n, self.vocab_size)
             context = gram // self.vocab_size
             c, t = lookup(contexts, totals, context), lookup(contexts, types, context)
@@ -413,13 +443,18 @@ class WittenBell:
 
 # %%
 orders = range(1, 7)
-n_gram = {order: WittenBell(train_ids, order, tokenizer.vocab_size).loss(validation_ids) for order in orders}
+n_gram = {
+    order: WittenBell(train_ids, order, tokenizer.vocab_size).loss(validation_ids)
+    for order in orders
+}
 for order, loss in n_gram.items():
     print(f"order {order}: {loss:.3f} nats/character, perplexity {math.exp(loss):5.2f}")
 
 # %%
 assert abs(n_gram[1] - unigram) < 1e-3, "order 1 is the unigram model from above"
-assert abs(n_gram[2] - bigram) < 1e-2, "order 2 differs from the table of pairs by its smoothing alone"
+assert abs(n_gram[2] - bigram) < 1e-2, (
+    "order 2 differs from the table of pairs by its smoothing alone"
+)
 if text.is_real:
     assert [round(n_gram[order], 3) for order in orders][:5] == [3.347, 2.486, 2.049, 1.774, 1.669]
     assert n_gram[6] > n_gram[5], "a context met once or twice is believed too soon"
@@ -492,7 +527,12 @@ if text.is_real:
 # by its smoothing.)
 
 # %%
-losses = {"uniform": uniform, "unigram": unigram, "bigram": n_gram[2], f"{best_order}-gram": n_gram[best_order]}
+losses = {
+    "uniform": uniform,
+    "unigram": unigram,
+    "bigram": n_gram[2],
+    f"{best_order}-gram": n_gram[best_order],
+}
 loss_log = pd.DataFrame({"nats/character": losses})
 loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
 loss_log.round(3)

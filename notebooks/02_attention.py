@@ -33,11 +33,16 @@ import importlib.util
 import subprocess
 import sys
 
-if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
+if (
+    importlib.util.find_spec("course_utils") is None
+):  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
     wanted = "anywidget", "psygnal"  # for lesson 6's widget
     light = [name for name in wanted if importlib.util.find_spec(name) is None]
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light],
+        check=True,
+    )
 
 # %% tags=["export"]
 import math
@@ -49,7 +54,9 @@ from torch.nn import functional as F
 import pandas as pd
 from torch import nn
 
-from course_utils import checks, corpus, figures, profiles, runs, studies
+from course_utils import checks, corpus, figures, profiles
+from course_utils.research import studies
+from course_utils.training import runs
 from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
 
 # %% [markdown]
@@ -82,9 +89,13 @@ by_loop = torch.stack([v[:, :, : t + 1].mean(dim=2) for t in range(T)], dim=2)
 # %%
 equal = torch.ones(T, T).tril()
 equal = equal / equal.sum(dim=1, keepdim=True)
-assert torch.allclose(equal @ v, by_loop, atol=1e-6), "a lower triangle of weights is a mean over the past"
+assert torch.allclose(equal @ v, by_loop, atol=1e-6), (
+    "a lower triangle of weights is a mean over the past"
+)
 figures.heatmaps(
-    equal, labels=("position", "listens to position", "weight"), title="Equal weights: the mean of the past"
+    equal,
+    labels=("position", "listens to position", "weight"),
+    title="Equal weights: the mean of the past",
 )
 
 # %% [markdown]
@@ -118,13 +129,19 @@ tokenizer = CharTokenizer(text.text)
 train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
 line = text.text[text.text.index("\n") + 1 :][:21]
 tokens, kept = torch.tensor([tokenizer.encode(line)]), []
-hook = model.blocks[1].norm_1.register_forward_hook(lambda layer, inputs, output: kept.append(output))
+hook = model.blocks[1].norm_1.register_forward_hook(
+    lambda layer, inputs, output: kept.append(output)
+)
 with torch.no_grad():
     model(tokens)
-    angles = None if model.angles is None else model.angles[: len(line)]  # lesson 3 says what these are
+    angles = (
+        None if model.angles is None else model.angles[: len(line)]
+    )  # lesson 3 says what these are
     q_real, k_real, v_real = model.blocks[1].attention.queries_keys_values(kept[0], angles)
 hook.remove()
-print(f"{line!r}: queries {tuple(q_real.shape)}, {q_real.shape[-1]} channels for each head and position")
+print(
+    f"{line!r}: queries {tuple(q_real.shape)}, {q_real.shape[-1]} channels for each head and position"
+)
 
 # %% [markdown]
 # > **Predict.** No mask is at work yet. Will the future, right of the diagonal, look different from the
@@ -209,9 +226,13 @@ def attention_weights(q, k):
 
 # %%
 weights = attention_weights(q, k)
-assert torch.allclose(weights.sum(-1), torch.ones(B, H, T)), "softmax runs over the keys: each row sums to 1"
+assert torch.allclose(weights.sum(-1), torch.ones(B, H, T)), (
+    "softmax runs over the keys: each row sums to 1"
+)
 assert (weights.triu(diagonal=1) == 0).all(), "nobody listens to the future"
-assert torch.allclose(weights[:, :, 0, 0], torch.ones(B, H)), "the first position has only itself to listen to"
+assert torch.allclose(weights[:, :, 0, 0], torch.ones(B, H)), (
+    "the first position has only itself to listen to"
+)
 
 # %% [markdown]
 # Back to the real line: heads of the same layer, now masked and softened.
@@ -263,7 +284,9 @@ def causal_attention(q, k, v, dropout=0.0):
     queries, keys = q.shape[-2], k.shape[-2]
     if queries in (1, keys):  # PyTorch's own masks: nothing to hide from one query, or the triangle
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=queries > 1)
-    seen = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(diagonal=keys - queries)
+    seen = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(
+        diagonal=keys - queries
+    )
     return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout)
 
 
@@ -280,10 +303,17 @@ for last in (1, 2):
 k_changed, v_changed = k.clone(), v.clone()
 k_changed[:, :, -1] += 1
 v_changed[:, :, -1] += 1
-moved = (causal_attention(q, k_changed, v_changed) - causal_attention(q, k, v)).abs().amax(dim=(0, 1, 3))
+moved = (
+    (causal_attention(q, k_changed, v_changed) - causal_attention(q, k, v))
+    .abs()
+    .amax(dim=(0, 1, 3))
+)
 unmasked = [F.scaled_dot_product_attention(q, a, b) for a, b in ((k_changed, v_changed), (k, v))]
 print("masked, positions that moved:  ", (moved > 1e-6).tolist())
-print("unmasked, positions that moved:", ((unmasked[0] - unmasked[1]).abs().amax(dim=(0, 1, 3)) > 1e-6).tolist())
+print(
+    "unmasked, positions that moved:",
+    ((unmasked[0] - unmasked[1]).abs().amax(dim=(0, 1, 3)) > 1e-6).tolist(),
+)
 
 # %% [markdown]
 # ## Many heads
@@ -309,7 +339,9 @@ def merge_heads(x):
 x = torch.randn(B, T, H * D)
 assert split_heads(x, H).shape == (B, H, T, D)
 assert torch.equal(merge_heads(split_heads(x, H)), x), "splitting and merging lose nothing"
-assert torch.equal(split_heads(x, H)[:, 1], x[..., D : 2 * D]), "the second head owns the second D channels"
+assert torch.equal(split_heads(x, H)[:, 1], x[..., D : 2 * D]), (
+    "the second head owns the second D channels"
+)
 
 # %% [markdown]
 # **What breaks if you cut without turning?** `view` to `(B, H, T, D)` has the right shape, and no error tells you that the first head
@@ -333,7 +365,10 @@ print("channels in their right place:", f"{(cut == split_heads(x, H)).float().me
 def attention_maps(model, tokens):
     """The weights of all heads, layer by layer: tokens (1, T) -> {"L1:H1": (T, T), …}."""
     maps, kept = {}, []
-    hooks = [b.norm_1.register_forward_hook(lambda *passed: kept.append(passed[-1])) for b in model.blocks]
+    hooks = [
+        b.norm_1.register_forward_hook(lambda *passed: kept.append(passed[-1]))
+        for b in model.blocks
+    ]
     with torch.no_grad():
         model(tokens)
         angles = None if model.angles is None else model.angles[: tokens.shape[1]]
@@ -360,7 +395,9 @@ places = {
 }
 
 # %%
-shares = [[(weights * place).sum(-1).mean() for place in places.values()] for weights in maps.values()]
+shares = [
+    [(weights * place).sum(-1).mean() for place in places.values()] for weights in maps.values()
+]
 figures.heatmaps(
     shares,
     list(maps),
@@ -411,8 +448,14 @@ class Listener(nn.Module):
     def __init__(self, vocab_size, context_length, d_model, n_heads, listen):
         super().__init__()
         self.n_heads, self.listen = n_heads, listen
-        self.token, self.position = nn.Embedding(vocab_size, d_model), nn.Embedding(context_length, d_model)
-        self.qkv, self.guess = nn.Linear(d_model, 3 * d_model, bias=False), nn.Linear(d_model, vocab_size)
+        self.token, self.position = (
+            nn.Embedding(vocab_size, d_model),
+            nn.Embedding(context_length, d_model),
+        )
+        self.qkv, self.guess = (
+            nn.Linear(d_model, 3 * d_model, bias=False),
+            nn.Linear(d_model, vocab_size),
+        )
 
     def forward(self, tokens):
         x = self.token(tokens) + self.position.weight[: tokens.shape[1]]
@@ -428,7 +471,10 @@ class Listener(nn.Module):
 def trained(listen, n_heads, steps, T=32):
     """A Listener after some steps, and its loss on the last tenth in nats/character."""
     torch.manual_seed(0)
-    model, generator = Listener(tokenizer.vocab_size, T, 64, n_heads, listen), torch.Generator().manual_seed(0)
+    model, generator = (
+        Listener(tokenizer.vocab_size, T, 64, n_heads, listen),
+        torch.Generator().manual_seed(0),
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(steps):
         tokens, targets = get_batch(train_ids, 32, T, generator)
@@ -479,7 +525,9 @@ print({name: round(loss, 3) for name, loss in losses.items()})
 
 # %%
 without, loss_without = trained(F.scaled_dot_product_attention, 4, steps)
-print(f"loss with the mask {losses['four heads']:.3f}, without it {loss_without:.3f} nats/character")
+print(
+    f"loss with the mask {losses['four heads']:.3f}, without it {loss_without:.3f} nats/character"
+)
 
 
 # %%

@@ -32,11 +32,16 @@ import importlib.util
 import subprocess
 import sys
 
-if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
+if (
+    importlib.util.find_spec("course_utils") is None
+):  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
     wanted = "anywidget", "psygnal"  # for lesson 6's widget
     light = [name for name in wanted if importlib.util.find_spec(name) is None]
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light],
+        check=True,
+    )
 
 # %% tags=["export"]
 from dataclasses import dataclass
@@ -53,7 +58,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from course_utils import corpus, experiment, figures, profiles, runs, studies
+from course_utils import corpus, figures, profiles
+from course_utils.research import studies
+from course_utils.training import evaluation, runs
 from course_utils.lessons.data import CharTokenizer, get_batch, split
 
 # %% [markdown]
@@ -63,7 +70,10 @@ from course_utils.lessons.data import CharTokenizer, get_batch, split
 text, profile = corpus.load(), profiles.current()
 print(text.describe(), f"\nprofile {profile.name}")
 tokenizer = CharTokenizer(text.text)
-V, train_ids, validation_ids = tokenizer.vocab_size, *split(torch.tensor(tokenizer.encode(text.text)))
+V, train_ids, validation_ids = (
+    tokenizer.vocab_size,
+    *split(torch.tensor(tokenizer.encode(text.text))),
+)
 
 # %% [markdown]
 # ## The whole, before its parts
@@ -94,7 +104,7 @@ def speak(model, prompt, n_characters, temperature=0.8):
 
 # %%
 torch.manual_seed(0)
-print(speak(trained, experiment.fitting_prompt(text), 300))
+print(speak(trained, text.fitting_prompt(), 300))
 
 # %% [markdown]
 # It is nonsense, and look how much of it is right: names in capitals with a colon, lines of verse length, words that exist or
@@ -172,7 +182,9 @@ def check_config(config):
     if not wrong and config.d_model % config.n_heads:
         wrong["d_model"] = f"must be a multiple of n_heads ({config.n_heads})"
     if not wrong and config.position == "rope" and config.d_model // config.n_heads % 2:
-        wrong["d_model"] = f"must be an even multiple of n_heads ({config.n_heads}) where position is rope"
+        wrong["d_model"] = (
+            f"must be an even multiple of n_heads ({config.n_heads}) where position is rope"
+        )
     return wrong
 
 
@@ -255,7 +267,9 @@ class Rung(nn.Module):
 embedding = nn.Embedding(11, 6)
 ids = torch.tensor([3, 1, 4])
 one_hots = F.one_hot(ids, 11).float()
-assert torch.equal(embedding(ids), one_hots @ embedding.weight), "a lookup is a product with one-hots"
+assert torch.equal(embedding(ids), one_hots @ embedding.weight), (
+    "a lookup is a product with one-hots"
+)
 
 # %% [markdown]
 # **Predict:** the trained model never heard of vowels or capitals. Which characters will have vectors that lie close
@@ -276,9 +290,11 @@ figures.character_map(
 # best it can hope for?
 
 # %%
-baselines, ladder = experiment.baseline_losses(text), {}
+baselines, ladder = evaluation.baseline_losses(text), {}
 _, _, ladder["one character"] = learn(Rung)
-print(f"one character {ladder['one character']:.3f}, bigram {baselines['bigram']:.3f} nats/character")
+print(
+    f"one character {ladder['one character']:.3f}, bigram {baselines['bigram']:.3f} nats/character"
+)
 
 # %% [markdown]
 # The bigram: both know one character and nothing else. The network learns by gradient what lesson 1 counted. To do
@@ -397,7 +413,9 @@ def rotate(x, angles):
 angles = position_angles(23, 8)
 one_query, one_key = torch.randn(2, 1, 1, 1, 8).expand(2, 1, 1, 23, 8)
 turned = (rotate(one_query, angles) @ rotate(one_key, angles).mT)[0, 0]
-assert torch.allclose(turned[5, 3], turned[20, 18], atol=1e-5), "a rotary score depends on the distance alone"
+assert torch.allclose(turned[5, 3], turned[20, 18], atol=1e-5), (
+    "a rotary score depends on the distance alone"
+)
 figures.lines(
     torch.arange(23), {"one query, one key": turned[22].flip(0)},
     x_label="distance (positions)", y_label="score q · k", title="One query and one key, turned apart",
@@ -481,10 +499,16 @@ figures.lines(grid, bends, x_label="in", y_label="out", title="Four bends")
 # On the ladder, one layer of it, and then a second pair of attention and feed-forward:
 
 # %%
-assert bend(torch.tensor(-0.5, requires_grad=True), "gelu") != 0, "GELU lets a little through left of 0"
-_, _, ladder["+ feed-forward"] = learn(lambda: Rung(Attention(small), FeedForward(small), angles=turns))
+assert bend(torch.tensor(-0.5, requires_grad=True), "gelu") != 0, (
+    "GELU lets a little through left of 0"
+)
+_, _, ladder["+ feed-forward"] = learn(
+    lambda: Rung(Attention(small), FeedForward(small), angles=turns)
+)
 pairs = [layer for _ in range(2) for layer in (Attention, FeedForward)]
-_, _, ladder["+ a second pair"] = learn(lambda: Rung(*(layer(small) for layer in pairs), angles=turns))
+_, _, ladder["+ a second pair"] = learn(
+    lambda: Rung(*(layer(small) for layer in pairs), angles=turns)
+)
 
 # %% [markdown]
 # All rungs, beside what counting reached. **Predict** which step removes most.
@@ -606,11 +630,19 @@ class GPT(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config, T = config, config.context_length
-        self.scale = config.d_model**0.5 if config.position == "sinusoidal" else 1.0  # or waves drown tokens
+        self.scale = (
+            config.d_model**0.5 if config.position == "sinusoidal" else 1.0
+        )  # or waves drown tokens
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.positions = nn.Parameter(torch.empty(T, config.d_model)) if config.position == "learned" else None
+        self.positions = (
+            nn.Parameter(torch.empty(T, config.d_model)) if config.position == "learned" else None
+        )
         waves = sinusoidal_positions(T, config.d_model) if config.position == "sinusoidal" else None
-        angles = position_angles(T, config.d_model // config.n_heads) if config.position == "rope" else None
+        angles = (
+            position_angles(T, config.d_model // config.n_heads)
+            if config.position == "rope"
+            else None
+        )
         self.register_buffer("waves", waves, persistent=False)
         self.register_buffer("angles", angles, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
@@ -643,7 +675,9 @@ def positions_at(model, start, stop):
     -> (T, C) or 0.0, and (T, D/2) radians or None. ValueError beyond the context length.
     """
     if stop > model.config.context_length:
-        raise ValueError(f"{stop} tokens are more than the context length of {model.config.context_length}")
+        raise ValueError(
+            f"{stop} tokens are more than the context length of {model.config.context_length}"
+        )
     added = {"learned": model.positions, "sinusoidal": model.waves}.get(model.config.position)
     angles = None if model.angles is None else model.angles[start:stop]
     return (0.0 if added is None else added[start:stop]), angles
@@ -678,7 +712,9 @@ for std in (0.002, 0.02, 0.1, 1.0):
     model = GPT(small)
     initialise(model, std)
     with torch.no_grad():
-        print(f"deviation {std}: first loss {loss_of(model, *held_out):.2f} (uniform {math.log(V):.2f})")
+        print(
+            f"deviation {std}: first loss {loss_of(model, *held_out):.2f} (uniform {math.log(V):.2f})"
+        )
 
 # %% [markdown]
 # A first loss far above $\ln V$ means a model that is *sure and wrong*: it spends its first hundreds of steps unlearning that. If
@@ -708,7 +744,9 @@ figures.loss_bars(broken, title="Six layers, parts missing", note=text.note)
 
 # %%
 for name in ("all as it should be", "no norm"):
-    _, losses, _ = learn(lambda c=changes[name]: GPT(replace(deep, n_layers=3, **c)), length=0.25, rate=3e-2)
+    _, losses, _ = learn(
+        lambda c=changes[name]: GPT(replace(deep, n_layers=3, **c)), length=0.25, rate=3e-2
+    )
     print(f"{name}: the worst loss on the way is {max(losses):.3g}, the last {losses[-1]:.3g}")
 
 # %% [markdown]
@@ -756,7 +794,9 @@ def stream_after(model, tokens):
 # %%
 line = validation_ids[3 : 3 + min(33, spec.model.context_length)]
 with torch.no_grad():
-    stages = [trained.head(trained.norm(x)).softmax(-1)[0] for x in stream_after(trained, line[None, :-1])]
+    stages = [
+        trained.head(trained.norm(x)).softmax(-1)[0] for x in stream_after(trained, line[None, :-1])
+    ]
 guesses = [tokenizer.decode(p.argmax(-1)) for p in stages]
 of_the_next = torch.stack([p.gather(-1, line[1:, None])[:, 0] for p in stages])
 title = "What the model would say after each layer"
@@ -791,7 +831,9 @@ def closed_form(c):
 
 for n_layers in (2, 4, 6):
     config = GPTConfig(n_layers=n_layers)
-    assert count_parameters(GPT(config)) == closed_form(config), "the closed form counts every parameter"
+    assert count_parameters(GPT(config)) == closed_form(config), (
+        "the closed form counts every parameter"
+    )
     print(f"{n_layers} layers: {closed_form(config):,} parameters")
 
 # %% [markdown]
@@ -799,11 +841,20 @@ for n_layers in (2, 4, 6):
 
 # %% tags=["nbval-check-output"]
 baseline = GPT(GPTConfig())
-shares = {"embedding and head": baseline.embedding.weight.numel(), "positions": baseline.positions.numel()}
+shares = {
+    "embedding and head": baseline.embedding.weight.numel(),
+    "positions": baseline.positions.numel(),
+}
 for name, kind in (("attention", Attention), ("feed-forward", FeedForward)):
-    shares[name] = sum(count_parameters(part) for part in baseline.modules() if isinstance(part, kind))
+    shares[name] = sum(
+        count_parameters(part) for part in baseline.modules() if isinstance(part, kind)
+    )
 shares["norms"] = count_parameters(baseline) - sum(shares.values())
-print("\n".join(f"{name:20} {n:9,}  {n / count_parameters(baseline):6.1%}" for name, n in shares.items()))
+print(
+    "\n".join(
+        f"{name:20} {n:9,}  {n / count_parameters(baseline):6.1%}" for name, n in shares.items()
+    )
+)
 
 # %% [markdown]
 # Two thirds sit in the feed-forward layers, and nearly all of the rest in attention. With 65 characters the embedding is
@@ -870,7 +921,9 @@ for switch in [*switches, {"tie_embeddings": False}, {"qk_norm": True}, {"residu
 # **The loss log**, with the rungs of this lesson (seconds of training each):
 
 # %%
-pd.Series(baselines | ladder, name="nats/character").sort_values(ascending=False).round(3).to_frame()
+pd.Series(baselines | ladder, name="nats/character").sort_values(ascending=False).round(
+    3
+).to_frame()
 
 # %% [markdown]
 # The rungs are measured on 512 windows of the last tenth, the n-grams on all of it: differences below a hundredth mean
@@ -923,7 +976,9 @@ checks.check("3.1", parameters)
 sizes = checks.sizes("3.1")
 width, wide = sizes["d_model"], sizes["d_ff"]
 one_layer = 4 * width**2 + 2 * width * wide + 2 * width
-parameters = sizes["n_layers"] * one_layer + (sizes["vocab_size"] + sizes["context_length"] + 1) * width
+parameters = (
+    sizes["n_layers"] * one_layer + (sizes["vocab_size"] + sizes["context_length"] + 1) * width
+)
 
 checks.check("3.1", parameters, quiet=True)
 

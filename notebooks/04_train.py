@@ -32,11 +32,16 @@ import importlib.util
 import subprocess
 import sys
 
-if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
+if (
+    importlib.util.find_spec("course_utils") is None
+):  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
     wanted = "anywidget", "psygnal"  # for lesson 6's widget
     light = [name for name in wanted if importlib.util.find_spec(name) is None]
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light],
+        check=True,
+    )
 
 # %% tags=["export"]
 import math
@@ -51,7 +56,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from course_utils import corpus, experiment, figures, profiles, recipes, runs, studies, tables, trainer, widgets
+from course_utils import corpus, figures, profiles, widgets
+from course_utils.research import studies, tables
+from course_utils.training import evaluation, recipes, runs, trainer
 from course_utils.lessons.attention import attention_weights
 from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
 from course_utils.lessons.model import GPTConfig, count_parameters, positions_at
@@ -63,7 +70,9 @@ from course_utils.lessons.model import GPTConfig, count_parameters, positions_at
 text, profile, device = corpus.load(), profiles.current(), profiles.device()
 print(text.describe(), f"\nprofile {profile.name}, on {device.type}")
 tokenizer = CharTokenizer(text.text)
-train_ids, validation_ids = (part.to(device) for part in split(torch.tensor(tokenizer.encode(text.text))))
+train_ids, validation_ids = (
+    part.to(device) for part in split(torch.tensor(tokenizer.encode(text.text)))
+)
 
 # %% [markdown]
 # ## The losses to beat
@@ -72,7 +81,7 @@ train_ids, validation_ids = (part.to(device) for part in split(torch.tensor(toke
 # anything by gradient.
 
 # %%
-baselines = experiment.baseline_losses(text)
+baselines = evaluation.baseline_losses(text)
 pd.Series(baselines, name="nats/character").round(3).to_frame()
 
 # %% [markdown]
@@ -98,7 +107,9 @@ class TrainConfig:
     warmup_steps: int = 0  # over which the rate climbs to its peak
     decay: float = 0.0  # the last share of the steps, over which the rate falls to 0
     clip_norm: float = 1.0  # the longest gradient that is let through
-    evaluate_every: int = 0  # steps; 0 is once an epoch: as many characters as the training split holds
+    evaluate_every: int = (
+        0  # steps; 0 is once an epoch: as many characters as the training split holds
+    )
     patience: int = 5  # evaluations without improvement before training stops; 0 never stops
     seed: int = 0  # of weights, batches and dropout
 
@@ -107,12 +118,21 @@ class TrainConfig:
             raise ValueError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
         if min(self.steps, self.batch_size) < 1:
             raise ValueError("steps and batch_size must be at least 1")
-        if min(self.learning_rate, self.muon_learning_rate, self.clip_norm) <= 0 or not 0 <= self.decay <= 1:
-            raise ValueError("learning rates and clip_norm must be above 0, and decay a share from 0 to 1")
+        if (
+            min(self.learning_rate, self.muon_learning_rate, self.clip_norm) <= 0
+            or not 0 <= self.decay <= 1
+        ):
+            raise ValueError(
+                "learning rates and clip_norm must be above 0, and decay a share from 0 to 1"
+            )
         if not 0 <= self.muon_momentum < 1 or self.muon_iterations not in range(1, 6):
-            raise ValueError("muon_momentum must lie in [0, 1), muon_iterations be a whole number from 1 to 5")
+            raise ValueError(
+                "muon_momentum must lie in [0, 1), muon_iterations be a whole number from 1 to 5"
+            )
         if min(self.weight_decay, self.warmup_steps, self.evaluate_every, self.patience) < 0:
-            raise ValueError("weight_decay, warmup_steps, evaluate_every and patience must not be negative")
+            raise ValueError(
+                "weight_decay, warmup_steps, evaluate_every and patience must not be negative"
+            )
 
 
 # %% [markdown]
@@ -132,7 +152,9 @@ def next_character_loss(model, tokens, targets):
 
 
 # %% tags=["export"]
-def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1):
+def training_step(
+    model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1
+):
     """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
 
     rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in
@@ -212,9 +234,13 @@ def orthogonalise(updates, iterations=5):
 
 # %%
 random = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
-rough, fine = (torch.linalg.svdvals(orthogonalise(random, n)[0]).sort(descending=True).values for n in (3, 5))
+rough, fine = (
+    torch.linalg.svdvals(orthogonalise(random, n)[0]).sort(descending=True).values for n in (3, 5)
+)
 before = torch.linalg.svdvals(random[0])
-assert (fine[:60] - 1).abs().max() < 0.05, "after five, all but the weakest directions are equally strong"
+assert (fine[:60] - 1).abs().max() < 0.05, (
+    "after five, all but the weakest directions are equally strong"
+)
 figures.lines(
     range(1, 65), {"before": before / before.max(), "3 iterations": rough, "5 iterations": fine},
     x_label="rank of the direction", y_label="singular value", title="Muon makes all directions count",
@@ -249,7 +275,9 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group, weights in zip(self.param_groups, self.weights, strict=True):
             gradients = torch.stack([p.grad for p in group["params"]])
-            velocity = self.state[group["params"][0]].setdefault("momentum_buffer", torch.zeros_like(gradients))
+            velocity = self.state[group["params"][0]].setdefault(
+                "momentum_buffer", torch.zeros_like(gradients)
+            )
             velocity.lerp_(gradients, 1 - group["momentum"])
             ahead = gradients.lerp(velocity, group["momentum"])  # Nesterov: look one step ahead
             update = self.orthogonalise(ahead, group["iterations"])
@@ -268,7 +296,9 @@ def make_optimizers(model, config):
 
     Only matrices decay. Each group remembers its peak rate as group["peak"]. -> a list of optimisers
     """
-    inner = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
+    inner = [
+        p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")
+    ]
     by_muon = inner if config.optimizer == "muon" else []
     rest = [p for p in model.parameters() if not any(p is q for q in by_muon)]
     groups = [
@@ -276,7 +306,10 @@ def make_optimizers(model, config):
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     device = next(model.parameters()).device.type
-    kernel = {"fused": device in ("cpu", "cuda"), "capturable": device == "cuda"}  # one call for all weights
+    kernel = {
+        "fused": device in ("cpu", "cuda"),
+        "capturable": device == "cuda",
+    }  # one call for all weights
     optimizers = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), **kernel)]
     if by_muon:
         settings = (config.weight_decay, config.muon_momentum, config.muon_iterations)
@@ -315,7 +348,11 @@ _, recipe = recipes.named_recipe(profile.recipe)
 print(recipe)
 rates = [learning_rate_at(step, recipe) for step in range(recipe.steps)]
 figures.lines(
-    range(recipe.steps), {"share of the peak rate": rates}, x_label="step", y_label="share", title="The schedule"
+    range(recipe.steps),
+    {"share of the peak rate": rates},
+    x_label="step",
+    y_label="share",
+    title="The schedule",
 )
 
 # %% [markdown]
@@ -329,7 +366,9 @@ figures.lines(
 shape = {"n_layers": 2, "n_heads": 4, "d_model": 64, "d_ff": 256}
 small = GPTConfig(tokenizer.vocab_size, context_length=32, **shape, dropout=0.0, position="rope")
 held_out = get_batch(validation_ids, 512, 32, torch.Generator().manual_seed(1))
-trial = TrainConfig(steps=2 * profile.demo_steps, batch_size=16, learning_rate=3e-3, warmup_steps=10)
+trial = TrainConfig(
+    steps=2 * profile.demo_steps, batch_size=16, learning_rate=3e-3, warmup_steps=10
+)
 
 
 def held_out_loss(model):
@@ -344,10 +383,15 @@ def held_out_loss(model):
 # %%
 def attempt(config, make=make_optimizers, ids=None):
     """Train a tiny model. -> its loss at each step, its loss on held-out text every tenth of the run"""
-    model, draw = trainer.new_model(small, config, device), torch.Generator().manual_seed(config.seed)
+    model, draw = (
+        trainer.new_model(small, config, device),
+        torch.Generator().manual_seed(config.seed),
+    )
     optimizers, losses, held = make(model, config), [], []
     for step in range(config.steps):
-        batch = get_batch(train_ids if ids is None else ids, config.batch_size, small.context_length, draw)
+        batch = get_batch(
+            train_ids if ids is None else ids, config.batch_size, small.context_length, draw
+        )
         rate = learning_rate_at(step, config)
         losses.append(training_step(model, optimizers, *batch, rate, config.clip_norm).item())
         if (step + 1) % max(1, config.steps // 10) == 0:
@@ -388,7 +432,9 @@ figures.lines(
 # too large.
 
 # %%
-three = {f"rate {rate:g}": attempt(replace(trial, learning_rate=rate))[0] for rate in (1e-4, 3e-3, 1e-1)}
+three = {
+    f"rate {rate:g}": attempt(replace(trial, learning_rate=rate))[0] for rate in (1e-4, 3e-3, 1e-1)
+}
 smooth = {name: pd.Series(losses).ewm(span=10).mean() for name, losses in three.items()}
 figures.lines(
     range(1, trial.steps + 1), smooth, "step", "training loss (nats/character)", baselines,
@@ -405,9 +451,13 @@ figures.lines(
 # %%
 hurried = replace(trial, learning_rate=1e-2)
 for warmup_steps, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
-    configs = [replace(hurried, warmup_steps=warmup_steps, decay=decay, seed=seed) for seed in range(3)]
+    configs = [
+        replace(hurried, warmup_steps=warmup_steps, decay=decay, seed=seed) for seed in range(3)
+    ]
     loss = sum(attempt(config)[1][-1] for config in configs) / len(configs)
-    print(f"warm-up {warmup_steps:2} steps, decay over the last {decay:4.0%}: {loss:.3f} nats/character")
+    print(
+        f"warm-up {warmup_steps:2} steps, decay over the last {decay:4.0%}: {loss:.3f} nats/character"
+    )
 
 # %% [markdown]
 # Each number is the mean of three seeds, since one seed moves as much as the schedule does (lesson 5). Without warm-up AdamW
@@ -427,7 +477,9 @@ draw = torch.Generator().manual_seed(0)
 for _ in range(trial.steps):
     training_step(model, [optimizer], *get_batch(train_ids, 16, 32, draw), rate=1.0)
 tokens, targets = get_batch(train_ids, 16, 32, draw)
-strange = torch.full_like(targets, train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item())
+strange = torch.full_like(
+    targets, train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item()
+)
 
 # %% [markdown]
 # Two copies take the strange step, one of them unclipped. **Predict** by how much each one's loss rises.
@@ -439,7 +491,9 @@ for clip_norm in (math.inf, 1.0):
     optimizers = sgd(twin, replace(trial, learning_rate=0.3))
     training_step(twin, optimizers, tokens, strange, rate=1.0, clip_norm=clip_norm)
     after = held_out_loss(twin)
-    print(f"clip at {clip_norm}: held-out loss {before:.2f} before the strange batch, {after:.2f} after")
+    print(
+        f"clip at {clip_norm}: held-out loss {before:.2f} before the strange batch, {after:.2f} after"
+    )
 
 # %% [markdown]
 # Unclipped, one batch costs the model a good part of what it had learned in all the steps before; clipped, it passes almost
@@ -469,7 +523,10 @@ def evaluate(model, ids):
     if whole < len(ids) - 1:  # the last window is shorter
         pieces.append((whole, len(ids) - 1, len(ids) - 1 - whole))
     for start, stop, length in pieces:
-        tokens, targets = ids[start:stop].view(-1, length), ids[start + 1 : stop + 1].view(-1, length)
+        tokens, targets = (
+            ids[start:stop].view(-1, length),
+            ids[start + 1 : stop + 1].view(-1, length),
+        )
         sums.append(next_character_loss(model, tokens, targets) * (stop - start))
     model.train(was_training)
     return sum(torch.stack(sums).tolist()) / (len(ids) - 1)  # a GPU is waited for once
@@ -524,7 +581,9 @@ class EarlyStopping:
 # %% tags=["nbval-check-output"]
 stopping = EarlyStopping(patience=2)
 for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
-    print(loss, "best so far" if stopping.update(loss) else "", "stop" if stopping.should_stop else "")
+    print(
+        loss, "best so far" if stopping.update(loss) else "", "stop" if stopping.should_stop else ""
+    )
     if stopping.should_stop:
         break
 
@@ -538,7 +597,9 @@ for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
 
 # %%
 (spec,) = studies.Study("depth", "", {"2 layers": {"n_layers": 2}}).specs(profile.recipe, [0], text)
-config = replace(spec.train, steps=profile.loop_steps, evaluate_every=max(1, profile.loop_steps // 5))
+config = replace(
+    spec.train, steps=profile.loop_steps, evaluate_every=max(1, profile.loop_steps // 5)
+)
 
 # %% [markdown]
 # Read it once from top to bottom. `live` redraws one figure in its place; all the rest you have met.
@@ -555,7 +616,9 @@ for step in range(config.steps):
     losses.append(training_step(model, optimizers, tokens, targets, rate, config.clip_norm).item())
     if (step + 1) % config.evaluate_every == 0:
         lately, measured = losses[-20:], evaluate(model, validation_ids)
-        rows.append({"arm": "2 layers", "seed": 0, "step": step + 1, "characters": 0, "elapsed_s": 0})
+        rows.append(
+            {"arm": "2 layers", "seed": 0, "step": step + 1, "characters": 0, "elapsed_s": 0}
+        )
         rows[-1] |= {"training_loss": sum(lately) / len(lately), "validation_loss": measured}
         live.show(figures.training_curves(pd.DataFrame(rows), baselines, note=text.note))
         if stopping.update(measured):
@@ -563,7 +626,9 @@ for step in range(config.steps):
         if stopping.should_stop:
             break
 model.load_state_dict(best)
-print(f"best validation loss {stopping.best:.3f} nats/character, perplexity {math.exp(stopping.best):.2f}")
+print(
+    f"best validation loss {stopping.best:.3f} nats/character, perplexity {math.exp(stopping.best):.2f}"
+)
 
 # %% [markdown]
 # Each step is small, and yet within a minute the model has passed the unigram and the bigram. The dashed training loss
@@ -627,7 +692,9 @@ margin = min(baselines.values()) - loss
 verdict = "better" if margin > 0 else "worse"
 print(f"2 layers: {loss:.3f} nats/character, {abs(margin):.3f} {verdict} than the best n-gram")
 order = 5 if "5-gram" in baselines else 2  # five would be too many for a very large alphabet
-counts = sum(len(grams) for grams, *_ in WittenBell(train_ids.cpu(), order, tokenizer.vocab_size).tables)
+counts = sum(
+    len(grams) for grams, *_ in WittenBell(train_ids.cpu(), order, tokenizer.vocab_size).tables
+)
 print(f"The {order}-gram model keeps {counts:,} counts, yours {count_parameters(model):,} weights.")
 
 # %% [markdown]
@@ -645,9 +712,15 @@ context = spec.model.context_length
 whole = (len(validation_ids) - 1) // context * context
 tokens, targets = (validation_ids[i : whole + i].view(-1, context).split(64) for i in (0, 1))
 with torch.no_grad():
-    each = [F.cross_entropy(model(x).mT, y, reduction="none") for x, y in zip(tokens, targets, strict=True)]
+    each = [
+        F.cross_entropy(model(x).mT, y, reduction="none")
+        for x, y in zip(tokens, targets, strict=True)
+    ]
 figures.loss_by_position(
-    torch.cat(each).mean(0).cpu(), baselines, title="What each character more is worth", note=text.note
+    torch.cat(each).mean(0).cpu(),
+    baselines,
+    title="What each character more is worth",
+    note=text.note,
 )
 
 # %% [markdown]
@@ -679,7 +752,9 @@ def weights_of(model, tokens):
 line = validation_ids[11:29]
 weights = weights_of(model, line[None]).cpu()
 assert weights.triu(1).abs().max() == 0, "masked in every layer"
-figures.attention_maps(weights, tokenizer.decode(line), title="Where each head looks", note=text.note)
+figures.attention_maps(
+    weights, tokenizer.decode(line), title="Where each head looks", note=text.note
+)
 
 # %% [markdown]
 # The hatched half is the future, in every layer. Below it, each map has its habit: bright next to the diagonal is "the
@@ -714,7 +789,9 @@ for layer in range(spec.model.n_layers):
         name = part if part == "feed-forward" else f"head {part + 1}"
         removed[f"layer {layer + 1} · {name}"] = evaluate(without(model, layer, part), sample)
 whole = evaluate(model, sample)
-figures.parts_removed(removed, whole, title="What the model loses without each part", note=text.note)
+figures.parts_removed(
+    removed, whole, title="What the model loses without each part", note=text.note
+)
 
 # %% [markdown]
 # The first feed-forward layer is missed most by far: what comes later is built on it. Of the heads, which are smaller, the

@@ -32,11 +32,16 @@ import importlib.util
 import subprocess
 import sys
 
-if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
+if (
+    importlib.util.find_spec("course_utils") is None
+):  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
     wanted = "anywidget", "psygnal"  # for lesson 6's widget
     light = [name for name in wanted if importlib.util.find_spec(name) is None]
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light],
+        check=True,
+    )
 
 # %% tags=["export"]
 import itertools
@@ -46,19 +51,10 @@ import torch
 # %%
 import pandas as pd
 
-from course_utils import (
-    checks,
-    corpus,
-    effects,
-    experiment,
-    figures,
-    profiles,
-    recorded,
-    runs,
-    studies,
-    tables,
-)
-from course_utils.statistics import mean_interval
+from course_utils import checks, corpus, figures, profiles
+from course_utils.research import effects, recorded, studies, tables
+from course_utils.training import evaluation, runs
+from course_utils.research.statistics import mean_interval
 
 # %% [markdown]
 # The text, and how much work this machine should do:
@@ -91,7 +87,7 @@ print(f"{len(specs)} runs of {specs[0].train.steps} steps, recipe {profile.recip
 records = [runs.find_or_train(spec, text, device) for spec in specs]
 
 # %%
-baselines = experiment.baseline_losses(text)
+baselines = evaluation.baseline_losses(text)
 figures.training_curves(tables.curves(records), baselines, note=text.note)
 
 # %% [markdown]
@@ -153,7 +149,10 @@ for comparison in tables.comparisons(records):
     print(comparison.verdict)
 
 # %%
-losses = {arm: group.set_index("seed")["validation_loss"] for arm, group in final.groupby("arm", sort=False)}
+losses = {
+    arm: group.set_index("seed")["validation_loss"]
+    for arm, group in final.groupby("arm", sort=False)
+}
 for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
     differences = (losses[deeper] - losses[shallower]).tolist()
     low, mean, high = mean_interval(differences)
@@ -177,10 +176,14 @@ for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
 # %%
 found = recorded.load("depth")
 full = tables.final_table(found)
-figures.ablation_bars(tables.arm_table(full), full, baselines, note=text.note and found[0].corpus["name"])
+figures.ablation_bars(
+    tables.arm_table(full), full, baselines, note=text.note and found[0].corpus["name"]
+)
 
 # %%
-for comparison in tables.comparisons(found, "reporting_loss"):  # on the second half of the validation split
+for comparison in tables.comparisons(
+    found, "reporting_loss"
+):  # on the second half of the validation split
     print(comparison.verdict)
 full.groupby("arm", sort=False)[["best_step", "training_loss", "validation_loss"]].mean().round(3)
 
@@ -200,7 +203,9 @@ full.groupby("arm", sort=False)[["best_step", "training_loss", "validation_loss"
 # Predict: do deeper models want higher rates or lower ones?
 
 # %%
-figures.rate_sweep(effects.rate_table(recorded.load("rates")), note=text.note and found[0].corpus["name"])
+figures.rate_sweep(
+    effects.rate_table(recorded.load("rates")), note=text.note and found[0].corpus["name"]
+)
 
 # %% [markdown]
 # Neither: from 2 layers to 12 the same rate is best, far above the first study's 1e-4, which lies off this picture to the
@@ -246,7 +251,9 @@ figures.effect_ranking(ranked, note=text.note and found[0].corpus["name"])
 # %%
 # p is that of the paired t test: with six seeds the sign-flip test can't go below 2 / 2**6
 control = ranked.set_index("arm").loc["unchanged, other seeds"]
-assert control["low"] < 0 < control["high"], "no effect, and its interval covers zero, as 19 in 20 such do"
+assert control["low"] < 0 < control["high"], (
+    "no effect, and its interval covers zero, as 19 in 20 such do"
+)
 small, clear = (ranked["p"] < 0.05).sum(), ranked["clear"].sum()
 print(f"{len(ranked)} arms; p < 0.05 for {small}, after correction for {clear}")
 
@@ -266,12 +273,22 @@ print(f"{len(ranked)} arms; p < 0.05 for {small}, after correction for {clear}")
 
 # %%
 arms_short = {
-    kind: {"position": kind, "n_layers": 2, "steps": profile.demo_steps, "evaluate_every": 0, "decay": 0.0}
+    kind: {
+        "position": kind,
+        "n_layers": 2,
+        "steps": profile.demo_steps,
+        "evaluate_every": 0,
+        "decay": 0.0,
+    }
     for kind in ("none", "learned", "sinusoidal", "rope")
 }
 short = studies.Study("position-short", "Which position, after a few steps?", arms_short)
-position = [runs.find_or_train(spec, text, device) for spec in short.specs(profile.recipe, [0], text)]
-pd.Series({r.arm: round(r.validation_loss, 3) for r in position}, name="nats/character, one seed").sort_values()
+position = [
+    runs.find_or_train(spec, text, device) for spec in short.specs(profile.recipe, [0], text)
+]
+pd.Series(
+    {r.arm: round(r.validation_loss, 3) for r in position}, name="nats/character, one seed"
+).sort_values()
 
 # %% [markdown]
 # One seed and few steps: a hint, not a finding, and the table says so. To make it a finding, give it seeds. The book's
@@ -385,7 +402,9 @@ checks.check("5.3", paired_interval)
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def paired_interval(losses, others, t):
-    differences = torch.tensor([losses[seed] - others[seed] for seed in losses], dtype=torch.float64)
+    differences = torch.tensor(
+        [losses[seed] - others[seed] for seed in losses], dtype=torch.float64
+    )
     mean, half = differences.mean().item(), t * differences.std().item() / len(differences) ** 0.5
     return mean - half, mean, mean + half
 

@@ -32,11 +32,16 @@ import importlib.util
 import subprocess
 import sys
 
-if importlib.util.find_spec("course_utils") is None:  # on Colab: add the course, replace nothing that is there
+if (
+    importlib.util.find_spec("course_utils") is None
+):  # on Colab: add the course, replace nothing that is there
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
     wanted = "anywidget", "psygnal"  # for lesson 6's widget
     light = [name for name in wanted if importlib.util.find_spec(name) is None]
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light],
+        check=True,
+    )
 
 # %% tags=["export"]
 import math
@@ -48,7 +53,10 @@ import time
 
 import pandas as pd
 
-from course_utils import checks, corpus, experiment, figures, profiles, quality, runs, studies, widgets, writer
+from course_utils import checks, corpus, figures, profiles, widgets
+from course_utils.generation import quality, writer
+from course_utils.research import studies
+from course_utils.training import runs
 from course_utils.lessons.data import CharTokenizer, split
 
 # %% [markdown]
@@ -69,7 +77,7 @@ model = models["6 layers"].eval()
 # all there is to writing, and the choice is the one part that is left open.
 
 # %%
-prompt = experiment.fitting_prompt(text, "ROMEO:\nI will ")
+prompt = text.fitting_prompt("ROMEO:\nI will ")
 tokens = torch.tensor([tokenizer.encode(prompt)], device=device)
 
 
@@ -119,7 +127,9 @@ print(f"{len(rare)} characters have less than 1 % each, together {rare.sum():.1%
 with torch.no_grad():
     inside = model(tokens[:, :-2])[0, -1].cpu()  # before the last letter and the space
 slip = 1 - inside.softmax(-1).max().item()
-print(f"after {prompt[:-2]!r}: {slip:.1%} on all but the likeliest, {500 * slip:.0f} slips in 500 such choices")
+print(
+    f"after {prompt[:-2]!r}: {slip:.1%} on all but the likeliest, {500 * slip:.0f} slips in 500 such choices"
+)
 
 # %% [markdown]
 # There one is right, and nearly every other choice breaks the word. A little at each letter is a broken word every few
@@ -144,7 +154,9 @@ def draw(logits, generator=None):
     A race: each token takes a random time, the shorter the likelier it is, and the first to arrive is drawn.
     """
     speeds = logits.softmax(dim=-1)
-    return (speeds / torch.empty_like(speeds).exponential_(generator=generator)).argmax(dim=-1, keepdim=True)
+    return (speeds / torch.empty_like(speeds).exponential_(generator=generator)).argmax(
+        dim=-1, keepdim=True
+    )
 
 
 # %%
@@ -152,7 +164,9 @@ n = 20_000
 drawn = draw(logits.expand(n, -1), torch.Generator().manual_seed(0)).flatten()
 drawn = drawn.bincount(minlength=len(logits)) / n
 deviation = (probabilities * (1 - probabilities) / n).sqrt()
-assert ((drawn - probabilities).abs() < 5 * deviation + 1 / n).all(), "each as often as its probability says"
+assert ((drawn - probabilities).abs() < 5 * deviation + 1 / n).all(), (
+    "each as often as its probability says"
+)
 
 # %% [markdown]
 # ## Temperature
@@ -170,10 +184,14 @@ assert ((drawn - probabilities).abs() < 5 * deviation + 1 / n).all(), "each as o
 # %%
 temperatures = torch.linspace(0.05, 3.0, 60)
 entropies = {
-    repr(seen[-5:]): [torch.distributions.Categorical(logits=z / t).entropy().item() for t in temperatures]
+    repr(seen[-5:]): [
+        torch.distributions.Categorical(logits=z / t).entropy().item() for t in temperatures
+    ]
     for seen, z in ((prompt, logits), (prompt[:-2], inside))
 }
-assert all((torch.tensor(curve).diff() > -1e-5).all() for curve in entropies.values()), "wider with every degree"
+assert all((torch.tensor(curve).diff() > -1e-5).all() for curve in entropies.values()), (
+    "wider with every degree"
+)
 
 # %%
 figures.lines(
@@ -200,7 +218,9 @@ def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be at least 0, not {max_new_tokens!r}")
     if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature must be a number of at least 0 (0 is greedy), not {temperature!r}")
+        raise ValueError(
+            f"temperature must be a number of at least 0 (0 is greedy), not {temperature!r}"
+        )
     if top_k is not None and (top_k < 1 or top_k % 1):
         raise ValueError(f"top_k must be a whole number of at least 1, not {top_k!r}")
     if top_p is not None and not 0 < top_p <= 1:
@@ -221,11 +241,17 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
     """
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:
-        best = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, logits.argmax(-1, keepdim=True), True)
+        best = torch.zeros_like(logits, dtype=torch.bool).scatter(
+            -1, logits.argmax(-1, keepdim=True), True
+        )
         return logits.masked_fill(~best, -math.inf)
     if temperature != 1:
-        tiny = torch.finfo(logits.dtype).tiny  # below it the best has all, above 1 / tiny all have the same
-        logits = logits - logits.amax(dim=-1, keepdim=True)  # at most 0: no temperature makes it overflow
+        tiny = torch.finfo(
+            logits.dtype
+        ).tiny  # below it the best has all, above 1 / tiny all have the same
+        logits = logits - logits.amax(
+            dim=-1, keepdim=True
+        )  # at most 0: no temperature makes it overflow
         logits = logits / min(max(temperature, tiny), 1 / tiny)
     if top_k is not None:
         kth = logits.topk(min(int(top_k), logits.shape[-1])).values[..., -1:]
@@ -243,7 +269,13 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
 
 # %% tags=["nbval-check-output"]
 easy = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
-rules = {"temperature": 0}, {"temperature": 0.5}, {"top_k": 2}, {"top_p": 0.7}, {"top_k": 3, "top_p": 0.8}
+rules = (
+    {"temperature": 0},
+    {"temperature": 0.5},
+    {"top_k": 2},
+    {"top_p": 0.7},
+    {"top_k": 3, "top_p": 0.8},
+)
 for settings in rules:
     print(settings, [round(p, 2) for p in filter_logits(easy, **settings).softmax(-1).tolist()])
 
@@ -282,7 +314,9 @@ for setting in settings:
     after[name] = filter_logits(logits, **setting).softmax(-1)
 rows = list(tokenizer.alphabet)
 figures.next_character(
-    pd.DataFrame({"before": before, **after}, index=rows), title=f"What follows {prompt!r}", note=text.note
+    pd.DataFrame({"before": before, **after}, index=rows),
+    title=f"What follows {prompt!r}",
+    note=text.note,
 )
 
 # %% [markdown]
@@ -296,7 +330,9 @@ figures.next_character(
 
 # %%
 held_out, context = split(text.text)[1], model.config.context_length
-line = max((x for x in held_out[1000:4000].splitlines()[1:] if len(x) <= min(44, context - 4)), key=len)
+line = max(
+    (x for x in held_out[1000:4000].splitlines()[1:] if len(x) <= min(44, context - 4)), key=len
+)
 start = held_out.index(line)
 seen = held_out[max(0, start - (context - len(line))) : start + len(line)]
 ids = torch.tensor([tokenizer.encode(seen)], device=device)
@@ -314,7 +350,9 @@ figures.heatmaps(
 
 # %%
 for arm, values in surprise.items():
-    print(f"{arm}: {values.mean():.2f} nats/character on this line, at most {values.max():.1f} at one place")
+    print(
+        f"{arm}: {values.mean():.2f} nats/character on this line, at most {values.max():.1f} at one place"
+    )
 
 # %% [markdown]
 # Beginnings of words are mostly bright, the rest of a word is mostly dark: that is where the loss of a character model lies. (Which
@@ -322,10 +360,14 @@ for arm, values in surprise.items():
 # keeps. Below each character, how many candidates the 6-layer model had there (9: nine or more):
 
 # %%
-keeps = {f"top-p {p}": (filter_logits(read["6 layers"], top_p=p) > -math.inf).sum(-1) for p in (0.5, 0.9)}
+keeps = {
+    f"top-p {p}": (filter_logits(read["6 layers"], top_p=p) > -math.inf).sum(-1) for p in (0.5, 0.9)
+}
 print(f"{'':12}{line}")
 for name, counts in keeps.items():
-    print(f"{name:12}{''.join(str(min(9, n)) for n in counts.tolist())}   from {min(counts)} to {max(counts)}")
+    print(
+        f"{name:12}{''.join(str(min(9, n)) for n in counts.tolist())}   from {min(counts)} to {max(counts)}"
+    )
 
 # %% [markdown]
 # A fixed $k$ can't do that: large enough for the beginning of a word, it lets nonsense into the middle.
@@ -401,10 +443,14 @@ def stream(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=Non
     """
     check_sampling(temperature, top_k, top_p, max_new_tokens)
     if tokens.ndim != 2 or tokens.shape[1] == 0:
-        raise ValueError("generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1")
+        raise ValueError(
+            "generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1"
+        )
     context, start = model.config.context_length, None
     for _ in range(max_new_tokens):
-        if window_start(tokens.shape[1], context) != start:  # a new window is read from its beginning
+        if (
+            window_start(tokens.shape[1], context) != start
+        ):  # a new window is read from its beginning
             start = read_to = window_start(tokens.shape[1], context)
             cache = [KVCache(context) for _ in range(model.config.n_layers)]
         logits = model(tokens[:, read_to:], cache)[:, -1]
@@ -415,7 +461,9 @@ def stream(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=Non
 
 
 # %% tags=["export"]
-def generate(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None):
+def generate(
+    model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None
+):
     """Continue each row by max_new_tokens, dropout off: tokens (B, T) int64 -> (B, T + N).
 
     Sampling means what filter_logits says. A text longer than the context is read from window_start on.
@@ -446,13 +494,19 @@ def generate_plainly(model, tokens, max_new_tokens, generator):
 
 
 length, took, texts = context + profile.demo_steps, {}, {}
-for name, method in (("plain", generate_plainly), ("cached", generate), ("package", writer.generate)):
+for name, method in (
+    ("plain", generate_plainly),
+    ("cached", generate),
+    ("package", writer.generate),
+):
     begin, generator = time.perf_counter(), torch.Generator(device).manual_seed(0)
     texts[name] = method(model, tokens, length, generator=generator)
     took[name] = time.perf_counter() - begin
 assert torch.equal(texts["plain"], texts["cached"]), "the cache changes nothing but the time"
 for name in ("cached", "package"):
-    print(f"{name}: {length} characters {took['plain'] / took[name]:.1f} times as fast as the plain way")
+    print(
+        f"{name}: {length} characters {took['plain'] / took[name]:.1f} times as fast as the plain way"
+    )
 
 # %% [markdown]
 # Why no more than that? Measure one character, by the length of the text before it, with and without a cache. Which
@@ -498,7 +552,9 @@ c, cache = model.config, [KVCache(context) for _ in range(model.config.n_layers)
 with torch.no_grad():
     model(tokens, cache)
 held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
-assert held == 2 * c.n_layers * c.context_length * c.d_model * 4, "keys and values, 4 bytes a number"
+assert held == 2 * c.n_layers * c.context_length * c.d_model * 4, (
+    "keys and values, 4 bytes a number"
+)
 weights = sum(w.nbytes for w in model.parameters())
 for n in (1, 64):
     print(f"texts: {n}; cache: {n * held / 1e6:.1f} MB; weights: {weights / 1e6:.1f} MB")
@@ -514,7 +570,12 @@ for n in (1, 64):
 
 # %%
 judge = quality.Judge(text)
-rules = {"temperature": 0.0}, {"temperature": 0.7}, {"temperature": 1.0, "top_p": 0.9}, {"temperature": 1.5}
+rules = (
+    {"temperature": 0.0},
+    {"temperature": 0.7},
+    {"temperature": 1.0, "top_p": 0.9},
+    {"temperature": 1.5},
+)
 for settings in rules:
     print(f"── {settings}\n{prompt}{judge.sample(model, prompt, 160, seed=1, **settings)}\n")
 
@@ -531,13 +592,22 @@ degrees, length = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4), profile.sample_chara
 shares = {"repetition": [], "invented words": []}
 for degree in degrees:
     together = writer.generate(
-        model, tokens.expand(8, -1), length, degree, generator=torch.Generator(device).manual_seed(0)
+        model,
+        tokens.expand(8, -1),
+        length,
+        degree,
+        generator=torch.Generator(device).manual_seed(0),
     )
     eight = [tokenizer.decode(row[tokens.shape[1] :]) for row in together]
     shares["repetition"].append(sum(map(quality.repetition, eight)) / 8)
-    shares["invented words"].append(1 - sum(quality.known_words(one, judge.vocabulary) for one in eight) / 8)
+    shares["invented words"].append(
+        1 - sum(quality.known_words(one, judge.vocabulary) for one in eight) / 8
+    )
 human = pd.DataFrame(judge.human(length))
-marks = {"human, invented": 1 - human["known_words"].mean(), "human, repetition": human["repetition"].mean()}
+marks = {
+    "human, invented": 1 - human["known_words"].mean(),
+    "human, repetition": human["repetition"].mean(),
+}
 
 # %%
 figures.lines(
@@ -557,7 +627,9 @@ figures.lines(
 
 # %%
 for arm, one in models.items():
-    print(f"── {arm}\n{prompt}{judge.sample(one, prompt, 160, seed=3, temperature=0.8, top_p=0.95)}\n")
+    print(
+        f"── {arm}\n{prompt}{judge.sample(one, prompt, 160, seed=3, temperature=0.8, top_p=0.95)}\n"
+    )
 
 # %% [markdown]
 # Not easily: a text of three lines is one draw. So measure longer ones, and beside them, because a number alone says
@@ -573,15 +645,25 @@ for arm, one in models.items():
 table = quality.compare_samples(models, judge, prompt, profile.sample_characters, seed=0)
 columns = ["distinct_2", "repetition", "known_words", "longest_copy", "five_gram_loss"]
 settings = ["temperature", "top_k", "top_p"]
-told = table.convert_dtypes().astype(dict.fromkeys(settings, object)).fillna(dict.fromkeys(settings, "–"))
+told = (
+    table.convert_dtypes()
+    .astype(dict.fromkeys(settings, object))
+    .fillna(dict.fromkeys(settings, "–"))
+)
 told.groupby(["arm", *settings], sort=False)[columns].mean().round(3)
 
 # %%
 samples = table[table["arm"] != quality.HUMAN]
-greedy, free = (quality.like(samples, setting) for setting in ({"temperature": 0.0}, {"temperature": 1.0}))
-print(f"repetition: greedy {greedy['repetition'].mean():.0%}, temperature 1 {free['repetition'].mean():.0%}")
+greedy, free = (
+    quality.like(samples, setting) for setting in ({"temperature": 0.0}, {"temperature": 1.0})
+)
+print(
+    f"repetition: greedy {greedy['repetition'].mean():.0%}, temperature 1 {free['repetition'].mean():.0%}"
+)
 if text.is_real and profile.name != "smoke":
-    assert greedy["repetition"].mean() > free["repetition"].mean(), "the likeliest text goes in circles"
+    assert greedy["repetition"].mean() > free["repetition"].mean(), (
+        "the likeliest text goes in circles"
+    )
 
 # %% [markdown]
 # Read every column against the last row, itself a mean of few stretches. Most rules that cut or cool make a text easier to

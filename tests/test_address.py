@@ -30,7 +30,10 @@ HOLDERS = holders()
 @pytest.fixture
 def copy(tmp_path):
     """Those files, and the tool."""
-    for name, content in {**HOLDERS, "tools/address.py": (CHECKOUT / "tools/address.py").read_bytes()}.items():
+    for name, content in {
+        **HOLDERS,
+        "tools/address.py": (CHECKOUT / "tools/address.py").read_bytes(),
+    }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
     return tmp_path
@@ -58,9 +61,13 @@ def git(root, *arguments):
 
 def test_the_address_is_the_same_in_every_place():
     assert address(CHECKOUT, "--check") == (0, f"{ADDRESS}: in every place\n")
-    assert {"pyproject.toml", "_config.yml", "README.md", "notebooks/01_data.py", "notebooks/06_sampling.ipynb"} <= set(
-        HOLDERS
-    )
+    assert {
+        "pyproject.toml",
+        "_config.yml",
+        "README.md",
+        "notebooks/01_data.py",
+        "notebooks/06_sampling.ipynb",
+    } <= set(HOLDERS)
 
 
 def test_each_place_is_watched(copy):
@@ -96,12 +103,19 @@ def test_to_a_fork_and_back(copy, fork):
     assert ("Colab opens what is on GitHub" in said) == (not fork.startswith("https://github.com/"))
     there = content(copy)
     assert not any(OWNER_AND_NAME.encode() in text for text in there.values())
-    assert f"/github/{fork.split('/', 3)[3]}/blob/main/notebooks/01_data.ipynb" in there["README.md"].decode()
+    assert (
+        f"/github/{fork.split('/', 3)[3]}/blob/main/notebooks/01_data.ipynb"
+        in there["README.md"].decode()
+    )
     for name in (name for name in there if name.endswith(".ipynb")):
         ours, theirs = json.loads(before[name]), json.loads(there[name])
-        (source,) = [c["source"] for c in theirs["cells"] if "setup" in c["metadata"].get("tags", [])]
+        (source,) = [
+            c["source"] for c in theirs["cells"] if "setup" in c["metadata"].get("tags", [])
+        ]
         assert f'    address = "git+{fork}"\n' in source
-        assert [c.get("outputs") for c in ours["cells"]] == [c.get("outputs") for c in theirs["cells"]]
+        assert [c.get("outputs") for c in ours["cells"]] == [
+            c.get("outputs") for c in theirs["cells"]
+        ]
     assert address(copy, "--check")[0] == 0
     declare(copy, ADDRESS, fork)
     assert address(copy)[0] == 0
@@ -171,12 +185,17 @@ def test_no_remote(copy):
     before = content(copy)
     git(copy, "init", "-q")
     code, said = address(copy, "--remote")
-    assert (code, said.count("\n"), said.startswith("git knows no remote named origin: ")) == (1, 1, True)
+    assert (code, said.count("\n"), said.startswith("git knows no remote named origin: ")) == (
+        1,
+        1,
+        True,
+    )
     assert content(copy) == before
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "github.com/zoe/x", "https://github.com/zoe", FORK + ".git", FORK + "/", "git@x:a/b"]
+    "wrong",
+    ["", "github.com/zoe/x", "https://github.com/zoe", FORK + ".git", FORK + "/", "git@x:a/b"],
 )
 def test_addresses_of_another_form_are_refused(copy, wrong):
     declare(copy, wrong)
@@ -191,7 +210,10 @@ def test_addresses_of_another_form_are_refused(copy, wrong):
 def test_a_place_that_is_gone_is_named(copy, name):
     (copy / name).write_bytes(b"nothing")
     code, said = address(copy)
-    assert (code, said) == (1, f"{name} has no place for the address; tools/address.py says where it looks for one\n")
+    assert (code, said) == (
+        1,
+        f"{name} has no place for the address; tools/address.py says where it looks for one\n",
+    )
 
 
 def test_an_unknown_word_changes_nothing(copy):

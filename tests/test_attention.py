@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_utils.lessons.attention import attention_weights, causal_attention, merge_heads, split_heads
+from course_utils.lessons.attention import (
+    attention_weights,
+    causal_attention,
+    merge_heads,
+    split_heads,
+)
 
 B, H, T, D = 2, 3, 5, 7
 
@@ -22,7 +27,10 @@ def by_loops(q, k, v):
     out = torch.zeros_like(q)
     for b, h, i in torch.cartesian_prod(*map(torch.arange, q.shape[:3])).tolist():
         seen = k.shape[2] - q.shape[2] + i + 1
-        scores = [sum(q[b, h, i, d] * k[b, h, j, d] for d in range(D)).item() / D**0.5 for j in range(seen)]
+        scores = [
+            sum(q[b, h, i, d] * k[b, h, j, d] for d in range(D)).item() / D**0.5
+            for j in range(seen)
+        ]
         shares = [math.exp(s) for s in scores]
         out[b, h, i] = sum(share / sum(shares) * v[b, h, j] for j, share in enumerate(shares))
     return out
@@ -31,7 +39,9 @@ def by_loops(q, k, v):
 # Every check takes the function under test: attention(q, k, v) -> (B, H, Tq, D).
 def check_equals_torch(attention):
     q, k, v = random_qkv()
-    torch.testing.assert_close(attention(q, k, v), F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    torch.testing.assert_close(
+        attention(q, k, v), F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    )
 
 
 def check_equals_loops(attention):
@@ -95,7 +105,9 @@ def attention_from(weights):
 
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize(
-    "attention", [causal_attention, attention_from(attention_weights)], ids=["causal_attention", "attention_weights"]
+    "attention",
+    [causal_attention, attention_from(attention_weights)],
+    ids=["causal_attention", "attention_weights"],
 )
 def test_attention(attention, check):
     check(attention)
@@ -103,12 +115,24 @@ def test_attention(attention, check):
 
 # fault: (how to make it, the checks that must notice)
 FAULTS = {
-    "no mask": ({"first_hidden": T}, {"equals_torch", "equals_loops", "ignores_the_future", "sees_itself"}),
-    "mask off by one, late": ({"first_hidden": 2}, {"equals_torch", "equals_loops", "ignores_the_future"}),
-    "mask off by one, early": ({"first_hidden": 0}, {"equals_torch", "equals_loops", "sees_itself"}),
+    "no mask": (
+        {"first_hidden": T},
+        {"equals_torch", "equals_loops", "ignores_the_future", "sees_itself"},
+    ),
+    "mask off by one, late": (
+        {"first_hidden": 2},
+        {"equals_torch", "equals_loops", "ignores_the_future"},
+    ),
+    "mask off by one, early": (
+        {"first_hidden": 0},
+        {"equals_torch", "equals_loops", "sees_itself"},
+    ),
     "scale missing": ({"scale": 1.0}, {"equals_torch", "equals_loops"}),
     "scale by D, not its root": ({"scale": 1 / D}, {"equals_torch", "equals_loops"}),
-    "softmax on the wrong axis": ({"axis": -2}, {"equals_torch", "equals_loops", "is_a_weighted_mean"}),
+    "softmax on the wrong axis": (
+        {"axis": -2},
+        {"equals_torch", "equals_loops", "is_a_weighted_mean"},
+    ),
 }
 
 
@@ -126,7 +150,9 @@ def test_weights_are_shares_of_the_past():
     weights = attention_weights(q, k)
     assert weights.shape == (B, H, T, T)
     torch.testing.assert_close(weights.sum(-1), torch.ones(B, H, T, dtype=torch.float64))
-    assert (weights.tril() > 0).sum() == B * H * T * (T + 1) / 2, "a share of each earlier position and of itself"
+    assert (weights.tril() > 0).sum() == B * H * T * (T + 1) / 2, (
+        "a share of each earlier position and of itself"
+    )
     assert (weights.triu(1) == 0).all()
 
 
@@ -147,7 +173,9 @@ def test_last_queries_give_the_last_rows():
 def test_a_triangle_in_the_wrong_corner_is_noticed():
     """torch's own is_causal counts queries from the first key."""
     with pytest.raises(AssertionError):
-        check_last_queries_give_the_last_rows(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True))
+        check_last_queries_give_the_last_rows(
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        )
 
 
 # --- heads, dropout --------------------------------------------------------------------------------------------------
@@ -179,7 +207,11 @@ def test_broken_heads_are_noticed(mutant):
 def test_dropout_keeps_the_mean_and_is_off_unless_asked_for(queries):
     q, k, v = random_qkv(queries)
     assert torch.equal(causal_attention(q, k, v), causal_attention(q, k, v))
-    many = causal_attention(*(x.repeat(4000, 1, 1, 1) for x in (q, k, v)), dropout=0.5).view(4000, B, H, queries, D)
+    many = causal_attention(*(x.repeat(4000, 1, 1, 1) for x in (q, k, v)), dropout=0.5).view(
+        4000, B, H, queries, D
+    )
     assert (many[0] != many[1]).any()
     error = (many.mean(0) - causal_attention(q, k, v)).abs() / (many.std(0) / 4000**0.5)
-    assert error.max() < 5, "the mean of many draws is the undropped value, within 5 standard errors"
+    assert error.max() < 5, (
+        "the mean of many draws is the undropped value, within 5 standard errors"
+    )

@@ -13,15 +13,20 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils import bench, peers, recipes
 from course_utils.__main__ import main
+from course_utils.bench import peers, timing
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import TrainConfig, next_character_loss
+from course_utils.training import recipes
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXT = "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind to suffer\n" * 40
+TEXT = (
+    "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind to suffer\n" * 40
+)
 CPU = torch.device("cpu")
-SMALL = GPTConfig(vocab_size=11, context_length=8, n_layers=2, n_heads=2, d_model=12, d_ff=20, dropout=0.0)
+SMALL = GPTConfig(
+    vocab_size=11, context_length=8, n_layers=2, n_heads=2, d_model=12, d_ff=20, dropout=0.0
+)
 GPT_2_SHAPED = {"context_length": 8, "n_layers": 1, "n_heads": 2, "d_model": 12, "d_ff": 20}
 
 
@@ -34,9 +39,11 @@ class Hasty(Timer):
 
 @pytest.fixture(autouse=True)
 def in_haste(monkeypatch):
-    monkeypatch.setattr(bench, "Timer", Hasty)
-    monkeypatch.setattr(bench, "ROUNDS", 2)
-    monkeypatch.setattr(bench, "SCALING", {"n_layers": (1, 2), "d_model": (64,), "context_length": (16,)})
+    monkeypatch.setattr(timing, "Timer", Hasty)
+    monkeypatch.setattr(timing, "ROUNDS", 2)
+    monkeypatch.setattr(
+        timing, "SCALING", {"n_layers": (1, 2), "d_model": (64,), "context_length": (16,)}
+    )
     monkeypatch.setitem(recipes.RECIPES, "like GPT-2", (GPT_2_SHAPED, TrainConfig(batch_size=2)))
 
 
@@ -47,11 +54,16 @@ def names(found):
 # --- what is timed ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("preset", "has_peer"), [("smoke", False), ("like GPT-2", True)])
 def test_training_is_timed_beside_hugging_face_where_it_has_such_a_model(preset, has_peer):
-    found = bench.run("train", preset, TEXT, CPU)
-    assert names(found) == {"plain loop", "engine: cpu, fp32"} | ({"Hugging Face GPT-2"} if has_peer else set())
+    found = timing.run("train", preset, TEXT, CPU)
+    assert names(found) == {"plain loop", "engine: cpu, fp32"} | (
+        {"Hugging Face GPT-2"} if has_peer else set()
+    )
     settings, config = recipes.RECIPES[preset]
     model = GPTConfig(**{"vocab_size": len(set(TEXT)), **settings})
-    flops, best = bench.training_flops(model, config.batch_size), found["limits"]["matrix_products_flops"]
+    flops, best = (
+        timing.training_flops(model, config.batch_size),
+        found["limits"]["matrix_products_flops"],
+    )
     for row in found["rows"]:
         assert 0 < row["low_ms"] <= row["median_ms"] <= row["high_ms"]
         characters = config.batch_size * model.context_length
@@ -62,32 +74,40 @@ def test_training_is_timed_beside_hugging_face_where_it_has_such_a_model(preset,
 
 @pytest.mark.parametrize(("preset", "has_peer"), [("smoke", False), ("like GPT-2", True)])
 def test_writing_is_timed_beside_hugging_face_where_it_has_such_a_model(preset, has_peer):
-    found = bench.run("generate", preset, TEXT, CPU)
+    found = timing.run("generate", preset, TEXT, CPU)
     for texts in (1, 16):
         expected = {"ours, float32"} | ({"without a cache", "lesson 6"} if texts == 1 else set())
         rows = [row for row in found["rows"] if row["texts"] == texts]
-        assert {row["name"] for row in rows} == expected | ({"Hugging Face GPT-2"} if has_peer else set())
+        assert {row["name"] for row in rows} == expected | (
+            {"Hugging Face GPT-2"} if has_peer else set()
+        )
         for row in rows:
             assert 0 < row["low"] <= row["characters_per_s"] <= row["high"]
             assert row["characters_per_s"] == pytest.approx(1e3 * texts / row["median_ms"])
 
 
 def test_scaling_changes_one_setting_at_a_time_and_a_result_says_what_it_depends_on():
-    found = bench.run("scaling", "smoke", TEXT, CPU)
+    found = timing.run("scaling", "smoke", TEXT, CPU)
     assert (found["what"], found["preset"]) == ("scaling", "smoke")
     assert {"device", "threads", "torch", "python", "command"} <= found["environment"].keys()
     assert all(value > 0 for value in found["limits"].values())
     measured = [(row["kind"], row["name"]) for row in found["rows"]]
-    assert measured == [(setting, str(value)) for setting, values in bench.SCALING.items() for value in values]
+    assert measured == [
+        (setting, str(value)) for setting, values in timing.SCALING.items() for value in values
+    ]
     assert all(row["median_ms"] > 0 for row in found["rows"])
-    words = bench.in_words(found)
-    assert all(name in words for name in [*names(found), *found["limits"], found["environment"]["torch"]])
+    words = timing.in_words(found)
+    assert all(
+        name in words for name in [*names(found), *found["limits"], found["environment"]["torch"]]
+    )
 
 
 def test_contenders_run_in_turn():
     calls = []
-    found = bench.time_in_turn({"a": lambda: calls.append("a"), "none": None, "b": lambda: calls.append("b")}, 1e-4)
-    assert "".join(name for name, _ in itertools.groupby(calls)) == "ab" + "ab" * bench.ROUNDS
+    found = timing.time_in_turn(
+        {"a": lambda: calls.append("a"), "none": None, "b": lambda: calls.append("b")}, 1e-4
+    )
+    assert "".join(name for name, _ in itertools.groupby(calls)) == "ab" + "ab" * timing.ROUNDS
     assert list(found) == ["a", "b"]
     assert all(0 < low <= median <= high for low, median, high in found.values())
 
@@ -111,8 +131,10 @@ def test_the_operations_are_those_that_torch_counts(changes):
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         next_character_loss(model, tokens, tokens).backward()
     pairs = batch_size * config.context_length**2
-    attention = 3 * config.n_layers * 2 * 2 * pairs * config.d_model  # scores and sums; backward costs twice forward
-    assert bench.training_flops(config, batch_size) == counter.get_total_flops() - attention // 2
+    attention = (
+        3 * config.n_layers * 2 * 2 * pairs * config.d_model
+    )  # scores and sums; backward costs twice forward
+    assert timing.training_flops(config, batch_size) == counter.get_total_flops() - attention // 2
 
 
 # --- the peer --------------------------------------------------------------------------------------------------------
@@ -126,7 +148,9 @@ def test_the_peer_learns(monkeypatch):
 
     def loss():
         with torch.no_grad():
-            return next_character_loss(lambda tokens: model(tokens).logits, ids[None, :8], ids[None, 1:9]).item()
+            return next_character_loss(
+                lambda tokens: model(tokens).logits, ids[None, :8], ids[None, 1:9]
+            ).item()
 
     before = loss()
     for _ in range(40):
@@ -177,7 +201,21 @@ def corpus_file(tmp_path):
 
 def test_the_command_writes_what_it_measured(corpus_file, tmp_path, capsys):
     path = tmp_path / "new folder" / "bench.json"
-    assert main(["bench", "generate", "--preset", "smoke", "--corpus", str(corpus_file), "--json", str(path)]) == 0
+    assert (
+        main(
+            [
+                "bench",
+                "generate",
+                "--preset",
+                "smoke",
+                "--corpus",
+                str(corpus_file),
+                "--json",
+                str(path),
+            ]
+        )
+        == 0
+    )
     found = json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN is not JSON
     assert found["environment"]["torch"] == torch.__version__
     assert found["what"] == "generate"
@@ -188,8 +226,8 @@ def test_the_command_writes_what_it_measured(corpus_file, tmp_path, capsys):
 def test_without_transformers_the_command_says_so_in_one_sentence(corpus_file):
     program = (
         "import sys; sys.modules['transformers'] = None\n"
-        "from course_utils import bench\n"
-        "bench.ROUNDS = 1\n"
+        "from course_utils.bench import timing\n"
+        "timing.ROUNDS = 1\n"
         "from course_utils.__main__ import main\n"
         "sys.exit(main(['bench', 'generate', '--preset', 'smoke', '--corpus', sys.argv[1]]))"
     )
@@ -203,6 +241,6 @@ def test_without_transformers_the_command_says_so_in_one_sentence(corpus_file):
 
 def test_what_compares_with_nothing_needs_no_transformers(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    assert "plain loop" in names(bench.run("train", "smoke", TEXT, CPU)), "Muon has no peer"
+    assert "plain loop" in names(timing.run("train", "smoke", TEXT, CPU)), "Muon has no peer"
     with pytest.raises(peers.PeerError, match="transformers"):
-        bench.run("train", "like GPT-2", TEXT, CPU)
+        timing.run("train", "like GPT-2", TEXT, CPU)

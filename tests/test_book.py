@@ -20,16 +20,26 @@ PAGES = re.findall(r"(?:root|file): (\S+)", (CHECKOUT / "_toc.yml").read_text(en
 LESSONS = [page for page in PAGES if page.startswith("notebooks/")]
 PROJECT = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
 ADDRESS = re.search(r'^Repository = "(.+)"', PROJECT, re.MULTILINE)[1]
-STRAY = ("results/a.md", ".pytest_cache/README.md", ".venv/lib/x/README.md", "notebooks/.ipynb_checkpoints/a.ipynb")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+STRAY = (
+    "results/a.md",
+    ".pytest_cache/README.md",
+    ".venv/lib/x/README.md",
+    "notebooks/.ipynb_checkpoints/a.ipynb",
+)
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "msedge",
+)
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 BARRIERS = """(options) => axe.run(options ?? {}).then(({ violations }) => violations
   .filter(({ impact }) => ["serious", "critical"].includes(impact))
   .flatMap(({ id, nodes }) => nodes.map(({ html, target }) => `${id}: ${target} ${html.slice(0, 160)}`)))"""
-HEADINGS = (
-    """() => [...document.querySelectorAll("article :is(h1, h2, h3, h4, h5, h6)")].map((h) => Number(h.tagName[1]))"""
-)
+HEADINGS = """() => [...document.querySelectorAll("article :is(h1, h2, h3, h4, h5, h6)")].map((h) => Number(h.tagName[1]))"""
 THEME = {}  # barriers in what the theme makes: what axe says of them begins so -> why they stay
 
 SETTLED = "window.MathJax?.startup?.promise?.then(() => document.fonts.ready).then(() => true)"
@@ -68,7 +78,12 @@ def book(tmp_path_factory):
     for name in STRAY:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("no title, and a [dead link](nowhere.md)", encoding="utf-8")
-    done = subprocess.run([command, "build", ".", "-W", "-n", "--keep-going"], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(
+        [command, "build", ".", "-W", "-n", "--keep-going"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert "WARNING" not in done.stdout + done.stderr
     return root / "_build/html"
@@ -76,7 +91,9 @@ def book(tmp_path_factory):
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def do_GET(self):
-        if self.path == "/favicon.ico":  # a browser asks for it of itself, where a page names no icon
+        if (
+            self.path == "/favicon.ico"
+        ):  # a browser asks for it of itself, where a page names no icon
             self.send_error(204)
         else:
             super().do_GET()
@@ -107,7 +124,9 @@ def chromium():
         pytest.skip("no chromium or chrome on this machine")
     with sync_playwright() as playwright:
         offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", offline])
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", offline]
+        )
         yield browser
         browser.close()
 
@@ -133,9 +152,15 @@ def visit(browser, site):
     def visit(name):
         page, problems = browser.new_page(), []
         ours = (site, "data:", "blob:")
-        page.on("request", lambda sent: sent.url.startswith(ours) or problems.append(f"asks {sent.url}"))
-        page.on("response", lambda got: got.status < 400 or problems.append(f"{got.status} {got.url}"))
-        page.on("console", lambda said: said.type != "error" or problems.append(f"console: {said.text}"))
+        page.on(
+            "request", lambda sent: sent.url.startswith(ours) or problems.append(f"asks {sent.url}")
+        )
+        page.on(
+            "response", lambda got: got.status < 400 or problems.append(f"{got.status} {got.url}")
+        )
+        page.on(
+            "console", lambda said: said.type != "error" or problems.append(f"console: {said.text}")
+        )
         page.on("pageerror", lambda error: problems.append(f"script: {error}"))
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 844})
@@ -151,7 +176,11 @@ def visit(browser, site):
 
 
 def test_all_pages_are_built_and_no_others(book):
-    names = {path.relative_to(book).as_posix() for path in book.rglob("*.html") if "_static" not in path.parts}
+    names = {
+        path.relative_to(book).as_posix()
+        for path in book.rglob("*.html")
+        if "_static" not in path.parts
+    }
     assert names == {f"{page}.html" for page in PAGES} | {"index.html", "search.html"}
     assert len(LESSONS) == 6
     assert sum(path.stat().st_size for path in (book / "_static").rglob("*")) < 12e6
@@ -161,7 +190,9 @@ def test_all_pages_are_built_and_no_others(book):
 def test_a_page_is_whole_and_asks_no_other_host(visit, site, book, name):
     facts = visit(f"{name}.html")
     assert not facts["problems"]
-    local = {link.removeprefix(site).split("?")[0] for link in facts["links"] if link.startswith(site)}
+    local = {
+        link.removeprefix(site).split("?")[0] for link in facts["links"] if link.startswith(site)
+    }
     assert len(local) > 10
     assert not [link for link in local if not (book / link).is_file()], "links that lead nowhere"
 
@@ -175,17 +206,23 @@ def test_a_page_can_be_read_by_all(browser, site, name, scheme):
     page.goto(f"{site}{name}.html", wait_until="networkidle")
     page.evaluate(SETTLED)
     page.add_script_tag(path=AXE)
-    contrast = {"runOnly": ["color-contrast"]}  # takes longest by far, and does not hang on the width
+    contrast = {
+        "runOnly": ["color-contrast"]
+    }  # takes longest by far, and does not hang on the width
     others = {"rules": {"color-contrast": {"enabled": False}}}
     found = set(page.evaluate(BARRIERS, contrast if scheme == "dark" else {}))
     if scheme == "light":
         page.set_viewport_size({"width": 390, "height": 844})
-        page.wait_for_timeout(500)  # the theme sets its tab stops a little after the size has changed
+        page.wait_for_timeout(
+            500
+        )  # the theme sets its tab stops a little after the size has changed
         found |= set(page.evaluate(BARRIERS, others))
     levels = page.evaluate(HEADINGS)
     page.close()
     assert not [barrier for barrier in found if not barrier.startswith(tuple(THEME))]
-    assert all(below - above <= 1 for above, below in zip([0, *levels], levels, strict=False)), "headings in order"
+    assert all(below - above <= 1 for above, below in zip([0, *levels], levels, strict=False)), (
+        "headings in order"
+    )
 
 
 def test_a_barrier_is_noticed(browser, site):
@@ -219,13 +256,20 @@ SPOILT = {
 
 
 def test_a_spoilt_page_is_noticed(visit, book):
-    page, spoilt = (book / "book/notation.html").read_text(encoding="utf-8"), book / "book/spoilt.html"
-    spoilt.write_text(page.replace("</article>", "\n".join(SPOILT) + "</article>"), encoding="utf-8")
+    page, spoilt = (
+        (book / "book/notation.html").read_text(encoding="utf-8"),
+        book / "book/spoilt.html",
+    )
+    spoilt.write_text(
+        page.replace("</article>", "\n".join(SPOILT) + "</article>"), encoding="utf-8"
+    )
     problems = visit("book/spoilt.html")["problems"]
     spoilt.unlink()
     for cause, problem in SPOILT.items():
         assert any(found.startswith(problem) for found in problems), cause
-    assert sum(found.startswith("no alt text: ") for found in problems) == 2 * 2  # both pictures, at both widths
+    assert (
+        sum(found.startswith("no alt text: ") for found in problems) == 2 * 2
+    )  # both pictures, at both widths
 
 
 def cells(lesson):
@@ -235,7 +279,9 @@ def cells(lesson):
 def prose(page):
     """What a page's source says outside code."""
     if page in LESSONS:
-        text = "\n".join("".join(cell["source"]) for cell in cells(page) if cell["cell_type"] == "markdown")
+        text = "\n".join(
+            "".join(cell["source"]) for cell in cells(page) if cell["cell_type"] == "markdown"
+        )
     else:
         text = (CHECKOUT / f"{page}.md").read_text(encoding="utf-8")
     return re.sub(r"(?s)```.*?```|`[^`\n]*`", "", text)
@@ -252,12 +298,18 @@ def test_every_formula_is_typeset(visit, name):
 @pytest.mark.parametrize("name", LESSONS)
 def test_figures_say_in_words_what_they_show(visit, name):
     outputs = [output for cell in cells(name) for output in cell.get("outputs", [])]
-    words = [output["metadata"]["image/png"]["alt"] for output in outputs if "image/png" in output.get("data", {})]
+    words = [
+        output["metadata"]["image/png"]["alt"]
+        for output in outputs
+        if "image/png" in output.get("data", {})
+    ]
     assert words
     assert visit(f"{name}.html")["words"] == words
 
 
-@pytest.mark.parametrize(("word", "lesson"), [("attention", "2 · Attention"), ("perplexity", "4 · Training")])
+@pytest.mark.parametrize(
+    ("word", "lesson"), [("attention", "2 · Attention"), ("perplexity", "4 · Training")]
+)
 def test_search_finds_the_lesson(browser, site, word, lesson):
     page = browser.new_page()
     page.goto(f"{site}search.html?q={word}")
@@ -295,14 +347,19 @@ def test_every_link_out_of_the_book_is_known_and_well_formed(visit, site, name):
 
 
 def test_a_bad_link_is_noticed(site):
-    bad = ["http://github.com/a/b", "https://doi.org/1234", "https://arxiv.org/pdf/1706.03762", "https://example.org/"]
+    bad = [
+        "http://github.com/a/b",
+        "https://doi.org/1234",
+        "https://arxiv.org/pdf/1706.03762",
+        "https://example.org/",
+    ]
     assert [*wrong_links([*bad, f"{site}index.html"], site)] == bad
 
 
 def test_the_architecture_is_drawn_from_the_code(visit):
     (words,) = visit("book/architecture.html")["words"]
-    assert "decoder uses lessons" in words
-    assert "trainer uses" in words
+    assert "generation uses lessons" in words
+    assert "training uses" in words
 
 
 def test_the_cover_shows_a_text_by_the_model(book):

@@ -14,8 +14,16 @@ from tests import mutants
 
 CASES = mutants.all_cases()
 VARIANTS = ["0", "1", "7"]
-MUTANTS = [pytest.param(n, *m, id=f"{n}-{i}") for n, case in CASES.items() for i, m in enumerate(case.mutants)]
-UNUSUAL = [pytest.param(n, u, id=f"{n}-{i}") for n, case in CASES.items() for i, u in enumerate(case.unusual)]
+MUTANTS = [
+    pytest.param(n, *m, id=f"{n}-{i}")
+    for n, case in CASES.items()
+    for i, m in enumerate(case.mutants)
+]
+UNUSUAL = [
+    pytest.param(n, u, id=f"{n}-{i}")
+    for n, case in CASES.items()
+    for i, u in enumerate(case.unusual)
+]
 
 
 @pytest.fixture(params=VARIANTS)
@@ -41,7 +49,9 @@ def test_an_unusual_right_answer_is_accepted(number, attempt):
 @pytest.mark.parametrize("number", CASES)
 @pytest.mark.usefixtures("variant")
 def test_solution_and_stub(number):
-    assert mutants.said(number, "solution") == "", "right, which is not said under a stub that is not"
+    assert mutants.said(number, "solution") == "", (
+        "right, which is not said under a stub that is not"
+    )
     assert mutants.said(number, "exercise") == f"{number} not attempted yet.\n"
 
 
@@ -60,7 +70,9 @@ def test_an_exercise_has_its_parts(number):
 
 
 def test_the_recorded_table_is_up_to_date():
-    rows = json.loads((mutants.ROOT / "course_utils/published/checks.json").read_text(encoding="utf-8"))["rows"]
+    rows = json.loads(
+        (mutants.ROOT / "course_utils/published/checks.json").read_text(encoding="utf-8")
+    )["rows"]
     recorded = {row["exercise"].split()[0]: (row["killed"], row["accepted"]) for row in rows}
     now = {number: (len(case.mutants), len(case.unusual)) for number, case in CASES.items()}
     assert recorded == now, "run python tools/mutants.py --json"
@@ -72,7 +84,9 @@ def test_every_registered_exercise_has_mutants():
     lessons = {number.partition(".")[0] for number in CASES}
     assert {n for n in checks.EXERCISES if n.partition(".")[0] in lessons} == set(CASES)
     for lesson in lessons:
-        assert sum(n.startswith(f"{lesson}.") for n in CASES) >= 4, f"lesson {lesson} has fewer than four exercises"
+        assert sum(n.startswith(f"{lesson}.") for n in CASES) >= 4, (
+            f"lesson {lesson} has fewer than four exercises"
+        )
 
 
 # --- the frame itself, on an exercise that belongs to no lesson ---
@@ -85,7 +99,12 @@ def double(monkeypatch):
     @checks.exercise("0.1", "Double", "warm-up", 5, sizes=lambda draw: {"n": draw(1, 1000)})
     def _(attempt):
         for n in (2, 3):
-            agree(attempt(n), 2 * n, given=f"n = {n}", perhaps={"is it the square?": n**2, "is 2 added?": n + 2})
+            agree(
+                attempt(n),
+                2 * n,
+                given=f"n = {n}",
+                perhaps={"is it the square?": n**2, "is 2 added?": n + 2},
+            )
         return "it doubles"
 
 
@@ -98,9 +117,13 @@ def said_of(attempt, capsys):
 def test_three_answers_in_plain_text(capsys):
     assert said_of(lambda n: 2 * n, capsys) == "0.1 right: it doubles.\n"
     assert (
-        said_of(lambda n: n * n, capsys) == "0.1 not yet: given n = 3, expected 6, got 9. Perhaps: is it the square?\n"
+        said_of(lambda n: n * n, capsys)
+        == "0.1 not yet: given n = 3, expected 6, got 9. Perhaps: is it the square?\n"
     )
-    assert said_of(lambda n: n + 2, capsys) == "0.1 not yet: given n = 3, expected 6, got 5. Perhaps: is 2 added?\n"
+    assert (
+        said_of(lambda n: n + 2, capsys)
+        == "0.1 not yet: given n = 3, expected 6, got 5. Perhaps: is 2 added?\n"
+    )
     assert said_of(lambda n: 7, capsys) == "0.1 not yet: given n = 2, expected 4, got 7.\n"
     checks.check("0.1", lambda n: 2 * n, quiet=True)
     assert capsys.readouterr().out == ""
@@ -119,11 +142,20 @@ def test_stubs_are_not_attempted(capsys):
 
     for stub in (None, ..., lambda n: None, lambda n: ..., raises, Stub):
         assert said_of(stub, capsys) == "0.1 not attempted yet.\n"
-    for forgets in (lambda n: print(end=""), lambda n: [n].sort()):  # they work, so they are no stubs
+    for forgets in (
+        lambda n: print(end=""),
+        lambda n: [n].sort(),
+    ):  # they work, so they are no stubs
         said = said_of(forgets, capsys)
-        assert said == "0.1 not yet: given n = 2, expected 4, got nothing. Perhaps: is a `return` missing?\n"
+        assert (
+            said
+            == "0.1 not yet: given n = 2, expected 4, got nothing. Perhaps: is a `return` missing?\n"
+        )
     late = said_of(lambda n: 4 if n == 2 else None, capsys)
-    assert late == "0.1 not yet: given n = 3, expected 6, got nothing. Perhaps: is a `return` missing?\n"
+    assert (
+        late
+        == "0.1 not yet: given n = 3, expected 6, got nothing. Perhaps: is a `return` missing?\n"
+    )
 
 
 def test_what_can_not_be_used_is_not_said_to_be_raised(capsys):
@@ -211,7 +243,9 @@ def test_shapes_types_and_places_are_said_in_words():
         torch.zeros(3, 2), torch.ones(2, 3)
     )
     whole = torch.ones(1, dtype=torch.int64)
-    assert "expected a tensor of whole numbers, got a tensor of fractions" in words(torch.ones(1), whole)
+    assert "expected a tensor of whole numbers, got a tensor of fractions" in words(
+        torch.ones(1), whole
+    )
     changed = torch.zeros(5, 7)
     changed[3, 2] = 1
     assert "expected 0 at [3, 2], got 1 at [3, 2]" in words(changed, torch.zeros(5, 7))

@@ -18,10 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from course_utils import corpus, paths
+from course_utils import corpus, files
 
 PACKAGE = Path(corpus.__file__).parent
-PRACTICE = "Enter a player, with a lantern.\nPLAYER:\nIs this the stage? Then let the practice start.\n\n" * 3
+PRACTICE = (
+    "Enter a player, with a lantern.\nPLAYER:\nIs this the stage? Then let the practice start.\n\n"
+    * 3
+)
 FAULTS = {  # what a mirror may do instead, and how the one sentence puts it
     "404": "answered 404",
     "429": "answered 429",
@@ -106,7 +109,10 @@ class Mirror(ThreadingHTTPServer):
 
 
 def find_real():
-    for file in (paths.CHECKOUT / "data" / corpus.FILE, paths.CHECKOUT.parent / "shared" / "data" / corpus.FILE):
+    for file in (
+        files.CHECKOUT / "data" / corpus.FILE,
+        files.CHECKOUT.parent / "shared" / "data" / corpus.FILE,
+    ):
         if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == corpus.SHA256:
             return file
     return None
@@ -114,7 +120,9 @@ def find_real():
 
 @pytest.fixture(scope="session")
 def real():
-    return find_real() or pytest.skip("needs the real text in data/ or in the classroom's shared folder")
+    return find_real() or pytest.skip(
+        "needs the real text in data/ or in the classroom's shared folder"
+    )
 
 
 @pytest.fixture
@@ -143,9 +151,11 @@ def course(tmp_path):
     root = tmp_path / "school" / "course"
     (root / "course_utils" / "published").mkdir(parents=True)
     (root / "pyproject.toml").touch()
-    for name in ("__init__.py", "paths.py", "corpus.py"):
+    for name in ("__init__.py", "files.py", "corpus.py"):
         shutil.copy(PACKAGE / name, root / "course_utils" / name)
-    (root / "course_utils" / "published" / "practice.txt.xz").write_bytes(lzma.compress(PRACTICE.encode()))
+    (root / "course_utils" / "published" / "practice.txt.xz").write_bytes(
+        lzma.compress(PRACTICE.encode())
+    )
 
     def run(script, *arguments, **environment):
         done = start(script, *arguments, cwd=root, PYTHONPATH=str(root), **environment)
@@ -157,11 +167,21 @@ def course(tmp_path):
 
 
 def start(script, *arguments, cwd=None, **environment):
-    command = [sys.executable, "-c", "import json, os, sys, shutil\nfrom course_utils import corpus\n" + script]
+    command = [
+        sys.executable,
+        "-c",
+        "import json, os, sys, shutil\nfrom course_utils import corpus\n" + script,
+    ]
     pipe = subprocess.PIPE
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), **environment}
     return subprocess.Popen(
-        [*command, *map(str, arguments)], cwd=cwd, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        [*command, *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
     )
 
 
@@ -172,7 +192,9 @@ def put(file, data):
 
 
 def files_in(folder):
-    return sorted(file.name for file in (folder / "tinyshakespeare").iterdir() if file.name != "download.lock")
+    return sorted(
+        file.name for file in (folder / "tinyshakespeare").iterdir() if file.name != "download.lock"
+    )
 
 
 def is_one_sentence(message):
@@ -186,7 +208,9 @@ def is_one_sentence(message):
 def test_a_faulty_mirror_is_not_believed_and_leaves_nothing(mirror, tmp_path, fault):
     patience_s, limit_s = SLOW.get(fault, (4, 10))
     began = time.monotonic()
-    with pytest.raises(corpus.CorpusError, match=FAULTS.get(fault, "Timeout|ConnectionError")) as caught:
+    with pytest.raises(
+        corpus.CorpusError, match=FAULTS.get(fault, "Timeout|ConnectionError")
+    ) as caught:
         corpus.fetch([mirror.url(fault)], tmp_path, patience_s=patience_s)
     assert time.monotonic() - began < limit_s
     assert is_one_sentence(str(caught.value))
@@ -258,7 +282,9 @@ def test_a_killed_download_is_cleared_away_by_the_one_who_waited(real, mirror, t
     time.sleep(0.7)
     assert waiting.poll() is None
     assert mirror.requests == {"trickle": 1}
-    assert len(list(tmp_path.glob("tinyshakespeare/tmp*"))) == 1  # half a download, and not under the name of the text
+    assert (
+        len(list(tmp_path.glob("tinyshakespeare/tmp*"))) == 1
+    )  # half a download, and not under the name of the text
     assert not (tmp_path / corpus.FILE).exists()
     killed.kill()
     killed.communicate()
@@ -301,7 +327,9 @@ print(json.dumps([every, alone]))
     named = tmp_path / "mine.txt"
     data, shared = root / "data" / corpus.FILE, root.parent / "shared" / "data" / corpus.FILE
     cache = tmp_path / "cache" / corpus.FILE
-    (every, alone), _ = run(script, real, mirror.url("good"), named, data, shared, cache, COURSE_CORPUS=str(named))
+    (every, alone), _ = run(
+        script, real, mirror.url("good"), named, data, shared, cache, COURSE_CORPUS=str(named)
+    )
     words = ["data/tinyshakespeare/input.txt", "the classroom's shared folder", "the user's cache"]
     argument, *steps = every
     download, _, practice = steps[-3:]
@@ -333,7 +361,12 @@ def test_poisoned_files_are_named_left_alone_and_passed_over(real, mirror, cours
     assert sources == ["the course itself", "a download"]
     first = err.splitlines()[:4]
     assert all(map(is_one_sentence, first))
-    places = ("data/tinyshakespeare", "classroom's shared folder", "user's cache", "could not be downloaded")
+    places = (
+        "data/tinyshakespeare",
+        "classroom's shared folder",
+        "user's cache",
+        "could not be downloaded",
+    )
     assert all(place in line for line, place in zip(first, places, strict=True))
     assert data.read_bytes() == altered
     assert shared.read_bytes() == b"<html>404</html>"
@@ -344,7 +377,9 @@ def test_poisoned_files_are_named_left_alone_and_passed_over(real, mirror, cours
 def test_a_folder_in_the_place_of_a_file_is_passed_over(mirror, course, tmp_path, place):
     root, run = course
     ({"data": root / "data", "cache": tmp_path / "cache"}[place] / corpus.FILE).mkdir(parents=True)
-    name, err = run("print(json.dumps(corpus.load(mirrors=sys.argv[1:]).name))", mirror.url("refused"))
+    name, err = run(
+        "print(json.dumps(corpus.load(mirrors=sys.argv[1:]).name))", mirror.url("refused")
+    )
     assert name == "practice corpus"
     assert all(map(is_one_sentence, err.splitlines()))
     assert len(err.splitlines()) == 2
@@ -366,7 +401,9 @@ def test_a_cache_that_cannot_be_written_is_said_in_words(mirror, course, tmp_pat
     _, run = course
     cache = put(tmp_path / "file", b"") / "cache"
     name, err = run(
-        "print(json.dumps(corpus.load(mirrors=sys.argv[1:]).name))", mirror.url("good"), COURSE_CACHE=str(cache)
+        "print(json.dumps(corpus.load(mirrors=sys.argv[1:]).name))",
+        mirror.url("good"),
+        COURSE_CACHE=str(cache),
     )
     assert name == "practice corpus"
     assert "COURSE_CACHE may name another folder" in err
@@ -386,7 +423,9 @@ def test_the_cache_is_the_users_own_unless_it_is_moved(real, mirror, course, tmp
 
 
 @pytest.mark.parametrize(
-    "practice", [None, b"not compressed", lzma.compress(b"cut short" * 99)[:-9]], ids=["missing", "not xz", "cut short"]
+    "practice",
+    [None, b"not compressed", lzma.compress(b"cut short" * 99)[:-9]],
+    ids=["missing", "not xz", "cut short"],
 )
 def test_no_practice_text_either_is_one_sentence(course, practice):
     root, run = course
@@ -451,7 +490,12 @@ def test_the_real_text_is_real_wherever_it_is_named(real, tmp_path):
     began = time.monotonic()
     found = corpus.load(file)
     assert time.monotonic() - began < 1
-    assert (found.name, found.is_real, found.note, found.source) == ("Tiny Shakespeare", True, "", "copy.txt")
+    assert (found.name, found.is_real, found.note, found.source) == (
+        "Tiny Shakespeare",
+        True,
+        "",
+        "copy.txt",
+    )
     assert found.text.encode() == real.read_bytes()
     assert (len(found.text), len(set(found.text))) == (1_115_394, 65)
 

@@ -16,18 +16,27 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 COURSE = [sys.executable, "-m", "course_utils"]
 LANGUAGES = ("english", "chinese")
-TEXT = "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind to suffer\n" * 40
+TEXT = (
+    "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind to suffer\n" * 40
+)
 
 
 def course(*arguments, cwd=ROOT, **environment):
     env = {**os.environ, **environment}
     return subprocess.run(
-        [*COURSE, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=280
+        [*COURSE, *map(str, arguments)],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
 
 
 def tree(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +57,15 @@ def results(tmp_path_factory, corpus_file):
 
 def test_run_leaves_every_file_and_says_what_it_found(results):
     out, done = results
-    figures = ["final_training_curve", "layer_ablation_comparison", "layer_ablation_comparison_english"]
+    figures = [
+        "final_training_curve",
+        "layer_ablation_comparison",
+        "layer_ablation_comparison_english",
+    ]
     figures += [
-        f"{name}_{language}" for name in ("parameters_vs_perplexity", "sample_comparison") for language in LANGUAGES
+        f"{name}_{language}"
+        for name in ("parameters_vs_perplexity", "sample_comparison")
+        for language in LANGUAGES
     ]
     for name in figures:
         assert (out / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
@@ -58,7 +73,11 @@ def test_run_leaves_every_file_and_says_what_it_found(results):
         rows = list(csv.DictReader((out / "tables" / f"{name}.csv").open(encoding="utf-8-sig")))
         assert rows, name
         assert all(row["corpus"] == "hamlet.txt" for row in rows), "every row names its text"
-    assert len(list((out / "logs").glob("*.json"))) == len(list((out / "checkpoints").glob("*.safetensors"))) == 6
+    assert (
+        len(list((out / "logs").glob("*.json")))
+        == len(list((out / "checkpoints").glob("*.safetensors")))
+        == 6
+    )
     assert "hamlet.txt" in (out / "report.html").read_text()
     for depth in ("2 layers", "4 layers", "6 layers"):
         assert re.search(rf"{depth}: \d\.\d{{3}} nats/character, perplexity", done.stdout)
@@ -67,8 +86,12 @@ def test_run_leaves_every_file_and_says_what_it_found(results):
 
 
 def test_two_paired_seeds_a_depth_at_equal_steps(results):
-    rows = list(csv.DictReader((results[0] / "tables/final_results.csv").open(encoding="utf-8-sig")))
-    assert sorted((row["arm"], row["seed"]) for row in rows) == [(f"{n} layers", s) for n in (2, 4, 6) for s in "01"]
+    rows = list(
+        csv.DictReader((results[0] / "tables/final_results.csv").open(encoding="utf-8-sig"))
+    )
+    assert sorted((row["arm"], row["seed"]) for row in rows) == [
+        (f"{n} layers", s) for n in (2, 4, 6) for s in "01"
+    ]
     assert len({row["steps"] for row in rows}) == 1
 
 
@@ -88,10 +111,14 @@ def test_a_record_says_where_its_number_comes_from(results):
 
 def test_run_again_keeps_what_is_there(results, corpus_file):
     out, _ = results
-    logs = {name: data for name, data in tree(out).items() if name.startswith(("logs", "checkpoints"))}
+    logs = {
+        name: data for name, data in tree(out).items() if name.startswith(("logs", "checkpoints"))
+    }
     done = course("run", "--corpus", corpus_file, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert {name: data for name, data in tree(out).items() if name.startswith(("logs", "checkpoints"))} == logs
+    assert {
+        name: data for name, data in tree(out).items() if name.startswith(("logs", "checkpoints"))
+    } == logs
 
 
 def test_verify_accepts_it_and_notices_what_is_wrong(results, corpus_file, tmp_path):
@@ -106,11 +133,23 @@ def test_verify_accepts_it_and_notices_what_is_wrong(results, corpus_file, tmp_p
     checkpoint.write_bytes(checkpoint.read_bytes()[:-7])
     done = course("verify", "--corpus", corpus_file, "--out", out)
     assert done.returncode == 1
-    assert all(word in done.stderr for word in ("report.html is missing", "its record says", "is damaged"))
+    assert all(
+        word in done.stderr for word in ("report.html is missing", "its record says", "is damaged")
+    )
 
 
 def test_generate_is_reproducible_and_compare_gives_a_verdict(results, corpus_file):
-    settings = ("generate", "--out", results[0], "--corpus", corpus_file, "--prompt", "To be", "--characters", 90)
+    settings = (
+        "generate",
+        "--out",
+        results[0],
+        "--corpus",
+        corpus_file,
+        "--prompt",
+        "To be",
+        "--characters",
+        90,
+    )
     first, again, other = (course(*settings, "--seed", seed).stdout for seed in (3, 3, 4))
     assert first == again != other
     assert first.startswith("To be")
@@ -133,8 +172,20 @@ def test_train_and_data(tmp_path, corpus_file):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
 def test_a_study_is_resumed_run_by_run(tmp_path, corpus_file):
     """Stopped in the middle by Ctrl-C: finished runs stay as they are, the same command does the rest."""
-    command = [*COURSE, "ablate", "position", "--corpus", str(corpus_file), "--out", str(tmp_path), "--workers", "1"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        *COURSE,
+        "ablate",
+        "position",
+        "--corpus",
+        str(corpus_file),
+        "--out",
+        str(tmp_path),
+        "--workers",
+        "1",
+    ]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.time() + 120
     while not list(tmp_path.glob("logs/*.json")) and time.time() < deadline:
         time.sleep(0.02)
@@ -156,7 +207,9 @@ def test_a_killed_run_leaves_no_process_behind(tmp_path):
     command = [*COURSE, "ablate", "--recipe", "laptop", "--workers", "2", "--out", str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.time() + 60
-    while time.time() < deadline and len(group(process.pid)) < 3:  # itself and two workers, at least
+    while (
+        time.time() < deadline and len(group(process.pid)) < 3
+    ):  # itself and two workers, at least
         time.sleep(0.1)
     assert len(group(process.pid)) >= 3
     time.sleep(3)
@@ -169,14 +222,31 @@ def test_a_killed_run_leaves_no_process_behind(tmp_path):
 
 def group(leader):
     """The processes of a session, as the system lists them."""
-    listed = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if line.split()[0] == str(leader) and "Z" not in line]
+    listed = subprocess.run(
+        ["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True
+    ).stdout
+    return [
+        line for line in listed.splitlines() if line.split()[0] == str(leader) and "Z" not in line
+    ]
 
 
 def test_two_at_once_in_one_folder_do_the_work_once(tmp_path, corpus_file):
-    command = [*COURSE, "ablate", "residual", "--seeds", "1", "--corpus", str(corpus_file), "--out", str(tmp_path)]
+    command = [
+        *COURSE,
+        "ablate",
+        "residual",
+        "--seeds",
+        "1",
+        "--corpus",
+        str(corpus_file),
+        "--out",
+        str(tmp_path),
+    ]
     pair = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in "ab"
     ]
     outputs = [process.communicate(timeout=280) for process in pair]
     assert [process.returncode for process in pair] == [0, 0], outputs
@@ -245,7 +315,9 @@ def test_a_corpus_that_teaches_nothing(tmp_path, text, words):
     assert not list(tmp_path.glob("out/*/*"))
 
 
-@pytest.mark.parametrize(("kind", "words"), [("truncated", "damaged"), ("html", "damaged"), ("empty", "damaged")])
+@pytest.mark.parametrize(
+    ("kind", "words"), [("truncated", "damaged"), ("html", "damaged"), ("empty", "damaged")]
+)
 def test_a_broken_checkpoint_is_refused(results, tmp_path, kind, words):
     file = tmp_path / "broken.safetensors"
     file.write_bytes(bad_checkpoint(results[0], kind))
@@ -261,7 +333,9 @@ def test_another_vocabulary_and_an_unknown_character_are_named(results, tmp_path
     done = course("generate", "--checkpoint", checkpoint, "--prompt", "To be №1")
     assert_one_sentence(done, 1, "'1№'")
     assert "allowed are" in done.stderr
-    assert_one_sentence(course("generate", "--checkpoint", checkpoint, "--prompt", ""), 1, "at least one character")
+    assert_one_sentence(
+        course("generate", "--checkpoint", checkpoint, "--prompt", ""), 1, "at least one character"
+    )
 
 
 def test_a_full_disk_keeps_what_was_there(results, corpus_file, tmp_path):
@@ -270,7 +344,9 @@ def test_a_full_disk_keeps_what_was_there(results, corpus_file, tmp_path):
     small.mkdir()
     if (
         not shutil.which("mount")
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", small], capture_output=True).returncode
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=200k", "none", small], capture_output=True
+        ).returncode
     ):
         pytest.skip("mounting a small file system needs root")
     try:

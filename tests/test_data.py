@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
 
 # Examples are small as they come, so none is shrunk: the mutants below fail often and on purpose.
-quick = settings(max_examples=60, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+quick = settings(
+    max_examples=60, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
 
 
 # --- tokenizer -------------------------------------------------------------------------------------------------------
@@ -110,12 +112,19 @@ BATCH_CHECKS = [
 
 def batches_with(fault=None):
     def get_batch(ids, batch_size, context_length, generator=None):
-        last = len(ids) - context_length + {"last window missing": -1, "one window too many": 1}.get(fault, 0)
+        last = (
+            len(ids)
+            - context_length
+            + {"last window missing": -1, "one window too many": 1}.get(fault, 0)
+        )
         generator = None if fault == "generator ignored" else generator
         starts = torch.randint(last, (batch_size,), generator=generator).tolist()
         starts = starts[:1] * batch_size if fault == "one window for all rows" else starts
         ahead = 0 if fault == "targets not shifted" else 1
-        rows = [(ids[s : s + context_length], ids[s + ahead : s + ahead + context_length]) for s in starts]
+        rows = [
+            (ids[s : s + context_length], ids[s + ahead : s + ahead + context_length])
+            for s in starts
+        ]
         return tuple(torch.stack(side) for side in zip(*rows, strict=True))
 
     return get_batch
@@ -169,8 +178,12 @@ class ByHand:
         n = len(context)
         shorter = self.p(context[1:], token) if n else 1 / self.vocab_size
         walk = range(len(self.training) - n)
-        followers = Counter(self.training[i + n] for i in walk if self.training[i : i + n] == context)
-        types = {"no smoothing": 0, "one type": min(1, len(followers))}.get(self.fault, len(followers))
+        followers = Counter(
+            self.training[i + n] for i in walk if self.training[i : i + n] == context
+        )
+        types = {"no smoothing": 0, "one type": min(1, len(followers))}.get(
+            self.fault, len(followers)
+        )
         if not followers:
             return 0 if self.fault == "unseen context" else shorter
         below = types + 1 if self.fault == "denominator too large" else types
@@ -188,7 +201,9 @@ def check_equals_the_formula(WittenBell):
     def holds(texts, order):
         V, training, text = texts
         ours, by_hand = (kind(torch.tensor(training), order, V) for kind in (WittenBell, ByHand))
-        torch.testing.assert_close(*(model.probabilities(torch.tensor(text)) for model in (ours, by_hand)))
+        torch.testing.assert_close(
+            *(model.probabilities(torch.tensor(text)) for model in (ours, by_hand))
+        )
 
     holds()
 
@@ -249,5 +264,7 @@ def test_baselines_of_tiny_shakespeare():
         pytest.skip(f"the known losses are of Tiny Shakespeare, this is: {text.name}")
     tokenizer = CharTokenizer(text.text)
     train, validation = split(torch.tensor(tokenizer.encode(text.text)))
-    losses = [WittenBell(train, order, tokenizer.vocab_size).loss(validation) for order in range(1, 6)]
+    losses = [
+        WittenBell(train, order, tokenizer.vocab_size).loss(validation) for order in range(1, 6)
+    ]
     assert losses == pytest.approx([3.347, 2.486, 2.049, 1.774, 1.669], abs=5e-4)

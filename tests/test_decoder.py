@@ -7,15 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from course_utils import decoder, writer
-from course_utils.decoder import CudaDecoder, Decoder, make_decoder
+from course_utils.generation import decoder, writer
+from course_utils.generation.decoder import CudaDecoder, Decoder, make_decoder
 from course_utils.lessons import sampling
 from course_utils.lessons.model import CHOICES, GPT, GPTConfig
 from course_utils.lessons.train import next_character_loss
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 V, T, N = 7, 9, 31  # N is several windows
-TINY = GPTConfig(vocab_size=V, context_length=T, n_layers=2, n_heads=3, d_model=36, d_ff=20, dropout=0.5)
+TINY = GPTConfig(
+    vocab_size=V, context_length=T, n_layers=2, n_heads=3, d_model=36, d_ff=20, dropout=0.5
+)
 GRID = {  # what may be switched besides position and activation
     "norm": CHOICES["norm"],
     "norm_placement": CHOICES["norm_placement"],
@@ -61,7 +63,9 @@ def check_agrees(make, model, batch_size, begin, near=1e-5):
     for _ in range(2):  # a decoder may be used again
         logits = [reader.read(tokens[:, :begin])]
         logits += [reader.step(tokens[:, at : at + 1]) for at in range(begin, tokens.shape[1])]
-        torch.testing.assert_close(torch.stack(logits, dim=1), whole[:, begin - 1 :].float(), rtol=0, atol=near)
+        torch.testing.assert_close(
+            torch.stack(logits, dim=1), whole[:, begin - 1 :].float(), rtol=0, atol=near
+        )
 
 
 @pytest.mark.parametrize("activation", CHOICES["activation"])
@@ -104,7 +108,9 @@ def test_weights_in_half_precision_are_the_rounded_ones():
     rounded, reader = copy.deepcopy(model).eval().bfloat16(), make_decoder(model, 3, torch.bfloat16)
     assert reader.cache.dtype == torch.bfloat16
     assert model.head.weight.dtype == torch.float32
-    logits = torch.stack([reader.read(tokens[:, :1]), *map(reader.step, tokens[:, 1:].split(1, dim=1))], dim=1)
+    logits = torch.stack(
+        [reader.read(tokens[:, :1]), *map(reader.step, tokens[:, 1:].split(1, dim=1))], dim=1
+    )
     assert logits.dtype == torch.float32
     assert (logits - rounded(tokens)).abs().max() < 0.1 < logits.std()
 
@@ -278,7 +284,9 @@ def check_writes_what_lesson_6_writes(model, batch_size, length, setting, n=N):
     expected = sampling.generate(model, before.to(device), n, **setting, generator=theirs)
     assert torch.equal(new, expected)
     if device.type == "cpu":
-        assert torch.equal(ours.get_state(), theirs.get_state()), "the generator is as far as lesson 6's"
+        assert torch.equal(ours.get_state(), theirs.get_state()), (
+            "the generator is as far as lesson 6's"
+        )
     assert torch.equal(tokens, before)
     return new
 
@@ -287,7 +295,9 @@ def check_writes_what_lesson_6_writes(model, batch_size, length, setting, n=N):
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 @pytest.mark.parametrize("position", CHOICES["position"])
 def test_generate_writes_what_lesson_6_writes(position, setting, batch_size):
-    model = loud(position=position, tie_embeddings=False)  # tied, so small a model likes to repeat itself
+    model = loud(
+        position=position, tie_embeddings=False
+    )  # tied, so small a model likes to repeat itself
     characters = set()
     for length in (1, T, 2 * T + 3):
         new = check_writes_what_lesson_6_writes(model, batch_size, length, setting)
@@ -299,12 +309,16 @@ def test_generate_writes_what_lesson_6_writes(position, setting, batch_size):
 def test_generate_writes_what_lesson_6_writes_with_other_switches(activation):
     for i, switches in enumerate(GRID):
         model = loud(activation=activation, position=CHOICES["position"][i % 4], **switches)
-        check_writes_what_lesson_6_writes(model, 1 + 2 * (i % 3 == 0), 3, SETTINGS[i % len(SETTINGS)], n=T + 3)
+        check_writes_what_lesson_6_writes(
+            model, 1 + 2 * (i % 3 == 0), 3, SETTINGS[i % len(SETTINGS)], n=T + 3
+        )
 
 
 @pytest.mark.parametrize("context_length", [1, 2, 3, 8])
 def test_generate_in_the_smallest_contexts(context_length):
-    check_writes_what_lesson_6_writes(loud(context_length=context_length), 3, 3, {"temperature": 0.8})
+    check_writes_what_lesson_6_writes(
+        loud(context_length=context_length), 3, 3, {"temperature": 0.8}
+    )
 
 
 def test_generate_draws_from_the_common_generator_if_it_is_given_none():
@@ -335,7 +349,10 @@ def test_dropout_is_off_and_the_model_left_as_it_was(training):
     model.positions.requires_grad_(False)
     before = [(name, p.detach().clone(), p.requires_grad) for name, p in model.named_parameters()]
     out = writer.generate(model, prompt(3, 3), N, temperature=0)
-    assert torch.equal(out, writer.generate(loud(tie_embeddings=False, dropout=0.0), prompt(3, 3), N, temperature=0))
+    assert torch.equal(
+        out,
+        writer.generate(loud(tie_embeddings=False, dropout=0.0), prompt(3, 3), N, temperature=0),
+    )
     assert all(module.training == training for module in model.modules())
     for (name, old, needed), (same, p) in zip(before, model.named_parameters(), strict=True):
         assert name == same
@@ -431,7 +448,9 @@ def test_step_agrees_with_the_whole_text_on_a_gpu(position, activation):
 @pytest.mark.parametrize("position", CHOICES["position"])
 def test_a_gpu_writes_what_lesson_6_writes_there(position, setting, batch_size):
     for length in (1, T, 2 * T + 3):
-        check_writes_what_lesson_6_writes(loud(position=position).cuda(), batch_size, length, setting)
+        check_writes_what_lesson_6_writes(
+            loud(position=position).cuda(), batch_size, length, setting
+        )
 
 
 @on_a_gpu

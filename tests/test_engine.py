@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from course_utils import engine, trainer
 from course_utils.lessons.data import get_batch
 from course_utils.lessons.model import CHOICES, GPT, GPTConfig
 from course_utils.lessons.train import (
@@ -18,16 +17,27 @@ from course_utils.lessons.train import (
     next_character_loss,
     training_step,
 )
+from course_utils.training import engine, trainer
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-SMALL = GPTConfig(vocab_size=11, context_length=16, n_layers=2, n_heads=2, d_model=8, d_ff=12, dropout=0.1)
-FOR_A_GPU = replace(SMALL, context_length=32, d_model=32, d_ff=64, dropout=0.0)  # its random numbers differ
+SMALL = GPTConfig(
+    vocab_size=11, context_length=16, n_layers=2, n_heads=2, d_model=8, d_ff=12, dropout=0.1
+)
+FOR_A_GPU = replace(
+    SMALL, context_length=32, d_model=32, d_ff=64, dropout=0.0
+)  # its random numbers differ
 STEPS = 50
 
 
 def settings(optimizer, batch_size=3):
     return TrainConfig(
-        steps=STEPS, batch_size=batch_size, optimizer=optimizer, learning_rate=0.01, warmup_steps=5, decay=0.5, seed=7
+        steps=STEPS,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        learning_rate=0.01,
+        warmup_steps=5,
+        decay=0.5,
+        seed=7,
     )
 
 
@@ -45,7 +55,11 @@ def plain_losses(model_config, config, device="cpu"):
     torch.manual_seed(1)
     for step in range(STEPS):
         batch = get_batch(ids, config.batch_size, model_config.context_length, windows)
-        losses.append(training_step(model, optimizers, *batch, learning_rate_at(step, config), config.clip_norm).item())
+        losses.append(
+            training_step(
+                model, optimizers, *batch, learning_rate_at(step, config), config.clip_norm
+            ).item()
+        )
     return losses
 
 
@@ -63,11 +77,16 @@ def new_engine(model_config, config, device="cpu", kind=engine.make_engine, **ar
 
 # --- windows ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("steps", "batch_size", "T", "n"), [(50, 16, 32, 500), (7, 1, 5, 11), (3, 17, 1, 3), (20, 5, 64, 65)]
+    ("steps", "batch_size", "T", "n"),
+    [(50, 16, 32, 500), (7, 1, 5, 11), (3, 17, 1, 3), (20, 5, 64, 65)],
 )
 def test_all_windows_drawn_at_once_are_those_of_each_step(steps, batch_size, T, n):
     """A GPU's engine draws the starts of a whole run in one call; this is that call."""
-    ids, one, other = torch.arange(n), torch.Generator().manual_seed(7), torch.Generator().manual_seed(7)
+    ids, one, other = (
+        torch.arange(n),
+        torch.Generator().manual_seed(7),
+        torch.Generator().manual_seed(7),
+    )
     starts = torch.randint(n - T, (steps, batch_size, 1), generator=one)
     for at in starts:
         tokens, targets = get_batch(ids, batch_size, T, other)
@@ -123,7 +142,8 @@ class LossOfTheStepBefore(engine.Engine):
 
 
 @pytest.mark.parametrize(
-    "mutant", [RatesAStepEarly, OtherWindows, SameWindows, NoSchedule, OtherClipping, LossOfTheStepBefore]
+    "mutant",
+    [RatesAStepEarly, OtherWindows, SameWindows, NoSchedule, OtherClipping, LossOfTheStepBefore],
 )
 def test_a_broken_engine_is_noticed(mutant):
     with pytest.raises(AssertionError):
@@ -203,11 +223,15 @@ def test_a_gpus_engine_is_the_plain_loop(allow, optimizer):
     for name, weight in steps.model.state_dict().items():
         assert torch.equal(weight, fresh.state_dict()[name]), f"{name} is as before the first step"
     for state in (state for optimizer in steps.optimizers for state in optimizer.state.values()):
-        assert not any(tensor.any() for tensor in state.values()), "and so is the optimisers' memory"
+        assert not any(tensor.any() for tensor in state.values()), (
+            "and so is the optimisers' memory"
+        )
     losses, near = losses_of(steps), 0.05 if "bf16" in allow or optimizer == "muon" else 1e-3
     assert losses == pytest.approx(plain_losses(FOR_A_GPU, config, "cuda"), abs=near)
     assert losses[-1] < losses[0] - 0.2, "it does learn"
-    assert losses == pytest.approx(losses_of(again), abs=0.01 if "bf16" in allow else 1e-5), "one seed, one run"
+    assert losses == pytest.approx(losses_of(again), abs=0.01 if "bf16" in allow else 1e-5), (
+        "one seed, one run"
+    )
 
 
 @on_a_gpu
@@ -237,7 +261,9 @@ def test_a_batch_too_large_for_the_memory_is_read_in_parts():
         whole.step()
     need = torch.cuda.max_memory_allocated()
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(0.7 * need / torch.cuda.get_device_properties(0).total_memory)
+    torch.cuda.set_per_process_memory_fraction(
+        0.7 * need / torch.cuda.get_device_properties(0).total_memory
+    )
     try:
         parts = new_engine(model, config, "cuda", allow=())
         for _ in range(5):
@@ -251,11 +277,16 @@ def test_a_batch_too_large_for_the_memory_is_read_in_parts():
 @on_a_gpu
 def test_a_gpus_engine_draws_the_windows_of_get_batch():
     config = settings("adamw")
-    steps, windows = new_engine(SMALL, config, "cuda", allow=()), torch.Generator().manual_seed(config.seed)
+    steps, windows = (
+        new_engine(SMALL, config, "cuda", allow=()),
+        torch.Generator().manual_seed(config.seed),
+    )
     for at in steps.starts:
         tokens, _ = get_batch(steps.ids, config.batch_size, SMALL.context_length, windows)
         assert torch.equal(steps.ids[at + steps.offsets], tokens)
-    assert steps.rates.tolist() == pytest.approx([learning_rate_at(step, config) for step in range(STEPS)])
+    assert steps.rates.tolist() == pytest.approx(
+        [learning_rate_at(step, config) for step in range(STEPS)]
+    )
 
 
 @on_a_gpu

@@ -31,22 +31,36 @@ from course_utils.figures import drawing
 BASELINES = {"uniform": 4.174, "unigram": 3.347, "bigram": 2.486, "5-gram": 1.669}
 NOTE = "Practice text, written by the course's own model: not Shakespeare."
 LANGUAGES = ["english", "chinese"]
-SAMPLE = "What, for $100 thou wouldst be $200 poorer?\nAnd so the people of the realm have said it.\n" * 4
+SAMPLE = (
+    "What, for $100 thou wouldst be $200 poorer?\nAnd so the people of the realm have said it.\n"
+    * 4
+)
 MEASURES = ["distinct_2", "repetition", "known_words", "longest_copy", "five_gram_loss"]
 
 
-def make_curves(arms=("2 layers", "4 layers", "6 layers"), seeds=2, steps=600, every=25, batch=2048):
+def make_curves(
+    arms=("2 layers", "4 layers", "6 layers"), seeds=2, steps=600, every=25, batch=2048
+):
     """Learning curves that fall as real ones do, a little differently for each seed; no training loss at step 0."""
     rng, rows = np.random.default_rng(1), []
     for i, arm in enumerate(arms):
         for seed in range(seeds):
             step = np.arange(0, steps + 1, every)
             loss = (
-                1.75 - 0.06 * i + 2 * np.exp(-step / 45) + 0.45 * np.exp(-step / 250) + rng.normal(0, 0.01, len(step))
+                1.75
+                - 0.06 * i
+                + 2 * np.exp(-step / 45)
+                + 0.45 * np.exp(-step / 250)
+                + rng.normal(0, 0.01, len(step))
             )
-            rows.append(pd.DataFrame({"arm": arm, "seed": seed, "step": step, "validation_loss": loss}))
+            rows.append(
+                pd.DataFrame({"arm": arm, "seed": seed, "step": step, "validation_loss": loss})
+            )
             rows[-1]["training_loss"] = np.where(step > 0, loss - 0.08, np.nan)
-            rows[-1]["characters"], rows[-1]["elapsed_s"] = step * batch, step * (0.1 + 0.05 * i) * (1 + 0.1 * seed)
+            rows[-1]["characters"], rows[-1]["elapsed_s"] = (
+                step * batch,
+                step * (0.1 + 0.05 * i) * (1 + 0.1 * seed),
+            )
     return pd.concat(rows, ignore_index=True)
 
 
@@ -58,7 +72,10 @@ def make_tables(curves, parameters=(1_655_808, 3_228_672, 4_801_536)):
     arms = final.groupby("arm", sort=False)
     ablation = arms[["validation_loss", "parameters", "elapsed_s"]].mean().reset_index()
     half = 3 * arms["validation_loss"].sem().values
-    ablation["loss_low"], ablation["loss_high"] = ablation["validation_loss"] - half, ablation["validation_loss"] + half
+    ablation["loss_low"], ablation["loss_high"] = (
+        ablation["validation_loss"] - half,
+        ablation["validation_loss"] + half,
+    )
     ablation["perplexity"] = np.exp(ablation["validation_loss"])
     return final, ablation
 
@@ -66,10 +83,23 @@ def make_tables(curves, parameters=(1_655_808, 3_228_672, 4_801_536)):
 def make_generations():
     rng, rows = np.random.default_rng(2), []
     arms = ["2 layers", "4 layers", "6 layers", "human reference"]
-    for arm, temperature, prompt, seed in itertools.product(arms, (0.8, 1.2), ("ROMEO:", "KING:\n"), (0, 1)):
+    for arm, temperature, prompt, seed in itertools.product(
+        arms, (0.8, 1.2), ("ROMEO:", "KING:\n"), (0, 1)
+    ):
         human = arm == arms[-1]
-        rows.append({"arm": arm, "seed": seed, "prompt": prompt, "text": f"{arm} {prompt} {seed}\n" + SAMPLE})
-        rows[-1] |= {"temperature": None if human else temperature, "top_k": None, "top_p": None if human else 0.9}
+        rows.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "prompt": prompt,
+                "text": f"{arm} {prompt} {seed}\n" + SAMPLE,
+            }
+        )
+        rows[-1] |= {
+            "temperature": None if human else temperature,
+            "top_k": None,
+            "top_p": None if human else 0.9,
+        }
         values = rng.uniform([0.7, 0.02, 0.8, 12, 1.5], [0.9, 0.1, 0.95, 25, 1.7])
         rows[-1] |= dict(zip(MEASURES, values, strict=True))
     return pd.DataFrame(rows)
@@ -99,7 +129,11 @@ RATES = pd.DataFrame(
     columns=["n_layers", "learning_rate", "choosing_loss", "best"],
 )  # fmt: skip
 SHARES = pd.DataFrame(
-    [(n, share, 2.3 - 0.05 * n - 0.3 * np.log10(10 * share)) for n in (2, 4, 6) for share in (0.1, 0.2, 0.4, 0.7, 1)],
+    [
+        (n, share, 2.3 - 0.05 * n - 0.3 * np.log10(10 * share))
+        for n in (2, 4, 6)
+        for share in (0.1, 0.2, 0.4, 0.7, 1)
+    ],
     columns=["n_layers", "share", "loss"],
 ).assign(low=lambda t: t["loss"] - 0.02, high=lambda t: t["loss"] + 0.02)
 
@@ -120,10 +154,19 @@ PICTURES = {
     "loss_bars": lambda **how: figures.loss_bars(BASELINES, **how),
     "character_counts": lambda **how: figures.character_counts(COUNTS, **how),
     "heatmaps, heads": lambda **how: figures.heatmaps(
-        WEIGHTS, list("ROMEO:\n O m"), list("ROMEO:\n O m"), list("01234567"), ("query", "key", "weight (share)"), **how
+        WEIGHTS,
+        list("ROMEO:\n O m"),
+        list("ROMEO:\n O m"),
+        list("01234567"),
+        ("query", "key", "weight (share)"),
+        **how,
     ),
-    "heatmaps, one": lambda **how: figures.heatmaps(np.eye(5), labels=("row", "column", "value (1)"), title="I", **how),
-    "lines": lambda **how: figures.lines(np.arange(40), SERIES, "position (characters)", "value (no unit)", **how),
+    "heatmaps, one": lambda **how: figures.heatmaps(
+        np.eye(5), labels=("row", "column", "value (1)"), title="I", **how
+    ),
+    "lines": lambda **how: figures.lines(
+        np.arange(40), SERIES, "position (characters)", "value (no unit)", **how
+    ),
     "next_character": lambda **how: figures.next_character(NEXT, **how),
 }
 
@@ -134,7 +177,9 @@ def ink(figure):
 
     def record(renderer, gc, x, y, text, font, angle, ismath=False, mtext=None):
         w, h, d = renderer.get_text_width_height_descent(text, font, ismath)
-        lines.append((text, ismath, (x - h + d, y - w, x + d, y) if angle else (x, y - h + d, x + w, y + d)))
+        lines.append(
+            (text, ismath, (x - h + d, y - w, x + d, y) if angle else (x, y - h + d, x + w, y + d))
+        )
         draw_text(renderer, gc, x, y, text, font, angle, ismath, mtext)
 
     with warnings.catch_warnings(), patch.object(RendererAgg, "draw_text", record):
@@ -179,22 +224,28 @@ def test_every_word_is_whole_and_apart(picture, language):
     assert not [text for text, ismath, _ in lines if ismath], "a dollar sign is a dollar sign"
     assert NOTE in [text for text, _, _ in lines]
     assert len(figure.get_label()) > 20
-    assert any(figure.get_label().encode(code, "replace") in png for code in ("latin-1", "utf-8")), (
-        "its alt text is in the file"
-    )
+    assert any(
+        figure.get_label().encode(code, "replace") in png for code in ("latin-1", "utf-8")
+    ), "its alt text is in the file"
 
 
 def test_words_on_each_other_would_be_seen(monkeypatch):
-    monkeypatch.setattr(drawing, "spread", lambda values, gap, low, high: values)  # the mutant: labels stay put
+    monkeypatch.setattr(
+        drawing, "spread", lambda values, gap, low, high: values
+    )  # the mutant: labels stay put
     _, lines = ink(figures.training_curves(CURVES.assign(validation_loss=1.6), BASELINES))
     assert badly_placed(lines, 910, 900)
 
 
 @pytest.mark.parametrize("picture", PICTURES)
 def test_two_languages_and_a_glyph_for_every_sign(picture):
-    noto = TTFont(Path(find_spec("zhplot").origin).parent / "fonts" / "NotoSansSC-Regular.ttf").getBestCmap()
+    noto = TTFont(
+        Path(find_spec("zhplot").origin).parent / "fonts" / "NotoSansSC-Regular.ttf"
+    ).getBestCmap()
     dejavu = TTFont(font_manager.findfont("DejaVu Sans")).getBestCmap()
-    words, signs = ("".join(text for text, _, _ in gallery(picture, language)[2]) for language in LANGUAGES)
+    words, signs = (
+        "".join(text for text, _, _ in gallery(picture, language)[2]) for language in LANGUAGES
+    )
     assert [c for c in words if ord(c) not in dejavu] == []
     assert [c for c in signs if ord(c) not in (noto if ord(c) > 0x2E80 else noto | dejavu)] == []
     assert gallery(picture, "english")[0].get_label() != gallery(picture, "chinese")[0].get_label()
@@ -202,7 +253,11 @@ def test_two_languages_and_a_glyph_for_every_sign(picture):
         assert any("\u4e00" <= c <= "\u9fff" for c in signs)
         assert not any("\u4e00" <= c <= "\u9fff" for c in words)
     if not picture.startswith(("heatmaps", "lines", "sample")):
-        assert not [word for word in ("loss", "layer", "step", "seed", "perplexity", "gram", "kept") if word in signs]
+        assert not [
+            word
+            for word in ("loss", "layer", "step", "seed", "perplexity", "gram", "kept")
+            if word in signs
+        ]
 
 
 def test_a_missing_glyph_would_be_seen():
@@ -217,12 +272,21 @@ def test_a_missing_glyph_would_be_seen():
 def test_any_text_can_be_drawn(language):
     text = "第一回 שלום 😀\U0010fffd\x07\t\u202e $x$ $y$\r\n" * 9
     strange = GENERATIONS.assign(text=text, prompt="第一回\n\U0010fffd", arm="arm \U0010fffd 一")
-    lines = " ".join(texts(figures.sample_comparison(strange, language=language, note="红楼梦\U0010fffd.txt")))
-    assert all(part in lines for part in ("第一回", "U+10FFFD", "U+202E", "U+0007", "$x$", "红楼梦U+10FFFD.txt"))
+    lines = " ".join(
+        texts(figures.sample_comparison(strange, language=language, note="红楼梦\U0010fffd.txt"))
+    )
+    assert all(
+        part in lines
+        for part in ("第一回", "U+10FFFD", "U+202E", "U+0007", "$x$", "红楼梦U+10FFFD.txt")
+    )
 
 
 LABELS = {  # of both axes, with units
-    "training_curves": ["training step", "validation loss (nats/character)", "perplexity (characters)"],
+    "training_curves": [
+        "training step",
+        "validation loss (nats/character)",
+        "perplexity (characters)",
+    ],
     "ablation_bars": [
         "validation loss (nats/character)",
         "perplexity (characters)",
@@ -248,7 +312,9 @@ def test_curves_are_the_data():
     figure = figures.training_curves(CURVES, BASELINES)
     runs = CURVES[CURVES["arm"] == "4 layers"]
     for seed, run in runs.groupby("seed"):
-        assert_array_equal(drawn(figure, f"4 layers seed {seed}").get_xydata(), run[["step", "validation_loss"]])
+        assert_array_equal(
+            drawn(figure, f"4 layers seed {seed}").get_xydata(), run[["step", "validation_loss"]]
+        )
     first, second = (run["validation_loss"].values for _, run in runs.groupby("seed"))
     assert_allclose(drawn(figure, "4 layers").get_ydata(), (first + second) / 2)
     words = texts(figure)
@@ -275,17 +341,25 @@ def test_the_record_is_drawn_behind_in_the_same_colour():
 def test_bars_and_dots_are_the_data():
     figure = figures.ablation_bars(ABLATION, FINAL, BASELINES)
     widths = [patch.get_width() for axes in figure.axes[1:] for patch in axes.patches]
-    assert_allclose(widths, [*ABLATION["perplexity"], *ABLATION["parameters"] / 1e6, *ABLATION["elapsed_s"]])
+    assert_allclose(
+        widths, [*ABLATION["perplexity"], *ABLATION["parameters"] / 1e6, *ABLATION["elapsed_s"]]
+    )
     assert all(axes.get_xlim()[0] == 0 for axes in figure.axes[1:]), "a bar starts at zero"
     points = figures.parameters_vs_perplexity(ABLATION, FINAL)
     for arm in ABLATION.itertuples():
         seeds = FINAL[FINAL["arm"] == arm.arm]
         assert_array_equal(drawn(figure, f"{arm.arm} seeds").get_xdata(), seeds["validation_loss"])
-        assert_array_equal(drawn(figure, f"{arm.arm} interval").get_xdata(), [arm.loss_low, arm.loss_high])
+        assert_array_equal(
+            drawn(figure, f"{arm.arm} interval").get_xdata(), [arm.loss_low, arm.loss_high]
+        )
         assert drawn(figure, arm.arm).get_xdata() == arm.validation_loss
         assert_array_equal(drawn(points, f"{arm.arm} seeds").get_ydata(), seeds["perplexity"])
-        assert_allclose(drawn(points, f"{arm.arm} interval").get_ydata(), np.exp([arm.loss_low, arm.loss_high]))
-        assert_allclose(drawn(points, arm.arm).get_xydata(), [[arm.parameters / 1e6, arm.perplexity]])
+        assert_allclose(
+            drawn(points, f"{arm.arm} interval").get_ydata(), np.exp([arm.loss_low, arm.loss_high])
+        )
+        assert_allclose(
+            drawn(points, arm.arm).get_xydata(), [[arm.parameters / 1e6, arm.perplexity]]
+        )
         assert f"{arm.validation_loss:.3f}" in figure.get_label()
 
 
@@ -300,7 +374,9 @@ def test_one_evaluation_is_enough():
 
 def test_the_key_names_what_is_drawn_and_no_more():
     def key(curves):
-        return figures.training_curves(curves, BASELINES).axes[0].get_title(loc="left").split("\n")[0]
+        return (
+            figures.training_curves(curves, BASELINES).axes[0].get_title(loc="left").split("\n")[0]
+        )
 
     once = CURVES[CURVES["step"] == 600]
     assert key(CURVES) == "line: validation, mean of seeds · thin: each seed · dashed: training"
@@ -310,7 +386,10 @@ def test_the_key_names_what_is_drawn_and_no_more():
 
 
 def test_an_axis_begins_where_it_is_told():
-    near, from_0 = (figures.lines([1, 2], {"a": [3, 4]}, "x", "y", low=low).axes[0].get_ylim() for low in (None, 0))
+    near, from_0 = (
+        figures.lines([1, 2], {"a": [3, 4]}, "x", "y", low=low).axes[0].get_ylim()
+        for low in (None, 0)
+    )
     assert near[0] > 2
     assert from_0 == (0, near[1])
 
@@ -348,13 +427,17 @@ def test_lesson_pictures_are_the_data():
     for i, weights in enumerate(WEIGHTS):
         panel = drawn(figure, f"panel {i}")
         assert_array_equal(panel.get_array().filled(-np.inf), weights)
-        assert panel.get_clim() == (WEIGHTS[WEIGHTS >= 0].min(), WEIGHTS.max()), "one scale for all panels"
+        assert panel.get_clim() == (WEIGHTS[WEIGHTS >= 0].min(), WEIGHTS.max()), (
+            "one scale for all panels"
+        )
     figure = figures.next_character(NEXT, n=65)
     order = np.argsort(-BEFORE, kind="stable")
     after, before = ([bar.get_height() for bar in bars] for bars in figure.axes[0].containers)
     assert_array_equal(before, BEFORE[order])
     assert_array_equal(after, NEXT["top-k 5"].values[order])
-    assert not any(bar.get_fill() for bar in figure.axes[0].containers[1]), "what is cut stays hollow"
+    assert not any(bar.get_fill() for bar in figure.axes[0].containers[1]), (
+        "what is cut stays hollow"
+    )
     assert "top-k 5 · 5 of 65 characters kept" in texts(figure)
     figure = figures.character_counts(COUNTS)
     heights = np.concatenate([drawn(figure, "counts", i).get_ydata() for i in range(2)])
@@ -363,7 +446,10 @@ def test_lesson_pictures_are_the_data():
     assert_array_equal(drawn(figure, "sine").get_ydata(), SERIES["sine"])
     assert drawn(figure, "half").get_ydata()[0] == 0.5
     figure = figures.loss_bars({"bigram": 2.5, "uniform": 4.2})
-    assert [text for text in texts(figure) if text in ("uniform", "bigram")] == ["uniform", "bigram"]
+    assert [text for text in texts(figure) if text in ("uniform", "bigram")] == [
+        "uniform",
+        "bigram",
+    ]
     assert figure.get_label() == "Loss in nats/character, worst first: uniform 4.200, bigram 2.500."
 
 
@@ -381,7 +467,9 @@ def test_order_reads_in_grey(n):
     styles = list(drawing.looks(range(n)).values())
     greys = np.array([luminance(look["color"]) for look in styles])
     assert (np.diff(greys) < 0).all()
-    assert (1.05 / (greys + 0.05) >= 3).all(), "three to one against white, as WCAG asks of graphics"
+    assert (1.05 / (greys + 0.05) >= 3).all(), (
+        "three to one against white, as WCAG asks of graphics"
+    )
     assert len({look["marker"] for look in styles}) == n
 
 
@@ -427,7 +515,9 @@ def test_a_notebook_shows_it_once_with_its_alt_text():
     notebook = nbclient.NotebookClient(nbformat.v4.new_notebook(cells=cells)).execute()
     (first,), (second,), (pyplot,) = (cell.outputs for cell in notebook.cells)
     assert first["data"] == second["data"]
-    assert first["metadata"] == {"image/png": {"alt": "Loss in nats/character, worst first: uniform 4.200."}}
+    assert first["metadata"] == {
+        "image/png": {"alt": "Loss in nats/character, worst first: uniform 4.200."}
+    }
     assert b64decode(first["data"]["image/png"]) == figures.loss_bars({"uniform": 4.2}).png()
     assert pyplot["data"]["text/plain"] == "set()"
 
@@ -436,7 +526,10 @@ def test_a_notebook_shows_it_once_with_its_alt_text():
     ("call", "sentence"),
     [
         (lambda: figures.loss_bars(BASELINES, language="French"), "allowed are english, chinese"),
-        (lambda: figures.training_curves(CURVES, BASELINES, x="epoch"), "allowed are step, characters, elapsed_s"),
+        (
+            lambda: figures.training_curves(CURVES, BASELINES, x="epoch"),
+            "allowed are step, characters, elapsed_s",
+        ),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(call, sentence):
@@ -455,7 +548,14 @@ def test_a_ranking_shows_each_difference_and_marks_what_is_clear():
         assert_allclose(drawn[f"{arm.arm} interval"].get_xdata(), [arm.low, arm.high])
         assert (drawn[arm.arm].get_markerfacecolor() == "white") != arm.clear
     assert [text.get_text() for text in axes.get_yticklabels()] == list(EFFECTS["arm"])
-    assert {text.get_text() for text in axes.texts} == {"-0.050", "-0.010", "+0.010", "+0.020", "+0.100", "+1.800"}
+    assert {text.get_text() for text in axes.texts} == {
+        "-0.050",
+        "-0.010",
+        "+0.010",
+        "+0.020",
+        "+0.100",
+        "+1.800",
+    }
 
 
 def test_a_sweep_and_a_scaling_show_the_numbers_that_they_are_given():

@@ -14,10 +14,22 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-LESSONS = ["data", "attention", "model", "train", "ablation", "sampling"]  # as the notebooks are numbered
+LESSONS = [
+    "data",
+    "attention",
+    "model",
+    "train",
+    "ablation",
+    "sampling",
+]  # as the notebooks are numbered
 
 # Third parties that only these parts of course_utils may import, and what some parts may import at all.
-ONLY = {"ipywidgets": "widgets", "anywidget": "widgets", "IPython": "widgets", "argparse": "__main__"}
+ONLY = {
+    "ipywidgets": "widgets",
+    "anywidget": "widgets",
+    "IPython": "widgets",
+    "argparse": "__main__",
+}
 THIRD_PARTIES = {"lessons": {"torch"}, "figures": {"numpy", "matplotlib", "pandas", "zhplot"}}
 OURS = {  # `lessons` are held to earlier ones besides
     "lessons": {"lessons"},
@@ -37,7 +49,13 @@ OURS = {  # `lessons` are held to earlier ones besides
     "schedule": {"lessons", "engine", "files", "profiles", "runs", "trainer"},
     "tables": {"effects", "statistics"},
 }
-UNSAFE = ("pickle", "dill", "shelve", "torch.load", "torch.save")  # loading a pickle runs whatever it says
+UNSAFE = (
+    "pickle",
+    "dill",
+    "shelve",
+    "torch.load",
+    "torch.save",
+)  # loading a pickle runs whatever it says
 
 # Declared, and never imported: each has its use elsewhere.
 COMMANDS = {
@@ -57,13 +75,19 @@ def tree():
     """The files of the project: what git tracks or would, else (a downloaded copy) all that no tool has left behind."""
     listed = ["git", "-C", CHECKOUT, "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     try:
-        names = subprocess.run(listed, capture_output=True, check=True, text=True, encoding="utf-8").stdout.split("\0")
+        names = subprocess.run(
+            listed, capture_output=True, check=True, text=True, encoding="utf-8"
+        ).stdout.split("\0")
         paths = [CHECKOUT / name for name in set(names) if name]
     except (FileNotFoundError, subprocess.CalledProcessError):
         left = re.compile(
             r"\.venv|\.git/|_build/|build/|results/|data/|.*(__pycache__|_cache/|_checkpoints/|\.hypothesis|egg-info)"
         )
-        paths = [path for path in CHECKOUT.rglob("*") if not left.match(path.relative_to(CHECKOUT).as_posix())]
+        paths = [
+            path
+            for path in CHECKOUT.rglob("*")
+            if not left.match(path.relative_to(CHECKOUT).as_posix())
+        ]
     return sorted(path for path in paths if path.is_file())
 
 
@@ -83,7 +107,10 @@ def imports(code):
     optional = {
         id(inner)
         for node in tries
-        if any("ImportError" in ast.dump(handler) or "ModuleNotFound" in ast.dump(handler) for handler in node.handlers)
+        if any(
+            "ImportError" in ast.dump(handler) or "ModuleNotFound" in ast.dump(handler)
+            for handler in node.handlers
+        )
         for statement in node.body
         for inner in ast.walk(statement)
     }
@@ -92,8 +119,13 @@ def imports(code):
             case ast.Import(names):
                 yield from ((alias.name, id(node) in optional) for alias in names)
             case ast.ImportFrom(module, names, level):
-                yield from (("." * level + f"{module}.{alias.name}", id(node) in optional) for alias in names)
-            case ast.Call(ast.Attribute(attr="find_spec" | "import_module"), [ast.Constant(str(name)), *_]):
+                yield from (
+                    ("." * level + f"{module}.{alias.name}", id(node) in optional)
+                    for alias in names
+                )
+            case ast.Call(
+                ast.Attribute(attr="find_spec" | "import_module"), [ast.Constant(str(name)), *_]
+            ):
                 yield name, True
             case ast.Call(ast.Name("find_spec" | "import_module"), [ast.Constant(str(name)), *_]):
                 yield name, True
@@ -119,7 +151,9 @@ def broken_rules(path, source):
             yield f"a relative import, {name}"
         if is_under(name, "sys.path"):
             yield "sys.path is touched"
-    yield from (f"a notebook is imported, by {name}" for name in imported if is_under(name, "notebooks"))
+    yield from (
+        f"a notebook is imported, by {name}" for name in imported if is_under(name, "notebooks")
+    )
     if folder == "tests":
         return
     for name in names:
@@ -145,16 +179,26 @@ def broken_rules(path, source):
             yield f"{part} imports {top}"
         if top == "course_utils" and inner and inner[0] not in OURS.get(part, {inner[0]}):
             yield f"{part} imports {name}"
-        if part == "lessons" and inner[:1] == ["lessons"] and inner[1] not in LESSONS[: LESSONS.index(rest[1])]:
+        if (
+            part == "lessons"
+            and inner[:1] == ["lessons"]
+            and inner[1] not in LESSONS[: LESSONS.index(rest[1])]
+        ):
             yield f"{name} is not an earlier lesson"
 
 
 def test_every_file_keeps_the_import_rules():
-    examined = [path for folder in ("course_utils", "notebooks", "tests", "tools") for path in within(folder)]
+    examined = [
+        path
+        for folder in ("course_utils", "notebooks", "tests", "tools")
+        for path in within(folder)
+    ]
     found = {
         f"{path.relative_to(CHECKOUT)}: {rule}"
         for path in examined
-        for rule in broken_rules(path.relative_to(CHECKOUT).as_posix(), path.read_text(encoding="utf-8"))
+        for rule in broken_rules(
+            path.relative_to(CHECKOUT).as_posix(), path.read_text(encoding="utf-8")
+        )
     }
     assert not found, "\n".join(sorted(found))
     assert {path.stem[3:] for path in within("notebooks")} == set(LESSONS)
@@ -164,30 +208,78 @@ def test_every_file_keeps_the_import_rules():
     ("path", "source", "rule"),
     [
         ("course_utils/lessons/model.py", "import numpy", "lessons imports numpy"),
-        ("course_utils/lessons/model.py", "from course_utils import corpus", "lessons imports course_utils.corpus"),
-        ("course_utils/lessons/model.py", "from course_utils.lessons.train import f", "is not an earlier lesson"),
-        ("course_utils/lessons/model.py", "import course_utils.lessons.model", "is not an earlier lesson"),
+        (
+            "course_utils/lessons/model.py",
+            "from course_utils import corpus",
+            "lessons imports course_utils.corpus",
+        ),
+        (
+            "course_utils/lessons/model.py",
+            "from course_utils.lessons.train import f",
+            "is not an earlier lesson",
+        ),
+        (
+            "course_utils/lessons/model.py",
+            "import course_utils.lessons.model",
+            "is not an earlier lesson",
+        ),
         ("course_utils/figures/text.py", "def f():\n    import torch", "figures imports torch"),
         ("course_utils/figures/text.py", "from torch import nn", "figures imports torch"),
-        ("course_utils/figures/text.py", "from course_utils import runs", "figures imports course_utils.runs"),
-        ("course_utils/studies.py", "from course_utils.figures import lines", "studies imports course_utils.figures"),
-        ("course_utils/trainer.py", "from course_utils import figures", "trainer imports course_utils.figures"),
-        ("course_utils/checks/train.py", "from course_utils import trainer", "checks imports course_utils.trainer"),
-        ("course_utils/quality.py", "try:\n    import ipywidgets\nexcept ImportError: 0", "outside widgets"),
+        (
+            "course_utils/figures/text.py",
+            "from course_utils import runs",
+            "figures imports course_utils.runs",
+        ),
+        (
+            "course_utils/studies.py",
+            "from course_utils.figures import lines",
+            "studies imports course_utils.figures",
+        ),
+        (
+            "course_utils/trainer.py",
+            "from course_utils import figures",
+            "trainer imports course_utils.figures",
+        ),
+        (
+            "course_utils/checks/train.py",
+            "from course_utils import trainer",
+            "checks imports course_utils.trainer",
+        ),
+        (
+            "course_utils/quality.py",
+            "try:\n    import ipywidgets\nexcept ImportError: 0",
+            "outside widgets",
+        ),
         ("course_utils/quality.py", "from anywidget import AnyWidget", "outside widgets"),
         ("course_utils/runs.py", "import argparse", "outside __main__"),
-        ("course_utils/runs.py", "import os\nos.environ['COURSE_PROFILE']", "read outside profiles"),
+        (
+            "course_utils/runs.py",
+            "import os\nos.environ['COURSE_PROFILE']",
+            "read outside profiles",
+        ),
         ("course_utils/runs.py", "import os\nos.getenv('COURSE_PROFILE')", "read outside profiles"),
         ("course_utils/runs.py", "import pickle", "runs what it loads"),
         ("course_utils/runs.py", "import torch\ntorch.load('x')", "runs what it loads"),
         ("course_utils/runs.py", "from torch import load", "runs what it loads"),
         ("course_utils/runs.py", "from . import paths", "a relative import"),
-        ("notebooks/03_model.py", "from course_utils.lessons.model import GPT", "is not an earlier lesson"),
-        ("notebooks/03_model.py", "from course_utils.lessons import sampling", "is not an earlier lesson"),
+        (
+            "notebooks/03_model.py",
+            "from course_utils.lessons.model import GPT",
+            "is not an earlier lesson",
+        ),
+        (
+            "notebooks/03_model.py",
+            "from course_utils.lessons import sampling",
+            "is not an earlier lesson",
+        ),
         ("notebooks/03_model.py", "from torch import *", "import * from torch"),
         ("tools/export.py", "import sys\nsys.path.append('x')", "sys.path is touched"),
         ("tests/test_x.py", "from sys import path", "sys.path is touched"),
-        ("tests/test_x.py", "import importlib\nimportlib.import_module('notebooks.01_data')", "a notebook is imported"),
+        (
+            "tests/test_x.py",
+            "import importlib\nimportlib.import_module('notebooks.01_data')",
+            "a notebook is imported",
+        ),
     ],
 )
 def test_import_rules_reject(path, source, rule):
@@ -197,9 +289,18 @@ def test_import_rules_reject(path, source, rule):
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("course_utils/lessons/model.py", "import math, torch\nfrom course_utils.lessons.attention import split_heads"),
-        ("course_utils/figures/text.py", "import numpy, pandas\nfrom course_utils.figures.drawing import Figure"),
-        ("course_utils/widgets.py", "try:\n    import ipywidgets\nexcept ImportError:\n    ipywidgets = None"),
+        (
+            "course_utils/lessons/model.py",
+            "import math, torch\nfrom course_utils.lessons.attention import split_heads",
+        ),
+        (
+            "course_utils/figures/text.py",
+            "import numpy, pandas\nfrom course_utils.figures.drawing import Figure",
+        ),
+        (
+            "course_utils/widgets.py",
+            "try:\n    import ipywidgets\nexcept ImportError:\n    ipywidgets = None",
+        ),
         ("course_utils/profiles.py", "import os\nos.environ.get('COURSE_PROFILE')"),
         ("notebooks/03_model.py", "from course_utils.lessons.data import split"),
     ],
@@ -214,7 +315,10 @@ def plain(name):
 
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS = {extra: {plain(name) for name in names} for extra, names in PROJECT["optional-dependencies"].items()}
+EXTRAS = {
+    extra: {plain(name) for name in names}
+    for extra, names in PROJECT["optional-dependencies"].items()
+}
 NEEDED = {plain(name) for name in PROJECT["dependencies"]}
 CONSTRAINTS = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 PINNED = {plain(line): line.partition("==")[2] for line in CONSTRAINTS if "==" in line}
@@ -239,15 +343,23 @@ def third_parties(source):
 
 def undeclared(folder, source):
     always, optional = MAY_IMPORT[folder]
-    return {name for name, absent in third_parties(source) if name not in always | (optional if absent else set())}
+    return {
+        name
+        for name, absent in third_parties(source)
+        if name not in always | (optional if absent else set())
+    }
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_every_import_is_declared_and_pinned(folder):
     for path in within(folder):
         source = path.read_text(encoding="utf-8")
-        assert not undeclared(folder, source), f"{path.relative_to(CHECKOUT)}: pyproject.toml does not declare it"
-        assert {name for name, _ in third_parties(source)} <= set(PINNED), f"{path.relative_to(CHECKOUT)}: not pinned"
+        assert not undeclared(folder, source), (
+            f"{path.relative_to(CHECKOUT)}: pyproject.toml does not declare it"
+        )
+        assert {name for name, _ in third_parties(source)} <= set(PINNED), (
+            f"{path.relative_to(CHECKOUT)}: not pinned"
+        )
 
 
 @pytest.mark.parametrize(
@@ -267,10 +379,17 @@ def test_undeclared_imports_are_found(folder, source, name):
 
 
 def test_every_dependency_is_used_and_pinned():
-    declared = (NEEDED | EXTRAS["lab"] | EXTRAS["book"] | EXTRAS["bench"] | EXTRAS["cluster"] | EXTRAS["test"]) - {
-        plain(PROJECT["name"])
+    declared = (
+        NEEDED
+        | EXTRAS["lab"]
+        | EXTRAS["book"]
+        | EXTRAS["bench"]
+        | EXTRAS["cluster"]
+        | EXTRAS["test"]
+    ) - {plain(PROJECT["name"])}
+    imported = {
+        name for path in SOURCES for name, _ in third_parties(path.read_text(encoding="utf-8"))
     }
-    imported = {name for path in SOURCES for name, _ in third_parties(path.read_text(encoding="utf-8"))}
     assert declared - imported == set(COMMANDS), "declared and unused, or COMMANDS is out of date"
     assert declared <= set(PINNED)
     assert EXTRAS["all"] == {plain(PROJECT["name"])}
@@ -286,17 +405,28 @@ def too_new(requirement, oldest):
 def test_pins_are_there_for_the_oldest_python():
     """A pin made on 3.11.7 may leave out the 3.11.2 that Debian has."""
     major, minor = map(int, re.fullmatch(r">=(\d+)\.(\d+)", PROJECT["requires-python"]).groups())
-    pinned = [found for found in distributions() if PINNED.get(plain(found.name)) == found.version.split("+")[0]]
-    assert len(pinned) > 0.9 * len(PINNED), "most of what is pinned should be installed, to be looked at"
-    assert not [found.name for found in pinned if too_new(found.metadata["Requires-Python"], (major, minor))]
-    assert [too_new(text, (3, 11)) for text in (">=3.11.5", "!=3.14.1, >= 3.12", ">=3.11", ">=3.8,<4", None)] == [
-        *(True, True, False, False, False)
+    pinned = [
+        found
+        for found in distributions()
+        if PINNED.get(plain(found.name)) == found.version.split("+")[0]
     ]
+    assert len(pinned) > 0.9 * len(PINNED), (
+        "most of what is pinned should be installed, to be looked at"
+    )
+    assert not [
+        found.name for found in pinned if too_new(found.metadata["Requires-Python"], (major, minor))
+    ]
+    assert [
+        too_new(text, (3, 11))
+        for text in (">=3.11.5", "!=3.14.1, >= 3.12", ">=3.11", ">=3.8,<4", None)
+    ] == [*(True, True, False, False, False)]
 
 
 def test_environment_yml_is_python_pip_and_the_package():
     python = f"python{PROJECT['requires-python']}"
-    expected = f"name: shakespeare\ndependencies:\n  - {python}\n  - pip\n  - pip:\n      - -e .[all]\n"
+    expected = (
+        f"name: shakespeare\ndependencies:\n  - {python}\n  - pip\n  - pip:\n      - -e .[all]\n"
+    )
     assert (CHECKOUT / "environment.yml").read_text(encoding="utf-8") == expected
 
 
@@ -317,7 +447,9 @@ print(*sorted({name.split(".")[0] for name in sys.modules} & {"torch", "ipywidge
 
 def imported_alone(*names, cwd=CHECKOUT):
     """What a fresh Python, that may not use the network, says after importing these modules."""
-    done = subprocess.run([sys.executable, "-c", WATCH, *names], cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, *names], cwd=cwd, capture_output=True, text=True
+    )
     return done.returncode, done.stdout.strip(), done.stderr
 
 
@@ -325,7 +457,9 @@ def test_importing_asks_nothing_of_the_network():
     modules = [path.relative_to(CHECKOUT).with_suffix("") for path in within("course_utils")]
     names = [".".join(module.parts).removesuffix(".__init__") for module in modules]
     code, loaded, err = imported_alone(*names)
-    assert (code, loaded) == (0, "torch"), err  # the widgets and the tests' libraries wait until they are needed
+    assert (code, loaded) == (0, "torch"), (
+        err
+    )  # the widgets and the tests' libraries wait until they are needed
 
 
 def test_figures_and_the_command_start_without_torch():
@@ -347,14 +481,18 @@ def too_long(lengths, most=230):
 def test_hand_written_modules_are_short():
     helpers = [path for path in within("course_utils") if path.parent.name != "lessons"]
     names = {path.relative_to(CHECKOUT).as_posix(): path for path in helpers}
-    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in names.items()}
+    lengths = {
+        name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in names.items()
+    }
     print(f"{sum(lengths.values())} lines in {len(lengths)} hand-written modules")
     assert not too_long(lengths)
     assert too_long({"a": 230, "b": 231}) == {"b": 231}
 
 
 def ruff(*arguments, cwd=CHECKOUT):
-    done = subprocess.run([sys.executable, "-m", "ruff", *arguments], cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *arguments], cwd=cwd, capture_output=True, text=True
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -364,7 +502,9 @@ def test_ruff_finds_nothing_to_say(tmp_path):
         assert code == 0, said
         (tmp_path / "untidy.ipynb").write_text(UNTIDY, encoding="utf-8")
         config = CHECKOUT / "pyproject.toml"
-        assert ruff(*arguments, "--config", str(config), cwd=tmp_path)[0] == 1  # a notebook is read as well
+        assert (
+            ruff(*arguments, "--config", str(config), cwd=tmp_path)[0] == 1
+        )  # a notebook is read as well
 
 
 UNTIDY = """{"cells": [{"cell_type": "code", "execution_count": null, "id": "a", "metadata": {}, "outputs": [],
@@ -414,7 +554,10 @@ def test_private_text_is_found(text, private):
 def heavy(sizes, each=12, published=40):
     """What is too big for a repository, of {name: bytes}; limits in MB."""
     found = [name for name, size in sizes.items() if size > each * 1e6]
-    if sum(size for name, size in sizes.items() if name.startswith("course_utils/published/")) > published * 1e6:
+    if (
+        sum(size for name, size in sizes.items() if name.startswith("course_utils/published/"))
+        > published * 1e6
+    ):
         found.append("course_utils/published")
     return found
 
@@ -426,4 +569,6 @@ def test_the_repository_is_light():
 
 def test_heavy_files_are_found():
     assert heavy({"a.bin": 12_000_001, "b.bin": 11_000_000}) == ["a.bin"]
-    assert heavy({f"course_utils/published/{i}": 11_000_000 for i in range(4)}) == ["course_utils/published"]
+    assert heavy({f"course_utils/published/{i}": 11_000_000 for i in range(4)}) == [
+        "course_utils/published"
+    ]

@@ -18,7 +18,10 @@ LANGUAGES = ["english", "chinese"]
 RNG = np.random.default_rng(5)
 ALPHABET = sorted(" \n$&'-.3:;?!," + "".join(map(chr, [*range(65, 91), *range(97, 123)])))
 VECTORS = RNG.normal(size=(65, 17)) + 3 * np.repeat(np.eye(17)[:5], 13, axis=0)
-POSITIONS = {"start": RNG.normal(size=(11, 7)), "waves": np.cos(np.arange(11)[:, None] / np.arange(1, 8))}
+POSITIONS = {
+    "start": RNG.normal(size=(11, 7)),
+    "waves": np.cos(np.arange(11)[:, None] / np.arange(1, 8)),
+}
 TEXT = "ROMEO:\nBut soft, what light through"
 PROBABILITIES = RNG.random((3, len(TEXT) - 1))
 GUESSES = ["".join(RNG.choice(ALPHABET, len(TEXT) - 1)) for _ in range(2)] + [TEXT[1:]]
@@ -49,7 +52,10 @@ def test_every_word_is_whole_and_apart(picture, language):
     assert {NOTE, "T"} <= {text for text, _, _ in lines}
     assert not [text for text, ismath, _ in lines if ismath]
     assert len(figure.get_label()) > 20
-    assert figure.get_label().encode("utf-8") in png or figure.get_label().encode("latin-1", "ignore") in png
+    assert (
+        figure.get_label().encode("utf-8") in png
+        or figure.get_label().encode("latin-1", "ignore") in png
+    )
 
 
 @pytest.mark.parametrize("picture", PICTURES)
@@ -57,7 +63,9 @@ def test_two_languages(picture):
     figure = {language: PICTURES[picture](language=language) for language in LANGUAGES}
     words, signs = (texts(figure[language]) for language in LANGUAGES)
     assert any("\u4e00" <= c <= "\u9fff" for c in "".join(signs))
-    assert not any("\u4e00" <= c <= "\u9fff" for c in "".join(words) + figure["english"].get_label())
+    assert not any(
+        "\u4e00" <= c <= "\u9fff" for c in "".join(words) + figure["english"].get_label()
+    )
     given_names = {*PARTS, *POSITIONS}  # the caller's own
     assert not [sign for sign in signs if re.search(r"[a-z]{3}", sign) and sign not in given_names]
     with pytest.raises(ValueError, match="allowed are english, chinese"):
@@ -66,15 +74,26 @@ def test_two_languages(picture):
 
 def test_nothing_is_smaller_than_a_phone_can_show():
     for make in PICTURES.values():
-        assert min(text.get_fontsize() for text in make().findobj(drawing.Text) if text.get_text()) >= 9
+        assert (
+            min(text.get_fontsize() for text in make().findobj(drawing.Text) if text.get_text())
+            >= 9
+        )
 
 
 def test_the_map_names_the_closest_pairs():
     figure = figures.character_map(VECTORS, ALPHABET)
-    alike = VECTORS @ VECTORS.T / np.linalg.norm(VECTORS, axis=1) / np.linalg.norm(VECTORS, axis=1)[:, None]
+    alike = (
+        VECTORS
+        @ VECTORS.T
+        / np.linalg.norm(VECTORS, axis=1)
+        / np.linalg.norm(VECTORS, axis=1)[:, None]
+    )
     i, j = max(itertools.combinations(range(65), 2), key=lambda pair: alike[pair])
     a, b = map(drawing.visible, (ALPHABET[i], ALPHABET[j]))
-    assert any(f"closest, by cosine: {x} {y} {alike[i, j]:.2f}," in figure.get_label() for x, y in ((a, b), (b, a)))
+    assert any(
+        f"closest, by cosine: {x} {y} {alike[i, j]:.2f}," in figure.get_label()
+        for x, y in ((a, b), (b, a))
+    )
     assert {"⏎", "␣"} <= set(texts(figure))
 
 
@@ -115,7 +134,9 @@ def test_the_lens_shows_the_guesses():
     assert_array_equal(drawn(figure, "probability").get_array(), PROBABILITIES)
     cells = [text.get_text() for text in figure.axes[0].texts]
     assert cells == [drawing.visible(c) for row in GUESSES for c in row]
-    assert figure.get_label().endswith(f"layer 2 {len(TEXT) - 1}."), "the last stage is always right here"
+    assert figure.get_label().endswith(f"layer 2 {len(TEXT) - 1}."), (
+        "the last stage is always right here"
+    )
     with pytest.raises(ValueError, match="more than the 36"):
         figures.logit_lens(["a" * 40], np.ones((1, 40)), "a" * 41)
 
@@ -134,7 +155,9 @@ def test_maps_are_the_weights_and_the_future_is_hatched():
 def test_a_missing_mask_is_refused(layer):
     leaky = WEIGHTS.copy()
     leaky[layer, 1, 4, 5] = 0.01
-    with pytest.raises(ValueError, match=f"layer {layer + 1}, head 2 looks ahead: its mask is missing"):
+    with pytest.raises(
+        ValueError, match=f"layer {layer + 1}, head 2 looks ahead: its mask is missing"
+    ):
         figures.attention_maps(leaky, TEXT[:13])
 
 
@@ -148,7 +171,15 @@ def test_extra_losses_are_differences():
 def test_loss_by_position_is_the_loss_by_position():
     figure = figures.loss_by_position(LOSSES)
     assert_array_equal(drawn(figure, "positions").get_ydata(), LOSSES)
-    groups = [LOSSES[0:1], LOSSES[1:2], LOSSES[2:4], LOSSES[4:8], LOSSES[8:16], LOSSES[16:32], LOSSES[32:]]
+    groups = [
+        LOSSES[0:1],
+        LOSSES[1:2],
+        LOSSES[2:4],
+        LOSSES[4:8],
+        LOSSES[8:16],
+        LOSSES[16:32],
+        LOSSES[32:],
+    ]
     assert_allclose(drawn(figure, "means").get_ydata(), [group.mean() for group in groups])
     assert f"{LOSSES[32:].mean():.2f}" in figure.get_label()
 

@@ -22,9 +22,14 @@ from course_utils.lessons.model import (
 )
 
 B, H, T, D, V, L = 2, 3, 5, 4, 11, 2
-TINY = GPTConfig(vocab_size=V, context_length=7, n_layers=L, n_heads=H, d_model=H * D, d_ff=17, dropout=0.0)
+TINY = GPTConfig(
+    vocab_size=V, context_length=7, n_layers=L, n_heads=H, d_model=H * D, d_ff=17, dropout=0.0
+)
 TOKENS = torch.tensor([[1, 7, 7, 0, 10], [3, 2, 9, 4, 4]])
-SWITCHES = [*CHOICES.items(), *((name, (True, False)) for name in ("tie_embeddings", "qk_norm", "residual"))]
+SWITCHES = [
+    *CHOICES.items(),
+    *((name, (True, False)) for name in ("tie_embeddings", "qk_norm", "residual")),
+]
 EVERY_VALUE = [{name: value} for name, values in SWITCHES for value in values]
 
 
@@ -37,7 +42,11 @@ def loud(**changes):
     torch.manual_seed(0)
     model = GPT(replace(TINY, **changes)).double().eval()
     for parameter in model.parameters():
-        nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.1 if model.config.norm == "none" else 0.5)
+        nn.init.normal_(
+            parameter,
+            mean=float(parameter.ndim == 1),
+            std=0.1 if model.config.norm == "none" else 0.5,
+        )
     return model
 
 
@@ -52,7 +61,9 @@ def plain_norm(x, norm, kind):
 def plain_turn(x):
     """Each channel pair is a complex number; position t multiplies it by exp(i t speed)."""
     speeds = 1 / 10000 ** (torch.arange(D // 2, dtype=torch.float64) / (D // 2))
-    z = torch.complex(*x.chunk(2, -1)) * torch.exp(1j * torch.outer(torch.arange(x.shape[1]), speeds))
+    z = torch.complex(*x.chunk(2, -1)) * torch.exp(
+        1j * torch.outer(torch.arange(x.shape[1]), speeds)
+    )
     return torch.cat([z.real, z.imag], -1)
 
 
@@ -67,7 +78,9 @@ def plain_attention(x, attention, config):
         rows_out = []
         for t in range(x.shape[1]):
             shares = (torch.einsum("bd,bsd->bs", q[:, t], k[:, : t + 1]) / math.sqrt(D)).exp()
-            rows_out.append(torch.einsum("bs,bsd->bd", shares / shares.sum(-1, keepdim=True), v[:, : t + 1]))
+            rows_out.append(
+                torch.einsum("bs,bsd->bd", shares / shares.sum(-1, keepdim=True), v[:, : t + 1])
+            )
         heads.append(torch.stack(rows_out, 1))
     return torch.cat(heads, -1) @ attention.out.weight.T
 
@@ -78,7 +91,9 @@ def plain_feed_forward(x, layer, config):
         "gelu": lambda: h * (1 + torch.erf(h / math.sqrt(2))) / 2,
         "relu": lambda: h * (h > 0),
         "relu2": lambda: h * h * (h > 0),
-        "swiglu": lambda: h[..., : config.d_ff] / (1 + (-h[..., : config.d_ff]).exp()) * h[..., config.d_ff :],
+        "swiglu": lambda: (
+            h[..., : config.d_ff] / (1 + (-h[..., : config.d_ff]).exp()) * h[..., config.d_ff :]
+        ),
     }[config.activation]
     return bend() @ layer.out.weight.T
 
@@ -119,7 +134,11 @@ def test_every_combination_of_switches_equals_the_plain_version(position):
         model = loud(position=position, **changes)
         with torch.no_grad():  # the lesson keeps its angles in float32, hence not 1e-10
             torch.testing.assert_close(
-                model(TOKENS), plain_logits(model, TOKENS), rtol=1e-5, atol=1e-5, msg=lambda m, c=changes: f"{c}: {m}"
+                model(TOKENS),
+                plain_logits(model, TOKENS),
+                rtol=1e-5,
+                atol=1e-5,
+                msg=lambda m, c=changes: f"{c}: {m}",
             )
 
 
@@ -138,9 +157,20 @@ class TorchLayers(nn.Module):
     def __init__(self, model):
         super().__init__()
         c = model.config
-        self.embedding, self.positions = copy.deepcopy(model.embedding), copy.deepcopy(model.positions)
+        self.embedding, self.positions = (
+            copy.deepcopy(model.embedding),
+            copy.deepcopy(model.positions),
+        )
         layer = nn.TransformerEncoderLayer(
-            c.d_model, c.n_heads, c.d_ff, 0.0, c.activation, 1e-5, True, c.norm_placement == "pre", bias=False
+            c.d_model,
+            c.n_heads,
+            c.d_ff,
+            0.0,
+            c.activation,
+            1e-5,
+            True,
+            c.norm_placement == "pre",
+            bias=False,
         )
         self.layers = nn.ModuleList(copy.deepcopy(layer).double() for _ in range(c.n_layers))
         self.norm = copy.deepcopy(model.norm)
@@ -164,8 +194,13 @@ def torch_twin(model):
         "norm_1.weight": "norm1.weight",
         "norm_2.weight": "norm2.weight",
     }
-    ends = [(model.embedding.weight, twin.embedding.weight, False), (model.positions, twin.positions, False)]
-    ends += [(p, q, False) for p, q in zip(model.norm.parameters(), twin.norm.parameters(), strict=True)]
+    ends = [
+        (model.embedding.weight, twin.embedding.weight, False),
+        (model.positions, twin.positions, False),
+    ]
+    ends += [
+        (p, q, False) for p, q in zip(model.norm.parameters(), twin.norm.parameters(), strict=True)
+    ]
     return twin, [*ends, *pairs(model, twin.layers, names)]
 
 
@@ -173,7 +208,12 @@ def gpt2_twin(model, activation="gelu"):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     c = model.config
-    sizes = {"n_positions": c.context_length, "n_embd": c.d_model, "n_layer": c.n_layers, "n_head": c.n_heads}
+    sizes = {
+        "n_positions": c.context_length,
+        "n_embd": c.d_model,
+        "n_layer": c.n_layers,
+        "n_head": c.n_heads,
+    }
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), c.dropout)
     config = GPT2Config(
         vocab_size=c.vocab_size,
@@ -197,7 +237,9 @@ def gpt2_twin(model, activation="gelu"):
     }
     body = twin.transformer
     ends = [(model.embedding, body.wte), (model.norm, body.ln_f)]
-    ends = [(p.weight, q.weight, False) for p, q in ends] + [(model.positions, body.wpe.weight, False)]
+    ends = [(p.weight, q.weight, False) for p, q in ends] + [
+        (model.positions, body.wpe.weight, False)
+    ]
     return twin, [*ends, *pairs(model, body.h, names, transposed=True)]
 
 
@@ -225,23 +267,37 @@ def llama_twin(model):
         "norm_1.weight": "input_layernorm.weight",
         "norm_2.weight": "post_attention_layernorm.weight",
     }
-    ends = [(model.embedding, body.embed_tokens), (model.norm, body.norm), (model.head, twin.lm_head)]
+    ends = [
+        (model.embedding, body.embed_tokens),
+        (model.norm, body.norm),
+        (model.head, twin.lm_head),
+    ]
     ends = [(p.weight, q.weight, False) for p, q in ends]
     split = []
     for ours, theirs in zip(model.blocks, body.layers, strict=True):
         attention, mlp = theirs.self_attn, theirs.mlp
-        split += [(ours.attention.qkv.weight, [attention.q_proj, attention.k_proj, attention.v_proj])]
+        split += [
+            (ours.attention.qkv.weight, [attention.q_proj, attention.k_proj, attention.v_proj])
+        ]
         split += [(ours.feed_forward.up.weight, [mlp.gate_proj, mlp.up_proj])]
-    return twin, [*ends, *pairs(model, body.layers, names), *((p, [m.weight for m in ms], False) for p, ms in split)]
+    return twin, [
+        *ends,
+        *pairs(model, body.layers, names),
+        *((p, [m.weight for m in ms], False) for p, ms in split),
+    ]
 
 
 def check_agrees(model, make_twin, spoil=lambda model: None, **options):
     """Copy our weights into the twin, then compare logits and the gradient of every weight."""
     twin, matched = make_twin(model, **options)
-    assert {id(p) for p, _, _ in matched} == {id(p) for p in model.parameters()}, "every weight has its partner"
+    assert {id(p) for p, _, _ in matched} == {id(p) for p in model.parameters()}, (
+        "every weight has its partner"
+    )
     with torch.no_grad():
         for p, q, transposed in matched:
-            for part, target in zip(p.chunk(len(q)), q, strict=True) if isinstance(q, list) else [(p, q)]:
+            for part, target in (
+                zip(p.chunk(len(q)), q, strict=True) if isinstance(q, list) else [(p, q)]
+            ):
                 target.copy_(part.T if transposed else part)
         spoil(model)
     torch.manual_seed(1)
@@ -319,7 +375,9 @@ def test_the_comparison_tells_exact_gelu_from_its_tanh_version():
 def test_rotating_neighbours_instead_of_halves_is_noticed(monkeypatch):
     def neighbours(x, angles):
         a, b = x[..., ::2], x[..., 1::2]
-        return torch.stack([a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()], -1).flatten(-2)
+        return torch.stack(
+            [a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()], -1
+        ).flatten(-2)
 
     monkeypatch.setattr(lesson, "rotate", neighbours)
     with pytest.raises(AssertionError, match="Tensor-likes are not close"):
@@ -356,12 +414,16 @@ def test_every_switch_is_causal_and_trains_every_weight(changes):
         assert parameter.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("blocks_without_mask", [{0, 1}, {1}], ids=["no block", "after the first block"])
+@pytest.mark.parametrize(
+    "blocks_without_mask", [{0, 1}, {1}], ids=["no block", "after the first block"]
+)
 def test_a_missing_mask_is_noticed(monkeypatch, blocks_without_mask):
     calls = itertools.count()
 
     def attention(q, k, v, dropout=0.0):
-        return F.scaled_dot_product_attention(q, k, v, is_causal=next(calls) % L not in blocks_without_mask)
+        return F.scaled_dot_product_attention(
+            q, k, v, is_causal=next(calls) % L not in blocks_without_mask
+        )
 
     monkeypatch.setattr(lesson, "causal_attention", attention)
     with pytest.raises(AssertionError):
@@ -391,7 +453,11 @@ def test_one_seed_gives_one_model():
 # --- sizes -----------------------------------------------------------------------------------------------------------
 def closed_form(c):
     """Embedding, positions, L blocks of 4 C² + 2 (or 3) C d_ff + 2 C, a last norm, a head."""
-    C, gates, gains = c.d_model, 3 if c.activation == "swiglu" else 2, c.d_model * (c.norm != "none")
+    C, gates, gains = (
+        c.d_model,
+        3 if c.activation == "swiglu" else 2,
+        c.d_model * (c.norm != "none"),
+    )
     block = 4 * C**2 + gates * C * c.d_ff + 2 * gains
     ends = c.vocab_size * C * (1 if c.tie_embeddings else 2) + gains * (c.norm_placement == "pre")
     return ends + c.n_layers * block + C * c.context_length * (c.position == "learned")
@@ -402,7 +468,13 @@ NANOGPT = {"n_layers": 6, "d_model": 384, "n_heads": 6, "d_ff": 1536, "dropout":
 
 @pytest.mark.parametrize(
     ("changes", "millions"),
-    [({"n_layers": 2}, 1.66), ({"n_layers": 4}, 3.23), ({"n_layers": 6}, 4.80), ({}, 4.80), (NANOGPT, 10.75)],
+    [
+        ({"n_layers": 2}, 1.66),
+        ({"n_layers": 4}, 3.23),
+        ({"n_layers": 6}, 4.80),
+        ({}, 4.80),
+        (NANOGPT, 10.75),
+    ],
     ids=show,
 )
 def test_presets_have_the_sizes_they_are_known_by(changes, millions):
@@ -449,7 +521,9 @@ def check_initial_weights(model):
             assert p.std().item() == pytest.approx(expected, rel=0.05), name
     for first, second in itertools.combinations(model.blocks, 2):
         for p, q in zip(first.parameters(), second.parameters(), strict=True):
-            assert p.ndim == 1 or not torch.equal(p, q), "every block begins with numbers of its own"
+            assert p.ndim == 1 or not torch.equal(p, q), (
+                "every block begins with numbers of its own"
+            )
 
 
 def test_initial_weights():
@@ -457,7 +531,9 @@ def test_initial_weights():
     check_initial_weights(GPT(GPTConfig(n_layers=3, d_model=64, d_ff=256)))
 
 
-@pytest.mark.parametrize("fault", ["every block from one key", "torch's default", "output not scaled"])
+@pytest.mark.parametrize(
+    "fault", ["every block from one key", "torch's default", "output not scaled"]
+)
 def test_a_wrong_start_is_noticed(fault):
     torch.manual_seed(0)
     model = GPT(GPTConfig(n_layers=3, d_model=64, d_ff=256))
@@ -488,12 +564,16 @@ def test_one_batch_can_be_learned_by_heart():
 # --- positions -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("width", [2, 4, 10])
 def test_sinusoidal_positions_follow_the_formula(width):
-    torch.testing.assert_close(sinusoidal_positions(50, width).double(), plain_sinusoids(50, width), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        sinusoidal_positions(50, width).double(), plain_sinusoids(50, width), rtol=0, atol=1e-5
+    )
 
 
 def check_scores_depend_on_distance_alone(rotate):
     torch.manual_seed(0)
-    q, k = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64).expand(2, B, H, 13, 8)  # the same at all 13 positions
+    q, k = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64).expand(
+        2, B, H, 13, 8
+    )  # the same at all 13 positions
     angles = position_angles(13, 8)
     turned = rotate(q, angles)
     torch.testing.assert_close(turned.norm(dim=-1), q.norm(dim=-1), rtol=1e-6, atol=0)
@@ -518,7 +598,9 @@ def test_rotary_scores_depend_on_distance_alone():
     check_scores_depend_on_distance_alone(rotate)
 
 
-@pytest.mark.parametrize("mutant", [turn_with_a_sign_wrong, add_instead_of_turning, lambda x, angles: x])
+@pytest.mark.parametrize(
+    "mutant", [turn_with_a_sign_wrong, add_instead_of_turning, lambda x, angles: x]
+)
 def test_broken_rotations_are_noticed(mutant):
     with pytest.raises(AssertionError):
         check_scores_depend_on_distance_alone(mutant)
@@ -529,9 +611,13 @@ def test_qk_norm_makes_scores_cosines(monkeypatch):
     seen = []
     attention = loud(qk_norm=True).blocks[0].attention
     x = torch.randn(B, T, H * D, dtype=torch.float64)
-    monkeypatch.setattr(lesson, "causal_attention", lambda q, k, v, dropout=0.0: seen.extend((q, k)) or v)
+    monkeypatch.setattr(
+        lesson, "causal_attention", lambda q, k, v, dropout=0.0: seen.extend((q, k)) or v
+    )
     attention(x)
-    raw_q, raw_k, _ = (y.unflatten(-1, (H, D)).transpose(1, 2) for y in attention.qkv(x).chunk(3, -1))
+    raw_q, raw_k, _ = (
+        y.unflatten(-1, (H, D)).transpose(1, 2) for y in attention.qkv(x).chunk(3, -1)
+    )
     cosines = F.cosine_similarity(raw_q[:, :, :, None], raw_k[:, :, None], dim=-1)
     q, k = seen
     torch.testing.assert_close(q @ k.mT / math.sqrt(D), math.sqrt(D) * cosines)
@@ -567,6 +653,8 @@ def test_a_bad_setting_is_refused_in_one_sentence(changes, words):
 
 def test_an_input_longer_than_the_context_is_refused():
     model = GPT(TINY)
-    assert model(torch.zeros(1, 7, dtype=torch.int64)).shape == (1, 7, V), "the whole context still fits"
+    assert model(torch.zeros(1, 7, dtype=torch.int64)).shape == (1, 7, V), (
+        "the whole context still fits"
+    )
     with pytest.raises(ValueError, match=r"8 tokens .* context length.* 7"):
         model(torch.zeros(1, 8, dtype=torch.int64))

@@ -28,7 +28,9 @@ def tool(name, *arguments, root=ROOT):
 
 
 def code_cells(notebook):
-    return [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    return [
+        cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"
+    ]
 
 
 def test_six_pairs_in_step_with_their_outputs():
@@ -62,14 +64,18 @@ def test_the_checks_notice(tmp_path, change):
                 cell.outputs, cell.execution_count = [], None
         if change == "error":
             cells = [cell for cell in stored.cells if cell.cell_type == "code"]
-            cells[3].outputs.append(nbformat.v4.new_output("error", ename="E", evalue="", traceback=[]))
+            cells[3].outputs.append(
+                nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])
+            )
         nbformat.write(stored, notebook)
     assert tool("notebooks", "--check", root=tmp_path).returncode != 0
 
 
 def test_exported_cells_are_small_and_tested_shapes_of_cells_hold():
     """An exported cell is imports, a constant, a dataclass, a function or a class: at most 30 lines, no magics."""
-    exported = [c for path in NOTEBOOKS for c in code_cells(path) if "export" in c.metadata.get("tags", [])]
+    exported = [
+        c for path in NOTEBOOKS for c in code_cells(path) if "export" in c.metadata.get("tags", [])
+    ]
     assert len(exported) > 30
     for cell in exported:
         lines = cell.source.splitlines()
@@ -81,7 +87,9 @@ def test_exported_cells_are_small_and_tested_shapes_of_cells_hold():
 
 
 def test_setup_cells_are_one_cell():
-    cells = [[c for c in code_cells(path) if "setup" in c.metadata.get("tags", [])] for path in NOTEBOOKS]
+    cells = [
+        [c for c in code_cells(path) if "setup" in c.metadata.get("tags", [])] for path in NOTEBOOKS
+    ]
     assert all(len(found) == 1 for found in cells)
     assert len({found[0].source for found in cells}) == 1
 
@@ -102,7 +110,17 @@ def test_stored_outputs_come_from_the_real_text_in_the_laptop_profile():
 def wheel(tmp_path_factory):
     """The package as a user gets it, built from the tracked files alone."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        folder,
+    ]
     done = run([*pip, copy_of_the_project(folder / "source")], folder)
     assert done.returncode == 0, done.stderr
     return next(folder.glob("*.whl"))
@@ -121,11 +139,20 @@ def copy_of_the_project(target):
 
 def bare_environment(folder):
     """An environment that has this one's packages, torch among them, but not the course."""
-    assert run([sys.executable, "-m", "venv", "--without-pip", folder], folder.parent).returncode == 0
+    assert (
+        run([sys.executable, "-m", "venv", "--without-pip", folder], folder.parent).returncode == 0
+    )
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    site = run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder.parent).stdout.strip()
-    (Path(site) / "machine.pth").write_text(sysconfig.get_path("purelib") + "\n")  # its own .pth files don't count here
-    assert "No module named 'course_utils'" in run([python, "-c", "import course_utils"], folder).stderr
+    site = run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder.parent
+    ).stdout.strip()
+    (Path(site) / "machine.pth").write_text(
+        sysconfig.get_path("purelib") + "\n"
+    )  # its own .pth files don't count here
+    assert (
+        "No module named 'course_utils'"
+        in run([python, "-c", "import course_utils"], folder).stderr
+    )
     return python, Path(site)
 
 
@@ -138,7 +165,9 @@ def execute(notebook, python, cwd, **environment):
     kernel = cwd / "jupyter/kernels/bare"
     kernel.mkdir(parents=True, exist_ok=True)
     command = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    (kernel / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "bare", "language": "python"}))
+    (kernel / "kernel.json").write_text(
+        json.dumps({"argv": command, "display_name": "bare", "language": "python"})
+    )
     paths = {"JUPYTER_PATH": str(cwd / "jupyter"), "COURSE_RESULTS": ""}
     return run([sys.executable, "-c", code, notebook], cwd, **{**paths, **environment})
 
@@ -165,7 +194,9 @@ def test_alone_as_a_plain_script_with_only_the_wheel(name, installed, tmp_path):
         "COURSE_CORPUS": "",
         "COURSE_RESULTS": "",
     }
-    assert "ModuleNotFoundError" in run([installed, "-c", "import IPython"], tmp_path, **bare).stderr
+    assert (
+        "ModuleNotFoundError" in run([installed, "-c", "import IPython"], tmp_path, **bare).stderr
+    )
     shutil.copy(ROOT / "notebooks" / f"{name}.py", tmp_path)
     done = run([installed, f"{name}.py"], tmp_path, **bare)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -191,11 +222,18 @@ def test_colab(tmp_path):
     content = tmp_path / "content"
     content.mkdir()
     shutil.copy(ROOT / "notebooks/02_attention.ipynb", content)
-    done = execute("02_attention.ipynb", python, content, COURSE_CACHE=str(tmp_path / "cache"), **git)
+    done = execute(
+        "02_attention.ipynb", python, content, COURSE_CACHE=str(tmp_path / "cache"), **git
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     new = {path.name for path in site.iterdir()} - before
-    assert {re.sub(r"[-_.].*", "", name) for name in new} == {"course", "shakespeare"}, "only the course was installed"
-    where = run([python, "-c", "import torch, course_utils; print(torch.__file__, course_utils.__file__)"], content)
+    assert {re.sub(r"[-_.].*", "", name) for name in new} == {"course", "shakespeare"}, (
+        "only the course was installed"
+    )
+    where = run(
+        [python, "-c", "import torch, course_utils; print(torch.__file__, course_utils.__file__)"],
+        content,
+    )
     torch_file, course_file = where.stdout.split()
     assert torch_file.startswith(sysconfig.get_path("purelib"))
     assert course_file.startswith(str(site))

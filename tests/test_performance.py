@@ -55,12 +55,26 @@ def test_words_are_whole_apart_and_in_both_languages(picture):
     for language in ("english", "chinese"):
         figure = PICTURES[picture](language=language, title="recipe 1", note="a note")
         png, lines = ink(figure)
-        assert badly_placed(lines, *(int.from_bytes(png[at : at + 4], "big") for at in (16, 20))) == []
+        assert (
+            badly_placed(lines, *(int.from_bytes(png[at : at + 4], "big") for at in (16, 20))) == []
+        )
         assert figure.get_label().startswith("recipe 1. ")
         words[language] = "".join([text for text, _, _ in lines])
     assert not any("\u4e00" <= c <= "\u9fff" for c in words["english"])
     assert any("\u4e00" <= c <= "\u9fff" for c in words["chinese"])
-    english = ("engine", "compiled", "ours", "lesson", "cache", "texts", "second", "slowest", "time", "layers", "share")
+    english = (
+        "engine",
+        "compiled",
+        "ours",
+        "lesson",
+        "cache",
+        "texts",
+        "second",
+        "slowest",
+        "time",
+        "layers",
+        "share",
+    )
     assert not [word for word in english if word in words["chinese"]]
 
 
@@ -100,12 +114,21 @@ def test_growth_is_the_data_beside_the_arithmetic():
         np.testing.assert_array_equal(measured.get_ydata(), found["median_ms"])
         work = found["median_ms"] * found["share_of_matrix_rate"]
         np.testing.assert_allclose(dashed.get_ydata() / dashed.get_ydata()[0], work / work.iloc[0])
-        assert (dashed.get_ydata() <= measured.get_ydata() * (1 + 1e-9)).all(), "the best point lies on it"
+        assert (dashed.get_ydata() <= measured.get_ydata() * (1 + 1e-9)).all(), (
+            "the best point lies on it"
+        )
         assert np.isclose(dashed.get_ydata(), measured.get_ydata()).any()
-    assert {"layers", "width (channels)", "context (characters)", "batch (windows)", "time of a step (ms)"} <= set(
-        texts(figure)
+    assert {
+        "layers",
+        "width (channels)",
+        "context (characters)",
+        "batch (windows)",
+        "time of a step (ms)",
+    } <= set(texts(figure))
+    assert (
+        "layers: 1 0.4 ms (3.0 %), 2 0.5 ms (6.0 %), 4 0.7 ms (12 %), 8 1.1 ms (24 %)"
+        in figure.get_label()
     )
-    assert "layers: 1 0.4 ms (3.0 %), 2 0.5 ms (6.0 %), 4 0.7 ms (12 %), 8 1.1 ms (24 %)" in figure.get_label()
     assert "width (channels): 64 0.428 ms (< 0.1 %)" in figure.get_label()
     assert len({axes.get_ylim() for axes in figure.axes}) == 1, "one scale for all panels"
 
@@ -116,7 +139,9 @@ def test_colours_read_in_grey():
     assert hollow.get_markerfacecolor() != full.get_markerfacecolor()
 
 
-@pytest.mark.parametrize(("value", "text"), [(43152.9, "43,200"), (99.51, "99.5"), (0.19612, "0.196"), (0, "0")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(43152.9, "43,200"), (99.51, "99.5"), (0.19612, "0.196"), (0, "0")]
+)
 def test_three_digits_mean_something(value, text):
     assert performance.rounded(value) == text
 
@@ -127,7 +152,9 @@ def test_three_digits_mean_something(value, text):
 @pytest.fixture(scope="module")
 def extension():
     pytest.importorskip("sphinx", reason='the book is not installed: pip install -e ".[book]"')
-    spec = importlib.util.spec_from_file_location("course_book", CHECKOUT / "book/_ext/course_book.py")
+    spec = importlib.util.spec_from_file_location(
+        "course_book", CHECKOUT / "book/_ext/course_book.py"
+    )
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(CHECKOUT / "book/_ext")  # where its own parts lie
@@ -137,18 +164,34 @@ def extension():
 
 CPU = {"device": "cpu (x86_64)", "threads": 2, "torch": "2.9.0"}
 GPU = {"device": "NVIDIA H100", "threads": 8, "torch": "2.9.0"}
-LIMITS = {"matrix_products_flops": 7.12e14, "memory_bytes_per_s": 2.5e12, "operations_per_s": 312_000.0}
+LIMITS = {
+    "matrix_products_flops": 7.12e14,
+    "memory_bytes_per_s": 2.5e12,
+    "operations_per_s": 312_000.0,
+}
 
 
 def bench(what, rows, environment=GPU):
-    found = {"what": what, "preset": "baseline", "rows": rows, "limits": LIMITS, "environment": environment}
+    found = {
+        "what": what,
+        "preset": "baseline",
+        "rows": rows,
+        "limits": LIMITS,
+        "environment": environment,
+    }
     return json.dumps(found | {"peak_memory_mb": float("nan")})
 
 
 def record(seed, loss, elapsed_s, environment=GPU):
     (path, *_) = sorted((CHECKOUT / "course_utils/published/logs").glob("*.json"))
     found = json.loads(path.read_text(encoding="utf-8"))
-    found |= {"recipe": "sprint", "arm": "4 layers", "parameters": 1_234_567, "seed": seed, "validation_loss": loss}
+    found |= {
+        "recipe": "sprint",
+        "arm": "4 layers",
+        "parameters": 1_234_567,
+        "seed": seed,
+        "validation_loss": loss,
+    }
     found |= {"elapsed_s": elapsed_s, "regime": "cuda, bf16", "setup_s": 30.0, "evaluating_s": 2.0}
     found["model"]["context_length"] = 1024
     return json.dumps(found | {"environment": environment})
@@ -158,18 +201,26 @@ def record(seed, loss, elapsed_s, environment=GPU):
 def folder(tmp_path):
     (tmp_path / "train-baseline-gpu.json").write_text(bench("train", TRAIN), encoding="utf-8")
     (tmp_path / "generate-baseline-gpu.json").write_text(bench("generate", WRITE), encoding="utf-8")
-    (tmp_path / "scaling-baseline-cpu.json").write_text(bench("scaling", GROWTH, CPU), encoding="utf-8")
+    (tmp_path / "scaling-baseline-cpu.json").write_text(
+        bench("scaling", GROWTH, CPU), encoding="utf-8"
+    )
     (tmp_path / "scaling-baseline-gpu.json").write_text(bench("scaling", GROWTH), encoding="utf-8")
-    (tmp_path / "scaling-nanogpt-gpu.json").write_text(bench("scaling", GROWTH[:9]), encoding="utf-8")
+    (tmp_path / "scaling-nanogpt-gpu.json").write_text(
+        bench("scaling", GROWTH[:9]), encoding="utf-8"
+    )
     (tmp_path / "runs").mkdir()
-    for i, run in enumerate([record(0, 1.5, 10), record(1, 1.6, 14), record(2, 1.4, 60), record(0, 1.7, 80, CPU)]):
+    for i, run in enumerate(
+        [record(0, 1.5, 10), record(1, 1.6, 14), record(2, 1.4, 60), record(0, 1.7, 80, CPU)]
+    ):
         (tmp_path / f"runs/{i}.json").write_text(run, encoding="utf-8")
     return tmp_path
 
 
 def test_tables_match_a_hand_computation(extension, folder):
     figure, table = extension.PASSAGES["train"](folder)
-    assert figure.get_label().startswith("Training: recipe baseline, NVIDIA H100. Characters a second")
+    assert figure.get_label().startswith(
+        "Training: recipe baseline, NVIDIA H100. Characters a second"
+    )
     assert table.split("\n")[1:-1] == [
         "| contender | time of a step (ms) | characters a second | factor | share of the matrix rate |",
         "| --- | --: | --: | --: | --: |",
@@ -198,7 +249,9 @@ def test_tables_match_a_hand_computation(extension, folder):
 
 def test_without_files_the_page_names_the_command(extension, tmp_path):
     others = extension.course_study.PASSAGES  # which read the recorded study
-    for name, passage in ((name, extension.PASSAGES[name]) for name in extension.PASSAGES.keys() - others.keys()):
+    for name, passage in (
+        (name, extension.PASSAGES[name]) for name in extension.PASSAGES.keys() - others.keys()
+    ):
         (said,) = passage(tmp_path / "none")
         (command,) = re.findall(r"python (tools/\S+?)[ `]", said)
         assert (CHECKOUT / command).is_file(), name
@@ -218,7 +271,9 @@ BROKEN = {
 @pytest.mark.parametrize("why", BROKEN)
 def test_a_malformed_file_is_told_in_a_sentence(extension, folder, why):
     (folder / "train-x-cpu.json").write_text(BROKEN[why], encoding="utf-8")
-    with pytest.raises(ValueError, match=r"^train-x-cpu\.json is no benchmark of this course .*make it again with"):
+    with pytest.raises(
+        ValueError, match=r"^train-x-cpu\.json is no benchmark of this course .*make it again with"
+    ):
         list(extension.PASSAGES["train"](folder))
 
 
@@ -244,19 +299,28 @@ myst_enable_extensions = ["colon_fence"]
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", root, root / "html"],
         env=os.environ | {"PYTHONPATH": str(CHECKOUT / "book/_ext")}, capture_output=True, text=True,
     )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr, (root / "html/index.html").read_text(encoding="utf-8")
+    return (
+        done.returncode,
+        done.stdout + done.stderr,
+        (root / "html/index.html").read_text(encoding="utf-8"),
+    )
 
 
 def test_the_page_shows_what_is_there(extension, folder, tmp_path_factory):
     code, said, page = build(tmp_path_factory.mktemp("book"), folder)
     assert code == 0, said
     assert page.count('src="data:image/png;base64,') == 4
-    assert 'alt="Training: recipe baseline, NVIDIA H100. Characters a second, slowest first: plain loop 100,000' in page
+    assert (
+        'alt="Training: recipe baseline, NVIDIA H100. Characters a second, slowest first: plain loop 100,000'
+        in page
+    )
     assert '<td class="text-right"><p>1,500,000</p></td>' in page
     assert "Nothing is recorded" not in page
     code, said, page = build(tmp_path_factory.mktemp("book"), folder / "none")
     assert code == 0, said
-    asked = re.findall(r"{recorded} (\S+)", (CHECKOUT / "book/performance.md").read_text(encoding="utf-8"))
+    asked = re.findall(
+        r"{recorded} (\S+)", (CHECKOUT / "book/performance.md").read_text(encoding="utf-8")
+    )
     assert page.count("Nothing is recorded here yet") == len(asked) > 3
 
 
@@ -264,6 +328,9 @@ def test_a_malformed_file_stops_a_strict_build(extension, folder, tmp_path_facto
     (folder / "train-x-cpu.json").write_text("{", encoding="utf-8")
     code, said, page = build(tmp_path_factory.mktemp("book"), folder)
     assert code != 0
-    assert "train-x-cpu.json is no benchmark of this course (JSONDecodeError): delete it, or make it again" in said
+    assert (
+        "train-x-cpu.json is no benchmark of this course (JSONDecodeError): delete it, or make it again"
+        in said
+    )
     assert "Traceback" not in said
     assert "1.6000" in page, "what can be read is shown"

@@ -12,7 +12,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 FULL = os.environ.get("COURSE_TRIALS") == "full"
-NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = sorted(
+    (Path(__file__).resolve().parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb")
+)
 SHUFFLES = 3 if FULL else 1
 PLAYED = NOTEBOOKS if FULL else NOTEBOOKS[1:2]  # the others take longer
 
@@ -50,11 +52,15 @@ class Player:
         try:
             ran = self.client.execute_cell(cell, self.client.nb.cells.index(cell))
         except CellExecutionError as error:
-            self.wrong.append(f"{when}: {cell.source.splitlines()[0]!r} … {error.ename}: {error.evalue}")
+            self.wrong.append(
+                f"{when}: {cell.source.splitlines()[0]!r} … {error.ename}: {error.evalue}"
+            )
             return
         promised = self.promised.get(cell.id)
         if promised is not None and said(ran.outputs) != promised:
-            self.wrong.append(f"{when}: {cell.source.splitlines()[0]!r} … says {said(ran.outputs)!r}")
+            self.wrong.append(
+                f"{when}: {cell.source.splitlines()[0]!r} … says {said(ran.outputs)!r}"
+            )
 
 
 def play(notebook, seed):
@@ -102,11 +108,15 @@ def test_a_lesson_that_keeps_a_state_is_noticed():
     """A cell that counts on, and one that needs its own section to have run just before."""
     notebook = nbformat.v4.new_notebook()
     for source in map(str.strip, SPOILT.split("----")):
-        new = nbformat.v4.new_markdown_cell if source.startswith("##") else nbformat.v4.new_code_cell
+        new = (
+            nbformat.v4.new_markdown_cell if source.startswith("##") else nbformat.v4.new_code_cell
+        )
         notebook.cells.append(new(source))
         if "promised" in source:
             notebook.cells[-1].metadata["tags"] = ["nbval-check-output"]
-            notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", name="stdout", text="2\n")]
+            notebook.cells[-1].outputs = [
+                nbformat.v4.new_output("stream", name="stdout", text="2\n")
+            ]
     wrong = play(notebook, "spoilt").wrong
     assert any("again: 'x = x + 1' … says '3\\n'" in word for word in wrong)
     assert any("again: 'total = total + 1' … AssertionError: run once" in word for word in wrong)

@@ -13,17 +13,15 @@ from test_book import AXE, chromium, serving
 from test_house import CHECKOUT
 from test_widget_numbers import PLAYGROUND, published, small_model
 
-from course_utils import runs
 from course_utils.lessons import sampling
+from course_utils.training import runs
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>A page</title><style>body { font-family: sans-serif; margin: 1em }
 @media (prefers-color-scheme: dark) { :root { color-scheme: dark } body { background: #121212; color: #ddd } }</style>
 <main><h1>A page</h1><div class="sampler-place" data-prompt="ROMEO:"></div></main>
 <script type="module" src="_static/mount.mjs"></script></html>"""
-BLOCKED = (
-    "window.blocked = []; new PerformanceObserver((list) => blocked.push(...list.getEntries().map((e) => e.duration)))"
-)
+BLOCKED = "window.blocked = []; new PerformanceObserver((list) => blocked.push(...list.getEntries().map((e) => e.duration)))"
 SEEN = """() => new Promise((resolve) => {
   const begun = performance.now(), filled = () => document.querySelector(".sampler-value")?.textContent;
   document.querySelector(".sampler-place").scrollIntoView({ behavior: "instant" });
@@ -55,12 +53,20 @@ class Reader:
     """A page with the widget, and what a reader sees and does there."""
 
     def __init__(self, browser, site, address="", empty=False, **options):
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 1000}} | options)
+        self.context = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 1000}} | options
+        )
         self.page, self.problems, begun = self.context.new_page(), [], time.perf_counter()
         ours = (site, "data:", "blob:")
-        self.page.on("request", lambda sent: sent.url.startswith(ours) or self.problems.append(f"asks {sent.url}"))
+        self.page.on(
+            "request",
+            lambda sent: sent.url.startswith(ours) or self.problems.append(f"asks {sent.url}"),
+        )
         self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
-        self.page.on("console", lambda said: said.type != "error" or self.problems.append(f"console: {said.text}"))
+        self.page.on(
+            "console",
+            lambda said: said.type != "error" or self.problems.append(f"console: {said.text}"),
+        )
         self.page.on("dialog", lambda dialog: (self.problems.append("an alert"), dialog.dismiss()))
         self.page.goto(f"{site}page.html{address}")
         self.wait_until_ready(empty)
@@ -82,7 +88,9 @@ class Reader:
         return self.texts()
 
     def texts(self):
-        return self.page.locator(".sampler-text").evaluate_all("(all) => all.map((text) => text.textContent)")
+        return self.page.locator(".sampler-text").evaluate_all(
+            "(all) => all.map((text) => text.textContent)"
+        )
 
     def status(self):
         return self.page.locator("[role=status]").inner_text()
@@ -103,8 +111,13 @@ def test_it_is_ready_soon_and_writes_fast_and_the_page_stays_free(reader):
     page = reader.page
     page.evaluate(BLOCKED + ".observe({ type: 'longtask' })")
     reader.generate(Characters=1000)
-    rate, blocked = int(re.search(r"(\d+) a second", reader.status())[1]), max(page.evaluate("blocked"), default=0)
-    print(f"ready after {reader.ready_s:.2f} s, {rate} characters/s, longest block {blocked:.0f} ms")
+    rate, blocked = (
+        int(re.search(r"(\d+) a second", reader.status())[1]),
+        max(page.evaluate("blocked"), default=0),
+    )
+    print(
+        f"ready after {reader.ready_s:.2f} s, {rate} characters/s, longest block {blocked:.0f} ms"
+    )
     assert reader.ready_s < 10  # a busy machine is slower than the second that this takes
     assert rate > 100  # beside other work; alone it is twice as fast and more
     assert blocked < 150
@@ -128,7 +141,9 @@ def test_greedy_text_is_pytorchs_past_the_context_too(reader):
     count = model.config.context_length + 100
     (text,) = reader.generate(Temperature=0, Characters=count)
     tokens = torch.tensor([tokenizer.encode("ROMEO:")])
-    assert text == tokenizer.decode(sampling.generate(model, tokens, count, temperature=0)[0].tolist())
+    assert text == tokenizer.decode(
+        sampling.generate(model, tokens, count, temperature=0)[0].tolist()
+    )
 
 
 def test_a_seed_decides_the_text(reader):
@@ -188,7 +203,10 @@ def test_a_slider_redraws_at_once_without_the_model(browser, site):
     assert reader.page.evaluate("asked") == 0
     reader.page.get_by_label("Top-k", exact=True).fill("3")
     reader.page.get_by_label("Top-p", exact=True).fill("1")
-    assert reader.page.locator(".sampler-fates").inner_text() == "3 kept · 62 cut by top-k · 0 cut by top-p"
+    assert (
+        reader.page.locator(".sampler-fates").inner_text()
+        == "3 kept · 62 cut by top-k · 0 cut by top-p"
+    )
     reader.close()
 
 
@@ -230,7 +248,9 @@ HOSTILE = '<img src=x onerror="alert(1)"></script><script>alert(2)</script>'
 def test_unknown_characters_are_named_and_nothing_runs(reader):
     reader.page.get_by_label("Prompt").fill(HOSTILE + "é")
     reader.press("Generate")
-    assert re.fullmatch(r"6 layers does not know “<”, .*: its alphabet has 65 characters\.", reader.status())
+    assert re.fullmatch(
+        r"6 layers does not know “<”, .*: its alphabet has 65 characters\.", reader.status()
+    )
     assert reader.page.locator("[data-at]").count() == 0
     reader.page.get_by_label("Prompt").fill("")
     reader.press("One character")
@@ -242,11 +262,15 @@ def test_unknown_characters_are_named_and_nothing_runs(reader):
         assert reader.status() == "The seed must be a whole number from 0 to 999999."
     reader.page.get_by_label("Characters", exact=True).fill("0")
     reader.page.get_by_label("Seed").fill("1")
-    assert reader.status() == "Characters: a whole number from 1 to 5000.", "the next problem, in place of a stale one"
+    assert reader.status() == "Characters: a whole number from 1 to 5000.", (
+        "the next problem, in place of a stale one"
+    )
     reader.page.get_by_label("Characters", exact=True).fill("10")
     assert reader.status() == "", "mended without a press"
     reader.page.get_by_label("Temperature", exact=True).fill("0")
-    assert "temperature 0 takes the best alone" in reader.page.locator(".sampler-fates").inner_text()
+    assert (
+        "temperature 0 takes the best alone" in reader.page.locator(".sampler-fates").inner_text()
+    )
     assert reader.page.locator("main img, main script").count() == 0
 
 
@@ -288,9 +312,15 @@ def bad_files():
         "a header of 2^63 bytes": struct.pack("<Q", 2**63) + good[8:],
         "a header that is no JSON": with_header(lambda h: None, b"{" * size),
         "a header that is null": with_header(lambda h: None, b"null"),
-        "offsets beyond the end": with_header(lambda h: h["norm.weight"].update(data_offsets=[10**9, 10**9 + 120])),
-        "offsets below zero": with_header(lambda h: h["norm.weight"].update(data_offsets=[-120, 0])),
-        "offsets of another size": with_header(lambda h: h["norm.weight"].update(data_offsets=[0, 4])),
+        "offsets beyond the end": with_header(
+            lambda h: h["norm.weight"].update(data_offsets=[10**9, 10**9 + 120])
+        ),
+        "offsets below zero": with_header(
+            lambda h: h["norm.weight"].update(data_offsets=[-120, 0])
+        ),
+        "offsets of another size": with_header(
+            lambda h: h["norm.weight"].update(data_offsets=[0, 4])
+        ),
         "offsets that are words": with_header(lambda h: h["norm.weight"].update(data_offsets="ab")),
         "another kind of number": with_header(lambda h: h["norm.weight"].update(dtype="__proto__")),
         "a wrong shape": with_header(lambda h: h["norm.weight"].update(shape=[2, 15])),
@@ -299,15 +329,21 @@ def bad_files():
         "another format": file_of(weights, about | {"format": "2"}),
         "not of this course": save(weights),
         "no config": file_of(weights, about | {"config": None}),
-        "a giant": file_of(weights, about | {"config": config | {"context_length": 10**9, "position": "none"}}),
+        "a giant": file_of(
+            weights, about | {"config": config | {"context_length": 10**9, "position": "none"}}
+        ),
         "half a layer": file_of(weights, about | {"config": config | {"n_layers": 0.5}}),
-        "an unknown switch": file_of(weights, about | {"config": config | {"activation": "<b>sine</b>"}}),
+        "an unknown switch": file_of(
+            weights, about | {"config": config | {"activation": "<b>sine</b>"}}
+        ),
         "a short alphabet": file_of(weights, about | {"alphabet": "ab"}),
     }
 
 
 def drop(reader, name, content):
-    reader.page.get_by_label("Your own model").set_input_files({"name": name, "mimeType": "", "buffer": content})
+    reader.page.get_by_label("Your own model").set_input_files(
+        {"name": name, "mimeType": "", "buffer": content}
+    )
 
 
 def test_a_bad_file_gets_one_sentence(reader):
@@ -317,15 +353,22 @@ def test_a_bad_file_gets_one_sentence(reader):
         told = "(what) => document.querySelector('[role=status]').textContent.includes(what)"
         reader.page.wait_for_function(told, arg=f"> {what}.safetensors: ")
         sentence = reader.status().split(".safetensors: ")[1]
-        assert re.fullmatch(r"[A-Z][^.]*\.|This is not a safetensors file[^.]*\.", sentence), (what, sentence)
+        assert re.fullmatch(r"[A-Z][^.]*\.|This is not a safetensors file[^.]*\.", sentence), (
+            what,
+            sentence,
+        )
         assert "could not be used here" not in sentence, what  # known, not stumbled over
     assert reader.page.locator("main img, main script, main b").count() == 0
-    assert len(reader.generate(Characters=25)[0]) == len("ROMEO:") + 25  # the model of before is still there
+    assert (
+        len(reader.generate(Characters=25)[0]) == len("ROMEO:") + 25
+    )  # the model of before is still there
 
 
 def test_a_readers_own_model_plays(reader):
     drop(reader, "<i>mine</i>.safetensors", file_of(*a_model()))
-    reader.page.wait_for_function("document.querySelector('.sampler-name').textContent.includes('mine')")
+    reader.page.wait_for_function(
+        "document.querySelector('.sampler-name').textContent.includes('mine')"
+    )
     reader.page.get_by_label("Prompt").fill(HOSTILE)
     (text,) = reader.generate(Characters=300, Temperature=2)
     assert text.startswith(HOSTILE)
@@ -337,12 +380,21 @@ def test_a_readers_own_model_plays(reader):
 def test_a_file_is_dropped_on_the_widget(reader, tmp_path):
     (tmp_path / "mine.safetensors").write_bytes(file_of(*a_model()))
     reader.page.locator(".sampler-panes").scroll_into_view_if_needed()
-    box, hand = reader.page.locator(".sampler-text").bounding_box(), reader.context.new_cdp_session(reader.page)
+    box, hand = (
+        reader.page.locator(".sampler-text").bounding_box(),
+        reader.context.new_cdp_session(reader.page),
+    )
     held = {"items": [], "files": [str(tmp_path / "mine.safetensors")], "dragOperationsMask": 1}
-    for event in ("dragEnter", "dragOver", "drop"):  # as a browser sends them for a file from the desktop
+    for event in (
+        "dragEnter",
+        "dragOver",
+        "drop",
+    ):  # as a browser sends them for a file from the desktop
         place = {"x": box["x"] + 20, "y": box["y"] + 20}
         hand.send("Input.dispatchDragEvent", {"type": event, "data": held} | place)
-    reader.page.wait_for_function("document.querySelector('.sampler-name').textContent === 'mine.safetensors'")
+    reader.page.wait_for_function(
+        "document.querySelector('.sampler-name').textContent === 'mine.safetensors'"
+    )
     reader.page.get_by_label("Prompt").fill(HOSTILE)
     (text,) = reader.generate(Characters=30)
     assert len(text) == len(HOSTILE) + 30
@@ -354,7 +406,9 @@ def test_a_link_keeps_prompt_and_settings(browser, site):
     first.page.get_by_label("Prompt").fill("To be & not\nto be?")
     text = first.generate(Temperature=1.1, Top_k=7, Top_p=0.9, Seed=5, Characters=60)
     first.press("Copy link")
-    first.page.wait_for_function("document.querySelector('[role=status]').textContent.includes('link')")
+    first.page.wait_for_function(
+        "document.querySelector('[role=status]').textContent.includes('link')"
+    )
     assert first.page.evaluate("navigator.clipboard.readText()") == first.page.url
     second = Reader(browser, site, first.page.url.removeprefix(f"{site}page.html"))
     assert second.generate() == text
@@ -374,7 +428,11 @@ def test_a_wild_link_does_no_harm(browser, site):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_fits_and_can_be_read_by_all(browser, site, width, scheme):
-    options = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    options = {
+        "viewport": {"width": width, "height": 844},
+        "color_scheme": scheme,
+        "reduced_motion": "reduce",
+    }
     reader = Reader(browser, site, **options)
     reader.page.get_by_role("checkbox").check()
     reader.page.wait_for_selector(".sampler-pane >> nth=2")
@@ -383,6 +441,10 @@ def test_it_fits_and_can_be_read_by_all(browser, site, width, scheme):
     assert reader.page.evaluate("document.documentElement.scrollWidth") <= width
     reader.page.add_script_tag(path=AXE)
     found = reader.page.evaluate("axe.run().then(({ violations }) => violations)")
-    serious = [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found if v["impact"] in ("serious", "critical")]
+    serious = [
+        f"{v['id']}: {v['nodes'][0]['html'][:200]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
     assert not serious
     reader.close()

@@ -22,22 +22,33 @@ import pytest
 import torch
 from test_engine import text
 
-from course_utils import corpus, engine, files, recipes, runs, trainer
+from course_utils import corpus, files
 from course_utils.corpus import Corpus
 from course_utils.lessons.data import CharTokenizer, get_batch, split
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import EarlyStopping, TrainConfig, evaluate
+from course_utils.training import engine, recipes, runs, trainer
 
 FULL = os.environ.get("COURSE_TRIALS") == "full"
 ROOT = Path(__file__).resolve().parent.parent
-OWN = Corpus("To be, or not to be: that is the question.\n" * 60, "Hamlet", "0" * 64, "a test", None, "")
-SMALL = GPTConfig(vocab_size=len(set(OWN.text)), context_length=16, n_layers=2, n_heads=2, d_model=8, d_ff=12)
+OWN = Corpus(
+    "To be, or not to be: that is the question.\n" * 60, "Hamlet", "0" * 64, "a test", None, ""
+)
+SMALL = GPTConfig(
+    vocab_size=len(set(OWN.text)), context_length=16, n_layers=2, n_heads=2, d_model=8, d_ff=12
+)
 STEPS = 150
 GOLDEN = Path(__file__).with_name("golden.json")
 
 
 def spec(**changes):
-    settings = {"steps": STEPS, "batch_size": 4, "warmup_steps": 5, "decay": 0.5, "evaluate_every": 20} | changes
+    settings = {
+        "steps": STEPS,
+        "batch_size": 4,
+        "warmup_steps": 5,
+        "decay": 0.5,
+        "evaluate_every": 20,
+    } | changes
     return runs.RunSpec("depth", "smoke", "2 layers", SMALL, TrainConfig(**settings), OWN.sha256)
 
 
@@ -51,9 +62,19 @@ def same(one, other):
 
 def timeless(record):
     """What a record says, but for the time that it took and where."""
-    clock = ("elapsed_s", "evaluating_s", "setup_s", "characters_per_s", "peak_memory_mb", "environment", "folder")
+    clock = (
+        "elapsed_s",
+        "evaluating_s",
+        "setup_s",
+        "characters_per_s",
+        "peak_memory_mb",
+        "environment",
+        "folder",
+    )
     found = {key: value for key, value in vars(record).items() if key not in clock}
-    found["history"] = [{key: row[key] for key in row if key != "elapsed_s"} for row in record.history]
+    found["history"] = [
+        {key: row[key] for key in row if key != "elapsed_s"} for row in record.history
+    ]
     return found
 
 
@@ -79,11 +100,16 @@ def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not(trial, optimi
     straight = runs.execute(wanted, OWN, tmp_path / "straight")
     stops = sorted(chance.sample(range(1, straight.history[-1]["step"]), 3))
     for stop in stops:
-        with pytest.raises(KeyboardInterrupt, match=f"stopped after step {stop} of {STEPS}; its state is saved"):
+        with pytest.raises(
+            KeyboardInterrupt, match=f"stopped after step {stop} of {STEPS}; its state is saved"
+        ):
             runs.execute(wanted, OWN, tmp_path / "resumed", on_step=CtrlC(stop))
     with pytest.raises(KeyboardInterrupt):
         runs.execute(wanted, OWN, tmp_path / "other", on_step=CtrlC(stops[-1]))
-    states = [weights(tmp_path / folder / "checkpoints" / f"{wanted.name}.state") for folder in ("resumed", "other")]
+    states = [
+        weights(tmp_path / folder / "checkpoints" / f"{wanted.name}.state")
+        for folder in ("resumed", "other")
+    ]
     assert same(*states), "stopped three times or once, the state is the same"
     resumed = runs.execute(wanted, OWN, tmp_path / "resumed")
     assert timeless(resumed) == timeless(straight)
@@ -99,7 +125,9 @@ class Forgetful(engine.Engine):
     def restore(self, state):
         fresh = self.state()
         forgotten = {name: fresh.get(name) for name in state if name.startswith(self.part)}
-        super().restore({name: tensor for name, tensor in (state | forgotten).items() if tensor is not None})
+        super().restore(
+            {name: tensor for name, tensor in (state | forgotten).items() if tensor is not None}
+        )
 
 
 @pytest.mark.parametrize("part", ["model/", "optimizer/", "random"])
@@ -120,7 +148,7 @@ KILLED = """
     import torch
     sys.path.insert(0, {tests!r})
     from test_reliability import OWN, killed_spec, spec, weights
-    from course_utils import runs, trainer
+    from course_utils.training import runs, trainer
 
     torch.set_num_threads(1)
     trainer.SAVING = 1e9  # at each report
@@ -159,8 +187,12 @@ def killed_spec(seed):
 def test_a_trainer_killed_at_any_moment_goes_on(tmp_path, record_property):
     """kill -9 leaves a state that loads or none at all; in the end each run is the one that nobody killed."""
     kills = 200 if FULL else 12
-    code = textwrap.dedent(KILLED).format(tests=str(ROOT / "tests"), folder=str(tmp_path / "killed"), kills=kills)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=900)
+    code = textwrap.dedent(KILLED).format(
+        tests=str(ROOT / "tests"), folder=str(tmp_path / "killed"), kills=kills
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=900
+    )
     assert done.returncode == 0, done.stderr
     killed, states, ended = map(int, done.stdout.split())
     record_property("trials", killed)
@@ -172,7 +204,10 @@ def test_a_trainer_killed_at_any_moment_goes_on(tmp_path, record_property):
         resumed = runs.find(killed_spec(seed), [tmp_path / "killed"])
         assert timeless(resumed) == timeless(straight)
         assert same(weights(resumed.checkpoint), weights(straight.checkpoint))
-    assert {p.suffix for p in (tmp_path / "killed").rglob("*") if p.is_file()} == {".json", ".safetensors"}
+    assert {p.suffix for p in (tmp_path / "killed").rglob("*") if p.is_file()} == {
+        ".json",
+        ".safetensors",
+    }
 
 
 # --- a notebook ------------------------------------------------------------------------------------------------------
@@ -181,7 +216,9 @@ def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path, record_property):
     from jupyter_client.manager import start_new_kernel
 
     interrupts = 50 if FULL else 4
-    manager, client = start_new_kernel(cwd=str(ROOT), env={**os.environ, "COURSE_RESULTS": str(tmp_path / "mine")})
+    manager, client = start_new_kernel(
+        cwd=str(ROOT), env={**os.environ, "COURSE_RESULTS": str(tmp_path / "mine")}
+    )
     try:
         outputs = []
 
@@ -230,7 +267,10 @@ def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path, record_property):
         client.stop_channels()
         manager.shutdown_kernel(now=True)
     for wanted in (spec(steps=1_000, seed=s) for s in range(seed + 1)):
-        straight, resumed = runs.execute(wanted, OWN, tmp_path / "straight"), runs.find(wanted, [tmp_path / "mine"])
+        straight, resumed = (
+            runs.execute(wanted, OWN, tmp_path / "straight"),
+            runs.find(wanted, [tmp_path / "mine"]),
+        )
         assert timeless(resumed) == timeless(straight)
         assert same(weights(resumed.checkpoint), weights(straight.checkpoint))
 
@@ -238,10 +278,14 @@ def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path, record_property):
 # --- runs that go wrong ----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_rate_far_too_high_stops_the_run_before_its_weights_are_spoilt(optimizer):
-    config = TrainConfig(steps=40, batch_size=2, optimizer=optimizer, learning_rate=1e20, evaluate_every=50)
+    config = TrainConfig(
+        steps=40, batch_size=2, optimizer=optimizer, learning_rate=1e20, evaluate_every=50
+    )
     model = trainer.new_model(replace(SMALL, vocab_size=11), config)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    with pytest.raises(trainer.TrainingError, match=r"no longer a number at step \d: try a lower learning rate"):
+    with pytest.raises(
+        trainer.TrainingError, match=r"no longer a number at step \d: try a lower learning rate"
+    ):
         trainer.train(model, text(), text(), config)
     assert same(model.state_dict(), before)
 
@@ -262,19 +306,25 @@ def test_a_number_that_is_none_stops_the_run_at_that_step(at, noticed, kept, poi
 
     spoil.steps = 0
     save = lambda tensors, facts: states.append(tensors)  # noqa: E731
-    with pytest.raises(trainer.TrainingError, match=f"no longer a number at step {noticed}:") as stopped:
+    with pytest.raises(
+        trainer.TrainingError, match=f"no longer a number at step {noticed}:"
+    ) as stopped:
         trainer.train(model, text(), text(), config, spoil, save=save)
     assert f"weights of step {kept} again" in str(stopped.value)
     assert all(torch.isfinite(tensor).all() for state in states for tensor in state.values())
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can make a small disk")
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="only root can make a small disk"
+)
 def test_a_full_disk_keeps_the_old_and_the_new(tmp_path):
     """Nothing half-written, the training kept in memory, and written once there is room."""
     disk, wanted = tmp_path / "disk", spec(seed=3)
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("no right to mount a small disk")
     try:
         old = runs.execute(spec(seed=2), OWN, disk)
@@ -296,7 +346,9 @@ def test_a_full_disk_keeps_the_old_and_the_new(tmp_path):
         straight = runs.execute(wanted, OWN, tmp_path / "straight")
         assert same(weights(record.checkpoint), weights(straight.checkpoint))
     finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)  # weights that were read still map its files
+        subprocess.run(
+            ["umount", "--lazy", disk], check=True
+        )  # weights that were read still map its files
 
 
 def test_a_state_that_is_damaged_is_refused_in_one_sentence(tmp_path, record_property):
@@ -326,7 +378,9 @@ TABLE = {  # losses, a digit an evaluation -> for each patience: where it stops 
     "2322122": [(0, 5), (2, 1), (3, 1), (4, 1)],
     "654565": [(0, 3), (4, 3), (5, 3), (6, 3)],
 }
-CASES = [(losses, *case) for losses, row in TABLE.items() for case in zip(PATIENCES, row, strict=True)]
+CASES = [
+    (losses, *case) for losses, row in TABLE.items() for case in zip(PATIENCES, row, strict=True)
+]
 
 
 def plainly(losses, patience):
@@ -392,7 +446,9 @@ class Counting(EarlyStopping):
 
 @pytest.mark.parametrize("mutant", [Equal, Late, Counting])
 def test_the_table_notices_a_wrong_count(mutant):
-    assert [case for case in CASES if by_the_lesson([*map(int, case[0])], case[1], mutant) != case[2]]
+    assert [
+        case for case in CASES if by_the_lesson([*map(int, case[0])], case[1], mutant) != case[2]
+    ]
 
 
 class Scripted:
@@ -414,7 +470,9 @@ def scripted_run(ladder, ranks, patience, saved=None):
     save = lambda tensors, facts: states.append(copy.deepcopy((tensors, facts)))  # noqa: E731
     return (
         model,
-        trainer.train(model, text(), text(), config, Scripted(model, ladder, ranks), None, saved, save),
+        trainer.train(
+            model, text(), text(), config, Scripted(model, ladder, ranks), None, saved, save
+        ),
         states,
     )
 
@@ -422,7 +480,10 @@ def scripted_run(ladder, ranks, patience, saved=None):
 @pytest.fixture(scope="module")
 def ladder():
     """Nine models' weights, from the lowest loss, as the trainer measures it, to the highest."""
-    found = [trainer.new_model(replace(SMALL, vocab_size=11), TrainConfig(seed=seed)).state_dict() for seed in range(9)]
+    found = [
+        trainer.new_model(replace(SMALL, vocab_size=11), TrainConfig(seed=seed)).state_dict()
+        for seed in range(9)
+    ]
     _, result, _ = scripted_run(found, range(9), patience=0)
     losses = [
         row.get("choosing_loss", row["validation_loss"]) for row in result.history
@@ -442,7 +503,9 @@ def test_the_trainer_stops_where_the_table_says_and_keeps_those_weights(
     resumed = [scripted_run(ladder, ranks, patience, state)[:2] for state in states]
     for model, result in [straight, *resumed]:
         assert (result.history[-1]["step"], result.best_step) == (stop or len(ranks), kept)
-        assert result.stopped == (f"no improvement in {patience} evaluations" if stop else "all steps done")
+        assert result.stopped == (
+            f"no improvement in {patience} evaluations" if stop else "all steps done"
+        )
         assert same(model.state_dict(), ladder[ranks[kept - 1]])
         assert result.validation_loss == pytest.approx(evaluate(model, text()), abs=1e-6)
     assert len(resumed) == (stop or len(ranks))
@@ -459,7 +522,18 @@ def test_eight_processes_in_one_folder_mix_nothing(trial, tmp_path, record_prope
     processes, said = [], [tmp_path / f"said {i}" for i in range(8)]
     with files.lock(folder):
         for i, file in enumerate(said):
-            command = [sys.executable, "-m", "course_utils", "train", "--recipe", "smoke", "--layers", 1, "--seeds", 2]
+            command = [
+                sys.executable,
+                "-m",
+                "course_utils",
+                "train",
+                "--recipe",
+                "smoke",
+                "--layers",
+                1,
+                "--seeds",
+                2,
+            ]
             command += ["--seed", i // 4, "--corpus", tmp_path / f"{i % 2}.txt", "--out", folder]
             with file.open("w") as output:
                 both = {"stdout": output, "stderr": subprocess.STDOUT}
@@ -488,10 +562,14 @@ def test_eight_processes_in_one_folder_mix_nothing(trial, tmp_path, record_prope
         validation_ids = split(torch.tensor(tokenizer.encode(words)))[1]
         assert evaluate(model, validation_ids) == pytest.approx(record.validation_loss, abs=1e-5)
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    names = {f"logs/{r.name}.json" for r in records} | {f"checkpoints/{r.name}.safetensors" for r in records}
+    names = {f"logs/{r.name}.json" for r in records} | {
+        f"checkpoints/{r.name}.safetensors" for r in records
+    }
     assert written == names | {".lock"}
     trained = [len(re.findall(r"at step \d+", file.read_text())) for file in said]
-    assert len(records) - 1 <= sum(trained) <= len(records), "nothing is trained twice, but what the dead one had begun"
+    assert len(records) - 1 <= sum(trained) <= len(records), (
+        "nothing is trained twice, but what the dead one had begun"
+    )
     record_property("trials", len(processes))
 
 
@@ -509,7 +587,9 @@ def golden_curve(recipe):
     tokenizer = CharTokenizer(OWN.text)
     config = GPTConfig(**{"vocab_size": tokenizer.vocab_size, **model, "dropout": 0.0})
     train = replace(train, batch_size=1, steps=20, warmup_steps=5, seed=0)
-    steps = engine.Engine(trainer.new_model(config, train).train(), torch.tensor(tokenizer.encode(OWN.text)), train)
+    steps = engine.Engine(
+        trainer.new_model(config, train).train(), torch.tensor(tokenizer.encode(OWN.text)), train
+    )
     for _ in range(20):
         steps.step()
     return [round(loss, 5) for loss in steps.losses.tolist()]
@@ -543,7 +623,9 @@ def test_one_seed_one_file(tmp_path):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("profile", ["smoke", "laptop"])
-def test_neither_threads_nor_the_profile_change_which_windows_are_drawn(threads, profile, monkeypatch):
+def test_neither_threads_nor_the_profile_change_which_windows_are_drawn(
+    threads, profile, monkeypatch
+):
     monkeypatch.setenv("COURSE_PROFILE", profile)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -556,4 +638,6 @@ def test_neither_threads_nor_the_profile_change_which_windows_are_drawn(threads,
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps({recipe: golden_curve(recipe) for recipe in recipes.RECIPES}, indent=1) + "\n")
+    GOLDEN.write_text(
+        json.dumps({recipe: golden_curve(recipe) for recipe in recipes.RECIPES}, indent=1) + "\n"
+    )

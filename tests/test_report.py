@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from playwright.sync_api import sync_playwright
 
-from course_utils import figures, report
+from course_utils import figures
+from course_utils.research import report
 
 HOSTILE = [
     "<img src=x onerror=\"document.title='broken'\">",
@@ -29,7 +30,9 @@ TABLES = {
             "seeds": [2, 2],
         }
     ),
-    "Generation comparison": pd.DataFrame({"arm": HOSTILE, "text": [text * 3 + "\nand more" for text in HOSTILE]}),
+    "Generation comparison": pd.DataFrame(
+        {"arm": HOSTILE, "text": [text * 3 + "\nand more" for text in HOSTILE]}
+    ),
     HOSTILE[0]: pd.DataFrame({HOSTILE[1]: [1]}),
 }
 
@@ -44,7 +47,10 @@ def page_file(tmp_path_factory):
         "Losses in Chinese": figures.loss_bars(losses, language="chinese"),
         HOSTILE[3]: folder / "saved.png",
     }
-    facts = {"Corpus": "practice corpus, sha256 " + "0123456789abcdef" * 4, "Command": "course run " + HOSTILE[0]}
+    facts = {
+        "Corpus": "practice corpus, sha256 " + "0123456789abcdef" * 4,
+        "Command": "course run " + HOSTILE[0],
+    }
     note = "Practice text: not Shakespeare. " + HOSTILE[0]
     return report.write(folder, TABLES, pictures, ["4 layers beat 2.", *HOSTILE], note, facts)
 
@@ -52,7 +58,9 @@ def page_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
         yield chromium
         chromium.close()
 
@@ -99,7 +107,9 @@ def test_unescaped_it_would_be_broken(browser, page_file, tmp_path):
     page = visit(browser, mutant)
     assert page.locator("iframe, script").count() > 0
     assert page.evaluate(HANDLERS) > 0
-    assert page.title() == "Shakespeare, Layer by Layer: results", "the page's own policy still lets nothing run"
+    assert page.title() == "Shakespeare, Layer by Layer: results", (
+        "the page's own policy still lets nothing run"
+    )
     mutant.write_text(mutant.read_text("utf-8").replace("Content-Security-Policy", "x"), "utf-8")
     page = visit(browser, mutant)
     assert page.title() == "broken", "the hostile text can do harm"
@@ -113,7 +123,9 @@ def test_it_fits_the_screen(browser, page_file, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator("details").evaluate_all("all => all.forEach(e => e.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    boxes = page.locator(".scroll").evaluate_all("all => all.map(e => [e.scrollWidth > e.clientWidth, e.tabIndex])")
+    boxes = page.locator(".scroll").evaluate_all(
+        "all => all.map(e => [e.scrollWidth > e.clientWidth, e.tabIndex])"
+    )
     assert {tab for _, tab in boxes} == {0}, "a keyboard can scroll a table"
     assert any(wide for wide, _ in boxes), "a wide table scrolls in its own box"
     ink, paper = page.evaluate(
@@ -122,7 +134,10 @@ def test_it_fits_the_screen(browser, page_file, width, scheme):
     dark, light = sorted((ink, paper), key=lambda color: sum(map(int, re.findall(r"\d+", color))))
     assert (ink if scheme == "light" else paper) == dark
     assert (paper if scheme == "light" else ink) == light
-    assert page.locator("img").first.evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(255, 255, 255)"
+    assert (
+        page.locator("img").first.evaluate("e => getComputedStyle(e).backgroundColor")
+        == "rgb(255, 255, 255)"
+    )
 
 
 def test_it_reads_in_order(browser, page_file):
@@ -137,10 +152,14 @@ def test_it_reads_in_order(browser, page_file):
         "How it was made",
     ]
     assert page.locator(".note").text_content().startswith("Practice text: not Shakespeare.")
-    targets = page.locator("nav a").evaluate_all("all => all.map(a => document.querySelector(a.getAttribute('href')))")
+    targets = page.locator("nav a").evaluate_all(
+        "all => all.map(a => document.querySelector(a.getAttribute('href')))"
+    )
     assert len(targets) == 8
     assert None not in targets
-    images = page.locator("img").evaluate_all("all => all.map(e => [e.alt, e.lang, e.naturalWidth])")
+    images = page.locator("img").evaluate_all(
+        "all => all.map(e => [e.alt, e.lang, e.naturalWidth])"
+    )
     assert images == [
         ["Loss in nats/character, worst first: uniform 4.174, bigram 2.486.", "en", 910],
         ["损失（奈特/字符），从差到好：均匀分布 4.174, 二元语法 2.486。", "zh", 910],

@@ -11,29 +11,32 @@ import pytest
 import torch
 from scipy import stats
 
-from course_utils import (
-    corpus,
-    experiment,
-    files,
-    paths,
-    profiles,
-    quality,
-    recipes,
-    runs,
-    schedule,
-    statistics,
-    studies,
-    tables,
-    trainer,
-)
+from course_utils import corpus, files, profiles
+from course_utils.generation import quality
 from course_utils.lessons.ablation import sign_flip_p
 from course_utils.lessons.data import get_batch, split
 from course_utils.lessons.model import GPT, GPTConfig, count_parameters
-from course_utils.lessons.train import TrainConfig, evaluate, learning_rate_at, make_optimizers, training_step
+from course_utils.lessons.train import (
+    TrainConfig,
+    evaluate,
+    learning_rate_at,
+    make_optimizers,
+    training_step,
+)
+from course_utils.research import experiment, pool, statistics, studies, tables
+from course_utils.training import recipes, runs, trainer
 
 TEXT = "To be, or not to be: that is the question.\n" * 60
 OWN = SimpleNamespace(text=TEXT, name="hamlet", sha256="0" * 64, source="a test", note="a note")
-SMALL = GPTConfig(vocab_size=len(set(TEXT)), context_length=16, n_layers=2, n_heads=2, d_model=8, d_ff=12, dropout=0.1)
+SMALL = GPTConfig(
+    vocab_size=len(set(TEXT)),
+    context_length=16,
+    n_layers=2,
+    n_heads=2,
+    d_model=8,
+    d_ff=12,
+    dropout=0.1,
+)
 
 
 def ids():
@@ -45,11 +48,21 @@ def ids():
 def test_the_trainer_is_the_plain_loop(optimizer):
     """Fifty steps, losses equal to the last bit: the same weights, batches, dropout and schedule."""
     config = TrainConfig(
-        steps=50, batch_size=3, optimizer=optimizer, warmup_steps=5, decay=0.5, evaluate_every=10, seed=7
+        steps=50,
+        batch_size=3,
+        optimizer=optimizer,
+        warmup_steps=5,
+        decay=0.5,
+        evaluate_every=10,
+        seed=7,
     )
     train_ids, validation_ids = ids()
     model = trainer.new_model(SMALL, config)
-    optimizers, windows, losses = make_optimizers(model, config), torch.Generator().manual_seed(7), []
+    optimizers, windows, losses = (
+        make_optimizers(model, config),
+        torch.Generator().manual_seed(7),
+        [],
+    )
     torch.manual_seed(8)
     plain = []
     for step in range(50):
@@ -59,9 +72,13 @@ def test_the_trainer_is_the_plain_loop(optimizer):
         if step % 10 == 9:
             plain.append(evaluate(model, validation_ids))
     result = trainer.train(trainer.new_model(SMALL, config), train_ids, validation_ids, config)
-    assert [row["training_loss"] for row in result.history] == losses, "a short run reports each step"
+    assert [row["training_loss"] for row in result.history] == losses, (
+        "a short run reports each step"
+    )
     found = [row["validation_loss"] for row in result.history if "validation_loss" in row]
-    assert found == pytest.approx(plain, abs=1e-6), "one is a mean of means, the other the mean of all characters"
+    assert found == pytest.approx(plain, abs=1e-6), (
+        "one is a mean of means, the other the mean of all characters"
+    )
 
 
 def test_a_result_says_how_it_came_about_and_what_it_cost():
@@ -72,7 +89,9 @@ def test_a_result_says_how_it_came_about_and_what_it_cost():
     assert 0 < result.evaluating_s < result.elapsed_s == result.history[-1]["elapsed_s"]
     assert [row["step"] for row in result.history] == list(range(1, 10))
     assert [row["step"] for row in result.history if "validation_loss" in row] == [4, 8, 9]
-    assert result.characters_per_s == pytest.approx(9 * 2 * 16 / (result.elapsed_s - result.evaluating_s))
+    assert result.characters_per_s == pytest.approx(
+        9 * 2 * 16 / (result.elapsed_s - result.evaluating_s)
+    )
 
 
 def test_one_seed_one_result_and_the_best_weights_are_kept():
@@ -81,9 +100,13 @@ def test_one_seed_one_result_and_the_best_weights_are_kept():
     train_ids, validation_ids = ids()
     models = [trainer.new_model(SMALL, config) for _ in "ab"]
     results = [trainer.train(model, train_ids, validation_ids, config) for model in models]
-    assert all(torch.equal(a, b) for a, b in zip(*(m.state_dict().values() for m in models), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(*(m.state_dict().values() for m in models), strict=True)
+    )
     best = min(row["validation_loss"] for row in results[0].history if "validation_loss" in row)
-    assert best < results[0].history[-1]["validation_loss"], "the last weights are not the best here"
+    assert best < results[0].history[-1]["validation_loss"], (
+        "the last weights are not the best here"
+    )
     assert results[0].validation_loss == best
     assert evaluate(models[0], validation_ids) == pytest.approx(best, abs=1e-6)
 
@@ -105,7 +128,9 @@ def test_an_epoch_is_as_many_characters_as_the_training_split_holds():
 
 def test_between_evaluations_the_training_loss_is_the_mean_since_the_report_before():
     config = TrainConfig(steps=200, batch_size=2, evaluate_every=90, patience=0, learning_rate=0.01)
-    often = trainer.train(trainer.new_model(SMALL, config), *ids(), replace(config, steps=49, decay=0.0))
+    often = trainer.train(
+        trainer.new_model(SMALL, config), *ids(), replace(config, steps=49, decay=0.0)
+    )
     each = [row["training_loss"] for row in often.history]
     result = trainer.train(trainer.new_model(SMALL, config), *ids(), config)
     assert [row["step"] for row in result.history] == sorted({*range(4, 201, 4), 90, 180})
@@ -118,13 +143,25 @@ def test_what_cannot_be_trained_says_why():
     with pytest.raises(trainer.TrainingError, match="lower learning rate"):
         trainer.train(trainer.new_model(SMALL, config), *ids(), config)
     with pytest.raises(trainer.TrainingError, match="too short"):
-        trainer.train(trainer.new_model(SMALL, config), torch.zeros(16, dtype=torch.int64), torch.zeros(9), config)
+        trainer.train(
+            trainer.new_model(SMALL, config),
+            torch.zeros(16, dtype=torch.int64),
+            torch.zeros(9),
+            config,
+        )
     with pytest.raises(ValueError, match="adamw or muon"):
         TrainConfig(optimizer="sgd")
 
 
 def spec(**changes):
-    return runs.RunSpec("depth", "smoke", "2 layers", SMALL, TrainConfig(steps=4, batch_size=2, **changes), OWN.sha256)
+    return runs.RunSpec(
+        "depth",
+        "smoke",
+        "2 layers",
+        SMALL,
+        TrainConfig(steps=4, batch_size=2, **changes),
+        OWN.sha256,
+    )
 
 
 def test_a_run_is_found_again_by_what_it_is(tmp_path, monkeypatch, capsys):
@@ -148,7 +185,9 @@ def test_a_checkpoint_gives_the_same_logits(tmp_path, tied, position):
     alphabet = "".join(sorted(set(TEXT)))
     for name in ("m.safetensors", "again.safetensors"):
         runs.save_model(tmp_path / name, model, alphabet)
-    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+    assert (tmp_path / "m.safetensors").read_bytes() == (
+        tmp_path / "again.safetensors"
+    ).read_bytes()
     loaded, tokenizer = runs.load_model(tmp_path / "m.safetensors", alphabet)
     tokens = torch.tensor([tokenizer.encode("To be, or not")])
     assert torch.equal(model(tokens), loaded(tokens))
@@ -157,7 +196,11 @@ def test_a_checkpoint_gives_the_same_logits(tmp_path, tied, position):
 
 def test_a_checkpoint_in_whole_numbers(tmp_path):
     """A weight is its whole number times its group's scale; without its scales the file is refused."""
-    model, path, name = GPT(replace(SMALL, d_model=32)), tmp_path / "m.safetensors", "attention.qkv.weight"
+    model, path, name = (
+        GPT(replace(SMALL, d_model=32)),
+        tmp_path / "m.safetensors",
+        "attention.qkv.weight",
+    )
     rows, width = model.blocks[0].get_parameter(name).shape
     numbers = torch.randint(-127, 128, (rows, width), dtype=torch.int8)
     scales = torch.rand(rows, width // 16).half()
@@ -167,10 +210,16 @@ def test_a_checkpoint_in_whole_numbers(tmp_path):
     found = loaded.blocks[0].get_parameter(name)
     for i in range(width):
         assert torch.equal(found[:, i], numbers[:, i].float() * scales[:, i // 16].float())
-    assert torch.equal(loaded.blocks[1].get_parameter(name), model.blocks[1].get_parameter(name).half().float())
+    assert torch.equal(
+        loaded.blocks[1].get_parameter(name), model.blocks[1].get_parameter(name).half().float()
+    )
     tensors, about = files.read_tensors(path, "checkpoint")
     del tensors[f"blocks.0.{name}.scale"]
-    for bad in ({}, {f"blocks.0.{name}.scale": scales[:, :1]}, {f"blocks.0.{name}.scale": scales[:1]}):
+    for bad in (
+        {},
+        {f"blocks.0.{name}.scale": scales[:, :1]},
+        {f"blocks.0.{name}.scale": scales[:1]},
+    ):
         files.write_tensors(path, tensors | bad, about)
         with pytest.raises(runs.RunError, match="do not fit"):
             runs.load_model(path)
@@ -188,7 +237,11 @@ def test_a_checkpoint_from_elsewhere_is_refused(tmp_path):
         runs.load_model(path)
     runs.save_model(path, GPT(SMALL), alphabet)
     data = path.read_bytes()
-    path.write_bytes(data.replace(b'"n_layers\\": 2', b'"n_layers\\": 3').replace(b'n_layers\\": 2', b'n_layers\\": 3'))
+    path.write_bytes(
+        data.replace(b'"n_layers\\": 2', b'"n_layers\\": 3').replace(
+            b'n_layers\\": 2', b'n_layers\\": 3'
+        )
+    )
     with pytest.raises(runs.RunError, match="do not fit"):
         runs.load_model(path)
     for cut in range(0, len(data), max(1, len(data) // 40)):
@@ -209,10 +262,12 @@ def test_a_record_that_is_no_record_is_refused(tmp_path):
 def test_two_processes_give_the_records_of_one(tmp_path):
     """A pool of fresh processes: the same runs, in order, with the same losses as one after the other."""
     specs = [spec(seed=seed) for seed in (0, 1)]
-    one = schedule.run(specs, OWN, tmp_path / "one")
-    many = schedule.run(specs, OWN, tmp_path / "many", workers=2)
+    one = pool.run(specs, OWN, tmp_path / "one")
+    many = pool.run(specs, OWN, tmp_path / "many", workers=2)
     assert [r.seed for r in many] == [0, 1]
-    assert [r.validation_loss for r in one] == pytest.approx([r.validation_loss for r in many], abs=1e-5)
+    assert [r.validation_loss for r in one] == pytest.approx(
+        [r.validation_loss for r in many], abs=1e-5
+    )
 
 
 def test_every_study_is_data_that_trains():
@@ -234,19 +289,32 @@ def test_every_study_is_data_that_trains():
 def test_the_baseline_is_the_assignment_to_the_letter():
     (one,) = studies.Study("s", "", {"6 layers": {"n_layers": 6}}).specs("baseline", [0], OWN)
     model, train = one.model, one.train
-    assert (model.d_model, model.n_heads, model.d_ff, model.context_length, model.dropout) == (256, 8, 1024, 256, 0.1)
+    assert (model.d_model, model.n_heads, model.d_ff, model.context_length, model.dropout) == (
+        256,
+        8,
+        1024,
+        256,
+        0.1,
+    )
     assert (model.position, model.norm, model.activation, model.tie_embeddings) == (
         "learned",
         "layernorm",
         "gelu",
         True,
     )
-    assert (train.optimizer, train.learning_rate, train.weight_decay, train.batch_size) == ("adamw", 1e-4, 0.01, 32)
+    assert (train.optimizer, train.learning_rate, train.weight_decay, train.batch_size) == (
+        "adamw",
+        1e-4,
+        0.01,
+        32,
+    )
     assert (train.patience, train.warmup_steps, train.decay) == (5, 0, 0.0)
 
 
 def test_a_gpu_runs_the_assignment_and_a_laptop_its_own_recipe():
-    gpu, laptop = (experiment.depth_specs(profiles.PROFILES[name], OWN) for name in ("gpu", "laptop"))
+    gpu, laptop = (
+        experiment.depth_specs(profiles.PROFILES[name], OWN) for name in ("gpu", "laptop")
+    )
     assert {s.recipe for s in gpu} == {"baseline"}
     assert {s.recipe for s in laptop} == {"laptop"}
     assert (len(gpu), len(laptop)) == (3 * 6, 3 * 2)
@@ -269,9 +337,13 @@ def test_the_verdict_says_no_more_than_the_interval():
     shift = lambda d: {seed: loss + d + 0.002 * (seed - 1) for seed, loss in base.items()}  # noqa: E731
     better = statistics.compare("deep", shift(-0.05), "flat", base)
     assert better.verdict.startswith("deep predict better")
-    assert statistics.compare("deep", shift(0.05), "flat", base).verdict.startswith("deep predict worse")
+    assert statistics.compare("deep", shift(0.05), "flat", base).verdict.startswith(
+        "deep predict worse"
+    )
     for small in (0.001, -0.001):
-        assert statistics.compare("deep", shift(small), "flat", base).verdict.startswith("No difference seen")
+        assert statistics.compare("deep", shift(small), "flat", base).verdict.startswith(
+            "No difference seen"
+        )
     assert "no verdict" in statistics.compare("deep", {0: 1.0}, "flat", base).verdict
     with pytest.raises(ValueError, match="share no seed"):
         statistics.compare("deep", {9: 1.0}, "flat", base)
@@ -281,16 +353,20 @@ def test_the_sign_flip_test_agrees_with_scipy():
     rng = np.random.default_rng(1)
     for n in (2, 5, 6, 9):
         d = rng.normal(0.3, 1, n)
-        exact = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf)
+        exact = stats.permutation_test(
+            (d,), np.mean, permutation_type="samples", n_resamples=np.inf
+        )
         assert sign_flip_p(d.tolist()) == pytest.approx(exact.pvalue)
     assert sign_flip_p([1.0] * 5) == 2 / 32 > 0.05 > 2 / 64 == sign_flip_p([1.0] * 6)
 
 
 def test_tables_hold_what_the_records_hold(tmp_path):
     specs = [s for seed in (0, 1) for s in (spec(seed=seed), replace(spec(seed=seed), arm="twin"))]
-    records = schedule.run(specs, OWN, tmp_path)
+    records = pool.run(specs, OWN, tmp_path)
     final = tables.final_table(records)
-    assert final["perplexity"].tolist() == pytest.approx([math.exp(r.validation_loss) for r in records])
+    assert final["perplexity"].tolist() == pytest.approx(
+        [math.exp(r.validation_loss) for r in records]
+    )
     arms = tables.arm_table(final).set_index("arm")
     own = [r.validation_loss for r in records if r.arm == "twin"]
     assert arms.loc["twin", "validation_loss"] == pytest.approx(sum(own) / 2)
@@ -320,14 +396,18 @@ def test_the_judge_measures_the_human_reference_as_the_facts_say():
     judge = quality.Judge(text)
     whole = judge.measure(judge.held_out[:20_000])
     assert whole["known_words"] == pytest.approx(0.934, abs=0.02)
-    assert judge.n_gram.loss(torch.tensor(judge.tokenizer.encode(judge.held_out))) == pytest.approx(1.669, abs=0.001)
+    assert judge.n_gram.loss(torch.tensor(judge.tokenizer.encode(judge.held_out))) == pytest.approx(
+        1.669, abs=0.001
+    )
     shorter = judge.measure(judge.training_text[5000:6000])
     assert (shorter["longest_copy"], shorter["known_words"]) == (1000, 1.0), "a copy is seen as one"
 
 
 def test_a_setting_is_found_again_in_the_table():
     rows = [{"arm": "m", "top_k": math.nan, "top_p": math.nan, **s} for s in quality.SETTINGS]
-    table = pd.DataFrame([*rows, {"arm": quality.HUMAN}], columns=["arm", "temperature", "top_k", "top_p"])
+    table = pd.DataFrame(
+        [*rows, {"arm": quality.HUMAN}], columns=["arm", "temperature", "top_k", "top_p"]
+    )
     for i, setting in enumerate(quality.SETTINGS):
         assert quality.like(table, setting).index.tolist() == [i, len(rows)]
 
@@ -342,14 +422,14 @@ def test_profiles(monkeypatch):
 
 
 def test_what_wrote_the_practice_text_can_be_trained_again():
-    run = json.loads((paths.PUBLISHED / "practice.json").read_text())["run"]
+    run = json.loads((files.PUBLISHED / "practice.json").read_text())["run"]
     model, train = recipes.named_recipe(run["recipe"])
     assert replace(train, seed=run["seed"]) == TrainConfig(**run["train"])
     assert asdict(GPTConfig(vocab_size=run["model"]["vocab_size"], **model)) == run["model"]
 
 
 def test_published_runs_load():
-    logs = sorted((paths.PUBLISHED / "logs").glob("*.json"))
+    logs = sorted((files.PUBLISHED / "logs").glob("*.json"))
     assert logs
     for path in logs:
         record = runs.RunRecord.load(path)

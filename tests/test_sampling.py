@@ -13,12 +13,27 @@ from scipy.stats import chisquare
 from torch import nn
 
 from course_utils.lessons.model import CHOICES, GPT, GPTConfig
-from course_utils.lessons.sampling import KVCache, draw, filter_logits, generate, stream, window_start
+from course_utils.lessons.sampling import (
+    KVCache,
+    draw,
+    filter_logits,
+    generate,
+    stream,
+    window_start,
+)
 
 # Examples are small as they come, so none is shrunk: the mutants below fail often and on purpose.
-quick = settings(max_examples=150, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
-rows = st.lists(st.floats(-8, 8), min_size=1, max_size=9).map(lambda row: torch.tensor(row, dtype=torch.float64))
-temperatures, ks, ps = st.floats(0.1, 5), st.none() | st.integers(1, 12), st.none() | st.floats(0.01, 1)
+quick = settings(
+    max_examples=150, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
+rows = st.lists(st.floats(-8, 8), min_size=1, max_size=9).map(
+    lambda row: torch.tensor(row, dtype=torch.float64)
+)
+temperatures, ks, ps = (
+    st.floats(0.1, 5),
+    st.none() | st.integers(1, 12),
+    st.none() | st.floats(0.01, 1),
+)
 
 
 # --- filters: every check takes the function under test --------------------------------------------------------------
@@ -61,7 +76,9 @@ def check_like_brute_force(filter_logits):
     """Of all sets of tokens, top-p keeps a smallest one whose mass reaches p, and of these the heaviest."""
 
     @quick
-    @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(1, 999), st.integers(1, 6))
+    @given(
+        st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(1, 999), st.integers(1, 6)
+    )
     def holds(weights, thousandths, k):
         p = Fraction(thousandths, 1000)
         kth = sorted(weights, reverse=True)[min(k, len(weights)) - 1]
@@ -115,7 +132,9 @@ def check_shift_invariance(filter_logits):
     @given(rows, st.integers(-32, 32), temperatures, ks)
     def holds_for_every_token_without_top_p(logits, shift, temperature, k):
         logits = (logits * 4).round() / 4
-        one, other = (filter_logits(x, temperature, k).softmax(-1) for x in (logits, logits + shift))
+        one, other = (
+            filter_logits(x, temperature, k).softmax(-1) for x in (logits, logits + shift)
+        )
         torch.testing.assert_close(one, other)
 
     holds()
@@ -137,9 +156,21 @@ def check_temperature(filter_logits):
 
 def check_ties_with_the_kth_stay(filter_logits):
     logits = torch.tensor([1.0, 3.0, 2.0, 2.0, 3.0, 2.0, 0.0])
-    kept = [(filter_logits(logits, top_k=k) > -math.inf).nonzero().flatten().tolist() for k in range(1, 9)]
+    kept = [
+        (filter_logits(logits, top_k=k) > -math.inf).nonzero().flatten().tolist()
+        for k in range(1, 9)
+    ]
     best, second = [1, 4], [1, 2, 3, 4, 5]
-    assert kept == [best, best, second, second, second, [0, *second], list(range(7)), list(range(7))]
+    assert kept == [
+        best,
+        best,
+        second,
+        second,
+        second,
+        [0, *second],
+        list(range(7)),
+        list(range(7)),
+    ]
 
 
 def check_k_beyond_the_vocabulary(filter_logits):
@@ -169,21 +200,51 @@ def check_temperature_zero_is_greedy(filter_logits):
 def check_greedy_is_the_limit(filter_logits):
     """As the temperature falls to 0, the best token's share rises to 1."""
     logits = torch.tensor([0.3, 0.1, 0.35, -2.0])
-    shares = [filter_logits(logits, t).softmax(-1)[2].item() for t in (1, 0.1, 1e-2, 1e-3, 1e-4, 1e-6, 0)]
+    shares = [
+        filter_logits(logits, t).softmax(-1)[2].item() for t in (1, 0.1, 1e-2, 1e-3, 1e-4, 1e-6, 0)
+    ]
     assert shares == sorted(shares)
     assert shares[-3:] == [1, 1, 1]
 
 
 def check_every_temperature(filter_logits):
     """From the smallest number above 0 to the largest, in float32 and float64: what exact arithmetic would say."""
-    rows = [[1e4, 1e4 - 1, -1e4], [3.0, 3.0, 2.0], [-2e-3, -1e-3, -5e3], [0.0, 0.0, 0.0], [1.9999999, 1.9999998, 1.0]]
-    extremes = [5e-324, 1e-310, 1e-300, 1e-46, 1e-39, 1e-37, 1e-34, 1e-10, 1e-3, 1.0, 1e4, 1e37, 1e39, 1e300, 1.7e308]
-    for dtype, row, temperature in itertools.product((torch.float32, torch.float64), rows, extremes):
+    rows = [
+        [1e4, 1e4 - 1, -1e4],
+        [3.0, 3.0, 2.0],
+        [-2e-3, -1e-3, -5e3],
+        [0.0, 0.0, 0.0],
+        [1.9999999, 1.9999998, 1.0],
+    ]
+    extremes = [
+        5e-324,
+        1e-310,
+        1e-300,
+        1e-46,
+        1e-39,
+        1e-37,
+        1e-34,
+        1e-10,
+        1e-3,
+        1.0,
+        1e4,
+        1e37,
+        1e39,
+        1e300,
+        1.7e308,
+    ]
+    for dtype, row, temperature in itertools.product(
+        (torch.float32, torch.float64), rows, extremes
+    ):
         logits = torch.tensor(row, dtype=dtype)
         gaps = [max(logits.tolist()) - x for x in logits.tolist()]
         weights = [math.exp(-min(gap / temperature, 800.0)) for gap in gaps]
         shares = filter_logits(logits, temperature).double().softmax(-1).tolist()
-        assert shares == pytest.approx([w / sum(weights) for w in weights], abs=1e-6), (dtype, row, temperature)
+        assert shares == pytest.approx([w / sum(weights) for w in weights], abs=1e-6), (
+            dtype,
+            row,
+            temperature,
+        )
 
 
 def check_dropped_are_impossible(filter_logits):
@@ -242,12 +303,16 @@ def filter_with(fault=None):
     def scaled(logits, temperature):
         if temperature == 1 or fault == "multiplied by the temperature":
             return logits * temperature
-        shift = 0 if fault == "the maximum is not subtracted" else logits.max(-1, keepdim=True).values
+        shift = (
+            0 if fault == "the maximum is not subtracted" else logits.max(-1, keepdim=True).values
+        )
         return ((logits - shift).double() / max(temperature, 1e-300)).to(logits.dtype)
 
     def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
         if temperature == 0 and fault != "temperature 0 divides":
-            return torch.full_like(logits, -math.inf).scatter(-1, logits.argmax(-1, keepdim=True), 0.0)
+            return torch.full_like(logits, -math.inf).scatter(
+                -1, logits.argmax(-1, keepdim=True), 0.0
+            )
         if fault == "logits cut to 50":
             logits = by_k(logits, 50)
         steps = [
@@ -267,7 +332,9 @@ def filter_with(fault=None):
 
 
 @pytest.mark.parametrize("check", FILTER_CHECKS)
-@pytest.mark.parametrize("implementation", [filter_logits, filter_with()], ids=["lesson", "by hand"])
+@pytest.mark.parametrize(
+    "implementation", [filter_logits, filter_with()], ids=["lesson", "by hand"]
+)
 def test_filters(implementation, check):
     check(implementation)
 
@@ -307,7 +374,10 @@ def test_broken_filters_are_noticed(fault, check):
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        *[({"temperature": t}, "temperature must be .* 0") for t in (-1, -1e-9, math.inf, math.nan)],
+        *[
+            ({"temperature": t}, "temperature must be .* 0")
+            for t in (-1, -1e-9, math.inf, math.nan)
+        ],
         *[({"top_k": k}, "top_k must be a whole number of at least 1") for k in (0, -3, 2.5)],
         *[({"top_p": p}, r"top_p must lie in \(0, 1\]") for p in (0, -0.1, 1.01, math.nan)],
     ],
@@ -328,7 +398,9 @@ def test_any_leading_shape(shape):
     torch.manual_seed(0)
     logits = torch.randn(shape)
     before = logits.clone()
-    one_by_one = torch.stack([filter_logits(row, 0.7, 5, 0.8) for row in logits.view(-1, 11)]).view(shape)
+    one_by_one = torch.stack([filter_logits(row, 0.7, 5, 0.8) for row in logits.view(-1, 11)]).view(
+        shape
+    )
     assert torch.equal(filter_logits(logits, 0.7, 5, 0.8), one_by_one)
     assert torch.equal(logits, before), "the input is left as it was"
 
@@ -355,10 +427,14 @@ def test_draws():
 
 def test_a_draw_is_torchs_own():
     """torch.multinomial runs the same race; from one generator both draw the same tokens."""
-    logits = filter_logits(3 * torch.randn(500, 11, generator=torch.Generator().manual_seed(0)), top_k=6)
+    logits = filter_logits(
+        3 * torch.randn(500, 11, generator=torch.Generator().manual_seed(0)), top_k=6
+    )
     one, other = (torch.Generator().manual_seed(1) for _ in "ab")
     for _ in range(20):
-        assert torch.equal(draw(logits, one), torch.multinomial(logits.softmax(-1), 1, generator=other))
+        assert torch.equal(
+            draw(logits, one), torch.multinomial(logits.softmax(-1), 1, generator=other)
+        )
     assert torch.equal(one.get_state(), other.get_state())
 
 
@@ -366,12 +442,26 @@ def test_a_draw_is_torchs_own():
     "mutant",
     [
         lambda logits, generator: logits.argmax(-1, keepdim=True),
-        lambda logits, generator: (logits + torch.rand(logits.shape, generator=generator)).argmax(-1, keepdim=True),
-        lambda logits, generator: torch.multinomial((1.1 * logits).softmax(-1), 1, generator=generator),
-        lambda logits, generator: torch.multinomial(logits.softmax(-1)[:1], 1, generator=generator).expand(100_000, 1),
-        lambda logits, generator: torch.randint(logits.shape[-1], (len(logits), 1), generator=generator),
+        lambda logits, generator: (logits + torch.rand(logits.shape, generator=generator)).argmax(
+            -1, keepdim=True
+        ),
+        lambda logits, generator: torch.multinomial(
+            (1.1 * logits).softmax(-1), 1, generator=generator
+        ),
+        lambda logits, generator: torch.multinomial(
+            logits.softmax(-1)[:1], 1, generator=generator
+        ).expand(100_000, 1),
+        lambda logits, generator: torch.randint(
+            logits.shape[-1], (len(logits), 1), generator=generator
+        ),
     ],
-    ids=["always the best", "noise of the wrong kind", "a tenth too cold", "one draw for all rows", "all alike"],
+    ids=[
+        "always the best",
+        "noise of the wrong kind",
+        "a tenth too cold",
+        "one draw for all rows",
+        "all alike",
+    ],
 )
 def test_broken_draws_are_noticed(mutant):
     with pytest.raises(AssertionError):
@@ -381,7 +471,14 @@ def test_broken_draws_are_noticed(mutant):
 # --- generation ------------------------------------------------------------------------------------------------------
 V, T, N = 11, 7, 20
 TINY = GPTConfig(
-    vocab_size=V, context_length=T, n_layers=2, n_heads=3, d_model=12, d_ff=17, dropout=0.0, tie_embeddings=False
+    vocab_size=V,
+    context_length=T,
+    n_layers=2,
+    n_heads=3,
+    d_model=12,
+    d_ff=17,
+    dropout=0.0,
+    tie_embeddings=False,
 )
 
 
@@ -460,7 +557,9 @@ def check_dropout_is_off_and_the_mode_kept(generate):
 def check_rows_are_alone(generate):
     together = generate(loud(), prompt(5), N, temperature=0)
     for row in range(3):
-        assert torch.equal(generate(loud(), prompt(5)[row : row + 1], N, temperature=0)[0], together[row])
+        assert torch.equal(
+            generate(loud(), prompt(5)[row : row + 1], N, temperature=0)[0], together[row]
+        )
 
 
 def check_follows_the_shares(generate):
@@ -468,7 +567,14 @@ def check_follows_the_shares(generate):
     model = loud().eval()
     logits = next_logits(model, prompt(3, batch=1))[0].double() / 1.5
     shares = torch.where(logits >= logits.topk(4).values[-1], logits, -math.inf).softmax(-1)
-    out = generate(model, prompt(3, batch=1).repeat(20_000, 1), 1, 1.5, 4, generator=torch.Generator().manual_seed(0))
+    out = generate(
+        model,
+        prompt(3, batch=1).repeat(20_000, 1),
+        1,
+        1.5,
+        4,
+        generator=torch.Generator().manual_seed(0),
+    )
     counts = out[:, -1].bincount(minlength=V)
     assert (counts[shares == 0] == 0).all()
     assert chisquare(counts[shares > 0], 20_000 * shares[shares > 0]).pvalue > 1e-3
@@ -488,7 +594,9 @@ def generate_with(fault=None):
     """Generation with no cache, with room for a fault."""
 
     @torch.no_grad()
-    def generate(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None):
+    def generate(
+        model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None
+    ):
         was_training = model.training
         model.train(fault == "dropout on")
         generator = None if fault == "generator ignored" else generator
@@ -500,7 +608,9 @@ def generate_with(fault=None):
             window = tokens[:, :T] if fault == "the beginning read again" else window
             logits = filter_logits(model(window), temperature, top_k, top_p)
             logits = logits[:, 0] if fault == "the first position read" else logits[:, -1]
-            logits = logits[:1].expand_as(logits) if fault == "every row continues the first" else logits
+            logits = (
+                logits[:1].expand_as(logits) if fault == "every row continues the first" else logits
+            )
             tokens = torch.cat([tokens, draw(logits, generator)], dim=1)
         model.train(was_training if fault != "mode forgotten" else False)
         return tokens[:, -max_new_tokens:] if fault == "prompt dropped" else tokens
@@ -549,10 +659,14 @@ def test_a_refused_call_leaves_the_mode_as_it_was():
 @pytest.mark.parametrize("length", [1, T, 2 * T + 3])
 def test_stream_yields_what_generate_returns(length):
     settings = {"temperature": 0.8, "top_k": 5}
-    pieces = stream(loud().eval(), prompt(length), N, generator=torch.Generator().manual_seed(2), **settings)
+    pieces = stream(
+        loud().eval(), prompt(length), N, generator=torch.Generator().manual_seed(2), **settings
+    )
     first = next(pieces)
     assert first.shape == (3, 1), "one token at a time"
-    whole = generate(loud(), prompt(length), N, generator=torch.Generator().manual_seed(2), **settings)
+    whole = generate(
+        loud(), prompt(length), N, generator=torch.Generator().manual_seed(2), **settings
+    )
     assert torch.equal(torch.cat([first, *pieces], 1), whole[:, length:])
 
 
@@ -563,7 +677,9 @@ def check_cached_equals_uncached(model, length):
     assert len(cached) == N
     assert length + N > 2 * T, "the text does outgrow the context"
     for i, logits in enumerate(cached):
-        torch.testing.assert_close(logits, next_logits(model, out[:, : length + i]), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            logits, next_logits(model, out[:, : length + i]), rtol=0, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("length", [1, T - 1, T, T + 1, 3 * T])
@@ -572,7 +688,9 @@ def test_cached_equals_uncached(position, length):
     check_cached_equals_uncached(loud(Watched, position=position).eval(), length)
 
 
-@pytest.mark.parametrize("changes", [{"qk_norm": True, "position": "rope"}, {"norm_placement": "post"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"qk_norm": True, "position": "rope"}, {"norm_placement": "post"}], ids=str
+)
 def test_cached_equals_uncached_with_other_switches(changes):
     check_cached_equals_uncached(loud(Watched, **changes).eval(), 3)
 
@@ -598,7 +716,9 @@ def test_positions_that_start_again_are_noticed():
         check_cached_equals_uncached(loud(PositionsStartAgain).eval(), 3)
 
 
-@pytest.mark.parametrize("fault", ["oldest key lost", "keys of another head", "value of the token before"])
+@pytest.mark.parametrize(
+    "fault", ["oldest key lost", "keys of another head", "value of the token before"]
+)
 def test_a_broken_cache_is_noticed(monkeypatch, fault):
     extend = KVCache.extend
 

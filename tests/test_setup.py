@@ -70,7 +70,11 @@ def tiny_project(folder):
     """A checkout with the real run.sh and the tiny project."""
     (folder / "notebooks").mkdir(parents=True)
     shutil.copy(CHECKOUT / "run.sh", folder)
-    for name, text in {"pyproject.toml": PYPROJECT, "backend.py": BACKEND, "tiny.py": COMMAND}.items():
+    for name, text in {
+        "pyproject.toml": PYPROJECT,
+        "backend.py": BACKEND,
+        "tiny.py": COMMAND,
+    }.items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "constraints.txt").touch()
     return folder
@@ -117,7 +121,11 @@ def start(checkout, *arguments, machine, cwd="/", **environment):
 def finish(process):
     """-> (exit code, stdout, lines of stderr), the announcement of a set-up not among them."""
     out, err = process.communicate(timeout=120)
-    return process.returncode, out, [line for line in err.splitlines() if not line.startswith("Setting up .venv with ")]
+    return (
+        process.returncode,
+        out,
+        [line for line in err.splitlines() if not line.startswith("Setting up .venv with ")],
+    )
 
 
 def run(checkout, *arguments, **options):
@@ -149,7 +157,9 @@ def made(machine, tmp_path_factory):
 def checkout(made):
     """`made`, with its project files and its stamp put back afterwards."""
     folder, _ = made
-    before = {path: path.read_bytes() for path in (folder / "constraints.txt", folder / ".venv/stamp")}
+    before = {
+        path: path.read_bytes() for path in (folder / "constraints.txt", folder / ".venv/stamp")
+    }
     (folder / ".venv/marker").touch()  # gone when .venv is remade from the start
     (folder / "building").unlink(missing_ok=True)
     yield folder
@@ -162,7 +172,9 @@ def test_first_run_sets_up_and_runs_the_experiment(made):
     checkout, (code, out, lines) = made
     assert (code, lines) == (0, [])
     assert json.loads(out) == ["course", "run", "/", None]
-    assert "Successfully installed tiny-1" in (checkout / ".venv/setup.log").read_text(encoding="utf-8")
+    assert "Successfully installed tiny-1" in (checkout / ".venv/setup.log").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_up_to_date_costs_under_a_second(checkout, machine):
@@ -188,7 +200,11 @@ def test_up_to_date_costs_under_a_second(checkout, machine):
     ],
 )
 def test_words_become_commands(checkout, machine, tmp_path, typed, called, folder, threads):
-    folder = tmp_path / folder if folder == "." else checkout.parent / folder.replace("checkout", checkout.name)
+    folder = (
+        tmp_path / folder
+        if folder == "."
+        else checkout.parent / folder.replace("checkout", checkout.name)
+    )
     code, out, lines = run(checkout, *typed, machine=machine, cwd=tmp_path)
     assert (code, lines) == (0, [])
     assert json.loads(out) == [*called, str(folder), threads]
@@ -230,10 +246,12 @@ def test_interrupted_set_up_starts_over(checkout, machine):
     process = start(checkout, machine=machine, BUILD_S="60")
     wait_for(checkout / "building")
     os.killpg(process.pid, signal.SIGINT)
-    assert finish(process) == (130, "", ["Interrupted: run the same command again to set up from the start."])
-    activated = (
-        f"{checkout / '.venv/bin'}:{machine['PATH']}"  # the half-made .venv must not be the one that remakes itself
+    assert finish(process) == (
+        130,
+        "",
+        ["Interrupted: run the same command again to set up from the start."],
     )
+    activated = f"{checkout / '.venv/bin'}:{machine['PATH']}"  # the half-made .venv must not be the one that remakes itself
     code, out, lines = run(checkout, machine=machine | {"PATH": activated})
     assert (code, json.loads(out)[:2], lines) == (0, ["course", "run"], [])
     assert not (checkout / ".venv/marker").exists()
@@ -247,7 +265,10 @@ def test_two_at_once_set_up_once(checkout, machine):
     second = start(checkout, machine=machine, BUILD_FAILS="1")  # it would fail if it built anything
     waited = finish(second)
     assert time.monotonic() - began > 0.5
-    assert (waited[0], waited[2]) == (0, ["Another run is setting up .venv: waiting for it to end."])
+    assert (waited[0], waited[2]) == (
+        0,
+        ["Another run is setting up .venv: waiting for it to end."],
+    )
     assert finish(first)[0] == 0
 
 
@@ -259,7 +280,9 @@ def test_a_killed_run_leaves_no_lock(checkout, machine):
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     (checkout / "building").unlink()
-    (checkout / ".venv/stamp").write_bytes(stamp)  # spares this test the remaking of the whole .venv
+    (checkout / ".venv/stamp").write_bytes(
+        stamp
+    )  # spares this test the remaking of the whole .venv
     code, _, lines = run(checkout, machine=machine)
     assert (code, lines) == (0, [])
     assert (checkout / "building").exists()
@@ -271,7 +294,9 @@ def test_old_python_is_refused(machine, tmp_path):
     shutil.copytree(machine["PATH"], old, symlinks=True)
     executable(old / "python3", OLD)
     sentence = refusal(run(checkout, machine=machine | {"PATH": str(old)}))
-    assert sentence.startswith("python3 is Python 3.10, and the course needs Python 3.11 or newer: install it")
+    assert sentence.startswith(
+        "python3 is Python 3.10, and the course needs Python 3.11 or newer: install it"
+    )
     named = refusal(run(checkout, machine=machine, PYTHON=str(old / "python3")))
     assert named.startswith(f"{old}/python3 is Python 3.10, ")
     assert not (checkout / ".venv").exists()
@@ -282,15 +307,27 @@ def test_absent_python_is_named(machine, tmp_path):
     bare = tmp_path / "bin"
     shutil.copytree(machine["PATH"], bare, symlinks=True)
     (bare / "python3").unlink()
-    assert refusal(run(checkout, machine=machine | {"PATH": str(bare)})).startswith("python3 was not found, ")
-    assert refusal(run(checkout, machine=machine, PYTHON="/no/python")).startswith("/no/python was not found, ")
+    assert refusal(run(checkout, machine=machine | {"PATH": str(bare)})).startswith(
+        "python3 was not found, "
+    )
+    assert refusal(run(checkout, machine=machine, PYTHON="/no/python")).startswith(
+        "/no/python was not found, "
+    )
 
 
 @pytest.mark.parametrize(
     ("module", "text", "sentence"),
     [
-        ("ensurepip", "raise ModuleNotFoundError(\"No module named 'ensurepip'\")", "has no venv and ensurepip"),
-        ("venv", "raise ModuleNotFoundError(\"No module named 'venv'\")", "has no venv and ensurepip"),
+        (
+            "ensurepip",
+            "raise ModuleNotFoundError(\"No module named 'ensurepip'\")",
+            "has no venv and ensurepip",
+        ),
+        (
+            "venv",
+            "raise ModuleNotFoundError(\"No module named 'venv'\")",
+            "has no venv and ensurepip",
+        ),
         ("ensurepip", "", "makes environments without pip"),
     ],
 )
@@ -310,16 +347,24 @@ def test_newer_name_is_found_when_python3_is_old(machine, tmp_path):
     shutil.copytree(machine["PATH"], both, symlinks=True)
     (both / "python3").rename(both / "python3.12")
     executable(both / "python3", OLD)
-    (tmp_path / "venv.py").write_text("raise ModuleNotFoundError(\"No module named 'venv'\")", encoding="utf-8")
+    (tmp_path / "venv.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'venv'\")", encoding="utf-8"
+    )
     here = machine | {"PATH": str(both), "PYTHONPATH": str(tmp_path)}
     said = refusal(run(tiny_project(tmp_path / "new"), machine=here))
-    assert said.startswith("python3.12 has no venv")  # so it was python3.12 that set up, as far as it could
+    assert said.startswith(
+        "python3.12 has no venv"
+    )  # so it was python3.12 that set up, as far as it could
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "sentence"),
     [
-        ("PIP_INDEX_URL", "http://127.0.0.1:9", "The packages could not be fetched: connect to the internet"),
+        (
+            "PIP_INDEX_URL",
+            "http://127.0.0.1:9",
+            "The packages could not be fetched: connect to the internet",
+        ),
         ("PIP_NO_INDEX", "1", "pip found no fitting version of a package for Python"),
     ],
 )
@@ -336,7 +381,8 @@ def test_any_other_trouble_names_the_log(checkout, machine):
     (checkout / "constraints.txt").write_text("# trouble\n", encoding="utf-8")
     said = refusal(run(checkout, machine=machine, BUILD_FAILS="1"))
     assert (
-        said == f"Setting up .venv failed: mend what the last lines of {checkout}/.venv/setup.log name, then run again."
+        said
+        == f"Setting up .venv failed: mend what the last lines of {checkout}/.venv/setup.log name, then run again."
     )
     assert "no compiler" in (checkout / ".venv/setup.log").read_text(encoding="utf-8")
 
@@ -350,7 +396,9 @@ def small_disk(tmp_path):
     def mount(options):
         if shutil.which("mount") is None or os.geteuid() != 0:
             pytest.skip("only root can mount a small disk")
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True, text=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], capture_output=True, text=True
+        )
         if done.returncode:
             pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
         return disk
@@ -376,4 +424,7 @@ def test_read_only_checkout(machine, small_disk, tmp_path):
         checkout = tiny_project(tmp_path / "course")
         checkout.chmod(0o555)
     said = refusal(run(checkout, machine=machine))
-    assert said == f"Cannot write in {checkout}: copy the project to a folder of your own and run it there."
+    assert (
+        said
+        == f"Cannot write in {checkout}: copy the project to a folder of your own and run it there."
+    )

@@ -28,11 +28,12 @@ from test_book import chromium, serving
 from test_report import visit
 from test_widget_numbers import PLAYGROUND
 
-from course_utils import figures, runs, widgets
+from course_utils import figures, widgets
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.sampling import filter_logits
 from course_utils.lessons.train import TrainConfig
+from course_utils.training import runs
 
 FULL = os.environ.get("COURSE_TRIALS") == "full"
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,12 +60,16 @@ def counted(function):
 
 
 def weights_of(model):
-    return {name: w.detach().clone() for name, w in model.state_dict().items() if name != "head.weight"}
+    return {
+        name: w.detach().clone() for name, w in model.state_dict().items() if name != "head.weight"
+    }
 
 
 def content(weights=None, config=None, about=None, **metadata):
     """A checkpoint's bytes, as runs.save_model makes them, with what a stranger would change."""
-    about = {"format": "1", "config": asdict(SMALL) | (config or {}), "alphabet": ALPHABET} | (about or {})
+    about = {"format": "1", "config": asdict(SMALL) | (config or {}), "alphabet": ALPHABET} | (
+        about or {}
+    )
     metadata = metadata or {"course": json.dumps(about)}
     return save(weights_of(GPT(SMALL)) if weights is None else weights, metadata=metadata)
 
@@ -129,7 +134,11 @@ def test_a_header_that_lies_is_refused(tmp_path):
         {first: header[first] | {"data_offsets": [8, 0]}},
         {first: header[first] | {"dtype": "F64"}},
         {first: header[first] | {"dtype": "OBJECT"}},
-        {name: about | {"data_offsets": [0, 4]} for name, about in header.items() if name != "__metadata__"},
+        {
+            name: about | {"data_offsets": [0, 4]}
+            for name, about in header.items()
+            if name != "__metadata__"
+        },
     ]
     for lie in lies:
         text = json.dumps(header | lie).encode()
@@ -194,7 +203,14 @@ def test_weights_that_do_not_fit_or_are_not_numbers_are_refused(tmp_path):
 
 def test_the_command_says_one_sentence(tmp_path):
     (tmp_path / "evil.safetensors").write_bytes(pickle.dumps(Evil(tmp_path / "trace")))
-    command = [sys.executable, "-m", "course_utils", "generate", "--checkpoint", tmp_path / "evil.safetensors"]
+    command = [
+        sys.executable,
+        "-m",
+        "course_utils",
+        "generate",
+        "--checkpoint",
+        tmp_path / "evil.safetensors",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "Traceback" not in done.stderr
@@ -219,7 +235,9 @@ LIVE = """(root) => [...document.querySelectorAll(`${root} *`)].filter((element)
 
 def acts(text):
     """The characters that a terminal obeys or that turn what follows round, as the Unicode database has them."""
-    return {c for c in text if unicodedata.category(c) == "Cc" or unicodedata.bidirectional(c) in TURNS} - {"\n", "\t"}
+    return {
+        c for c in text if unicodedata.category(c) == "Cc" or unicodedata.bidirectional(c) in TURNS
+    } - {"\n", "\t"}
 
 
 @counted
@@ -233,7 +251,9 @@ def hostile(tmp_path_factory):
     """A whole experiment on a text that is code, in a file whose name is code. -> folder, file, what was said"""
     folder = tmp_path_factory.mktemp("hostile")
     (folder / NAME).write_text("\n".join(HOSTILE * 40), encoding="utf-8")
-    done = course("run", "--seeds", "1", "--workers", "1", "--corpus", folder / NAME, "--out", folder / "out")
+    done = course(
+        "run", "--seeds", "1", "--workers", "1", "--corpus", folder / NAME, "--out", folder / "out"
+    )
     assert done.returncode == 0, done.stderr
     return folder / "out", folder / NAME, done
 
@@ -246,13 +266,18 @@ def test_a_terminal_shows_and_does_not_obey(hostile, tmp_path):
         ("train", "--recipe", NAME), ("ablate", NAME), ("train", f"--{NAME}"), ("compare", "--out", lost),
         ("generate", "--prompt", HOSTILE[3]),
     ]  # fmt: skip
-    good = ("generate", *here, "--prompt", "".join(HOSTILE), "--characters", "40"), ("compare", *here)
+    good = (
+        ("generate", *here, "--prompt", "".join(HOSTILE), "--characters", "40"),
+        ("compare", *here),
+    )
     said = [done, *(course(*arguments) for arguments in (*good, *mistakes))]
     assert [one.returncode > 0 for one in said] == [False] * 3 + [True] * len(mistakes)
     for one in said:
         assert not acts(one.stdout + one.stderr), one.args
         assert "Traceback" not in one.stderr
-    assert all("\\x1b" in one.stdout + one.stderr for one in (*said[:2], *said[3:])), "it is shown instead"
+    assert all("\\x1b" in one.stdout + one.stderr for one in (*said[:2], *said[3:])), (
+        "it is shown instead"
+    )
 
 
 def live(page, root="body"):
@@ -285,8 +310,13 @@ def hostile_lesson():
         new.new_output("display_data", data=data | {"image/png": b64encode(data["image/png"]).decode()},
                        metadata=metadata),
     ]  # fmt: skip
-    cells = [new.new_markdown_cell("# Hostile"), new.new_code_cell("speak()", outputs=outputs, execution_count=1)]
-    return new.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    cells = [
+        new.new_markdown_cell("# Hostile"),
+        new.new_code_cell("speak()", outputs=outputs, execution_count=1),
+    ]
+    return new.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    )
 
 
 def test_a_page_of_the_book_shows_hostile_outputs_as_text(tmp_path):
@@ -332,9 +362,13 @@ def test_a_widget_of_hostile_models_writes_only_text(tmp_path):
     """The widget of a notebook, with Python behind it: names, alphabet, prompt and an error that are all code."""
     alphabet = "".join(sorted(set("".join(HOSTILE))))
     model = GPT(replace(SMALL, vocab_size=len(alphabet), context_length=512)).eval()
-    host = widgets.SamplerHost(dict.fromkeys(HOSTILE[:3], model), CharTokenizer(alphabet), {"prompt": "".join(HOSTILE)})
+    host = widgets.SamplerHost(
+        dict.fromkeys(HOSTILE[:3], model), CharTokenizer(alphabet), {"prompt": "".join(HOSTILE)}
+    )
     PLAYGROUND.copy_parts(tmp_path / "playground")
-    (tmp_path / "blank.html").write_text('<!doctype html><meta charset="utf-8"><title>blank</title>', "utf-8")
+    (tmp_path / "blank.html").write_text(
+        '<!doctype html><meta charset="utf-8"><title>blank</title>', "utf-8"
+    )
 
     def python(question):
         if question["kind"] == "next" and len(question["ids"]) > 200 + len("".join(HOSTILE)):
@@ -414,7 +448,8 @@ def test_a_tokenizer_of_any_text_gives_it_back_or_names_what_it_lacks(known, tex
 @many
 @given(
     st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=12),
-    st.floats(0, exclude_min=True, allow_infinity=False) | st.sampled_from([0.0, 5e-324, 1e-38, 1e-6, 1.0, 1e308]),
+    st.floats(0, exclude_min=True, allow_infinity=False)
+    | st.sampled_from([0.0, 5e-324, 1e-38, 1e-6, 1.0, 1e308]),
     st.none() | st.integers(1, 20),
     st.none() | st.floats(1e-9, 1),
 )
@@ -424,7 +459,9 @@ def test_a_filter_of_any_settings_leaves_a_distribution(logits, temperature, top
     p = kept.double().softmax(-1).numpy()
     assert np.isfinite(p).all()
     assert abs(p.sum() - 1) < 1e-6
-    before = filter_logits(torch.tensor(logits), temperature).numpy()  # where rounding may have made two as likely
+    before = filter_logits(
+        torch.tensor(logits), temperature
+    ).numpy()  # where rounding may have made two as likely
     assert p[before == before.max()].max() > 0, "one of the likeliest is always left"
 
 

@@ -8,10 +8,12 @@ import sys
 import nbformat
 import pytest
 
-from course_utils import grading, student
+from course_utils.classroom import grading, handout
 
 IMPORTS = "import math, os\nimport torch\nfrom course_utils import checks"
-RIGHT = "def perplexity(p):\n    return math.prod(p) ** (-1 / len(p))\nchecks.check('1.1', perplexity)"
+RIGHT = (
+    "def perplexity(p):\n    return math.prod(p) ** (-1 / len(p))\nchecks.check('1.1', perplexity)"
+)
 FOR_EVER = "def places():\n    while True: pass\nchecks.check('1.2', places())"
 KILLS = "def windows(ids, T):\n    os._exit(0)\nchecks.check('1.3', windows)"
 CHEATS = """
@@ -36,7 +38,9 @@ def notebook(path, *cells, variant=0):
     made.metadata["course"] = {"variant": variant}
     for cell in made.cells:
         cell.outputs = [
-            nbformat.v4.new_output("stream", text="1.1 right\n1.2 right\n1.3 right\n1.4 right\n1.5 right\n")
+            nbformat.v4.new_output(
+                "stream", text="1.1 right\n1.2 right\n1.3 right\n1.4 right\n1.5 right\n"
+            )
         ]
     nbformat.write(made, path)
     return path
@@ -48,9 +52,9 @@ def graded(folder):
 
 
 def test_lessons_are_handed_out_without_solutions(tmp_path, capsys):
-    files = student.hand_out(tmp_path, 3)
-    assert [file.name for file in files] == [path.name for path in student.lessons()]
-    for file, source in zip(files, student.lessons(), strict=True):
+    files = handout.hand_out(tmp_path, 3)
+    assert [file.name for file in files] == [path.name for path in handout.lessons()]
+    for file, source in zip(files, handout.lessons(), strict=True):
         given, whole = nbformat.read(file, as_version=4), nbformat.read(source, as_version=4)
         nbformat.validate(given)
         tagged = [cell for cell in given.cells if "solution" in cell.metadata.get("tags", [])]
@@ -71,13 +75,22 @@ def test_grading_believes_nothing(tmp_path, monkeypatch):
     syntax = "def windows(ids, T)\n    return []\nchecks.check('1.3', windows)"
     raises = "raise KeyError('\\x1b[2J')\nchecks.check('1.1', 1)"
     greedy = "def bigram_loss(*_):\n    return torch.ones(10**10).sum().item()\nchecks.check('1.4', bigram_loss)"
-    copied = "places, questions = 993, 429\nchecks.check('1.2', (places, questions))"  # of variant 0
-    paths.append(notebook(tmp_path / "other.ipynb", IMPORTS, raises, copied, syntax, greedy, variant=7))
+    copied = (
+        "places, questions = 993, 429\nchecks.check('1.2', (places, questions))"  # of variant 0
+    )
+    paths.append(
+        notebook(tmp_path / "other.ipynb", IMPORTS, raises, copied, syntax, greedy, variant=7)
+    )
     (tmp_path / "no.ipynb").write_text("[" * 5000, encoding="utf-8")
     grading.grade(tmp_path / "out", [*paths, tmp_path / "no.ipynb"], seconds=10, megabytes=3000)
     found = graded(tmp_path / "out")
     one, two, three = found["'=cmd.ipynb"], found["other.ipynb"], found["no.ipynb"]
-    assert (one["1.1"], one["1.4"], one["1.5"], one["variant"]) == ("right", "not yet", "not attempted", "2")
+    assert (one["1.1"], one["1.4"], one["1.5"], one["variant"]) == (
+        "right",
+        "not yet",
+        "not attempted",
+        "2",
+    )
     assert one["1.2"] == "error: no end after 10 s"
     assert one["1.3"] == "error: the kernel died"
     assert two["1.1"].startswith("error: KeyError")
@@ -90,9 +103,11 @@ def test_grading_believes_nothing(tmp_path, monkeypatch):
 
 def test_the_reference_answers_earn_everything(tmp_path):
     """Lesson 1 with its solutions in, under a variant that its author never saw."""
-    grading.grade(tmp_path, [student.lessons()[0]], variant=11)
+    grading.grade(tmp_path, [handout.lessons()[0]], variant=11)
     (row,) = graded(tmp_path).values()
-    earned = {key: value for key, value in row.items() if value and key not in ("notebook", "variant")}
+    earned = {
+        key: value for key, value in row.items() if value and key not in ("notebook", "variant")
+    }
     assert earned == dict.fromkeys((f"1.{i}" for i in range(1, 6)), "right")
 
 

@@ -29,7 +29,9 @@ from course_utils.lessons.train import (
     training_step,
 )
 
-TINY = GPTConfig(vocab_size=11, context_length=3, n_layers=2, n_heads=3, d_model=12, d_ff=17, dropout=0.0)
+TINY = GPTConfig(
+    vocab_size=11, context_length=3, n_layers=2, n_heads=3, d_model=12, d_ff=17, dropout=0.0
+)
 
 
 def loud(**changes):
@@ -70,7 +72,12 @@ def test_schedule_is_flat_unless_asked():
 def test_the_defaults_are_the_baseline_protocol():
     config = TrainConfig()
     assert (config.optimizer, config.learning_rate, config.weight_decay) == ("adamw", 1e-4, 0.01)
-    assert (config.batch_size, config.patience, config.warmup_steps, config.decay) == (32, 5, 0, 0.0)
+    assert (config.batch_size, config.patience, config.warmup_steps, config.decay) == (
+        32,
+        5,
+        0,
+        0.0,
+    )
 
 
 # --- Muon ------------------------------------------------------------------------------------------------------------
@@ -82,7 +89,12 @@ def best_polynomial(low, high):
     x = np.linspace(low, high, 2000)
     powers, ones = np.stack([x, x**3, x**5], axis=1), np.ones((2000, 1))
     bounds = [(None, None)] * 3 + [(0, None)]
-    found = linprog([0, 0, 0, 1], np.block([[powers, -ones], [-powers, -ones]]), np.append(ones, -ones), bounds=bounds)
+    found = linprog(
+        [0, 0, 0, 1],
+        np.block([[powers, -ones], [-powers, -ones]]),
+        np.append(ones, -ones),
+        bounds=bounds,
+    )
     return found.x
 
 
@@ -132,7 +144,9 @@ def test_a_zero_gradient_stays_zero():
 
 def muon_problem(steps=4):
     torch.manual_seed(0)
-    return [torch.randn(shape) for shape in SHAPES], [[torch.randn(shape) for shape in SHAPES] for _ in range(steps)]
+    return [torch.randn(shape) for shape in SHAPES], [
+        [torch.randn(shape) for shape in SHAPES] for _ in range(steps)
+    ]
 
 
 def walk(make_optimizer, matrices, gradients):
@@ -179,8 +193,14 @@ class MuonBySVD:
             ahead = (1 - self.momentum) * p.grad + self.momentum * v
             update = newton_schulz_by_svd(v if self.fault == "no look ahead" else ahead)
             update = ahead / ahead.norm() if self.fault == "not orthogonal" else update
-            rows, columns = (p.shape[1], p.shape[0]) if self.fault == "scaled by the other side" else p.shape
-            scale = 1.0 if self.fault == "tall matrices not scaled" else math.sqrt(max(1, rows / columns))
+            rows, columns = (
+                (p.shape[1], p.shape[0]) if self.fault == "scaled by the other side" else p.shape
+            )
+            scale = (
+                1.0
+                if self.fault == "tall matrices not scaled"
+                else math.sqrt(max(1, rows / columns))
+            )
             if self.fault != "no decay":
                 p -= self.lr * self.weight_decay * p
             p -= self.lr * scale * update
@@ -211,7 +231,9 @@ def test_a_broken_muon_is_noticed(fault):
 
 def test_muon_equals_muon_by_svd_closely():
     matrices, gradients = muon_problem()
-    ours, by_svd = (walk(lambda p, m=m: m(p, 0.1, 0.5, 0.9), matrices, gradients) for m in (Muon, MuonBySVD))
+    ours, by_svd = (
+        walk(lambda p, m=m: m(p, 0.1, 0.5, 0.9), matrices, gradients) for m in (Muon, MuonBySVD)
+    )
     torch.testing.assert_close(ours, by_svd, rtol=1e-4, atol=1e-4)
 
 
@@ -249,18 +271,28 @@ def test_weights_written_anew_are_the_ones_that_move():
                 parameter.copy_(matrix)
         return optimizer
 
-    assert all(map(torch.equal, walk(filled, elsewhere, gradients), walk(lambda p: Muon(p, 0.1), matrices, gradients)))
+    assert all(
+        map(
+            torch.equal,
+            walk(filled, elsewhere, gradients),
+            walk(lambda p: Muon(p, 0.1), matrices, gradients),
+        )
+    )
 
 
 # --- which weights decay, and who moves them -------------------------------------------------------------------------
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_matrices_decay_and_gains_do_not(optimizer):
     """With no gradient at all, a step leaves a gain as it is and shrinks a matrix by lr × decay."""
-    config = TrainConfig(optimizer=optimizer, learning_rate=0.1, muon_learning_rate=0.2, weight_decay=0.3)
+    config = TrainConfig(
+        optimizer=optimizer, learning_rate=0.1, muon_learning_rate=0.2, weight_decay=0.3
+    )
     model = loud()
     optimizers = make_optimizers(model, config)
     moved = [p for o in optimizers for group in o.param_groups for p in group["params"]]
-    assert sorted(map(id, moved)) == sorted(map(id, model.parameters())), "each weight has one mover"
+    assert sorted(map(id, moved)) == sorted(map(id, model.parameters())), (
+        "each weight has one mover"
+    )
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
@@ -268,7 +300,9 @@ def test_matrices_decay_and_gains_do_not(optimizer):
         o.step()
     for name, p in model.named_parameters():
         rate = 0.2 if optimizer == "muon" and name.startswith("blocks.") else 0.1
-        torch.testing.assert_close(p.detach(), before[name] * (1 - rate * 0.3 if p.ndim == 2 else 1))
+        torch.testing.assert_close(
+            p.detach(), before[name] * (1 - rate * 0.3 if p.ndim == 2 else 1)
+        )
 
 
 def test_adamws_first_step_is_the_sign_of_the_gradient():
@@ -293,7 +327,9 @@ def test_each_group_remembers_its_peak():
 # --- one step --------------------------------------------------------------------------------------------------------
 def batch(seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(11, (2, 3), generator=generator), torch.randint(11, (2, 3), generator=generator)
+    return torch.randint(11, (2, 3), generator=generator), torch.randint(
+        11, (2, 3), generator=generator
+    )
 
 
 def gradients_of(model, tokens, targets):
@@ -313,11 +349,15 @@ def check_step(training_step, clip_norm, number=float):
         expected_loss, gradients = gradients_of(model, tokens, targets)
         norm = math.sqrt(sum(g.square().sum().item() for g in gradients))
         rate = 0.5 * share * min(1.0, clip_norm / norm)
-        expected = [p.detach() - rate * g for p, g in zip(model.parameters(), gradients, strict=True)]
+        expected = [
+            p.detach() - rate * g for p, g in zip(model.parameters(), gradients, strict=True)
+        ]
         loss = training_step(model, [descent], tokens, targets, number(share), clip_norm)
         torch.testing.assert_close(loss, expected_loss.detach())
         assert not loss.requires_grad
-        torch.testing.assert_close([p.detach() for p in model.parameters()], expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            [p.detach() for p in model.parameters()], expected, rtol=1e-5, atol=1e-6
+        )
 
 
 def step_with(fault=None):
@@ -329,14 +369,22 @@ def step_with(fault=None):
         for i, (p, g) in enumerate(zip(model.parameters(), grads, strict=True)):
             p.grad = g if fault != "gradients pile up" or held[i] is None else held[i] + g
         if fault != "no clipping":
-            clip = nn.utils.clip_grad_value_ if fault == "each number clipped" else nn.utils.clip_grad_norm_
+            clip = (
+                nn.utils.clip_grad_value_
+                if fault == "each number clipped"
+                else nn.utils.clip_grad_norm_
+            )
             clip(model.parameters(), clip_norm)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 of_what = group["lr"] if fault == "a share of the rate before" else group["peak"]
                 group["lr"] = of_what if fault == "no schedule" else of_what * rate
             optimizer.step()
-        return loss.detach() if fault != "loss after the move" else next_character_loss(model, tokens, targets).detach()
+        return (
+            loss.detach()
+            if fault != "loss after the move"
+            else next_character_loss(model, tokens, targets).detach()
+        )
 
     return training_step
 
@@ -350,7 +398,9 @@ def test_a_step(implementation, clip_norm, number):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_rate_may_be_a_number_or_a_tensor(optimizer):
-    number, tensor = (list(trained(1, optimizer, rate_as=kind).parameters()) for kind in (float, torch.tensor))
+    number, tensor = (
+        list(trained(1, optimizer, rate_as=kind).parameters()) for kind in (float, torch.tensor)
+    )
     torch.testing.assert_close(number, tensor)
 
 
@@ -360,7 +410,12 @@ def test_a_step_learns_from_the_loss_it_is_given():
     for model, factor in ((once, 1), (twice, 2)):
         descent = torch.optim.SGD([{"params": list(model.parameters()), "peak": 0.5}])
         loss = training_step(
-            model, [descent], *batch(), 1.0, 1e9, lambda *args, f=factor: f * next_character_loss(*args)
+            model,
+            [descent],
+            *batch(),
+            1.0,
+            1e9,
+            lambda *args, f=factor: f * next_character_loss(*args),
         )
         torch.testing.assert_close(loss, factor * next_character_loss(loud(), *batch()).detach())
     for start, p, q in zip(loud().parameters(), once.parameters(), twice.parameters(), strict=True):
@@ -420,7 +475,9 @@ def test_targets_not_shifted_are_noticed():
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
-IDS = torch.randint(11, (1100,), generator=torch.Generator().manual_seed(5))  # 341 windows of 3 are read at once
+IDS = torch.randint(
+    11, (1100,), generator=torch.Generator().manual_seed(5)
+)  # 341 windows of 3 are read at once
 
 
 @functools.cache
@@ -439,12 +496,16 @@ def check_evaluate(evaluate):
     model = loud(dropout=0.5)
     losses = losses_one_by_one()
     # whole windows and ragged ends, within one batch of windows and over several; T = 3
-    for length, training in itertools.product([2, 3, 4, 5, 7, 23, 1024, 1025, 1026, 1027, 1028, 1100], [True, False]):
+    for length, training in itertools.product(
+        [2, 3, 4, 5, 7, 23, 1024, 1025, 1026, 1027, 1028, 1100], [True, False]
+    ):
         model.train(training)
         loss = evaluate(model, IDS[:length])
         assert isinstance(loss, float)
         assert loss == pytest.approx(sum(losses[: length - 1]) / (length - 1), rel=1e-9)
-        assert all(module.training == training for module in model.modules()), "the mode is as it was"
+        assert all(module.training == training for module in model.modules()), (
+            "the mode is as it was"
+        )
         assert all(p.grad is None for p in model.parameters())
 
 
@@ -453,17 +514,33 @@ def evaluate_with(fault=None, windows=4):
     def evaluate(model, ids):
         T, was_training = model.config.context_length, model.training
         model.train(fault == "dropout on")
-        rows = [ids[i : i + T + 1] for i in range(0, len(ids) - 1, 1 if fault == "windows overlap" else T)]
-        rows = [row for row in rows if len(row) == T + 1] if fault == "last window dropped" else rows
-        rows = rows[:windows] * math.ceil(len(rows) / windows) if fault == "the same first batch" else rows
+        rows = [
+            ids[i : i + T + 1]
+            for i in range(0, len(ids) - 1, 1 if fault == "windows overlap" else T)
+        ]
+        rows = (
+            [row for row in rows if len(row) == T + 1] if fault == "last window dropped" else rows
+        )
+        rows = (
+            rows[:windows] * math.ceil(len(rows) / windows)
+            if fault == "the same first batch"
+            else rows
+        )
         ahead = 0 if fault == "targets not shifted" else 1
         sums = [
-            (next_character_loss(model, row[None, :-1], row[None, ahead : len(row) - 1 + ahead]).item(), len(row) - 1)
+            (
+                next_character_loss(
+                    model, row[None, :-1], row[None, ahead : len(row) - 1 + ahead]
+                ).item(),
+                len(row) - 1,
+            )
             for row in rows
         ]
         sums = [(loss, 1) for loss, _ in sums] if fault == "mean of means" else sums
         model.train(was_training if fault != "mode forgotten" else False)
-        return sum(loss * n for loss, n in sums) / max(1, sum(n for _, n in sums) + (fault == "divided by N"))
+        return sum(loss * n for loss, n in sums) / max(
+            1, sum(n for _, n in sums) + (fault == "divided by N")
+        )
 
     return evaluate
 
@@ -496,7 +573,9 @@ def test_evaluation_does_not_depend_on_how_the_text_is_cut(windows):
     """Two parts that meet between windows weigh as many characters as they have."""
     model, cut = loud(), 3 * windows
     first, second = evaluate(model, IDS[: cut + 1]), evaluate(model, IDS[cut:])
-    assert evaluate(model, IDS) == pytest.approx((first * cut + second * (1099 - cut)) / 1099, rel=1e-12)
+    assert evaluate(model, IDS) == pytest.approx(
+        (first * cut + second * (1099 - cut)) / 1099, rel=1e-12
+    )
 
 
 # --- early stopping --------------------------------------------------------------------------------------------------
@@ -512,7 +591,11 @@ def stops_after(losses, patience):
 @pytest.mark.parametrize(
     ("losses", "patience", "expected"),
     [
-        ([3, 2, 2, 2, 1, 9, 9, 9], 3, (8, 1)),  # equal is no improvement; a new best starts the count again
+        (
+            [3, 2, 2, 2, 1, 9, 9, 9],
+            3,
+            (8, 1),
+        ),  # equal is no improvement; a new best starts the count again
         ([3, 2, 4, 5, 6, 7, 8, 1], 5, (7, 2)),
         ([3, 2, 4, 5, 6, 7, 1, 1], 5, (None, 1)),
         ([3, math.nan, math.nan], 2, (3, 3)),  # a loss that is not a number is no improvement

@@ -17,13 +17,15 @@ from test_book import chromium
 from test_playground import Reader, site  # noqa: F401 (a fixture)
 from test_widget_numbers import published, small_model
 
-from course_utils import paths, widgets
+from course_utils import files, widgets
 from course_utils.lessons.data import CharTokenizer
 
 
 @pytest.fixture
 def host():
-    return widgets.SamplerHost([small_model(), small_model(norm="rmsnorm")], CharTokenizer("abcdefghijk"), {"seed": 3})
+    return widgets.SamplerHost(
+        [small_model(), small_model(norm="rmsnorm")], CharTokenizer("abcdefghijk"), {"seed": 3}
+    )
 
 
 def test_python_answers_what_the_widget_asks(host):
@@ -31,8 +33,12 @@ def test_python_answers_what_the_widget_asks(host):
         "models": ["model 1: 3 layers", "model 2: 3 layers"], "settings": {"seed": 3}, "page": False,
     }  # fmt: skip
     assert host.reply({"kind": "load", "model": 1})[0] == {"alphabet": "abcdefghijk", "context": 13}
-    assert widgets.SamplerHost({"mine": small_model()}, CharTokenizer("abcdefghijk"), {}).names == ["mine"]
-    assert widgets.SamplerHost(small_model(), CharTokenizer("abcdefghijk"), {}).names == ["3 layers"]
+    assert widgets.SamplerHost({"mine": small_model()}, CharTokenizer("abcdefghijk"), {}).names == [
+        "mine"
+    ]
+    assert widgets.SamplerHost(small_model(), CharTokenizer("abcdefghijk"), {}).names == [
+        "3 layers"
+    ]
 
 
 def logits(host, number, ids):
@@ -99,20 +105,43 @@ nap = 11  # seconds, when the cell is run again: more than the widget waits in s
 def lab(tmp_path_factory):
     """The address of JupyterLab, with one notebook, away from the reader's own settings."""
     root = tmp_path_factory.mktemp("lab")
-    names = [record.checkpoint.relative_to(paths.PUBLISHED).as_posix() for record in published()]
+    names = [record.checkpoint.relative_to(files.PUBLISHED).as_posix() for record in published()]
     sources = (BUSY, FIRST.format(names=names), SECOND)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in sources]
+    )
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     (root / "work").mkdir()
     nbformat.write(notebook, root / "work/a.ipynb")
-    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    folders = (
+        "JUPYTER_CONFIG_DIR",
+        "JUPYTER_DATA_DIR",
+        "JUPYTERLAB_SETTINGS_DIR",
+        "JUPYTERLAB_WORKSPACES_DIR",
+    )
     # A kernel with a second thread for widgets answers while a cell runs; others, such as Colab's, let them wait.
-    setting = root / "JUPYTERLAB_SETTINGS_DIR/@jupyterlab/apputils-extension/kernels-settings.jupyterlab-settings"
+    setting = (
+        root
+        / "JUPYTERLAB_SETTINGS_DIR/@jupyterlab/apputils-extension/kernels-settings.jupyterlab-settings"
+    )
     setting.parent.mkdir(parents=True)
     setting.write_text('{"commsOverSubshells": "disabled"}', encoding="utf-8")
     env = os.environ | {name: str(root / name) for name in folders}
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
-    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={root / 'work'}", "--LabApp.news_url=None"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        "--port=0",
+    ]
+    command += [
+        "--IdentityProvider.token=",
+        f"--ServerApp.root_dir={root / 'work'}",
+        "--LabApp.news_url=None",
+    ]
     with (root / "log").open("w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
@@ -141,14 +170,20 @@ def test_jupyterlab(lab, site):  # noqa: F811
     with chromium() as browser:
         page, problems = browser.new_page(viewport={"width": 1280, "height": 1200}), []
         ours = (lab, "data:", "blob:")
-        page.on("request", lambda sent: sent.url.startswith(ours) or problems.append(f"asks {sent.url}"))
+        page.on(
+            "request", lambda sent: sent.url.startswith(ours) or problems.append(f"asks {sent.url}")
+        )
         page.on("pageerror", lambda error: problems.append(f"script: {error}"))
         page.goto(f"{lab}lab/tree/a.ipynb")
         idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']")
         idle.wait_for(timeout=60_000)
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)  # before that, Run asks for a kernel
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(
+            timeout=60_000
+        )  # before that, Run asks for a kernel
         page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text(re.compile("^Run All( Cells)?$")).click()  # its name differs between versions
+        page.get_by_text(
+            re.compile("^Run All( Cells)?$")
+        ).click()  # its name differs between versions
         one, two = page.locator(".sampler").nth(0), page.locator(".sampler").nth(1)
         for widget in (one, two):
             widget.locator(".sampler-pane:not(.sampler-empty)").wait_for(timeout=60_000)
@@ -161,20 +196,29 @@ def test_jupyterlab(lab, site):  # noqa: F811
         for widget in (one, two):
             widget.locator("[role=status]", has_text="written").wait_for(timeout=60_000)
         print(one.locator("[role=status]").inner_text())
-        texts = [widget.locator(".sampler-text").evaluate("(text) => text.textContent") for widget in (one, two)]
+        texts = [
+            widget.locator(".sampler-text").evaluate("(text) => text.textContent")
+            for widget in (one, two)
+        ]
         assert texts[0].startswith("ROMEO:")
         assert texts[1].startswith("KING")
         assert [len(text) for text in texts] == [66, 34]
         reader = Reader(browser, site)
-        assert reader.generate(Temperature=1.2, Characters=60) == texts[:1], "page and notebook write the same text"
+        assert reader.generate(Temperature=1.2, Characters=60) == texts[:1], (
+            "page and notebook write the same text"
+        )
         reader.close()
         page.locator(".jp-CodeCell .cm-content", has_text="nap = 11").click()
         page.keyboard.press("Shift+Enter")
         page.locator(".jp-Notebook-ExecutionIndicator[data-status='busy']").wait_for()
         one.get_by_role("button", name="Generate").click()
-        one.locator("[role=status]", has_text="No answer from Python yet: the kernel is busy").wait_for(timeout=60_000)
+        one.locator(
+            "[role=status]", has_text="No answer from Python yet: the kernel is busy"
+        ).wait_for(timeout=60_000)
         one.locator("[role=status]", has_text="60 characters written").wait_for(timeout=60_000)
-        assert one.locator(".sampler-text").evaluate("(text) => text.textContent") == texts[0], "it went on"
+        assert one.locator(".sampler-text").evaluate("(text) => text.textContent") == texts[0], (
+            "it went on"
+        )
         one.get_by_label("Characters", exact=True).fill("5000")
         one.get_by_role("checkbox").check()
         one.locator(".sampler-pane").nth(2).wait_for()
@@ -186,7 +230,9 @@ def test_jupyterlab(lab, site):  # noqa: F811
         page.get_by_text("Restart Kernel…", exact=True).click()
         page.locator(".jp-Dialog .jp-mod-accept").click()
         for widget in (one, two):
-            widget.locator("[role=status]", has_text="the kernel was restarted").wait_for(timeout=60_000)
+            widget.locator("[role=status]", has_text="the kernel was restarted").wait_for(
+                timeout=60_000
+            )
             assert widget.get_by_role("button", name="Generate").is_disabled()
         idle.wait_for(timeout=60_000)  # the server can't end a kernel that is just starting
         assert not problems

@@ -10,12 +10,17 @@ import torch
 from test_book import chromium, serving
 from test_house import CHECKOUT
 from torch.nn import functional as F
-from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers.generation.logits_process import (
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from course_utils import corpus, paths, runs
+from course_utils import corpus, files
 from course_utils.lessons.data import CharTokenizer, get_batch, split
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.sampling import filter_logits, window_start
+from course_utils.training import runs
 
 
 def by_path(path):
@@ -27,7 +32,7 @@ def by_path(path):
 
 PLAYGROUND = by_path(CHECKOUT / "book/_ext/course_playground.py")
 ROUNDING = by_path(CHECKOUT / "tools/rounding.py")
-SHIPPED = [r for r in runs.load_all(paths.PUBLISHED) if r.checkpoint.is_file()]
+SHIPPED = [r for r in runs.load_all(files.PUBLISHED) if r.checkpoint.is_file()]
 
 LOGITS = """async ([file, texts]) => {
   const { Decoder, readSafetensors } = await import("/playground/gpt.mjs");
@@ -80,7 +85,7 @@ def held_out(text):
 
 
 def published():
-    return PLAYGROUND.models(paths.PUBLISHED)
+    return PLAYGROUND.models(files.PUBLISHED)
 
 
 def test_the_published_models_are_found_by_their_records(folder):
@@ -107,7 +112,9 @@ def test_published_models_agree_with_pytorch(window, folder, held_out, record):
         return  # one is enough for a long text
     windows = [held_out[at : at + T + 1] for at in range(0, 10_000, T)]
     loss, count = window.evaluate(LOSS, [file, windows])
-    right = F.cross_entropy(logits(model, [w[:-1] for w in windows]), torch.tensor([w[1:] for w in windows]).flatten())
+    right = F.cross_entropy(
+        logits(model, [w[:-1] for w in windows]), torch.tensor([w[1:] for w in windows]).flatten()
+    )
     print(f"{record.name}: loss over {count} characters {loss:.6f}, PyTorch {right:.6f}")
     assert count >= 10_000
     assert abs(loss - right) < 1e-4
@@ -127,7 +134,9 @@ def test_a_trained_model_in_whole_numbers_stays_near(text, held_out, tmp_path):
     plain = {}
     for name, weight in model.blocks.named_parameters(prefix="blocks"):
         if weight.ndim == 2:
-            plain |= ROUNDING.in_whole_numbers(name, weight.detach(), torch.eye(weight.shape[1], dtype=torch.double))
+            plain |= ROUNDING.in_whole_numbers(
+                name, weight.detach(), torch.eye(weight.shape[1], dtype=torch.double)
+            )
     T = model.config.context_length
     windows = [held_out[at : at + T + 1] for at in range(0, 10_000, T)]
     texts, targets = [w[:-1] for w in windows], torch.tensor([w[1:] for w in windows]).flatten()
@@ -137,7 +146,9 @@ def test_a_trained_model_in_whole_numbers_stays_near(text, held_out, tmp_path):
         found = logits(runs.load_model(tmp_path / "m.safetensors")[0], texts)
         worst[kind], same[kind] = ROUNDING.difference(found[:256], exact[:256])
         loss[kind] = (F.cross_entropy(found, targets) - F.cross_entropy(exact, targets)).item()
-        print(f"{kind}: worst logit error {worst[kind]:.3f}, argmax equal in {same[kind]:.1%}, loss {loss[kind]:+.5f}")
+        print(
+            f"{kind}: worst logit error {worst[kind]:.3f}, argmax equal in {same[kind]:.1%}, loss {loss[kind]:+.5f}"
+        )
     assert worst["rounded"] < 0.08  # of 0.1 that a reader's model may have
     assert worst["rounded"] < 0.7 * worst["plain"]
     assert same["rounded"] >= 0.99
@@ -160,7 +171,14 @@ SWITCHES = [
 def small_model(**switches):
     """A model of primes and odd sizes, whose weights are large enough to tell one switch from another."""
     torch.manual_seed(0)
-    sizes = {"vocab_size": 11, "context_length": 13, "n_layers": 3, "n_heads": 5, "d_model": 30, "d_ff": 17}
+    sizes = {
+        "vocab_size": 11,
+        "context_length": 13,
+        "n_layers": 3,
+        "n_heads": 5,
+        "d_model": 30,
+        "d_ff": 17,
+    }
     model = GPT(GPTConfig(**sizes | switches)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -192,7 +210,9 @@ def test_without_vectors_it_is_slower_and_the_same(window, folder):
     model, ids = small_model(), [i * i % 11 for i in range(13)]
     save(folder / "plain.safetensors", model)
     page = window.context.new_page()
-    page.add_init_script("window.asked = 0; WebAssembly.validate = () => { asked++; return false; }")
+    page.add_init_script(
+        "window.asked = 0; WebAssembly.validate = () => { asked++; return false; }"
+    )
     page.goto(window.url)
     (found,) = page.evaluate(LOGITS, ["/plain.safetensors", [ids]])
     assert page.evaluate("asked") == 1
@@ -204,13 +224,17 @@ def test_without_vectors_it_is_slower_and_the_same(window, folder):
 def test_half_precision_is_read(window, folder, dtype):
     model = small_model()
     with torch.no_grad():
-        model.embedding.weight[0, :3] = torch.tensor([0.0, 3e-7, -6e-8])  # the smallest of float16 among them
+        model.embedding.weight[0, :3] = torch.tensor(
+            [0.0, 3e-7, -6e-8]
+        )  # the smallest of float16 among them
     name = f"{dtype}.safetensors"
     save(folder / name, model, dtype)
     read, _ = runs.load_model(folder / name)
     (logits,) = window.evaluate(LOGITS, [f"/{name}", [[0, 1, 2]]])
     with torch.no_grad():
-        assert torch.allclose(torch.tensor(logits), read(torch.tensor([[0, 1, 2]]))[0].flatten(), atol=2e-4, rtol=1e-4)
+        assert torch.allclose(
+            torch.tensor(logits), read(torch.tensor([[0, 1, 2]]))[0].flatten(), atol=2e-4, rtol=1e-4
+        )
 
 
 def cases(count):
@@ -223,7 +247,10 @@ def cases(count):
     for i in range(count):
         logits = 3 * torch.randn(65, generator=chance)
         logits = logits.round() if i % 2 else logits
-        topK, topP = pick(None, 1, 2, 3, 5, 10, 64, 65, 100), pick(None, 1e-17, 0.01, 0.3, 0.5, 0.8, 0.9, 0.95, 1.0)
+        topK, topP = (
+            pick(None, 1, 2, 3, 5, 10, 64, 65, 100),
+            pick(None, 1e-17, 0.01, 0.3, 0.5, 0.8, 0.9, 0.95, 1.0),
+        )
         settings = {"temperature": pick(0.05, 0.5, 0.8, 1.0, 1.7, 2.0), "topK": topK, "topP": topP}
         yield logits.double(), settings
 
@@ -251,7 +278,9 @@ def disagreements(window, rows):
     for found, (logits, settings) in zip(ours, rows, strict=True):
         found = by_logit(torch.tensor(found, dtype=torch.float64), logits)
         right = by_logit(hugging_face(logits, settings), logits)
-        wrong += not (torch.equal(found > 0, right > 0) and torch.allclose(found, right, atol=1e-6, rtol=0))
+        wrong += not (
+            torch.equal(found > 0, right > 0) and torch.allclose(found, right, atol=1e-6, rtol=0)
+        )
     return wrong
 
 
@@ -277,7 +306,9 @@ def test_a_wrong_rule_is_noticed(window, folder, right, wrong):
     assert source.count(right) == 1
     page = window.context.new_page()
     spoilt = source.replace(right, wrong)
-    page.route("**/sampler.mjs", lambda route: route.fulfill(body=spoilt, content_type="text/javascript"))
+    page.route(
+        "**/sampler.mjs", lambda route: route.fulfill(body=spoilt, content_type="text/javascript")
+    )
     page.goto(window.url)
     assert disagreements(page, list(cases(300)))
     page.close()
@@ -286,7 +317,11 @@ def test_a_wrong_rule_is_noticed(window, folder, right, wrong):
 def test_the_rule_is_lesson_6s_where_hugging_face_has_none(window):
     tied = [1.0, 3.0, 3.0, 2.0]
     (greedy,) = window.evaluate(FILTERED, [[tied, {"temperature": 0, "topK": None, "topP": None}]])
-    assert greedy == filter_logits(torch.tensor(tied), temperature=0).softmax(-1).tolist() == [0, 1, 0, 0]
+    assert (
+        greedy
+        == filter_logits(torch.tensor(tied), temperature=0).softmax(-1).tolist()
+        == [0, 1, 0, 0]
+    )
     tiny = {"temperature": 5e-324, "topK": 3, "topP": 0.5}  # dividing by it would overflow
     ((p, q, *_),) = window.evaluate(FILTERED, [[[0.5, 1.0, -1.0], tiny]])
     assert (p, q) == (0, 1)

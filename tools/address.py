@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FORM = re.compile(r"https://[\w.-]+(?::\d+)?/([\w.~-]+(?:/[\w.~-]+)+)(?<!\.git)")  # a host, at least owner/repository
+FORM = re.compile(
+    r"https://[\w.-]+(?::\d+)?/([\w.~-]+(?:/[\w.~-]+)+)(?<!\.git)"
+)  # a host, at least owner/repository
 MUST = "it must look like https://github.com/owner/repository"
 PLACES = {  # file -> where the address stands in it; what Colab wants is owner/repository alone
     "pyproject.toml": r'(?m)(?<=^Repository = ")[^"\n]*',
@@ -30,9 +32,15 @@ REMOTES = (  # how git writes a remote: host, path
 
 def declared():
     """The address in pyproject.toml."""
-    found = re.search(PLACES["pyproject.toml"], (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = re.search(
+        PLACES["pyproject.toml"], (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    )
     address = found[0] if found else ""
-    return address if FORM.fullmatch(address) else sys.exit(f"Repository in pyproject.toml is {address!r}: {MUST}")
+    return (
+        address
+        if FORM.fullmatch(address)
+        else sys.exit(f"Repository in pyproject.toml is {address!r}: {MUST}")
+    )
 
 
 def public(remote):
@@ -50,8 +58,12 @@ def origin():
         command = ["git", "-C", ROOT, "remote", "get-url", "origin"]
         remote = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        sys.exit("git knows no remote named origin: write the address into pyproject.toml, and leave out --remote")
-    return public(remote) or sys.exit(f"The address of the remote origin is not one that others can use: {MUST}")
+        sys.exit(
+            "git knows no remote named origin: write the address into pyproject.toml, and leave out --remote"
+        )
+    return public(remote) or sys.exit(
+        f"The address of the remote origin is not one that others can use: {MUST}"
+    )
 
 
 def stale(address):
@@ -59,10 +71,17 @@ def stale(address):
     files, short = {}, FORM.fullmatch(address)[1]
     for pattern, place in PLACES.items():
         for path in sorted(ROOT.glob(pattern)) or [ROOT / pattern]:
-            name, text = path.relative_to(ROOT).as_posix(), path.read_bytes().decode() if path.is_file() else ""
-            new, places = re.subn(place, lambda m: short if m.groupdict().get("short") else address, text)
+            name, text = (
+                path.relative_to(ROOT).as_posix(),
+                path.read_bytes().decode() if path.is_file() else "",
+            )
+            new, places = re.subn(
+                place, lambda m: short if m.groupdict().get("short") else address, text
+            )
             if not places:
-                sys.exit(f"{name} has no place for the address; tools/address.py says where it looks for one")
+                sys.exit(
+                    f"{name} has no place for the address; tools/address.py says where it looks for one"
+                )
             if new != text:
                 files[name] = new
     return files
@@ -80,7 +99,9 @@ def main():
         (ROOT / name).write_bytes(text.encode())
     print(f"{address}: " + (f"written to {names}" if files else "in every place"))
     if not address.startswith("https://github.com/"):
-        print("Colab opens what is on GitHub: take launch_buttons out of _config.yml and the badges out of README.md.")
+        print(
+            "Colab opens what is on GitHub: take launch_buttons out of _config.yml and the badges out of README.md."
+        )
 
 
 if __name__ == "__main__":

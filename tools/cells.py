@@ -12,18 +12,38 @@ from statistics import median, quantiles
 import jupytext
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-HEAD = ("lesson", "cells", "code lines: median", "90 %", "longest prose (words)", "prose : code", "far from their use")
+HEAD = (
+    "lesson",
+    "cells",
+    "code lines: median",
+    "90 %",
+    "longest prose (words)",
+    "prose : code",
+    "far from their use",
+)
 
 
 def shape(script):
     """One row of the table. Solutions are folded away and don't count."""
-    cells = [cell for cell in jupytext.read(script).cells if "solution" not in cell.metadata.get("tags", [])]
+    cells = [
+        cell
+        for cell in jupytext.read(script).cells
+        if "solution" not in cell.metadata.get("tags", [])
+    ]
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     prose = [len(cell.source.split()) for cell in cells if cell.cell_type == "markdown"]
     lines = [len(source.splitlines()) for source in code]
     far = ", ".join(far_from_use(code)) or "none"
     ratio = f"{len(prose) / len(code):.2f}"
-    return script.stem, len(cells), f"{median(lines):g}", f"{quantiles(lines, n=10)[-1]:.0f}", max(prose), ratio, far
+    return (
+        script.stem,
+        len(cells),
+        f"{median(lines):g}",
+        f"{quantiles(lines, n=10)[-1]:.0f}",
+        max(prose),
+        ratio,
+        far,
+    )
 
 
 def far_from_use(code):
@@ -37,7 +57,9 @@ def far_from_use(code):
 
 
 def main():
-    scripts = [s for s in sorted(FOLDER.glob("[0-9][0-9]_*.py")) if not sys.argv[1:] or s.stem in sys.argv]
+    scripts = [
+        s for s in sorted(FOLDER.glob("[0-9][0-9]_*.py")) if not sys.argv[1:] or s.stem in sys.argv
+    ]
     for row in (HEAD, ["---"] * len(HEAD), *map(shape, scripts)):
         print(f"| {' | '.join(map(str, row))} |")
 

@@ -48,7 +48,9 @@ def main():
                 target.write_text(text, encoding="utf-8")
     if stale and "--check" in sys.argv:
         sys.exit(f"stale: {', '.join(stale)}; run python tools/export.py")
-    print("\n".join(f"wrote {name}" for name in stale) or "every module is in step with its notebook")
+    print(
+        "\n".join(f"wrote {name}" for name in stale) or "every module is in step with its notebook"
+    )
 
 
 if __name__ == "__main__":

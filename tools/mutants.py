@@ -29,7 +29,11 @@ def load_mutants():
 
 def row(number, case, made):
     """One exercise: how many mutants it has and kills, how many unusual answers it has and accepts."""
-    exercise, killed, accepted = checks.find(number), [True] * len(case.mutants), [True] * len(case.unusual)
+    exercise, killed, accepted = (
+        checks.find(number),
+        [True] * len(case.mutants),
+        [True] * len(case.unusual),
+    )
     for variant in VARIANTS:
         os.environ["COURSE_VARIANT"] = variant
         for i, (attempt, words) in enumerate(case.mutants):
@@ -51,14 +55,25 @@ def row(number, case, made):
 def main():
     mutants = load_mutants()
     rows = [row(number, case, mutants.made) for number, case in sorted(mutants.all_cases().items())]
-    print("| exercise | level | minutes | mutants killed | unusual answers accepted |\n|---|---|--:|--:|--:|")
+    print(
+        "| exercise | level | minutes | mutants killed | unusual answers accepted |\n|---|---|--:|--:|--:|"
+    )
     for found in rows:
         print(
-            "| {exercise} | {level} | {minutes} | {killed} of {mutants} | {accepted} of {unusual} |".format_map(found)
+            "| {exercise} | {level} | {minutes} | {killed} of {mutants} | {accepted} of {unusual} |".format_map(
+                found
+            )
         )
     if "--json" in sys.argv:
-        FILE.write_text(json.dumps({"command": "python tools/mutants.py --json", "rows": rows}, indent=1) + "\n")
-    sys.exit(any(found["killed"] < found["mutants"] or found["accepted"] < found["unusual"] for found in rows))
+        FILE.write_text(
+            json.dumps({"command": "python tools/mutants.py --json", "rows": rows}, indent=1) + "\n"
+        )
+    sys.exit(
+        any(
+            found["killed"] < found["mutants"] or found["accepted"] < found["unusual"]
+            for found in rows
+        )
+    )
 
 
 if __name__ == "__main__":

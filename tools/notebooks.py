@@ -30,7 +30,9 @@ def run(script):
 
     notebook = prepare(script)
     os.environ.setdefault("COURSE_PROFILE", "laptop")
-    client = NotebookClient(notebook, timeout=1800, record_timing=False, resources={"metadata": {"path": str(FOLDER)}})
+    client = NotebookClient(
+        notebook, timeout=1800, record_timing=False, resources={"metadata": {"path": str(FOLDER)}}
+    )
     client.execute()
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
@@ -88,10 +90,16 @@ def problems(script):
 
 def main():
     names = [a for a in sys.argv[1:] if not a.startswith("--")]
-    scripts = [s for s in sorted(FOLDER.glob("[0-9][0-9]_*.py")) if not names or any(n in s.stem for n in names)]
+    scripts = [
+        s
+        for s in sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+        if not names or any(n in s.stem for n in names)
+    ]
     if "--check" in sys.argv:
         found = [problem for script in scripts for problem in problems(script)]
-        sys.exit("; ".join(found) + ": run python tools/notebooks.py" if found or not scripts else 0)
+        sys.exit(
+            "; ".join(found) + ": run python tools/notebooks.py" if found or not scripts else 0
+        )
     for script in scripts:
         notebook = sync(script) if "--sync" in sys.argv else run(script)
         nbformat.write(notebook, script.with_suffix(".ipynb"))

@@ -11,12 +11,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-from course_utils import paths
+from course_utils import files
 
 FIRST_SEED = 20  # no recipe was chosen on these seeds
 BENCHES = {  # device -> (what, preset), the quick ones first
-    "cpu": [("generate", "baseline"), ("train", "nanogpt-cpu"), ("train", "laptop"), ("scaling", "laptop")],
-    "gpu": [("generate", "baseline"), ("train", "baseline"), ("train", "nanogpt"), ("scaling", "laptop")],
+    "cpu": [
+        ("generate", "baseline"),
+        ("train", "nanogpt-cpu"),
+        ("train", "laptop"),
+        ("scaling", "laptop"),
+    ],
+    "gpu": [
+        ("generate", "baseline"),
+        ("train", "baseline"),
+        ("train", "nanogpt"),
+        ("scaling", "laptop"),
+    ],
 }
 RUNS = {  # device -> (recipe, seeds, options)
     "cpu": [("laptop", 3), ("laptop-long", 3)],
@@ -27,7 +37,7 @@ RUNS = {  # device -> (recipe, seeds, options)
 def course(*arguments, folder):
     """Run a command there, so that what it records of itself names no folder of this machine."""
     print("course", *arguments, flush=True)
-    search = [str(paths.CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    search = [str(files.CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
     command = [sys.executable, "-m", "course_utils", *map(str, arguments)]
     subprocess.run(command, check=True, cwd=folder, env=environment)
@@ -36,7 +46,7 @@ def course(*arguments, folder):
 def main():
     if sys.argv[1:2] not in (["cpu"], ["gpu"]):
         sys.exit(__doc__)
-    device, folder = sys.argv[1], Path(*sys.argv[2:3] or [paths.PUBLISHED / "bench"]).absolute()
+    device, folder = sys.argv[1], Path(*sys.argv[2:3] or [files.PUBLISHED / "bench"]).absolute()
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     for what, preset in BENCHES[device]:
         target = folder / f"{what}-{preset}-{device}.json"
@@ -50,7 +60,9 @@ def main():
             if all(target.exists() for target in targets.values()):
                 continue
             seeds = ("--seed", FIRST_SEED, "--seeds", seeds)
-            course("train", "--recipe", recipe, *options, *seeds, "--out", "results", folder=results)
+            course(
+                "train", "--recipe", recipe, *options, *seeds, "--out", "results", folder=results
+            )
             for log in Path(results, "results/logs").glob("*.json"):
                 shutil.copy(log, targets[json.loads(log.read_text())["seed"]])
 

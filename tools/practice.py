@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from course_utils import paths, profiles, runs
-from course_utils.writer import stream
+from course_utils import files, profiles
+from course_utils.generation.writer import stream
+from course_utils.training import runs
 
 SETTINGS = {"temperature": 0.9, "top_p": 0.98}
 SEED = 0
@@ -50,9 +51,13 @@ def main():
         "settings": SETTINGS | {"seed": SEED},
         "environment": runs.environment(profiles.device()),
     }
-    paths.PUBLISHED.mkdir(exist_ok=True)
-    (paths.PUBLISHED / "practice.txt.xz").write_bytes(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
-    (paths.PUBLISHED / "practice.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    files.PUBLISHED.mkdir(exist_ok=True)
+    (files.PUBLISHED / "practice.txt.xz").write_bytes(
+        lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
+    )
+    (files.PUBLISHED / "practice.json").write_text(
+        json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    )
     print(json.dumps(about, indent=1))
 
 

@@ -19,12 +19,18 @@ import pandas as pd
 import torch
 from rounding import difference, rounded
 
-from course_utils import corpus, files, paths, profiles, quality, recorded, runs
+from course_utils import corpus, files, profiles
+from course_utils.generation import quality
 from course_utils.lessons.data import get_batch, split
+from course_utils.research import recorded
+from course_utils.training import runs
 
-MANIFEST = paths.PUBLISHED / "manifest.json"
+MANIFEST = files.PUBLISHED / "manifest.json"
 LARGE = 1_500_000  # parameters; above, the blocks' matrices are kept in whole numbers
-TEXT_SETTINGS = quality.SETTINGS[-1], {"temperature": 1.0}  # how the lessons sample, and the model as it is
+TEXT_SETTINGS = (
+    quality.SETTINGS[-1],
+    {"temperature": 1.0},
+)  # how the lessons sample, and the model as it is
 
 
 def add_records(folders):
@@ -41,23 +47,27 @@ def add_weights(folder):
     for record in runs.load_all(folder):
         if record.checkpoint.is_file() and record.seed == 0:
             model, tokenizer = runs.load_model(record.checkpoint)
-            target = paths.PUBLISHED / "checkpoints" / record.checkpoint.name
+            target = files.PUBLISHED / "checkpoints" / record.checkpoint.name
             seen, held_out = windows(record, tokenizer)
             whole = rounded(model, seen) if record.parameters > LARGE else {}
             runs.save_model(target, model, tokenizer.alphabet, torch.float16, whole)
             with torch.no_grad():
-                exact, kept = (each(held_out).flatten(0, 1) for each in (model, runs.load_model(target)[0]))
+                exact, kept = (
+                    each(held_out).flatten(0, 1) for each in (model, runs.load_model(target)[0])
+                )
             worst, same = difference(kept, exact)
             about = f"worst logit error {worst:.3f}, likeliest character equal in {same:.1%}"
             print(f"{record.name}: {about}, over {len(kept):,} held-out positions")
-        record.save(paths.PUBLISHED)
+        record.save(files.PUBLISHED)
 
 
 def windows(record, tokenizer):
     """Of the text that a run was trained on: 32,768 characters, drawn, and the first 2,560 held out; (B, T) each."""
     text, T = corpus.load(), record.model["context_length"]
     if text.sha256 != record.corpus["sha256"]:
-        sys.exit(f"{record.name} was trained on {record.corpus['name']}, which is not the text at hand")
+        sys.exit(
+            f"{record.name} was trained on {record.corpus['name']}, which is not the text at hand"
+        )
     train, validation = split(torch.tensor(tokenizer.encode(text.text)))
     train = train[: round(record.data_share * len(train))]
     seen = get_batch(train, 32_768 // T, T, torch.Generator().manual_seed(0))[0]
@@ -68,9 +78,15 @@ def add_texts(folder):
     """Three prompts, two settings, a thousand characters each; the run's own seed draws them."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(profiles.cores() // 2, context) as pool:
-        new = pd.concat(pool.map(texts_of, [r for r in runs.load_all(folder) if r.checkpoint.is_file()]))
+        new = pd.concat(
+            pool.map(texts_of, [r for r in runs.load_all(folder) if r.checkpoint.is_file()])
+        )
     key = ["study", "recipe", "arm", "seed", "prompt", "temperature", "top_k", "top_p"]
-    table = pd.concat([recorded.texts(), new]).drop_duplicates(key, keep="last").sort_values(key, ignore_index=True)
+    table = (
+        pd.concat([recorded.texts(), new])
+        .drop_duplicates(key, keep="last")
+        .sort_values(key, ignore_index=True)
+    )
     table.to_csv(recorded.TEXTS, index=False, float_format="%.4f", lineterminator="\n")
 
 
@@ -78,7 +94,9 @@ def texts_of(record):
     torch.set_num_threads(1)
     model = runs.load_model(record.checkpoint)[0].to(profiles.device())
     tables = [
-        quality.compare_samples({record.arm: model}, judge(), prompt, 1000, record.seed, TEXT_SETTINGS)
+        quality.compare_samples(
+            {record.arm: model}, judge(), prompt, 1000, record.seed, TEXT_SETTINGS
+        )
         for prompt in quality.PROMPTS
     ]
     table = pd.concat(tables)
@@ -94,27 +112,38 @@ def judge():
 def manifest():
     """What lies here, with its checksum; and of each study, what ran, where, on which text, by which command."""
     studies = defaultdict(list)
-    for r in {r.name: r for r in [*recorded.everything(), *runs.load_all(paths.PUBLISHED)]}.values():
+    for r in {
+        r.name: r for r in [*recorded.everything(), *runs.load_all(files.PUBLISHED)]
+    }.values():
         studies[f"{r.study}, recipe {r.recipe}"].append(r)
     about = {
         name: {
             "runs": len(group),
             "arms": len({r.arm for r in group}),
             "seconds": round(sum(r.elapsed_s + r.setup_s for r in group)),
-            **{what: sorted({str(r.environment.get(what, "")) for r in group}) for what in ("device", "torch", "date")},
+            **{
+                what: sorted({str(r.environment.get(what, "")) for r in group})
+                for what in ("device", "torch", "date")
+            },
             "commands": sorted({r.environment["command"] for r in group}),
             "corpus_sha256": sorted({r.corpus["sha256"] for r in group}),
         }
         for name, group in sorted(studies.items())
     }
-    listed = sorted(p for p in paths.PUBLISHED.rglob("*") if p.is_file() and p != MANIFEST)
-    sums = {p.relative_to(paths.PUBLISHED).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in listed}
+    listed = sorted(p for p in files.PUBLISHED.rglob("*") if p.is_file() and p != MANIFEST)
+    sums = {
+        p.relative_to(files.PUBLISHED).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in listed
+    }
     files.write(MANIFEST, json.dumps({"studies": about, "files": sums}, indent=1).encode())
     print(f"{len(listed)} files, {sum(p.stat().st_size for p in listed) / 1e6:.1f} MB")
 
 
 def main():
-    options, folders = [a for a in sys.argv[1:] if a.startswith("--")], [a for a in sys.argv[1:] if a[:2] != "--"]
+    options, folders = (
+        [a for a in sys.argv[1:] if a.startswith("--")],
+        [a for a in sys.argv[1:] if a[:2] != "--"],
+    )
     if (not options and not folders) or set(options) - {"--weights", "--texts", "--manifest"}:
         sys.exit(__doc__)
     if "--weights" in options or "--texts" in options:

@@ -15,7 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
-from course_utils import files, paths, runs
+from course_utils import files
+from course_utils.training import runs
 
 PROMISES = {  # what stands in the book -> the tests that show it, by file and the beginning of their names
     "A checkpoint is whole or absent; a trainer that is killed (`kill -9`) goes on": [
@@ -55,7 +56,16 @@ PROMISES = {  # what stands in the book -> the tests that show it, by file and t
 }  # fmt: skip
 SHORT = "--short" in sys.argv
 OUTCOMES = ("held", "failure", "error", "skipped")
-PACKAGES = ("torch", "numpy", "safetensors", "filelock", "pooch", "jupyter-client", "hypothesis", "playwright")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "safetensors",
+    "filelock",
+    "pooch",
+    "jupyter-client",
+    "hypothesis",
+    "playwright",
+)
 
 
 def names(file, test):
@@ -70,15 +80,21 @@ def shows(promise, name):
 def pytest(*arguments, **options):
     command = [sys.executable, "-m", "pytest", "-q", "-o", "junit_family=xunit1", *arguments]
     trials = {"COURSE_TRIALS": "" if SHORT else "full", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=paths.CHECKOUT, env=os.environ | trials, **options)
+    return subprocess.run(command, cwd=files.CHECKOUT, env=os.environ | trials, **options)
 
 
 def chosen():
     """The addresses of all tests that show a promise."""
     modules = sorted({test.split(":")[0] for tests in PROMISES.values() for test in tests})
-    listed = pytest("--collect-only", *(f"tests/{m}.py" for m in modules), capture_output=True, text=True)
+    listed = pytest(
+        "--collect-only", *(f"tests/{m}.py" for m in modules), capture_output=True, text=True
+    )
     found = [line for line in listed.stdout.splitlines() if "::" in line]
-    return [address for address in found if any(shows(p, names(*address.split("::", 1))) for p in PROMISES)]
+    return [
+        address
+        for address in found
+        if any(shows(p, names(*address.split("::", 1))) for p in PROMISES)
+    ]
 
 
 def tried(case):
@@ -107,12 +123,18 @@ def main():
     for row in rows:
         broken = row["failure"] + row["error"]
         print(f"{row['promise']:76}{row['held']:9,}{broken:9,}{row['skipped']:11,}")
-    environment = runs.environment("cpu") | {"command": "python tools/reliability.py", "cores": os.cpu_count()}
-    environment |= {"seconds": round(time.monotonic() - begin), "packages": {name: version(name) for name in PACKAGES}}
+    environment = runs.environment("cpu") | {
+        "command": "python tools/reliability.py",
+        "cores": os.cpu_count(),
+    }
+    environment |= {
+        "seconds": round(time.monotonic() - begin),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
     print(f"{environment['seconds']} s on {environment['device']}, {environment['cores']} cores")
     if not SHORT:
         content = json.dumps({"rows": rows, "environment": environment}, indent=1)
-        files.write(paths.PUBLISHED / "reliability.json", content.encode())
+        files.write(files.PUBLISHED / "reliability.json", content.encode())
     if any(row["failure"] or row["error"] or not row["held"] for row in rows):
         sys.exit("a promise does not hold, or was not tried")
 

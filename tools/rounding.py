@@ -7,8 +7,8 @@ from copy import deepcopy
 
 import torch
 
-from course_utils.checkpoints import GROUP, full
 from course_utils.lessons.model import positions_at
+from course_utils.training.checkpoints import GROUP, full
 
 DAMPING = 0.01  # of the inputs' mean square, added to each one's: keeps the equations solvable
 
@@ -24,7 +24,10 @@ def rounded(model, tokens):
     added, angles = positions_at(model, 0, tokens.shape[1])
     x = rough_x = model.embedding(tokens) * model.scale + added
     for i, (block, rough_block) in enumerate(zip(model.blocks, rough.blocks, strict=True)):
-        for norm, layer, inner in (("norm_1", "attention", "qkv"), ("norm_2", "feed_forward", "up")):
+        for norm, layer, inner in (
+            ("norm_1", "attention", "qkv"),
+            ("norm_2", "feed_forward", "up"),
+        ):
             for matrix in (inner, "out"):
                 name, path = f"blocks.{i}.{layer}.{matrix}.weight", (norm, layer, matrix, angles)
                 weight = model.get_parameter(name)
@@ -35,7 +38,9 @@ def rounded(model, tokens):
                     lost += (x - rough_x).flatten(0, 1)
                 gram = (seen.T @ seen).double()
                 gram.diagonal().add_(DAMPING * gram.diagonal().mean())
-                found |= in_whole_numbers(name, weight + torch.linalg.solve(gram, (seen.T @ lost).double()).T, gram)
+                found |= in_whole_numbers(
+                    name, weight + torch.linalg.solve(gram, (seen.T @ lost).double()).T, gram
+                )
                 rough.get_parameter(name).copy_(full(name, found))
             x, rough_x = after, through(rough_block, rough_x, *path)[0]
     return found
@@ -44,7 +49,9 @@ def rounded(model, tokens):
 def through(block, x, norm, layer, matrix, angles):
     """The stream behind a layer, (B, T, C), and what a matrix in the layer was given, (B * T, I)."""
     part, given = getattr(block, layer), []
-    hook = getattr(part, matrix).register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].flatten(0, 1)))
+    hook = getattr(part, matrix).register_forward_pre_hook(
+        lambda _, inputs: given.append(inputs[0].flatten(0, 1))
+    )
     more = (angles,) if layer == "attention" else ()
     x = block.add(x, getattr(block, norm), lambda h: part(h, *more))
     hook.remove()
@@ -54,7 +61,11 @@ def through(block, x, norm, layer, matrix, angles):
 def in_whole_numbers(name, weight, gram):
     """Column by column, left to right; the columns to come take an error over, as far as their inputs go together."""
     scales = (weight.unflatten(1, (-1, GROUP)).abs().amax(2) / 127).clamp(min=2**-14).half()
-    steps, whole, left = scales.double().repeat_interleave(GROUP, 1), torch.empty_like(weight), weight.clone()
+    steps, whole, left = (
+        scales.double().repeat_interleave(GROUP, 1),
+        torch.empty_like(weight),
+        weight.clone(),
+    )
     for i, row in enumerate(torch.linalg.cholesky(torch.linalg.inv(gram), upper=True)):
         whole[:, i] = (left[:, i] / steps[:, i]).round().clamp(-127, 127)
         left[:, i:] -= ((left[:, i] - whole[:, i] * steps[:, i]) / row[i])[:, None] * row[i:]

@@ -13,13 +13,16 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from course_utils import figures, paths
+from course_utils import figures, files
 from course_utils.figures.performance import SETTINGS, by_texts, factors, rounded, share
-from course_utils.runs import RunRecord
+from course_utils.training.runs import RunRecord
 
-BENCH = paths.PUBLISHED / "bench"
+BENCH = files.PUBLISHED / "bench"
 KINDS = {  # what `course bench` measures: its title, and what a row must have
-    "train": ("Training", ["name", "median_ms", "low_ms", "high_ms", "characters_per_s", "share_of_matrix_rate"]),
+    "train": (
+        "Training",
+        ["name", "median_ms", "low_ms", "high_ms", "characters_per_s", "share_of_matrix_rate"],
+    ),
     "generate": ("Writing", ["name", "texts", "median_ms", "low", "high", "characters_per_s"]),
     "scaling": ("A small model's step", ["kind", "name", "median_ms", "share_of_matrix_rate"]),
 }
@@ -29,7 +32,11 @@ RATES = {  # the limits of a machine: the head of the column, and its unit
     "operations_per_s": ("operations (thousands/s)", 1e3),
 }
 NOTHING = "Nothing is recorded here yet: `python tools/performance.py cpu` (or `gpu`) measures this machine."
-MATHJAX = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")  # 3 MB of the package's 15
+MATHJAX = (
+    "tex-chtml.js",
+    "input/tex/extensions",
+    "output/chtml/fonts/woff-v2",
+)  # 3 MB of the package's 15
 
 
 def describe_pictures(app, doctree):
@@ -68,7 +75,9 @@ class Recorded(SphinxDirective):
                 if isinstance(part, figures.Figure):
                     passage += nodes.image(uri=part.data_uri(), alt=part.get_label())
                 else:
-                    self.state.nested_parse(StringList(part.splitlines(), ""), self.content_offset, passage)
+                    self.state.nested_parse(
+                        StringList(part.splitlines(), ""), self.content_offset, passage
+                    )
         except ValueError as error:
             raise self.error(str(error)) from None
         return passage.children
@@ -84,7 +93,9 @@ def compared(what, folder):
             cells["texts"] = rows["texts"].map("{:,}".format)
         cells["time of a step (ms)"] = rows["median_ms"].map(rounded)
         cells["characters a second"] = rows["characters_per_s"].map(rounded)
-        cells["factor"] = pd.concat([factors(group) for _, group in by_texts(rows)]).map("{:.3g}×".format)
+        cells["factor"] = pd.concat([factors(group) for _, group in by_texts(rows)]).map(
+            "{:.3g}×".format
+        )
         if what == "train":
             cells["share of the matrix rate"] = rows["share_of_matrix_rate"].map(share)
         yield figures.contenders(rows, title=bench["title"])
@@ -95,7 +106,9 @@ def compared(what, folder):
 
 def grown(folder):
     """How the time of a step grows, once a machine."""
-    found = {bench["machine"]: bench for bench in reversed(benches(folder)) if bench["what"] == "scaling"}
+    found = {
+        bench["machine"]: bench for bench in reversed(benches(folder)) if bench["what"] == "scaling"
+    }
     for bench in reversed(found.values()):
         rows = bench["rows"]
         cells = {
@@ -126,7 +139,13 @@ def recipes(folder):
     records = [RunRecord.load(path) for path in sorted((folder / "runs").glob("*.json"))]
     groups, rows = {}, []
     for r in records:
-        key = (r.model["context_length"], r.parameters, f"`{r.recipe}`, {r.arm}", machine(r.environment), r.regime)
+        key = (
+            r.model["context_length"],
+            r.parameters,
+            f"`{r.recipe}`, {r.arm}",
+            machine(r.environment),
+            r.regime,
+        )
         groups.setdefault(key, []).append(r)
     for (context, parameters, recipe, device, regime), group in sorted(groups.items()):
         seeds = pd.DataFrame([vars(r) for r in group])
@@ -195,7 +214,10 @@ PASSAGES = {
     "recipes": recipes,
     "reliability": promises,
     "checks": exercises,
-    **{name: (lambda folder, passage=passage: passage()) for name, passage in course_study.PASSAGES.items()},
+    **{
+        name: (lambda folder, passage=passage: passage())
+        for name, passage in course_study.PASSAGES.items()
+    },
 }
 
 
@@ -208,7 +230,10 @@ def benches(folder):
             title, columns = KINDS[bench["what"]]
             bench["machine"] = machine(bench["environment"])
             bench["title"] = f"{title}: recipe {bench['preset']}, {bench['machine']}"
-            bench["rows"], bench["limits"] = pd.DataFrame(bench["rows"])[columns], pd.Series(bench["limits"])[[*RATES]]
+            bench["rows"], bench["limits"] = (
+                pd.DataFrame(bench["rows"])[columns],
+                pd.Series(bench["limits"])[[*RATES]],
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path.name} is no benchmark of this course ({type(error).__name__}): delete it, or make it again "
@@ -231,7 +256,9 @@ def folded(frame):
 def table(frame, words=1):
     """A DataFrame in Markdown. words: how many columns, at the left, are not numbers."""
     rule = ["---"] * words + ["--:"] * (frame.shape[1] - words)
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [frame.columns, rule, *frame.values])
+    return "\n".join(
+        f"| {' | '.join(map(str, row))} |" for row in [frame.columns, rule, *frame.values]
+    )
 
 
 def setup(app):

@@ -15,10 +15,13 @@ from docutils import nodes
 from matplotlib.patches import FancyArrowPatch
 from sphinx.util.docutils import SphinxDirective
 
-from course_utils import corpus, figures, paths, recorded, runs, tables, writer
+from course_utils import corpus, figures, files
 from course_utils.figures.drawing import SMALL, looks, open_figure
+from course_utils.generation import writer
+from course_utils.research import recorded, tables
+from course_utils.training import runs
 
-PACKAGE, CHECKOUT = paths.PUBLISHED.parent, Path(__file__).resolve().parents[2]
+PACKAGE, CHECKOUT = files.PUBLISHED.parent, Path(__file__).resolve().parents[2]
 WIDE = 4  # boxes side by side: as many as a phone can show
 PROMPT, SETTINGS = "ROMEO:\n", {"temperature": 0.8}
 STUDY = "course_utils/published/study"
@@ -41,7 +44,9 @@ def imported(folder):
     """
     found = {p.stem if p.is_file() else p.name: set() for p in folder.glob("[a-z_]*") if is_part(p)}
     del found["__init__"]
-    trees = [(p.relative_to(folder).with_suffix("").parts[0], p) for p in sorted(folder.rglob("*.py"))]
+    trees = [
+        (p.relative_to(folder).with_suffix("").parts[0], p) for p in sorted(folder.rglob("*.py"))
+    ]
     trees = [(part, ast.parse(p.read_text(encoding="utf-8"))) for part, p in trees if part in found]
     for statements in (lambda tree: tree.body, ast.walk):
         for part, tree in trees:
@@ -63,7 +68,9 @@ def names(statements):
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course_utils."):
             yield node.module.split(".")[1]
         elif isinstance(node, ast.Import):
-            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("course_utils."))
+            yield from (
+                a.name.split(".")[1] for a in node.names if a.name.startswith("course_utils.")
+            )
 
 
 def below(uses, part):
@@ -87,7 +94,10 @@ def storeys(uses):
 
 def needed(uses):
     """The arrows that don't follow from others: a → c is left out where a → b → c. -> {part: set of parts}"""
-    return {part: used - set().union(*(below(uses, other) for other in used)) for part, used in uses.items()}
+    return {
+        part: used - set().union(*(below(uses, other) for other in used))
+        for part, used in uses.items()
+    }
 
 
 def course_map(uses):
@@ -97,8 +107,13 @@ def course_map(uses):
     for floor in range(top + 1):
         row = [part for part in uses if floors[part] == floor]
         xs = {part: [places[used][0] for used in arrows[part]] or [0.5] for part in row}
-        row.sort(key=lambda part, xs=xs: (sum(xs[part]) / len(xs[part]), part))  # each over what it stands on
-        places |= {part: ((i + 0.5 + 0.12 * (floor % 2)) / (len(row) + 0.12), floor) for i, part in enumerate(row)}
+        row.sort(
+            key=lambda part, xs=xs: (sum(xs[part]) / len(xs[part]), part)
+        )  # each over what it stands on
+        places |= {
+            part: ((i + 0.5 + 0.12 * (floor % 2)) / (len(row) + 0.12), floor)
+            for i, part in enumerate(row)
+        }
     with open_figure(0.62 * (top + 1)) as (figure, _):
         figure.set_figwidth(4.3)
         axes, styles = figure.subplots(), looks([str(floor) for floor in range(top + 1)])
@@ -108,21 +123,35 @@ def course_map(uses):
             color = styles[str(top - floors[part])]["color"]
             for used in sorted(arrows[part]):
                 to = (places[used][0], places[used][1] + 0.24)
-                look = {"arrowstyle": "-|>", "mutation_scale": 9, "lw": 0.8, "color": color, "alpha": 0.6}
-                axes.add_patch(FancyArrowPatch((x, y - 0.22), to, shrinkA=0, shrinkB=0, zorder=1, **look))
+                look = {
+                    "arrowstyle": "-|>",
+                    "mutation_scale": 9,
+                    "lw": 0.8,
+                    "color": color,
+                    "alpha": 0.6,
+                }
+                axes.add_patch(
+                    FancyArrowPatch((x, y - 0.22), to, shrinkA=0, shrinkB=0, zorder=1, **look)
+                )
             box = {"boxstyle": "round,pad=0.35", "fc": "white", "ec": color, "lw": 1.2}
             axes.text(x, y, part, ha="center", va="center", fontsize=SMALL, bbox=box, zorder=2)
-        said = "; ".join(f"{part} uses {', '.join(sorted(used))}" for part, used in sorted(uses.items()) if used)
-        figure.set_label(f"Who imports whom among the {len(uses)} parts of the package, from the top down. {said}.")
+        said = "; ".join(
+            f"{part} uses {', '.join(sorted(used))}" for part, used in sorted(uses.items()) if used
+        )
+        figure.set_label(
+            f"Who imports whom among the {len(uses)} parts of the package, from the top down. {said}."
+        )
     return figure
 
 
 def sample(length=300):
     """What the deepest published model writes after PROMPT, seed 0. -> its record, the text"""
-    record = models(paths.PUBLISHED)[-1]
+    record = models(files.PUBLISHED)[-1]
     model, tokenizer = runs.load_model(record.checkpoint)
     chance = torch.Generator().manual_seed(0)
-    ids = writer.generate(model, torch.tensor([tokenizer.encode(PROMPT)]), length, generator=chance, **SETTINGS)
+    ids = writer.generate(
+        model, torch.tensor([tokenizer.encode(PROMPT)]), length, generator=chance, **SETTINGS
+    )
     return record, tokenizer.decode(ids[0].tolist()).rsplit("\n", 1)[0]
 
 
@@ -159,16 +188,23 @@ def depth_runs():
 def fill(text, passage, content):
     """The text with what stands between <!-- passage --> and <!-- end --> made anew."""
     pattern = rf"(<!-- {passage} -->\n).*?(<!-- end -->)"
-    filled, count = re.subn(pattern, lambda found: f"{found[1]}{content}\n{found[2]}", text, flags=re.DOTALL)
+    filled, count = re.subn(
+        pattern, lambda found: f"{found[1]}{content}\n{found[2]}", text, flags=re.DOTALL
+    )
     if count != 1:
-        raise ValueError(f"<!-- {passage} --> … <!-- end --> must stand there once, not {count} times")
+        raise ValueError(
+            f"<!-- {passage} --> … <!-- end --> must stand there once, not {count} times"
+        )
     return filled
 
 
 def write_readmes():
     """The result's figure and a sample, from the published records and weights."""
     found, five = depth_runs(), {"5-gram": baselines()["5-gram"]}
-    final, devices = tables.final_table(found), sorted({record.environment["device"] for record in found})
+    final, devices = (
+        tables.final_table(found),
+        sorted({record.environment["device"] for record in found}),
+    )
     arms = tables.arm_table(final)
     _, text = sample(length=130)
     for name, (study, about) in README.items():

@@ -9,8 +9,9 @@ import torch
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from course_utils import figures, paths, runs
+from course_utils import figures, files
 from course_utils.lessons.sampling import filter_logits
+from course_utils.training import runs
 
 PARTS = ("gpt.mjs", "linear.mjs", "sampler.mjs", "widget.css", "widget.mjs", "worker.mjs")
 STILLS = ({"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8})
@@ -18,7 +19,9 @@ STILLS = ({"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.
 
 def models(folder):
     """The published depth study's models by the plain protocol, seed 0, fewest layers first."""
-    records = [r for r in runs.load_all(folder) if (r.study, r.recipe, r.seed) == ("depth", "baseline", 0)]
+    records = [
+        r for r in runs.load_all(folder) if (r.study, r.recipe, r.seed) == ("depth", "baseline", 0)
+    ]
     return sorted((r for r in records if r.checkpoint.is_file()), key=lambda r: r.model["n_layers"])
 
 
@@ -26,8 +29,8 @@ def copy_parts(target):
     """Put all that the page asks for into a folder: models.json is the list of its models."""
     target.mkdir(parents=True, exist_ok=True)
     for name in PARTS:
-        copyfile(paths.PUBLISHED.parent / name, target / name)
-    listed = models(paths.PUBLISHED)
+        copyfile(files.PUBLISHED.parent / "widgets" / name, target / name)
+    listed = models(files.PUBLISHED)
     for record in listed:
         copyfile(record.checkpoint, target / record.checkpoint.name)
     manifest = [{"name": record.arm, "file": record.checkpoint.name} for record in listed]
@@ -47,12 +50,14 @@ class Still(SphinxDirective):
     def run(self):
         self.env.note_reread()  # by the next build there may be other models
         prompt = json.loads("".join(self.content))
-        model, tokenizer = runs.load_model(models(paths.PUBLISHED)[-1].checkpoint)
+        model, tokenizer = runs.load_model(models(files.PUBLISHED)[-1].checkpoint)
         with torch.no_grad():
             logits = model(torch.tensor([tokenizer.encode(prompt)]))[0, -1]
         columns = {"before": logits.softmax(-1)}
         for settings in STILLS:
-            columns[", ".join(f"{k} {v}" for k, v in settings.items())] = filter_logits(logits, **settings).softmax(-1)
+            columns[", ".join(f"{k} {v}" for k, v in settings.items())] = filter_logits(
+                logits, **settings
+            ).softmax(-1)
         table = pd.DataFrame(columns, index=list(tokenizer.alphabet))
         figure = figures.next_character(table, title=f"What follows {prompt!r}")
         return [nodes.image(uri=figure.data_uri(), alt=figure.get_label())]

@@ -9,9 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from course_utils import corpus, experiment, figures, paths, quality, recorded, runs, statistics, studies, tables
-from course_utils.effects import effects, losses_of, rate_table
+from course_utils import corpus, figures, files
+from course_utils.generation import quality
 from course_utils.lessons.data import split
+from course_utils.research import recorded, statistics, studies, tables
+from course_utils.research.effects import effects, losses_of, rate_table
+from course_utils.training import evaluation, runs
 
 SEEDS = 6  # an arm with fewer is not shown
 SPEAKER = re.compile(r"^([A-Z][A-Za-z ]+):$", re.MULTILINE)
@@ -75,19 +78,25 @@ def verdicts(found, measure):
 @functools.cache
 def baselines():
     """What n-grams reach, counted once a build."""
-    return experiment.baseline_losses(corpus.load())
+    return evaluation.baseline_losses(corpus.load())
 
 
 def rates(name):
     """The sweep of learning rates, and whether each best one has a worse neighbour on both sides."""
     table = rate_table(recorded.load(name))
     yield figures.rate_sweep(table)
-    outside = [studies.layers(row.n_layers) for row in table[table["best"]].itertuples() if not row.inside]
+    outside = [
+        studies.layers(row.n_layers) for row in table[table["best"]].itertuples() if not row.inside
+    ]
     if outside:
         yield f"At the edge of the grid, so not yet chosen: {', '.join(outside)}."
     else:
         yield "Each best rate has a worse one on either side, so the grid was wide enough."
-    shown = table.pivot(index="n_layers", columns="learning_rate", values="choosing_loss").round(4).reset_index()
+    shown = (
+        table.pivot(index="n_layers", columns="learning_rate", values="choosing_loss")
+        .round(4)
+        .reset_index()
+    )
     yield shown.rename(columns=lambda c: "layers" if c == "n_layers" else f"{c:g}")
     yield missing(name)
 
@@ -131,9 +140,13 @@ def places(name):
     count = len(next(iter(means.values())))
     ends = [1, *(2**i for i in range(1, count))]  # the last place of each bin
     labels = "place in the context (characters)", "loss (nats/character)"
-    yield figures.lines(ends, means, *labels, log_x=True, title="The further on, the easier: loss by place")
+    yield figures.lines(
+        ends, means, *labels, log_x=True, title="The further on, the easier: loss by place"
+    )
     rows = {"place": ["1", "2", *(f"{a + 1}–{b}" for a, b in itertools.pairwise(ends[1:]))]}
-    yield pd.DataFrame(rows | {arm: [f"{value:.3f}" for value in losses] for arm, losses in means.items()})
+    yield pd.DataFrame(
+        rows | {arm: [f"{value:.3f}" for value in losses] for arm, losses in means.items()}
+    )
 
 
 def data():
@@ -147,19 +160,33 @@ def data():
         speeches = SPEAKER.findall(held_out)
         row = {"share of the text": f"{share:.0%}"}
         for n, arm in sorted(arms.items()):
-            low, mean, high = statistics.mean_interval([r.validation_loss for r in found if r.arm == arm])
+            low, mean, high = statistics.mean_interval(
+                [r.validation_loss for r in found if r.arm == arm]
+            )
             drawn.append({"n_layers": n, "share": share, "loss": mean, "low": low, "high": high})
             row[studies.layers(n)] = f"{mean:.3f}"
         for shallow, deep in itertools.pairwise(sorted(arms)):
-            gain = statistics.compare(arms[deep], losses[arms[deep]], arms[shallow], losses[arms[shallow]])
-            row[f"{deep} against {shallow}"] = f"{gain.difference:+z.3f} ({gain.low:+z.3f} … {gain.high:+z.3f})"
-        rows.append(row | {"speeches by known speakers": f"{sum(s in met for s in speeches) / len(speeches):.1%}"})
+            gain = statistics.compare(
+                arms[deep], losses[arms[deep]], arms[shallow], losses[arms[shallow]]
+            )
+            row[f"{deep} against {shallow}"] = (
+                f"{gain.difference:+z.3f} ({gain.low:+z.3f} … {gain.high:+z.3f})"
+            )
+        rows.append(
+            row
+            | {
+                "speeches by known speakers": f"{sum(s in met for s in speeches) / len(speeches):.1%}"
+            }
+        )
     if len(drawn) > 3:
         yield figures.data_scaling(pd.DataFrame(drawn))
-        yield "What depth buys, in nats/character on the reporting half, with 95 % intervals:\n\n" + "\n".join(
-            f"* {row['share of the text']} of the text: "
-            + "; ".join(f"{name} {row[name]}" for name in row if "against" in name)
-            for row in rows
+        yield (
+            "What depth buys, in nats/character on the reporting half, with 95 % intervals:\n\n"
+            + "\n".join(
+                f"* {row['share of the text']} of the text: "
+                + "; ".join(f"{name} {row[name]}" for name in row if "against" in name)
+                for row in rows
+            )
         )
         yield pd.DataFrame(rows)
     yield missing("data")
@@ -172,16 +199,24 @@ def samples():
         yield "No text is recorded yet."
         return
     table = table[table["study"] == "depth"]
-    length, pieces = int(table["text"].str.len().median()), len(table) // table.groupby(["arm", "temperature"]).ngroups
+    length, pieces = (
+        int(table["text"].str.len().median()),
+        len(table) // table.groupby(["arm", "temperature"]).ngroups,
+    )
     human = pd.DataFrame(judge.human(length, pieces))
     yield figures.sample_comparison(pd.concat([table, human], ignore_index=True))
     for _, setting in table.groupby("temperature"):
-        seeds = {arm: one.groupby("seed")[list(MEASURES)].mean() for arm, one in setting.groupby("arm")}
+        seeds = {
+            arm: one.groupby("seed")[list(MEASURES)].mean() for arm, one in setting.groupby("arm")
+        }
         rows = [{"arm": arm, "texts": pieces, **in_words(one)} for arm, one in seeds.items()]
         rows.append({"arm": quality.HUMAN, "texts": len(human), **in_words(human)})
         how = setting[["temperature", "top_k", "top_p"]].iloc[0].dropna()
         said = ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in how.items())
-        known = [f"{b} minus {a} {difference(seeds[a], seeds[b], 'known_words')}" for a, b in itertools.pairwise(seeds)]
+        known = [
+            f"{b} minus {a} {difference(seeds[a], seeds[b], 'known_words')}"
+            for a, b in itertools.pairwise(seeds)
+        ]
         yield f"With {said}, words that the training text has, in per cent: {'; '.join(known)}."
         yield pd.DataFrame(rows)
 
@@ -203,7 +238,7 @@ def difference(one, other, measure):
 
 def sources():
     """What was run, where, and for how long."""
-    about = json.loads((paths.PUBLISHED / "manifest.json").read_text(encoding="utf-8"))["studies"]
+    about = json.loads((files.PUBLISHED / "manifest.json").read_text(encoding="utf-8"))["studies"]
     yield pd.DataFrame([
         {"study": name, "runs": one["runs"], "arms": one["arms"], "seconds in all": f"{one['seconds']:,}",
          "device": ", ".join(one["device"]), "PyTorch": ", ".join(one["torch"]),
@@ -214,7 +249,9 @@ def sources():
 
 def laptop():
     """The course's own runs on two cores."""
-    found = [r for r in runs.load_all(paths.PUBLISHED) if r.study == "depth" and r.recipe == "laptop"]
+    found = [
+        r for r in runs.load_all(files.PUBLISHED) if r.study == "depth" and r.recipe == "laptop"
+    ]
     final = tables.final_table(found)
     by_arm = tables.arm_table(final)
     yield figures.ablation_bars(by_arm, final, baselines())
@@ -222,10 +259,22 @@ def laptop():
 
 
 PASSAGES = {
-    **{name: (lambda name=name: depth(name)) for name in studies.STUDIES if name.startswith("depth")},
-    **{name: (lambda name=name: choices(name)) for name in studies.STUDIES if name.startswith("choices")},
+    **{
+        name: (lambda name=name: depth(name))
+        for name in studies.STUDIES
+        if name.startswith("depth")
+    },
+    **{
+        name: (lambda name=name: choices(name))
+        for name in studies.STUDIES
+        if name.startswith("choices")
+    },
     "places": lambda: places("depth"),
-    **{name: (lambda name=name: rates(name)) for name in studies.STUDIES if name.startswith("rates")},
+    **{
+        name: (lambda name=name: rates(name))
+        for name in studies.STUDIES
+        if name.startswith("rates")
+    },
     "data": data,
     "samples": samples,
     "sources": sources,

@@ -16,7 +16,14 @@ import torch
 
 from course_utils.checks.values import described, plain, same, show
 
-LESSONS = ("data", "attention", "model", "train", "ablation", "sampling")  # in the order of their numbers
+LESSONS = (
+    "data",
+    "attention",
+    "model",
+    "train",
+    "ablation",
+    "sampling",
+)  # in the order of their numbers
 LEVELS = ("warm-up", "core", "stretch")
 NO_RETURN = "is a `return` missing?"
 EXERCISES = {}  # number -> Exercise, of the lessons imported so far
@@ -46,7 +53,9 @@ class Answer:
     def __str__(self):
         if self.status == "not attempted":
             return f"{self.number} not attempted yet."
-        return f"{self.number} {self.status}: {self.words}" + ("" if self.words.endswith(("?", ".")) else ".")
+        return f"{self.number} {self.status}: {self.words}" + (
+            "" if self.words.endswith(("?", ".")) else "."
+        )
 
 
 class NotAttempted(Exception):
@@ -126,15 +135,23 @@ def answer(number, attempt):
     except (NotAttempted, NotImplementedError):
         return Answer(number, "not attempted")
     except Wrong as wrong:
-        if isinstance(attempt, type) and is_nothing(wrong.got):  # a stub class: its methods give nothing
+        if isinstance(attempt, type) and is_nothing(
+            wrong.got
+        ):  # a stub class: its methods give nothing
             return Answer(number, "not attempted")
         return Answer(number, "not yet", str(wrong))
     except (Exception, SystemExit) as error:
         said = plain(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-        what = f"what your code gave can't be used: {said}" if last.ended else f"your code raised {said}"
+        what = (
+            f"what your code gave can't be used: {said}"
+            if last.ended
+            else f"your code raised {said}"
+        )
         if last.ended and is_nothing(last.got):
             what = f"your code gave nothing back. Perhaps: {NO_RETURN}"
-        return Answer(number, "not yet", (f"given {last.given}, " if last.given else "") + what, error=said)
+        return Answer(
+            number, "not yet", (f"given {last.given}, " if last.given else "") + what, error=said
+        )
 
 
 def is_nothing(value):
@@ -166,7 +183,9 @@ def watched(attempt, last):
     @functools.wraps(attempt, updated=())
     def call(*arguments, **named):
         first = not last.given
-        last.given = ", ".join([*map(show, arguments), *(f"{name} = {show(value)}" for name, value in named.items())])
+        last.given = ", ".join(
+            [*map(show, arguments), *(f"{name} = {show(value)}" for name, value in named.items())]
+        )
         last.ended = False
         try:
             last.got = attempt(*arguments, **named)
@@ -190,6 +209,8 @@ def agree(got, expected, given, perhaps=None, tolerance=1e-5, secret=False):
     if same(got, expected, tolerance):
         return
     wanted, found = described(expected, got)
-    fits = (question for question, mistaken in (perhaps or {}).items() if same(got, mistaken, tolerance))
+    fits = (
+        question for question, mistaken in (perhaps or {}).items() if same(got, mistaken, tolerance)
+    )
     question = NO_RETURN if is_nothing(got) else next(fits, "")
     raise Wrong(given, "" if secret else wanted, found, question, got)

@@ -11,7 +11,10 @@ from course_utils.lessons.ablation import sign_flip_p
 
 def drawn(count, salt, digits=3):
     """Losses as a study might report them."""
-    return [round(1.5 + 0.01 * x, digits) for x in torch.randn(count, generator=generator(salt)).tolist()]
+    return [
+        round(1.5 + 0.01 * x, digits)
+        for x in torch.randn(count, generator=generator(salt)).tolist()
+    ]
 
 
 @exercise("5.1", "How sure is a mean?", level="warm-up", minutes=5)
@@ -53,7 +56,10 @@ def _(attempt):
     """Six paired seeds, in another order in each arm; against scipy-free arithmetic."""
     for salt, t in ((53, 2.571), (54, 4.032)):
         luck, noise = drawn(6, salt), drawn(6, salt + 100, digits=4)
-        losses = {seed: round(luck[seed] - 0.02 + (noise[seed] - 1.5) / 10, 4) for seed in (3, 1, 5, 0, 4, 2)}
+        losses = {
+            seed: round(luck[seed] - 0.02 + (noise[seed] - 1.5) / 10, 4)
+            for seed in (3, 1, 5, 0, 4, 2)
+        }
         others = {seed: luck[seed] for seed in range(6)}
         by_seed = [losses[seed] - others[seed] for seed in range(6)]
         as_listed = [a - b for a, b in zip(losses.values(), others.values(), strict=True)]
@@ -94,7 +100,13 @@ def around(middle, half):
 def _(attempt):
     """Against the definition: the largest of the factors times p of all that are as small."""
     uniform = [round(x**3, 4) for x in torch.rand(7, generator=generator(55)).tolist()]
-    for p_values in ([0.01, 0.04, 0.03], [0.04, 0.001, 0.045, 0.02], [0.6, 0.9, 0.02], [0.03], uniform):
+    for p_values in (
+        [0.01, 0.04, 0.03],
+        [0.04, 0.001, 0.045, 0.02],
+        [0.6, 0.9, 0.02],
+        [0.03],
+        uniform,
+    ):
         m, falling = len(p_values), sorted(p_values)
         raw = {p: (m - rank) * p for rank, p in enumerate(falling)}  # no two are equal
         expected = [min(1.0, max(raw[q] for q in falling if q <= p)) for p in p_values]
@@ -150,7 +162,12 @@ def _(attempt):
     one, six = (float(attempt(torch.randn(4000, 20, n, generator=generator(59)))) for n in (1, 6))
     x = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     density = 20 * torch.exp(-x * x / 2) / math.sqrt(2 * math.pi) * torch.special.ndtr(x) ** 19
-    agree(one, torch.trapezoid(x * density, x).item(), "4,000 studies of 20 equal arms, one seed each", tolerance=0.03)
+    agree(
+        one,
+        torch.trapezoid(x * density, x).item(),
+        "4,000 studies of 20 equal arms, one seed each",
+        tolerance=0.03,
+    )
     return f"the best of 20 equal arms seems {one:.2f} seed deviations better with one seed, {six:.2f} with six"
 
 
@@ -159,11 +176,23 @@ def _(attempt):
     """By hand on tables where the two halves disagree."""
     halves = torch.rand(2, 2, 3, generator=generator(60)).tolist()
     rates, arms = (0.001, 0.003, 0.01), ("2 layers", "6 layers")
-    tables = [{arm: dict(zip(rates, row, strict=True)) for arm, row in zip(arms, half, strict=True)} for half in halves]
-    small = {"2 layers": {0.001: 1.9, 0.003: 1.8, 0.01: 1.7}, "6 layers": {0.001: 1.6, 0.003: 1.65, 0.01: 1.8}}
-    other = {"2 layers": {0.001: 1.85, 0.003: 1.75, 0.01: 1.95}, "6 layers": {0.001: 1.75, 0.003: 1.65, 0.01: 1.55}}
+    tables = [
+        {arm: dict(zip(rates, row, strict=True)) for arm, row in zip(arms, half, strict=True)}
+        for half in halves
+    ]
+    small = {
+        "2 layers": {0.001: 1.9, 0.003: 1.8, 0.01: 1.7},
+        "6 layers": {0.001: 1.6, 0.003: 1.65, 0.01: 1.8},
+    }
+    other = {
+        "2 layers": {0.001: 1.85, 0.003: 1.75, 0.01: 1.95},
+        "6 layers": {0.001: 1.75, 0.003: 1.65, 0.01: 1.55},
+    }
     for choosing, reporting in ((small, other), (other, small), tables):
-        best, peeked = ({arm: min(row, key=row.get) for arm, row in half.items()} for half in (choosing, reporting))
+        best, peeked = (
+            {arm: min(row, key=row.get) for arm, row in half.items()}
+            for half in (choosing, reporting)
+        )
         rates = next(iter(choosing.values()))
         shared = min(rates, key=lambda rate: sum(row[rate] for row in choosing.values()))
         agree(

@@ -21,9 +21,9 @@ def _(attempt):
             "is everything in sight? The mask is a triangle": torch.ones_like(seen),
             "is the next position, the answer, in sight?": at <= at[:, None] + 1,
             "does it hold numbers, where truth values are asked for?": seen.float(),
-            "is that what is added to the scores? Asked for are truth values": torch.zeros(n, n).masked_fill(
-                ~seen, -math.inf
-            ),
+            "is that what is added to the scores? Asked for are truth values": torch.zeros(
+                n, n
+            ).masked_fill(~seen, -math.inf),
         }
         agree(attempt(n), seen, f"T = {n}", mistakes)
     return "row t may listen to t + 1 positions, itself the last of them"
@@ -34,13 +34,22 @@ def _(attempt):
     "What attention costs",
     level="warm-up",
     minutes=5,
-    sizes=lambda draw: {"B": 2 * draw(1, 4) + 1, "T": draw(20, 60), "C": 8 * draw(3, 9), "H": 2 * draw(1, 4)},
+    sizes=lambda draw: {
+        "B": 2 * draw(1, 4) + 1,
+        "T": draw(20, 60),
+        "C": 8 * draw(3, 9),
+        "H": 2 * draw(1, 4),
+    },
 )
 def _(attempt):
     """A pair of whole numbers for the variant's sizes."""
     given = sizes("2.2")
     b, t, c, h = given.values()
-    square, triangle, words = t * t, t * (t + 1) // 2, ", ".join(f"{name} = {size}" for name, size in given.items())
+    square, triangle, words = (
+        t * t,
+        t * (t + 1) // 2,
+        ", ".join(f"{name} = {size}" for name, size in given.items()),
+    )
     for i, (what, each) in enumerate({"computed": square, "surviving": triangle}.items()):
         right = b * h * each
         mistakes = {
@@ -57,7 +66,9 @@ def _(attempt):
                 "do all survive? The mask hides the future": b * h * square,
             }
         agree(attempt[i], right, f"{words}: scores {what}", mistakes, secret=True)
-    return f"{b * h * square:,} scores, of which {b * h * triangle:,} survive: a little more than half"
+    return (
+        f"{b * h * square:,} scores, of which {b * h * triangle:,} survive: a little more than half"
+    )
 
 
 @exercise("2.3", "A softmax that survives", level="core", minutes=15)
@@ -76,10 +87,13 @@ def _(attempt):
     for given, scores in cases.items():
         e = scores.exp()
         mistakes = {
-            "does the exponential overflow? Take the row's largest score away first": e / e.sum(-1, keepdim=True),
+            "does the exponential overflow? Take the row's largest score away first": e
+            / e.sum(-1, keepdim=True),
             "does the sum run over the wrong axis?": scores.softmax(-2),
             "does the sum run over everything?": scores.flatten().softmax(0).view_as(scores),
-            "is the largest of all scores taken away, where each row has its own?": (scores - scores.max()).exp()
+            "is the largest of all scores taken away, where each row has its own?": (
+                scores - scores.max()
+            ).exp()
             / (scores - scores.max()).exp().sum(-1, keepdim=True),
             "is the division missing?": (scores - scores.amax(-1, keepdim=True)).exp(),
             "is it the logarithm of the weights?": scores.log_softmax(-1),
@@ -102,23 +116,32 @@ def _(attempt):
         seen = (distance >= 0) & (distance < width)
         late = (q @ k.transpose(-2, -1) / math.sqrt(d)).softmax(-1).masked_fill(~seen, 0) @ v
         scores = q @ k.transpose(-2, -1) / math.sqrt(d)
-        by_query = (q @ k.transpose(-2, -1) / math.sqrt(d)).masked_fill(~seen, -math.inf).softmax(-2) @ v
+        by_query = (q @ k.transpose(-2, -1) / math.sqrt(d)).masked_fill(~seen, -math.inf).softmax(
+            -2
+        ) @ v
         mistakes = {
-            "is the window one too wide? The position itself counts": library((distance >= 0) & (distance <= width)),
+            "is the window one too wide? The position itself counts": library(
+                (distance >= 0) & (distance <= width)
+            ),
             "is the window one too narrow? The position itself counts": library(
                 (distance >= 0) & (distance < max(width - 1, 1))
             ),
             "does the window look to the right as well?": library(distance.abs() < width),
-            "is the far end of the window missing? Everything before is heard": library(distance >= 0),
+            "is the far end of the window missing? Everything before is heard": library(
+                distance >= 0
+            ),
             "is the mask turned round? A row is a query, its keys lie behind it": library(seen.T),
             "is the scale √D missing?": library(seen, scale=1.0),
             "is it divided by D, where √D is asked for?": library(seen, scale=1 / d),
             "does the mask come after the softmax? Then rows don't sum to 1": late,
             "does the softmax run over the queries?": by_query,
-            "are scores multiplied by the mask? A score of 0 still gets weight": (scores * seen).softmax(-1) @ v,
-            "are those the weights? What they bring of v is asked for": scores.masked_fill(~seen, -math.inf).softmax(
-                -1
-            ),
+            "are scores multiplied by the mask? A score of 0 still gets weight": (
+                scores * seen
+            ).softmax(-1)
+            @ v,
+            "are those the weights? What they bring of v is asked for": scores.masked_fill(
+                ~seen, -math.inf
+            ).softmax(-1),
         }
         agree(attempt(q, k, v, width), library(seen), f"a window of {width} at T = {t}", mistakes)
     return "each position hears itself and its nearest past"
@@ -127,7 +150,11 @@ def _(attempt):
 def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key"):
     """Attention block by block, right unless told otherwise."""
     t, d = q.shape[-2:]
-    largest, total, heard = torch.full((*q.shape[:-1], 1), -math.inf), torch.zeros(1), torch.zeros(1)
+    largest, total, heard = (
+        torch.full((*q.shape[:-1], 1), -math.inf),
+        torch.zeros(1),
+        torch.zeros(1),
+    )
     for start in range(0, t, size):
         scores = q @ k[:, :, start : start + size].transpose(-2, -1) / math.sqrt(d)
         at = torch.arange(t)[start : start + size]
@@ -136,7 +163,10 @@ def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key")
         new = torch.maximum(largest, scores.amax(-1, keepdim=True))
         shrink = (largest - new).exp() if rescale else 1
         e = (scores - new).exp()
-        total, heard = total * shrink + e.sum(-1, keepdim=True), heard * shrink + e @ v[:, :, start : start + size]
+        total, heard = (
+            total * shrink + e.sum(-1, keepdim=True),
+            heard * shrink + e @ v[:, :, start : start + size],
+        )
         largest = new
     return heard / total if divide else heard
 
@@ -152,7 +182,11 @@ class Watched(torch.Tensor):
         if isinstance(got, torch.Tensor):
             library = function is F.scaled_dot_product_attention
             cls.most = max(cls.most, math.inf if library else got.numel())
-            if function.__name__ in ("matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "mv", "einsum") and got.ndim:
+            if (
+                function.__name__
+                in ("matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "mv", "einsum")
+                and got.ndim
+            ):
                 cls.widest = max(cls.widest, got.shape[-1])
         return got
 
@@ -165,14 +199,22 @@ def _(attempt):
         q, k, v = torch.randn(3, b, h, t, d, generator=generator(size))
         q, k = q * scale, k * (1 if scale == 1 else 10)
         expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        scores = (q @ k.transpose(-2, -1) / math.sqrt(d)).masked_fill(torch.ones(t, t).triu(1) > 0, -math.inf)
+        scores = (q @ k.transpose(-2, -1) / math.sqrt(d)).masked_fill(
+            torch.ones(t, t).triu(1) > 0, -math.inf
+        )
         raw, parts = scores.exp(), zip(scores.split(size, -1), v.split(size, -2), strict=True)
         mistakes = {
-            "is what was summed before not made smaller when the maximum grows?": blocks(q, k, v, size, rescale=False),
+            "is what was summed before not made smaller when the maximum grows?": blocks(
+                q, k, v, size, rescale=False
+            ),
             "is the division at the end missing?": blocks(q, k, v, size, divide=False),
             "is the future not masked?": blocks(q, k, v, size, mask=False),
-            "does the mask count keys from the block's beginning?": blocks(q, k, v, size, masked_by="block"),
-            "does the exponential overflow? Keep the largest score": raw @ v / raw.sum(-1, keepdim=True),
+            "does the mask count keys from the block's beginning?": blocks(
+                q, k, v, size, masked_by="block"
+            ),
+            "does the exponential overflow? Keep the largest score": raw
+            @ v
+            / raw.sum(-1, keepdim=True),
             "has each block a softmax of its own? One sum runs over all blocks": sum(
                 some.softmax(-1) @ theirs for some, theirs in parts
             ),
@@ -181,7 +223,10 @@ def _(attempt):
         agree(attempt(q, k, v, size), expected, given, mistakes, tolerance=1e-4)
     t, size, d = 64, 8, 2
     Watched.most = Watched.widest = 0
-    attempt(*(torch.randn(1, 1, t, d, generator=generator(9)).as_subclass(Watched) for _ in range(3)), size)
+    attempt(
+        *(torch.randn(1, 1, t, d, generator=generator(9)).as_subclass(Watched) for _ in range(3)),
+        size,
+    )
     agree(
         Watched.most <= t * size * d and Watched.widest <= size,
         True,

@@ -62,14 +62,24 @@ def _(attempt):
     for n, t in ((14, 5), (11, 5), (5, 7), (31, 3)):
         ids = torch.randint(65, (n,), generator=generator(n))
         given, got = f"{n} ids, T = {t}", list(attempt(ids, t))
-        agree(all(len(pair) == 2 for pair in got), True, f"{given}: each window a pair, tokens and targets")
+        agree(
+            all(len(pair) == 2 for pair in got),
+            True,
+            f"{given}: each window a pair, tokens and targets",
+        )
         got = [[torch.as_tensor(part) for part in pair] for pair in got]
-        agree(0 < max((len(tokens) for tokens, _ in got), default=0) <= t, True, f"{given}: windows of 1 to T tokens")
+        agree(
+            0 < max((len(tokens) for tokens, _ in got), default=0) <= t,
+            True,
+            f"{given}: windows of 1 to T tokens",
+        )
         tokens, targets = (torch.cat(part) for part in zip(*got, strict=True))
         whole = (n - 1) // t * t
         mistakes = {
             "is the last, shorter window dropped?": ids[1 : 1 + whole],
-            "is the question between two windows lost?": torch.cat([ids[i : i + t][1:] for i in range(0, n, t)]),
+            "is the question between two windows lost?": torch.cat(
+                [ids[i : i + t][1:] for i in range(0, n, t)]
+            ),
             "are the targets not moved by one?": ids[: len(targets)],
             "do the windows overlap?": targets if len(targets) >= n else None,
         }
@@ -94,20 +104,29 @@ def _(attempt):
     for v, extra in ((7, 1), (11, 0.5)):
         weights, each = torch.arange(1.0, v + 1) ** 2, torch.arange(v)  # each character occurs
         train, validation = (
-            torch.cat([each, torch.multinomial(weights, n, True, generator=generator(n))]) for n in (97, 43)
+            torch.cat([each, torch.multinomial(weights, n, True, generator=generator(n))])
+            for n in (97, 43)
         )
         a, b = train.tolist(), validation.tolist()
         pairs, before = Counter(itertools.pairwise(a)), Counter(a[:-1])
         asked = list(itertools.pairwise(b))
         column, whole = Counter(a[1:]), len(a) - 1
         half = -sum(math.log((pairs[x, y] + extra) / before[x]) for x, y in asked) / len(asked)
-        across = -sum(math.log((pairs[x, y] + extra) / (column[y] + extra * v)) for x, y in asked) / len(asked)
-        joint = -sum(math.log((pairs[x, y] + extra) / (whole + extra * v * v)) for x, y in asked) / len(asked)
+        across = -sum(
+            math.log((pairs[x, y] + extra) / (column[y] + extra * v)) for x, y in asked
+        ) / len(asked)
+        joint = -sum(
+            math.log((pairs[x, y] + extra) / (whole + extra * v * v)) for x, y in asked
+        ) / len(asked)
         once = Counter(set(itertools.pairwise(a)))
         follow = Counter(x for x, _ in once)
-        turned = -sum(math.log((pairs[x, y] + extra) / (before[y] + extra * v)) for x, y in asked) / len(asked)
+        turned = -sum(
+            math.log((pairs[x, y] + extra) / (before[y] + extra * v)) for x, y in asked
+        ) / len(asked)
         behind = -sum(math.log(pairs[x, y] / before[x] + extra) for x, y in asked) / len(asked)
-        rarely = -sum(math.log((once[x, y] + extra) / (follow[x] + extra * v)) for x, y in asked) / len(asked)
+        rarely = -sum(
+            math.log((once[x, y] + extra) / (follow[x] + extra * v)) for x, y in asked
+        ) / len(asked)
         mistakes = {
             "does each column sum to 1, where each row should?": across,
             "is extra in the counts, but not in the sum of the row?": half,
@@ -125,7 +144,12 @@ def _(attempt):
             "is the sign turned?": -bigram(a, b, v, extra),
             "is it a perplexity? Asked for is the loss": math.exp(bigram(a, b, v, extra)),
         }
-        agree(attempt(train, validation, v, extra), bigram(a, b, v, extra), f"V = {v}, extra = {extra}", mistakes)
+        agree(
+            attempt(train, validation, v, extra),
+            bigram(a, b, v, extra),
+            f"V = {v}, extra = {extra}",
+            mistakes,
+        )
     return "rows that sum to 1, counted on one split and judged on the other"
 
 
@@ -147,14 +171,23 @@ def encoded(ids, v, merges, order=lambda counts, pair: (-counts[pair], pair), sa
         counts = Counter(itertools.pairwise(ids))
         if not counts:
             break
-        ids = merged(ids, min(counts, key=lambda pair: order(counts, pair)), v if same_id else v + step, **how)
+        ids = merged(
+            ids,
+            min(counts, key=lambda pair: order(counts, pair)),
+            v if same_id else v + step,
+            **how,
+        )
     return ids
 
 
 @exercise("1.5", "Byte pairs", level="stretch", minutes=120)
 def _(attempt):
     """Cases for ties and for runs of one character, then random ones."""
-    cases = [([0, 0, 0, 1, 0, 0, 0], 2, 1), ([1, 2, 0, 1, 2, 0, 1], 3, 1), ([1, 0, 1, 1, 0, 1, 0, 1], 2, 2)]
+    cases = [
+        ([0, 0, 0, 1, 0, 0, 0], 2, 1),
+        ([1, 2, 0, 1, 2, 0, 1], 3, 1),
+        ([1, 0, 1, 1, 0, 1, 0, 1], 2, 2),
+    ]
     for v, n, merges in ((3, 41, 5), (5, 83, 7)):
         cases.append((torch.randint(v, (n,), generator=generator(n)).tolist(), v, merges))
     for ids, v, merges in cases:
@@ -168,9 +201,18 @@ def _(attempt):
             "on a tie, is it the largest pair?": encoded(
                 ids, v, merges, lambda counts, pair: (-counts[pair], -pair[0], -pair[1])
             ),
-            "on a tie, is it the pair that came first?": encoded(ids, v, merges, lambda counts, pair: -counts[pair]),
-            "is it the rarest pair?": encoded(ids, v, merges, lambda counts, pair: (counts[pair], pair)),
+            "on a tie, is it the pair that came first?": encoded(
+                ids, v, merges, lambda counts, pair: -counts[pair]
+            ),
+            "is it the rarest pair?": encoded(
+                ids, v, merges, lambda counts, pair: (counts[pair], pair)
+            ),
             "is a merge missing?": encoded(ids, v, merges - 1),
         }
-        agree(attempt(list(ids), v, merges), expected, f"ids = {ids}, vocab_size = {v}, n_merges = {merges}", mistakes)
+        agree(
+            attempt(list(ids), v, merges),
+            expected,
+            f"ids = {ids}, vocab_size = {v}, n_merges = {merges}",
+            mistakes,
+        )
     return "your cutter makes the same pieces as ours, ties and runs included"

@@ -38,20 +38,36 @@ def _(attempt):
         "is one norm a layer in your count? There are two, and the last": right - layers * c,
         "has a feed-forward layer two matrices in your count?": right - layers * c * f,
         "are there biases in your count? This model has none": right + layers * (4 * c + f + c),
-        "does the head count matter? It cuts the same matrices into parts": right + layers * 4 * c * c * (heads - 1),
+        "does the head count matter? It cuts the same matrices into parts": right
+        + layers * 4 * c * c * (heads - 1),
         "is d_ff taken for 4 × d_model?": right + layers * 2 * c * (4 * c - f),
-        "is one layer counted, where there are several?": right - (layers - 1) * (4 * c * c + 2 * c * f + 2 * c),
-        "has attention four matrices in your count? q, k, v and the way back": right - layers * c * c,
+        "is one layer counted, where there are several?": right
+        - (layers - 1) * (4 * c * c + 2 * c * f + 2 * c),
+        "has attention four matrices in your count? q, k, v and the way back": right
+        - layers * c * c,
     }
-    agree(attempt, right, ", ".join(f"{name} = {size}" for name, size in given.items()), mistakes, secret=True)
+    agree(
+        attempt,
+        right,
+        ", ".join(f"{name} = {size}" for name, size in given.items()),
+        mistakes,
+        secret=True,
+    )
     return f"{right:,}, of which the layers hold {layers * (4 * c * c + 2 * c * f + 2 * c) / right:.0%}"
 
 
 @exercise("3.2", "RMSNorm", level="core", minutes=10)
 def _(attempt):
     """Against PyTorch's own."""
-    drawn, gain = torch.randn(2, 3, 7, generator=generator(1)), torch.randn(7, generator=generator(2))
-    cases = {"x around 0": drawn, "x around 5": drawn + 5, "x of 0.001, where eps counts": drawn / 1000}
+    drawn, gain = (
+        torch.randn(2, 3, 7, generator=generator(1)),
+        torch.randn(7, generator=generator(2)),
+    )
+    cases = {
+        "x around 0": drawn,
+        "x around 5": drawn + 5,
+        "x of 0.001, where eps counts": drawn / 1000,
+    }
     for given, x in cases.items():
         eps = 1e-5
         square = x.square().mean(-1, keepdim=True)
@@ -68,11 +84,19 @@ def _(attempt):
             * x
             / (centred.square().mean(-1, keepdim=True) + eps).sqrt(),
             "is the root missing?": gain * x / (square + eps),
-            "is it the sum of squares, where their mean is asked for?": gain * x / (7 * square + eps).sqrt(),
-            "does the mean run over all positions? Each has its own": gain * x / (x.square().mean() + eps).sqrt(),
-            "does the mean run over time?": gain * x / (x.square().mean(1, keepdim=True) + eps).sqrt(),
+            "is it the sum of squares, where their mean is asked for?": gain
+            * x
+            / (7 * square + eps).sqrt(),
+            "does the mean run over all positions? Each has its own": gain
+            * x
+            / (x.square().mean() + eps).sqrt(),
+            "does the mean run over time?": gain
+            * x
+            / (x.square().mean(1, keepdim=True) + eps).sqrt(),
         }
-        agree(attempt(x.clone(), gain.clone(), eps), F.rms_norm(x, (7,), gain, eps), given, mistakes)
+        agree(
+            attempt(x.clone(), gain.clone(), eps), F.rms_norm(x, (7,), gain, eps), given, mistakes
+        )
     return "each position has its own size, and eps saves the silent ones"
 
 
@@ -102,14 +126,27 @@ def _(attempt):
         "are the pairs put back as two halves? They must stand side by side": torch.cat(
             [even * cos - odd * sin, even * sin + odd * cos], dim=-1
         ),
-        "is a sign lost? A turn keeps lengths": side_by_side(even * cos + odd * sin, even * sin + odd * cos),
-        "are sine and cosine swapped?": side_by_side(even * sin - odd * cos, even * cos + odd * sin),
+        "is a sign lost? A turn keeps lengths": side_by_side(
+            even * cos + odd * sin, even * sin + odd * cos
+        ),
+        "are sine and cosine swapped?": side_by_side(
+            even * sin - odd * cos, even * cos + odd * sin
+        ),
     }
-    agree(attempt(x.clone(), angles.clone()), turned(x, angles), "x (2, 3, 5, 8) and angles (5, 4)", mistakes)
+    agree(
+        attempt(x.clone(), angles.clone()),
+        turned(x, angles),
+        "x (2, 3, 5, 8) and angles (5, 4)",
+        mistakes,
+    )
     steady = torch.arange(5.0)[:, None] * angles[:1]
     q, k = (part.expand(1, 1, 5, 8) for part in torch.randn(2, 1, 1, 1, 8, generator=generator(5)))
     scores = (attempt(q, steady) @ attempt(k, steady).mT)[0, 0]
-    agree(scores.diagonal(-1)[1:], scores.diagonal(-1)[:-1], "one query and one key, one position apart")
+    agree(
+        scores.diagonal(-1)[1:],
+        scores.diagonal(-1)[:-1],
+        "one query and one key, one position apart",
+    )
     return "lengths stay, and a score depends on the distance alone"
 
 
@@ -146,15 +183,30 @@ def _(attempt):
         return logits
 
     cases = {
-        "a sound model": (sound, "is the changed position itself compared? Its own output may move"),
-        "a sound model with rotary positions": (rotary, "is something else random between the two calls?"),
-        "a bigram": (lambda tokens: table[tokens], "may a sound model's output not differ from place to place?"),
-        "a mask off by one in the second of three blocks": (tiny(3, leaky=[1]), "is the last position alone compared?"),
+        "a sound model": (
+            sound,
+            "is the changed position itself compared? Its own output may move",
+        ),
+        "a sound model with rotary positions": (
+            rotary,
+            "is something else random between the two calls?",
+        ),
+        "a bigram": (
+            lambda tokens: table[tokens],
+            "may a sound model's output not differ from place to place?",
+        ),
+        "a mask off by one in the second of three blocks": (
+            tiny(3, leaky=[1]),
+            "is the last position alone compared?",
+        ),
         "a mean over all of time, later tokens too": (
             lambda tokens: table[tokens] - table[tokens].mean(1, keepdim=True),
             "is the change seen at the positions before it?",
         ),
-        "a first position that peeks at the second": (partial(peeks, 0), "is only the last token changed?"),
+        "a first position that peeks at the second": (
+            partial(peeks, 0),
+            "is only the last token changed?",
+        ),
         "a fourth position that peeks at the fifth": (
             partial(peeks, 3),
             "is every place tried? A `return` in the loop's first turn ends it",
@@ -163,7 +215,11 @@ def _(attempt):
     for i, (given, (model, perhaps)) in enumerate(cases.items()):
         read = []
         with torch.no_grad():
-            got = attempt(lambda tokens, model=model, read=read: read.append(tokens.clone()) or model(tokens), 11, 7)
+            got = attempt(
+                lambda tokens, model=model, read=read: read.append(tokens.clone()) or model(tokens),
+                11,
+                7,
+            )
         if i > 2 and len(read) > 1 and all(map(torch.equal, read[::2], read[1::2])):
             perhaps = "does the model read the same tokens twice? Change a `clone()`, and after the first reading"
         agree(bool(got) if isinstance(got, torch.Tensor) else got, i > 2, given, {perhaps: i <= 2})
@@ -187,7 +243,12 @@ def _(attempt):
     torch.manual_seed(4)
     model = attempt(TwoEnds())
     if not isinstance(model, TwoEnds):
-        raise Wrong("a model with .embedding and .head", "a model", f"a {type(model).__name__}", "is it returned?")
+        raise Wrong(
+            "a model with .embedding and .head",
+            "a model",
+            f"a {type(model).__name__}",
+            "is it returned?",
+        )
     if isinstance(model.head, nn.Embedding):
         raise Wrong("the model's head", "a Linear whose weight is the embedding's", "the embedding itself",
                     "is the whole layer shared? It looks rows up, it can't multiply")  # fmt: skip
@@ -216,12 +277,19 @@ def _(attempt):
         bias = (-slopes * back).masked_fill(ahead, -math.inf)
         first = torch.tensor([2 ** (-8 * h / heads) for h in range(heads)])[:, None, None]
         mistakes = {
-            "do distances earn, where they should cost?": (slopes * back).masked_fill(ahead, -math.inf),
+            "do distances earn, where they should cost?": (slopes * back).masked_fill(
+                ahead, -math.inf
+            ),
             "is the future not forbidden?": -slopes * back,
             "does the future cost, where it should be forbidden?": -slopes * back.abs(),
-            "does the future cost nothing? It should be forbidden, with -inf": -slopes * back.clamp(min=0),
-            "is the first head's slope 1? Heads count from 1": (-first * back).masked_fill(ahead, -math.inf),
-            "have all heads one slope?": (-slopes[:1] * back).expand(heads, t, t).masked_fill(ahead, -math.inf),
+            "does the future cost nothing? It should be forbidden, with -inf": -slopes
+            * back.clamp(min=0),
+            "is the first head's slope 1? Heads count from 1": (-first * back).masked_fill(
+                ahead, -math.inf
+            ),
+            "have all heads one slope?": (-slopes[:1] * back)
+            .expand(heads, t, t)
+            .masked_fill(ahead, -math.inf),
             "are rows and columns swapped? A row is a query": bias.mT,
         }
         agree(attempt(heads, t), bias, f"n_heads = {heads}, T = {t}", mistakes)

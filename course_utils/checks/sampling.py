@@ -79,11 +79,18 @@ def split_among_best(logits):
 def _(attempt):
     """Closed forms (k equal tokens: ln k), then a sum in plain Python."""
     drawn = torch.randn(5, 13, generator=generator(63))
-    cases = [torch.tensor([0.0, 0.0, 0.0, NO, NO]), torch.tensor([NO, 4.0, NO]), filter_logits(drawn[0], top_k=5)]
+    cases = [
+        torch.tensor([0.0, 0.0, 0.0, NO, NO]),
+        torch.tensor([NO, 4.0, NO]),
+        filter_logits(drawn[0], top_k=5),
+    ]
     cases += [drawn[1], filter_logits(drawn[2:], 0.7, top_p=0.8)]
     for logits in cases:
         shares = logits.softmax(-1)
-        rows = [[p * math.log(p) for p in row if p] for row in shares.reshape(-1, logits.shape[-1]).tolist()]
+        rows = [
+            [p * math.log(p) for p in row if p]
+            for row in shares.reshape(-1, logits.shape[-1]).tolist()
+        ]
         expected = torch.tensor([-sum(row) for row in rows]).reshape(logits.shape[:-1])
         agree(
             attempt(logits), expected, given=f"logits = {show(logits)}",
@@ -105,7 +112,15 @@ def _(attempt):
     half = torch.tensor([0.1, 0.5, 0.25, 0.15])
     drawn = (2 * torch.randn(17, generator=generator(64))).softmax(-1)
     many = torch.full((100,), 0.01) + torch.linspace(0, 1e-4, 100)
-    cases = [(half, 0.6), (half, 0.75), (half, 0.5), (half, 1e-9), (half, 1.0), (drawn, 0.35), (drawn, 0.9)]
+    cases = [
+        (half, 0.6),
+        (half, 0.75),
+        (half, 0.5),
+        (half, 1e-9),
+        (half, 1.0),
+        (drawn, 0.35),
+        (drawn, 0.9),
+    ]
     for probabilities, p in [*cases, (many / many.sum(), 0.755)]:
         falling, order = probabilities.sort(descending=True)
         sums = falling.double().cumsum(0)
@@ -138,10 +153,23 @@ def _(attempt):
     """Against the description, token by token."""
     steep, even = torch.tensor([[0.06, 0.7, 0.2, 0.04], [0.4, 0.3, 0.2, 0.1]]).log()
     drawn = 2 * torch.randn(3, 11, generator=generator(65))
-    cases = [(steep, 0.25), (even, 0.6), (even, 1.0), (even - 9, 0.6), (even, 0.01), (drawn, 0.1), (drawn, 0.4)]
+    cases = [
+        (steep, 0.25),
+        (even, 0.6),
+        (even, 1.0),
+        (even - 9, 0.6),
+        (even, 0.01),
+        (drawn, 0.1),
+        (drawn, 0.4),
+    ]
     for logits, share in cases:
         shares = logits.softmax(-1)
-        stays = torch.tensor([[x >= share * max(row) - 1e-7 for x in row] for row in shares.view(-1, shares.shape[-1])])
+        stays = torch.tensor(
+            [
+                [x >= share * max(row) - 1e-7 for x in row]
+                for row in shares.view(-1, shares.shape[-1])
+            ]
+        )
         stays, best = stays.view_as(logits), shares.amax(-1, keepdim=True)
         agree(
             attempt(logits, share), logits.masked_fill(~stays, NO),
@@ -172,21 +200,39 @@ def masked(logits, dropped):
 def _(attempt):
     """Against Keskar et al. (2019), equation 1, token by token; a penalty never makes a token likelier."""
     drawn = torch.randn(13, generator=generator(66))
-    cases = [(torch.tensor([2.0, -2.0, 1.0, -1.0]), [0, 1], 2.0), (torch.tensor([3.0, 1.0, 2.0]), [0, 0, 0], 1.5)]
+    cases = [
+        (torch.tensor([2.0, -2.0, 1.0, -1.0]), [0, 1], 2.0),
+        (torch.tensor([3.0, 1.0, 2.0]), [0, 0, 0], 1.5),
+    ]
     cases += [(drawn, [2, 5, 5, 11, 12], 1.2), (drawn, [], 1.2), (drawn, [0, 1, 2], 1.0)]
     for logits, seen, penalty in cases:
-        before, given = logits.clone(), f"logits = {show(logits)}, seen = {seen}, penalty = {penalty}"
-        got, times = attempt(logits, seen, penalty), torch.tensor([seen.count(i) for i in range(len(logits))])
+        before, given = (
+            logits.clone(),
+            f"logits = {show(logits)}, seen = {seen}, penalty = {penalty}",
+        )
+        got, times = (
+            attempt(logits, seen, penalty),
+            torch.tensor([seen.count(i) for i in range(len(logits))]),
+        )
         perhaps = {
             "is a negative logit divided? It comes closer to 0, and the token gets likelier": (
                 torch.where(times > 0, before / penalty, before)
             ),
-            "is a token penalised for each time it was seen? Once is enough": penalised(before, times, penalty),
+            "is a token penalised for each time it was seen? Once is enough": penalised(
+                before, times, penalty
+            ),
             "is the penalty subtracted? It is a factor": before - penalty * (times > 0),
-            "are the others penalised? It should be the seen ones": penalised(before, (times == 0).int(), penalty),
+            "are the others penalised? It should be the seen ones": penalised(
+                before, (times == 0).int(), penalty
+            ),
         }
         agree(got, penalised(before, (times > 0).int(), penalty), given, perhaps)
-        agree(logits, before, "logits, looked at after the call", {"is the input changed in place?": got})
+        agree(
+            logits,
+            before,
+            "logits, looked at after the call",
+            {"is the input changed in place?": got},
+        )
     return "what was seen becomes less likely, whatever the sign of its logit"
 
 
@@ -200,8 +246,17 @@ def penalised(logits, times, penalty):
 def _(attempt):
     """Against Meister et al. (2023), section 4, in plain Python."""
     drawn = (2 * torch.randn(2, 19, generator=generator(67))).softmax(-1)
-    cases = [(torch.tensor([0.02, 0.6, 0.18, 0.11, 0.09]), 0.2), (torch.tensor([0.1, 0.5, 0.4]), 0.35)]
-    for probabilities, mass in [*cases, (drawn[0], 0.3), (drawn[0], 0.8), (drawn[1], 0.5), (drawn[1], 1e-6)]:
+    cases = [
+        (torch.tensor([0.02, 0.6, 0.18, 0.11, 0.09]), 0.2),
+        (torch.tensor([0.1, 0.5, 0.4]), 0.35),
+    ]
+    for probabilities, mass in [
+        *cases,
+        (drawn[0], 0.3),
+        (drawn[0], 0.8),
+        (drawn[1], 0.5),
+        (drawn[1], 1e-6),
+    ]:
         surprise = (-probabilities.double().log()).tolist()
         entropy = sum(p * s for p, s in zip(probabilities.tolist(), surprise, strict=True))
         by, bits = ([abs(s - entropy * unit) for s in surprise] for unit in (1, 1 / math.log(2)))

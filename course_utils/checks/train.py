@@ -27,7 +27,12 @@ def _(attempt):
             ) / total,
             "is it the sum, never divided by the characters?": math.exp(sums) if sums < 700 else math.inf,
         }  # fmt: skip
-        agree(attempt(list(losses), list(counts)), math.exp(mean), f"losses {losses} of {counts} characters", mistakes)
+        agree(
+            attempt(list(losses), list(counts)),
+            math.exp(mean),
+            f"losses {losses} of {counts} characters",
+            mistakes,
+        )
     return "every character counts once, wherever it stood"
 
 
@@ -45,7 +50,12 @@ def stopped(losses, patience, better=lambda new, best: new < best):
 @exercise("4.2", "When does it stop?", level="core", minutes=10)
 def _(attempt):
     """Curves with ties, with a late best, with none that stops."""
-    curves = ([3.0, 2.0, 2.5, 2.4, 2.3], [3.0, 2.0, 2.0, 2.0, 1.0], [3.0, 2.9, 2.8], [1.0, 2.0, 3.0, 0.5])
+    curves = (
+        [3.0, 2.0, 2.5, 2.4, 2.3],
+        [3.0, 2.0, 2.0, 2.0, 1.0],
+        [3.0, 2.9, 2.8],
+        [1.0, 2.0, 3.0, 0.5],
+    )
     for losses, patience in [(curve, patience) for curve in curves for patience in (1, 2, 3)]:
         right = stopped(losses, patience)
         falls = [i for i in range(1, len(losses)) if losses[i] >= losses[i - 1]]
@@ -61,7 +71,12 @@ def _(attempt):
             "does it never stop?": (len(losses), losses.index(min(losses)) + 1),
         }  # fmt: skip
         got = attempt(list(losses), patience)
-        agree(tuple(got) if isinstance(got, list) else got, right, f"losses {losses}, patience {patience}", mistakes)
+        agree(
+            tuple(got) if isinstance(got, list) else got,
+            right,
+            f"losses {losses}, patience {patience}",
+            mistakes,
+        )
     return "ties are no progress, and what comes after the stop is never known"
 
 
@@ -71,19 +86,33 @@ def _(attempt):
     for steps, warmup, floor in ((11, 4, 0.1), (7, 0, 0.0), (13, 1, 0.25)):
 
         def share(step, first=warmup, last=steps - 1, floor=floor):
-            return floor + (1 - floor) * (1 + math.cos(math.pi * (step - first) / (last - first))) / 2
+            return (
+                floor + (1 - floor) * (1 + math.cos(math.pi * (step - first) / (last - first))) / 2
+            )
 
         for step in range(steps):
             right = (step + 1) / warmup if step < warmup else share(step)
-            mistakes = {"does the warm-up begin at 0? A first step at rate 0 learns nothing": step / max(1, warmup)}
+            mistakes = {
+                "does the warm-up begin at 0? A first step at rate 0 learns nothing": step
+                / max(1, warmup)
+            }
             if step >= warmup:
                 mistakes = {
-                    "does the warm-up last one step too long? Its steps are 0 to warm-up - 1": 1 + 1 / max(1, warmup),
-                    "does the fall end one step too late? The last step is steps - 1": share(step, last=steps),
-                    "does the wave begin at step 0, not where the warm-up ends?": share(step, first=0),
-                    "does the floor come on top? The fall goes from 1": floor + share(step, floor=0.0),
-                    "is the floor missing, or the wave cut off at it? It should end there": share(step, floor=0.0),
-                    "is it a straight line?": 1 - (1 - floor) * (step - warmup) / (steps - 1 - warmup),
+                    "does the warm-up last one step too long? Its steps are 0 to warm-up - 1": 1
+                    + 1 / max(1, warmup),
+                    "does the fall end one step too late? The last step is steps - 1": share(
+                        step, last=steps
+                    ),
+                    "does the wave begin at step 0, not where the warm-up ends?": share(
+                        step, first=0
+                    ),
+                    "does the floor come on top? The fall goes from 1": floor
+                    + share(step, floor=0.0),
+                    "is the floor missing, or the wave cut off at it? It should end there": share(
+                        step, floor=0.0
+                    ),
+                    "is it a straight line?": 1
+                    - (1 - floor) * (step - warmup) / (steps - 1 - warmup),
                 }
             given = f"step {step} of {steps}, warm-up {warmup}, floor {floor}"
             agree(attempt(step, steps, warmup, floor), right, given, mistakes)
@@ -94,22 +123,32 @@ def _(attempt):
 def _(attempt):
     """The course's GPT, and a model with biases and gains that a rule by name gets wrong."""
     gpt = GPT(GPTConfig(11, 7, n_layers=2, n_heads=2, d_model=8, d_ff=12))
-    other = nn.Sequential(nn.Embedding(7, 5), nn.LayerNorm(5), nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 7))
+    other = nn.Sequential(
+        nn.Embedding(7, 5), nn.LayerNorm(5), nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 7)
+    )
     for given, model in (("the course's GPT", gpt), ("a model with biases", other)):
         named = dict(model.named_parameters())
         right = sorted(name for name, p in named.items() if p.ndim == 2)
         mistakes = {
             "do gains and biases decay as well?": sorted(named),
-            "does every `weight` decay? A norm's gain is called weight too": sorted(n for n in named if "weight" in n),
-            "is the embedding spared? It is a matrix": [n for n in right if "embedding" not in n and n != "0.weight"],
+            "does every `weight` decay? A norm's gain is called weight too": sorted(
+                n for n in named if "weight" in n
+            ),
+            "is the embedding spared? It is a matrix": [
+                n for n in right if "embedding" not in n and n != "0.weight"
+            ],
             "are only the blocks looked at?": [n for n in right if "blocks" in n],
             "are these the ones to spare?": sorted(set(named) - set(right)),
         }
         got = attempt(model)
-        if not isinstance(got, set | list | tuple) or not all(isinstance(name, str) for name in got):
+        if not isinstance(got, set | list | tuple) or not all(
+            isinstance(name, str) for name in got
+        ):
             raise Wrong(given, "a set or list of names", "a collection of something else")
         apart = {question: sorted(set(names) ^ set(right)) for question, names in mistakes.items()}
-        agree(sorted(set(got) ^ set(right)), [], f"{given}: names that are missing or too many", apart)
+        agree(
+            sorted(set(got) ^ set(right)), [], f"{given}: names that are missing or too many", apart
+        )
     return "matrices decay; gains and biases, which have one axis, do not"
 
 
@@ -124,7 +163,9 @@ def loss_of(model, tokens, targets, reduction="mean"):
 
 def gradients(model):
     """All gradients in one line; where there is none, 0."""
-    return torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in model.parameters()])
+    return torch.cat(
+        [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in model.parameters()]
+    )
 
 
 @exercise("4.5", "A batch in parts", level="core", minutes=15)
@@ -136,7 +177,9 @@ def _(attempt):
 
         def walk(weights, parts=parts, tokens=tokens):
             model = tiny(1)
-            sum(w * loss_of(model, *part) for w, part in zip(weights, parts, strict=True)).backward()
+            sum(
+                w * loss_of(model, *part) for w, part in zip(weights, parts, strict=True)
+            ).backward()
             return gradients(model)
 
         n = len(cuts)
@@ -144,18 +187,42 @@ def _(attempt):
             "are the parts' means added, where their mean is asked for?": walk([1] * n),
             "do all parts count alike, however many lines they hold?": walk([1 / n] * n),
             "are sums added, never divided?": walk([5 * c for c in cuts]),
-            "is the gradient emptied between the parts?": walk([0] * (n - 1) + [cuts[-1] / sum(cuts)]),
-            "is the gradient emptied between the parts? And the last one counts whole": walk([0] * (n - 1) + [1]),
+            "is the gradient emptied between the parts?": walk(
+                [0] * (n - 1) + [cuts[-1] / sum(cuts)]
+            ),
+            "is the gradient emptied between the parts? And the last one counts whole": walk(
+                [0] * (n - 1) + [1]
+            ),
             "is `backward` missing?": walk([0] * n),
         }
         model, given = tiny(1), f"parts of {', '.join(map(str, cuts))} lines"
         got = attempt(model, [(x.clone(), y.clone()) for x, y in parts])
         moved = not all(map(torch.equal, model.parameters(), tiny(1).parameters()))
-        agree(moved, False, f"{given}, whether the weights have moved", {"was there a step? None is asked for": True})
-        agree(gradients(model), walk([c / sum(cuts) for c in cuts]), f"{given}, the gradients", mistakes)
-        whole, *each = (loss_of(model, *batch).item() for batch in ((tokens[:, :-1], tokens[:, 1:]), *parts))
-        mistakes = {"is it the last part's loss alone?": each[-1], "are the parts' losses added?": sum(each)}
-        agree(got.item() if isinstance(got, torch.Tensor) else got, whole, f"{given}, the loss", mistakes)
+        agree(
+            moved,
+            False,
+            f"{given}, whether the weights have moved",
+            {"was there a step? None is asked for": True},
+        )
+        agree(
+            gradients(model),
+            walk([c / sum(cuts) for c in cuts]),
+            f"{given}, the gradients",
+            mistakes,
+        )
+        whole, *each = (
+            loss_of(model, *batch).item() for batch in ((tokens[:, :-1], tokens[:, 1:]), *parts)
+        )
+        mistakes = {
+            "is it the last part's loss alone?": each[-1],
+            "are the parts' losses added?": sum(each),
+        }
+        agree(
+            got.item() if isinstance(got, torch.Tensor) else got,
+            whole,
+            f"{given}, the loss",
+            mistakes,
+        )
     return "the memory of one part, the gradient of the whole"
 
 
@@ -168,17 +235,31 @@ def _(attempt):
         model, recorded = tiny(2, dropout=0.5), []
         right = loss_of(model.eval(), tokens[:, :-1], tokens[:, 1:]).item()
         model.train(training)
-        model.register_forward_pre_hook(lambda *_, recorded=recorded: recorded.append(torch.is_grad_enabled()))
+        model.register_forward_pre_hook(
+            lambda *_, recorded=recorded: recorded.append(torch.is_grad_enabled())
+        )
         got = attempt(model, tokens[:, :-1], tokens[:, 1:])
         got = got.item() if isinstance(got, torch.Tensor) else got
         noisy = isinstance(got, float) and abs(got - right) > 1e-5
         agree(got, right, given, {"is dropout still on?": got} if noisy else {})
         mode = {True: "a model in training", False: "a model in evaluation"}
         if (found := {part.training for part in model.modules()}) != {training}:
-            left = mode[model.training] if len(found) == 1 else "a model whose parts are in both modes"
-            raise Wrong(given, mode[training], left, "is the mode put back to what it was, by `train(mode)`?")
+            left = (
+                mode[model.training] if len(found) == 1 else "a model whose parts are in both modes"
+            )
+            raise Wrong(
+                given,
+                mode[training],
+                left,
+                "is the mode put back to what it was, by `train(mode)`?",
+            )
         if any(recorded):
-            raise Wrong(given, "a pass that records nothing", "a pass that recorded gradients", "is no_grad missing?")
+            raise Wrong(
+                given,
+                "a pass that records nothing",
+                "a pass that recorded gradients",
+                "is no_grad missing?",
+            )
     return "dropout off, no graph, and nobody notices that you were there"
 
 
@@ -193,13 +274,18 @@ def _(attempt):
 
         def run(kind=torch.optim.AdamW, given=given, **changes):
             weight = nn.Parameter(start.clone())
-            optimizer = kind([weight], **{"lr": rate, "betas": betas, "eps": eps, "weight_decay": decay, **changes})
+            optimizer = kind(
+                [weight],
+                **{"lr": rate, "betas": betas, "eps": eps, "weight_decay": decay, **changes},
+            )
             for gradient in given:
                 weight.grad = gradient.clone()
                 optimizer.step()
             return weight.detach()
 
-        def by_hand(corrected=True, inside=False, root=True, kept=False, loss=rate * decay, given=given):
+        def by_hand(
+            corrected=True, inside=False, root=True, kept=False, loss=rate * decay, given=given
+        ):
             w, m, s = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
             for t, g in enumerate(given, start=1):
                 m, s = m * betas[0] + g * (1 - betas[0]), s * betas[1] + g * g * (1 - betas[1])
@@ -210,14 +296,18 @@ def _(attempt):
             return w
 
         mistakes = {
-            "is the decay added to the gradient? That is Adam with L2, not AdamW": run(torch.optim.Adam),
+            "is the decay added to the gradient? That is Adam with L2, not AdamW": run(
+                torch.optim.Adam
+            ),
             "is the decay missing?": run(weight_decay=0.0),
             "are the means uncorrected? They begin at 0": by_hand(corrected=False),
             "is eps under the root?": by_hand(inside=True),
             "is the root missing?": by_hand(root=False),
             "are the two betas swapped?": run(betas=betas[::-1]),
             "is the corrected mean kept for the next step? Correct a copy": by_hand(kept=True),
-            "does the decay not shrink with the rate? It is rate × weight_decay": by_hand(loss=decay),
+            "does the decay not shrink with the rate? It is rate × weight_decay": by_hand(
+                loss=decay
+            ),
             "does t begin at 0? The correction divides by 1 - β⁰ = 0 then": start * math.nan,
         }
         got = attempt(start.clone(), list(given.clone()), rate, betas, eps, decay)

@@ -12,9 +12,17 @@ KINDS = ("truth values", "whole numbers", "fractions")
 def same(got, expected, tolerance=1e-5):
     """Whether got is expected. Floats: within tolerance × max(1, |expected|); whole numbers, strings: exactly."""
     if isinstance(expected, torch.Tensor):
-        if not isinstance(got, torch.Tensor) or got.shape != expected.shape or kind(got) > kind(expected):
+        if (
+            not isinstance(got, torch.Tensor)
+            or got.shape != expected.shape
+            or kind(got) > kind(expected)
+        ):
             return False
-        return torch.isclose(got.double(), expected.double(), tolerance, tolerance, equal_nan=True).all().item()
+        return (
+            torch.isclose(got.double(), expected.double(), tolerance, tolerance, equal_nan=True)
+            .all()
+            .item()
+        )
     got, expected = number_of(got), number_of(expected)
     if isinstance(expected, list | tuple):
         got = got.tolist() if isinstance(got, torch.Tensor) else got
@@ -29,7 +37,9 @@ def same(got, expected, tolerance=1e-5):
         return abs(got - expected) <= tolerance * max(1, abs(expected))
     if type(expected) is int and type(got) is float:
         return got == expected
-    return type(got) is type(expected) and got == expected  # the type first: an == of the attempt's own never runs
+    return (
+        type(got) is type(expected) and got == expected
+    )  # the type first: an == of the attempt's own never runs
 
 
 def kind(tensor):
@@ -41,7 +51,11 @@ def number_of(value):
     """Single numbers of torch and numpy as Python's own; all else as it is."""
     if isinstance(value, torch.Tensor):
         return value.item() if value.ndim == 0 else value
-    return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0 else value
+    return (
+        value.item()
+        if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0
+        else value
+    )
 
 
 def described(expected, got):
@@ -53,10 +67,14 @@ def described(expected, got):
             return tuple(f"a tensor of {KINDS[kind(tensor)]}" for tensor in (expected, got))
         wrong = (~torch.isclose(got.double(), expected.double(), equal_nan=True)).nonzero().tolist()
         if expected.numel() > FEW and wrong:
-            return tuple(f"{show(tensor[tuple(wrong[0])])} at {wrong[0]}" for tensor in (expected, got))
+            return tuple(
+                f"{show(tensor[tuple(wrong[0])])} at {wrong[0]}" for tensor in (expected, got)
+            )
     wanted, found = show(expected), show(got)
     if wanted == found:
-        wanted, found = (plain(f"{value!r} (a {type(value).__name__})") for value in (expected, got))
+        wanted, found = (
+            plain(f"{value!r} (a {type(value).__name__})") for value in (expected, got)
+        )
     return wanted, found
 
 

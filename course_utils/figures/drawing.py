@@ -16,12 +16,19 @@ from matplotlib import font_manager, style
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.text import Text
 
-STYLE = Path(__file__).parent.parent / "course.mplstyle"
-SHADES = LinearSegmentedColormap.from_list("depth", ["#d08000", "#00688a", "#1d1b4d"])  # ever darker: reads in grey too
+STYLE = Path(__file__).with_name("course.mplstyle")
+SHADES = LinearSegmentedColormap.from_list(
+    "depth", ["#d08000", "#00688a", "#1d1b4d"]
+)  # ever darker: reads in grey too
 MARKERS, GREY, RED, SMALL = "o^sDvP*X", "#666666", "#a02020", 10
 WIDTH = 7  # inches
 GAP = 0.025  # between a line's end and its label, as a share of the axes
-CHINESE = {"uniform": "均匀分布", "unigram": "一元语法", "bigram": "二元语法", "human reference": "真人原文"}
+CHINESE = {
+    "uniform": "均匀分布",
+    "unigram": "一元语法",
+    "bigram": "二元语法",
+    "human reference": "真人原文",
+}
 CHINESE |= {f"{i}-gram": f"{sign}元语法" for i, sign in enumerate("一二三四五六七八九", start=1)}
 
 
@@ -31,10 +38,18 @@ def fonts(language):
     package = find_spec("zhplot")  # found, not imported: importing it changes matplotlib's defaults
     if package is None:
         if language == "chinese":
-            raise ModuleNotFoundError("Chinese labels need the font in the package zhplot: pip install zhplot")
+            raise ModuleNotFoundError(
+                "Chinese labels need the font in the package zhplot: pip install zhplot"
+            )
         return ["DejaVu Sans"]
-    font_manager.fontManager.addfont(Path(package.origin).parent / "fonts" / "NotoSansSC-Regular.ttf")
-    return ["Noto Sans SC", "DejaVu Sans"] if language == "chinese" else ["DejaVu Sans", "Noto Sans SC"]
+    font_manager.fontManager.addfont(
+        Path(package.origin).parent / "fonts" / "NotoSansSC-Regular.ttf"
+    )
+    return (
+        ["Noto Sans SC", "DejaVu Sans"]
+        if language == "chinese"
+        else ["DejaVu Sans", "Noto Sans SC"]
+    )
 
 
 @cache
@@ -48,7 +63,9 @@ def has_glyph(character):
 
 def drawable(text):
     """The text, with the code point, "U+202E", in place of an unseen control or a character that no font has."""
-    return "".join(c if c == "\n" or has_glyph(c) else f"U+{ord(c):04X}" for c in str(text).expandtabs(4))
+    return "".join(
+        c if c == "\n" or has_glyph(c) else f"U+{ord(c):04X}" for c in str(text).expandtabs(4)
+    )
 
 
 def visible(text):
@@ -65,7 +82,9 @@ def fold(text, columns, indent=""):
     """The text's lines, none wider than so many columns; indent: before each continued line."""
     columns = columns // 2 if width(text) > 1.5 * len(text) else columns
     return [
-        part for line in drawable(text).split("\n") for part in wrap(line, columns, subsequent_indent=indent) or [""]
+        part
+        for line in drawable(text).split("\n")
+        for part in wrap(line, columns, subsequent_indent=indent) or [""]
     ]
 
 
@@ -84,7 +103,9 @@ class Figure(matplotlib.figure.Figure):
     def png(self):
         """The picture as bytes, the same for the same data, with the alt text as its Description."""
         file = io.BytesIO()
-        self.savefig(file, format="png", metadata={"Software": None, "Description": self.get_label()})
+        self.savefig(
+            file, format="png", metadata={"Software": None, "Description": self.get_label()}
+        )
         return file.getvalue()
 
     def data_uri(self):
@@ -176,9 +197,19 @@ def make_room(axes, ends):
     ends: [(x, y, text, colour)].
     """
     box = axes.get_window_extent()  # before the layout: a little smaller than it will be
-    label = 0.62 * SMALL / 72 * max(width(text) for _, _, text, _ in ends) / (box.width / axes.figure.dpi) + GAP
+    label = (
+        0.62
+        * SMALL
+        / 72
+        * max(width(text) for _, _, text, _ in ends)
+        / (box.width / axes.figure.dpi)
+        + GAP
+    )
     (start, _), (data, _), (end, _) = axes.transData.transform(
-        [(x, axes.get_ylim()[0]) for x in (axes.get_xlim()[0], axes.get_xlim()[1], max(x for x, *_ in ends))]
+        [
+            (x, axes.get_ylim()[0])
+            for x in (axes.get_xlim()[0], axes.get_xlim()[1], max(x for x, *_ in ends))
+        ]
     )
     stretched = max(data, start + (end - start) / (1 - label))
     ticks = axes.get_xticks()
@@ -196,8 +227,15 @@ def label_ends(axes, ends):
     places = spread([y for _, y, _, _ in ends], gap, low + gap / 2, high - gap / 2)
     for (x, y, text, color), place in zip(ends, places, strict=True):
         arrow = {"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
-        arrow = arrow if x < last or abs(place - y) > gap / 4 else None  # a leader only where the label is not beside
-        at = {"xy": (x, y), "xytext": (left, place), "textcoords": axes.get_yaxis_transform(), "va": "center"}
+        arrow = (
+            arrow if x < last or abs(place - y) > gap / 4 else None
+        )  # a leader only where the label is not beside
+        at = {
+            "xy": (x, y),
+            "xytext": (left, place),
+            "textcoords": axes.get_yaxis_transform(),
+            "va": "center",
+        }
         back = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5}
         axes.annotate(text, **at, fontsize=SMALL, color=color, arrowprops=arrow, bbox=back)
 

@@ -4,7 +4,17 @@ import re
 
 import numpy as np
 
-from course_utils.figures.drawing import GREY, SMALL, head, label_ends, looks, make_room, name, open_figure, padded
+from course_utils.figures.drawing import (
+    GREY,
+    SMALL,
+    head,
+    label_ends,
+    looks,
+    make_room,
+    name,
+    open_figure,
+    padded,
+)
 from course_utils.figures.study import LOSS
 
 BETTER, WORSE = "#00688a", "#b05a00"
@@ -48,16 +58,39 @@ def effect_ranking(effects, language="english", note="", title=""):
         for row, arm in enumerate(rows.itertuples()):
             color, words = BETTER if arm.difference < 0 else WORSE, f"{arm.difference:+z.3f}"
             if low <= arm.difference <= high:
-                axes.plot(np.clip([arm.low, arm.high], low, high), [row, row], color=color, label=f"{arm.arm} interval")
-                look = {"color": color, "mfc": color if arm.clear else "white", "marker": "o" if arm.clear else "D"}
+                axes.plot(
+                    np.clip([arm.low, arm.high], low, high),
+                    [row, row],
+                    color=color,
+                    label=f"{arm.arm} interval",
+                )
+                look = {
+                    "color": color,
+                    "mfc": color if arm.clear else "white",
+                    "marker": "o" if arm.clear else "D",
+                }
                 axes.plot(arm.difference, row, ms=5, label=arm.arm, **look)
             else:
                 edge = low if arm.difference < low else high
-                axes.plot(edge, row, marker="<" if arm.difference < low else ">", color=color, ms=6, label=arm.arm)
+                axes.plot(
+                    edge,
+                    row,
+                    marker="<" if arm.difference < low else ">",
+                    color=color,
+                    ms=6,
+                    label=arm.arm,
+                )
             axes.annotate(
-                words, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL, color=color
+                words,
+                (1.01, row),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=SMALL,
+                color=color,
             )
-        axes.set_yticks(range(len(rows)), [arm_name(arm, language) for arm in rows["arm"]], fontsize=SMALL)
+        axes.set_yticks(
+            range(len(rows)), [arm_name(arm, language) for arm in rows["arm"]], fontsize=SMALL
+        )
         span = high - low
         axes.set(xlim=(low - 0.04 * span, high + 0.04 * span), ylim=(len(rows) - 0.4, -0.6))
         axes.grid(visible=False, axis="y")
@@ -75,7 +108,8 @@ def effect_ranking(effects, language="english", note="", title=""):
             for arm in rows.itertuples()
         )
         words = say(
-            "Difference of the loss in nats/character, best first: {}.", "损失之差（奈特/字符），从好到差：{}。"
+            "Difference of the loss in nats/character, best first: {}.",
+            "损失之差（奈特/字符），从好到差：{}。",
         )
         figure.set_label(words.format(listed))
     return figure
@@ -107,35 +141,66 @@ def rate_sweep(table, language="english", note="", title=""):
     """
     with open_figure(4.2, language, note) as (figure, say):
         axes, ends = figure.subplots(), []
-        labels = {n: f"{n} layer" if n == 1 else f"{n} layers" for n in sorted(table["n_layers"].unique())}
+        labels = {
+            n: f"{n} layer" if n == 1 else f"{n} layers" for n in sorted(table["n_layers"].unique())
+        }
         styles = looks(labels.values())
-        axes.set(xscale="log", ylim=padded(np.minimum(table["choosing_loss"], table["choosing_loss"].median() + 0.35)))
+        axes.set(
+            xscale="log",
+            ylim=padded(np.minimum(table["choosing_loss"], table["choosing_loss"].median() + 0.35)),
+        )
         rates = sorted(table["learning_rate"].unique())
         axes.set_xticks(rates, [f"{1e3 * rate:g}" for rate in rates])
         axes.minorticks_off()
         axes.set_xlim(rates[0] / 1.15, rates[-1] * 1.05)
         for n, label in labels.items():
             line = table[table["n_layers"] == n].sort_values("learning_rate")
-            axes.plot(line["learning_rate"], line["choosing_loss"], **styles[label], ms=4, label=label)
+            axes.plot(
+                line["learning_rate"], line["choosing_loss"], **styles[label], ms=4, label=label
+            )
             best = line[line["best"]]
-            look = {"marker": "o", "ms": 12, "mfc": "none", "color": styles[label]["color"], "lw": 0}
+            look = {
+                "marker": "o",
+                "ms": 12,
+                "mfc": "none",
+                "color": styles[label]["color"],
+                "lw": 0,
+            }
             axes.plot(best["learning_rate"], best["choosing_loss"], **look, label=f"{label} best")
             text = f"{name(label, language)} {best['choosing_loss'].iloc[0]:.3f}"
-            ends.append((*last_inside(line[["learning_rate", "choosing_loss"]], axes), text, styles[label]["color"]))
+            ends.append(
+                (
+                    *last_inside(line[["learning_rate", "choosing_loss"]], axes),
+                    text,
+                    styles[label]["color"],
+                )
+            )
         make_room(axes, ends)
         axes.set_xticks(rates, [f"{1e3 * rate:g}" for rate in rates])
         label_ends(axes, ends)
-        axes.set_xlabel(say("peak learning rate of AdamW (thousandths)", "AdamW 的峰值学习率（千分之一）"))
-        axes.set_ylabel(say("loss, choosing half (nats/character)", "选择用一半的损失（奈特/字符）"))
-        axes.set_title(
-            say("circle and number: the best of each depth", "圆圈与数字：每种深度的最优值"), fontsize=SMALL, color=GREY
+        axes.set_xlabel(
+            say("peak learning rate of AdamW (thousandths)", "AdamW 的峰值学习率（千分之一）")
         )
-        head(figure, title or say("Loss by learning rate, depth by depth", "各种深度在不同学习率下的损失"))
+        axes.set_ylabel(
+            say("loss, choosing half (nats/character)", "选择用一半的损失（奈特/字符）")
+        )
+        axes.set_title(
+            say("circle and number: the best of each depth", "圆圈与数字：每种深度的最优值"),
+            fontsize=SMALL,
+            color=GREY,
+        )
+        head(
+            figure,
+            title or say("Loss by learning rate, depth by depth", "各种深度在不同学习率下的损失"),
+        )
         chosen = table[table["best"]]
         listed = "; ".join(
-            f"{labels[r.n_layers]} {r.learning_rate:g}: {r.choosing_loss:.3f}" for r in chosen.itertuples()
+            f"{labels[r.n_layers]} {r.learning_rate:g}: {r.choosing_loss:.3f}"
+            for r in chosen.itertuples()
         )
-        figure.set_label(say("Best learning rate and its loss: {}.", "最优学习率及其损失：{}。").format(listed))
+        figure.set_label(
+            say("Best learning rate and its loss: {}.", "最优学习率及其损失：{}。").format(listed)
+        )
     return figure
 
 
@@ -164,6 +229,10 @@ def data_scaling(table, language="english", note="", title=""):
         axes.set(xlabel=say("share of the training text", "训练文本的比例"), ylabel=say(*LOSS))
         axes.set_title(say("line: 95 % interval", "竖线：95 % 区间"), fontsize=SMALL, color=GREY)
         head(figure, title or say("What more text buys", "更多文本换来了什么"))
-        listed = "; ".join(f"{labels[r.n_layers]}, {r.share:.0%}: {r.loss:.3f}" for r in table.itertuples())
-        figure.set_label(say("Loss by share of the text: {}.", "损失与文本比例：{}。").format(listed))
+        listed = "; ".join(
+            f"{labels[r.n_layers]}, {r.share:.0%}: {r.loss:.3f}" for r in table.itertuples()
+        )
+        figure.set_label(
+            say("Loss by share of the text: {}.", "损失与文本比例：{}。").format(listed)
+        )
     return figure

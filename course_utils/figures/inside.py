@@ -61,7 +61,10 @@ def character_map(vectors, characters, language="english", note="", title=""):
     size = np.array([6.1, 4.4])  # inches
     flat = left[:, :2] * strengths[:2]
     flat = (flat - flat.min(0)) / np.ptp(flat, axis=0) * (size - 0.3) + 0.15
-    kinds = [next((kind for kind, (*_, signs) in KINDS.items() if c in signs), "others") for c in characters]
+    kinds = [
+        next((kind for kind, (*_, signs) in KINDS.items() if c in signs), "others")
+        for c in characters
+    ]
     with open_figure(5.0, language, note) as (figure, say):
         axes, styles = figure.subplots(), looks(KINDS)
         labels = [visible(c) for c in characters]
@@ -74,12 +77,19 @@ def character_map(vectors, characters, language="english", note="", title=""):
         ranks = say(("first", "second"), ("最大", "次大"))
         axes.set(xlabel=words.format(ranks[0], shares[0]), ylabel=words.format(ranks[1], shares[1]))
         kinds = " · ".join(say(*KINDS[kind][:2]) for kind in KINDS)
-        axes.set_title(say("from light to dark: {}", "由浅到深：{}").format(kinds), fontsize=SMALL, color=GREY)
+        axes.set_title(
+            say("from light to dark: {}", "由浅到深：{}").format(kinds), fontsize=SMALL, color=GREY
+        )
         head(figure, title)
         alike = np.where(np.tri(len(vectors), dtype=bool), -2, vectors @ vectors.T)
         rows, columns = np.unravel_index(np.argsort(-alike, axis=None)[:5], alike.shape)
-        pairs = ", ".join(f"{labels[i]} {labels[j]} {alike[i, j]:.2f}" for i, j in zip(rows, columns, strict=True))
-        alt = say("A map of {} characters; closest, by cosine: {}.", "{} 个字符的分布图；余弦相似度最高的：{}。")
+        pairs = ", ".join(
+            f"{labels[i]} {labels[j]} {alike[i, j]:.2f}" for i, j in zip(rows, columns, strict=True)
+        )
+        alt = say(
+            "A map of {} characters; closest, by cosine: {}.",
+            "{} 个字符的分布图；余弦相似度最高的：{}。",
+        )
         figure.set_label(alt.format(len(labels), pairs))
     return figure
 
@@ -106,12 +116,20 @@ def position_similarity(positions, language="english", note="", title=""):
             axes.plot(mean, **styles[name], lw=1.6, ms=5, markevery=0.15, label=f"{name} mean")
             ends.append((len(mean) - 1, mean[-1], drawable(name), styles[name]["color"]))
         axes.set(xlim=(0, len(mean) - 1), ylim=padded(np.concatenate(list(means.values()))))
-        axes.set(xlabel=say("distance (positions)", "距离（位置数）"), ylabel=say("mean cosine", "平均余弦"))
+        axes.set(
+            xlabel=say("distance (positions)", "距离（位置数）"),
+            ylabel=say("mean cosine", "平均余弦"),
+        )
         make_room(axes, ends)
         label_ends(axes, ends)
         head(figure, title)
-        told = ", ".join(f"{drawable(name)} {mean[1]:.2f} / {mean[len(mean) // 2]:.2f}" for name, mean in means.items())
-        alt = say("Mean cosine of positions 1 / {} apart: {}.", "相距 1 / {} 的位置的平均余弦：{}。")
+        told = ", ".join(
+            f"{drawable(name)} {mean[1]:.2f} / {mean[len(mean) // 2]:.2f}"
+            for name, mean in means.items()
+        )
+        alt = say(
+            "Mean cosine of positions 1 / {} apart: {}.", "相距 1 / {} 的位置的平均余弦：{}。"
+        )
         figure.set_label(alt.format(len(mean) // 2, told))
     return figure
 
@@ -127,10 +145,18 @@ def logit_lens(guesses, probabilities, text, language="english", note="", title=
         raise ValueError(f"{T} characters are more than the {MOST_COLUMNS} that a phone can show")
     with open_figure(1.7 + 0.3 * len(guesses), language, note) as (figure, say):
         axes = figure.subplots()
-        names = [say("embedding", "嵌入"), *(say(f"layer {i}", f"第 {i} 层") for i in range(1, len(guesses)))]
+        names = [
+            say("embedding", "嵌入"),
+            *(say(f"layer {i}", f"第 {i} 层") for i in range(1, len(guesses))),
+        ]
         image = axes.imshow(probabilities, vmin=0, vmax=1, aspect="auto", label="probability")
         for (row, column), p in np.ndenumerate(probabilities):
-            ink = {"ha": "center", "va": "center", "fontsize": SMALL, "color": "black" if p > 0.5 else "white"}
+            ink = {
+                "ha": "center",
+                "va": "center",
+                "fontsize": SMALL,
+                "color": "black" if p > 0.5 else "white",
+            }
             axes.text(column, row, visible(guesses[row][column]), **ink)
         axes.set_yticks(range(len(guesses)), names)
         axes.set_xticks(range(T), map(visible, text[:-1]))
@@ -160,39 +186,66 @@ def attention_maps(weights, text, language="english", note="", title=""):
     ahead = np.triu(np.ones((T, T), bool), 1)
     for layer, head_ in np.ndindex(L, H):
         if np.abs(weights[layer, head_][ahead]).max(initial=0) > 1e-6:
-            raise ValueError(f"layer {layer + 1}, head {head_ + 1} looks ahead: its mask is missing")
+            raise ValueError(
+                f"layer {layer + 1}, head {head_ + 1} looks ahead: its mask is missing"
+            )
     back = (weights * (np.arange(T)[:, None] - np.arange(T))).sum(-1).mean(-1)  # (L, H) characters
     chinese = language == "chinese"
     form = "第 {} 层 · 头 {}：回看 {:.1f}" if chinese else "layer {} · head {}: {:.1f} back"
     titles = [form.format(i + 1, j + 1, back[i, j]) for i, j in np.ndindex(L, H)]
-    labels = ("读者", "被看者", "权重（比例）") if chinese else ("reader", "looked at", "weight (share)")
+    labels = (
+        ("读者", "被看者", "权重（比例）") if chinese else ("reader", "looked at", "weight (share)")
+    )
     masked = np.where(ahead, np.nan, weights).reshape(L * H, T, T)
     figure = heatmaps(masked, list(text), list(text), titles, labels, language, note, title)
-    told = "各注意力头平均回看的字符数：" if chinese else "How many characters each head looks back on average: "
+    told = (
+        "各注意力头平均回看的字符数："
+        if chinese
+        else "How many characters each head looks back on average: "
+    )
     figure.set_label(told + ", ".join(titles))
     return figure
 
 
 def parts_removed(losses, intact, language="english", note="", title=""):
     """What the model loses when one part is switched off, in the order given. losses: part -> nats/character."""
-    names, extra = [drawable(part) for part in losses], np.array(list(losses.values()), float) - intact
+    names, extra = (
+        [drawable(part) for part in losses],
+        np.array(list(losses.values()), float) - intact,
+    )
     with open_figure(1.2 + 0.34 * len(names), language, note) as (figure, say):
         axes = figure.subplots()
         axes.hlines(range(len(names)), 0, extra, color="#00688a", lw=1.5)
         axes.plot(extra, range(len(names)), "o", color="#00688a", label="extra loss")
         for row, value in enumerate(extra):
-            beside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": SMALL}
+            beside = {
+                "xytext": (7, 0),
+                "textcoords": "offset points",
+                "va": "center",
+                "fontsize": SMALL,
+            }
             axes.annotate(f"{value:+z.3f}", (max(value, 0), row), **beside)
         axes.axvline(0, color=GREY, lw=0.8)
         axes.set_yticks(range(len(names)), names)
         low, high = min(extra.min(), 0), max(extra.max(), 1e-3)
-        axes.set(xlim=(low - 0.03 * (high - low), high + 0.16 * (high - low)), ylim=(len(names) - 0.5, -0.5))
-        words = say("extra loss (nats/character; intact: {:.3f})", "增加的损失（奈特/字符；完整模型：{:.3f}）")
+        axes.set(
+            xlim=(low - 0.03 * (high - low), high + 0.16 * (high - low)),
+            ylim=(len(names) - 0.5, -0.5),
+        )
+        words = say(
+            "extra loss (nats/character; intact: {:.3f})",
+            "增加的损失（奈特/字符；完整模型：{:.3f}）",
+        )
         axes.set_xlabel(words.format(intact))
         axes.grid(visible=False, axis="y")
         head(figure, title)
-        listed = ", ".join(f"{part} {value:+z.3f}" for part, value in zip(names, extra, strict=True))
-        alt = say("Extra loss, in nats/character, without: {}.", "去掉以下部分后增加的损失（奈特/字符）：{}。")
+        listed = ", ".join(
+            f"{part} {value:+z.3f}" for part, value in zip(names, extra, strict=True)
+        )
+        alt = say(
+            "Extra loss, in nats/character, without: {}.",
+            "去掉以下部分后增加的损失（奈特/字符）：{}。",
+        )
         figure.set_label(alt.format(listed))
     return figure
 
@@ -205,7 +258,9 @@ def loss_by_position(losses, baselines=None, language="english", note="", title=
     losses = np.asarray(losses, float)
     read = np.arange(1, len(losses) + 1)
     bins = np.ceil(np.log2(read)).astype(int)
-    middles, means = ([np.mean(values[bins == b]) for b in range(bins.max() + 1)] for values in (read, losses))
+    middles, means = (
+        [np.mean(values[bins == b]) for b in range(bins.max() + 1)] for values in (read, losses)
+    )
     with open_figure(3.6, language, note) as (figure, say):
         axes = figure.subplots()
         axes.set(xscale="log", xlim=(0.9, 1.1 * read[-1]), ylim=padded(losses, baselines))
@@ -217,13 +272,17 @@ def loss_by_position(losses, baselines=None, language="english", note="", title=
             ends = [(read[-1], value, text, GREY) for value, text in inside]
             make_room(axes, ends)
             label_ends(axes, ends)
-        key = say("dots: positions · line: means of 1, 1, 2, 4, …", "点：各位置 · 线：1、1、2、4……个位置的平均")
+        key = say(
+            "dots: positions · line: means of 1, 1, 2, 4, …",
+            "点：各位置 · 线：1、1、2、4……个位置的平均",
+        )
         axes.set_title("\n".join([key, *outside]), fontsize=SMALL, color=GREY)
         axes.set_xlabel(say("characters read so far in this window", "本窗口中已读的字符数"))
         axes.set_ylabel(say("loss (nats/character)", "损失（奈特/字符）"))
         head(figure, title)
         alt = say(
-            "Loss after 1 character {:.2f}, over the last half {:.2f}.", "读 1 个字符后的损失 {:.2f}，后一半 {:.2f}。"
+            "Loss after 1 character {:.2f}, over the last half {:.2f}.",
+            "读 1 个字符后的损失 {:.2f}，后一半 {:.2f}。",
         )
         figure.set_label(alt.format(losses[0], losses[len(losses) // 2 :].mean()))
     return figure

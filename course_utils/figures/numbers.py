@@ -34,7 +34,14 @@ def loss_bars(losses, language="english", note="", title=""):
             axes.hlines(row, 0, values[i], color="#00688a", lw=1.5)
             axes.plot(values[i], row, "o", color="#00688a", label=list(losses)[i])
             text = perplexity.format(values[i], np.exp(values[i]))
-            axes.annotate(text, (values[i], row), (7, 0), textcoords="offset points", va="center", fontsize=SMALL)
+            axes.annotate(
+                text,
+                (values[i], row),
+                (7, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=SMALL,
+            )
         axes.set_yticks(range(len(values)), [labels[i] for i in rows])
         axes.set(
             xlim=(0, 1.45 * values.max()),
@@ -45,12 +52,23 @@ def loss_bars(losses, language="english", note="", title=""):
         head(figure, title)
         listed = ", ".join(f"{labels[i]} {values[i]:.3f}" for i in rows)
         figure.set_label(
-            say("Loss in nats/character, worst first: {}.", "损失（奈特/字符），从差到好：{}。").format(listed)
+            say(
+                "Loss in nats/character, worst first: {}.", "损失（奈特/字符），从差到好：{}。"
+            ).format(listed)
         )
     return figure
 
 
-def heatmaps(matrices, rows=None, columns=None, titles=(), labels=("", "", ""), language="english", note="", title=""):
+def heatmaps(
+    matrices,
+    rows=None,
+    columns=None,
+    titles=(),
+    labels=("", "", ""),
+    language="english",
+    note="",
+    title="",
+):
     """Grids of numbers on one colour scale, a panel each; nan and infinities (masked places) are hatched.
 
     matrices: (R, C) or (N, R, C) array. rows, columns: R and C labels, such as characters; without them, positions.
@@ -64,7 +82,10 @@ def heatmaps(matrices, rows=None, columns=None, titles=(), labels=("", "", ""), 
     wide = (5.7 if across < 3 else 6.3) / across
     high = min(wide * np.clip(shape, 0.3, 1.5), 3.8)
     low, top = matrices.min(), matrices.max()
-    with open_figure(0.6 + down * (high + 0.25) + 0.6 * (across > 2), language, note) as (figure, say):
+    with open_figure(0.6 + down * (high + 0.25) + 0.6 * (across > 2), language, note) as (
+        figure,
+        say,
+    ):
         figure.set_layout_engine("compressed")  # keeps square grids together
         panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
         for i, axes in enumerate(panels.flat):
@@ -81,27 +102,57 @@ def heatmaps(matrices, rows=None, columns=None, titles=(), labels=("", "", ""), 
         for axis, names, count, points in sides:
             names = [visible(label) for label in (range(count) if names is None else names)]
             longest = max(map(width, names)) if axis is axes.xaxis else 1
-            places = range(0, count, math.ceil(count * max(9.3, 6.5 * longest) / points))  # no label on another
+            places = range(
+                0, count, math.ceil(count * max(9.3, 6.5 * longest) / points)
+            )  # no label on another
             axis.set_ticks(places, [names[place] for place in places])
         if n == 1 and matrices.size <= 100:
             for (_, row, column), value in np.ndenumerate(matrices):
                 color = "black" if value > (low + top) / 2 else "white"
                 if np.isfinite(value):
-                    axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=SMALL, color=color)
+                    axes.text(
+                        column,
+                        row,
+                        f"{value:.2f}",
+                        ha="center",
+                        va="center",
+                        fontsize=SMALL,
+                        color=color,
+                    )
         for axes in panels[:, 0]:
             axes.set_ylabel(drawable(labels[0]))
         for axes in panels[-1]:
             axes.set_xlabel(drawable(labels[1]))
-        bar = {"location": "bottom", "aspect": 40, "shrink": 0.6} if across > 2 else {"location": "right"}
+        bar = (
+            {"location": "bottom", "aspect": 40, "shrink": 0.6}
+            if across > 2
+            else {"location": "right"}
+        )
         figure.colorbar(image, ax=panels, label=drawable(labels[2]), pad=0.02, **bar)
         head(figure, title)
-        what = " · ".join(str(part) for part in (title, *titles, labels[2]) if part != "") or say("values", "数值")
-        alt = say("{} grid(s) of {} by {}: {}, {:.3g} to {:.3g}.", "{} 个 {} 行 {} 列的热图：{}，{:.3g} 至 {:.3g}。")
+        what = " · ".join(str(part) for part in (title, *titles, labels[2]) if part != "") or say(
+            "values", "数值"
+        )
+        alt = say(
+            "{} grid(s) of {} by {}: {}, {:.3g} to {:.3g}.",
+            "{} 个 {} 行 {} 列的热图：{}，{:.3g} 至 {:.3g}。",
+        )
         figure.set_label(alt.format(n, n_rows, n_columns, what, low, top))
     return figure
 
 
-def lines(x, series, x_label, y_label, baselines=None, log_x=False, low=None, language="english", note="", title=""):
+def lines(
+    x,
+    series,
+    x_label,
+    y_label,
+    baselines=None,
+    log_x=False,
+    low=None,
+    language="english",
+    note="",
+    title="",
+):
     """Lines over steps or positions, each named at its end. x: (N,), series: label -> (N,); labels with units.
 
     low: where the y axis begins, such as 0 where shares are compared; by default a little below the lines.
@@ -114,14 +165,20 @@ def lines(x, series, x_label, y_label, baselines=None, log_x=False, low=None, la
             axes.xaxis.set(major_formatter="{x:g}", minor_formatter=NullFormatter())
         elif (x == x.round()).all():
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(padded(np.concatenate([np.asarray(y, float) for y in series.values()]), baselines))
+        axes.set_ylim(
+            padded(np.concatenate([np.asarray(y, float) for y in series.values()]), baselines)
+        )
         axes.set_ylim(bottom=low)
         for label, y in series.items():
             y, look = np.asarray(y, float), styles[label]
             axes.plot(x, y, **look, markevery=0.15, ms=5, lw=1.6, label=label)
             first, last = np.flatnonzero(np.isfinite(y))[[0, -1]]
             ends.append((x[last], y[last], name(label, language), look["color"]))
-            told.append(say("{}: from {:.3g} to {:.3g}", "{}：从 {:.3g} 到 {:.3g}").format(label, y[first], y[last]))
+            told.append(
+                say("{}: from {:.3g} to {:.3g}", "{}：从 {:.3g} 到 {:.3g}").format(
+                    label, y[first], y[last]
+                )
+            )
         inside, outside = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language)
         ends += [(x.max(), value, text, GREY) for value, text in inside]
         make_room(axes, ends)

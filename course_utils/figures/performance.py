@@ -54,21 +54,43 @@ def contenders(rows, language="english", note="", title=""):
     least, most = rows["low"].min(), rows["high"].max()
     wide = bool(most > 10 * least)
     heights = [len(group) + 0.3 for _, group in groups]
-    with open_figure(0.9 + 0.45 * sum(heights) + 0.3 * len(groups), language, note) as (figure, say):
-        panels = figure.subplots(len(groups), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    with open_figure(0.9 + 0.45 * sum(heights) + 0.3 * len(groups), language, note) as (
+        figure,
+        say,
+    ):
+        panels = figure.subplots(len(groups), sharex=True, squeeze=False, height_ratios=heights)[
+            :, 0
+        ]
         told = []
         for axes, (words, group) in zip(panels, groups, strict=True):
             factor, found = factors(group), []
             group = group.assign(factor=factor).sort_values("characters_per_s", kind="stable")
             for y, row in enumerate(group.itertuples()):
                 is_peer = row.name == PEER
-                look = {"color": GREY if is_peer else BLUE, "mfc": "white" if is_peer else BLUE, "label": row.name}
+                look = {
+                    "color": GREY if is_peer else BLUE,
+                    "mfc": "white" if is_peer else BLUE,
+                    "label": row.name,
+                }
                 if not wide:  # a stem has a length, which means nothing on a logarithmic axis
                     axes.hlines(y, 0, row.characters_per_s, color=look["color"], lw=1)
-                axes.hlines(y, row.low, row.high, color=look["color"], lw=5, alpha=0.5, label=f"{row.name} interval")
+                axes.hlines(
+                    y,
+                    row.low,
+                    row.high,
+                    color=look["color"],
+                    lw=5,
+                    alpha=0.5,
+                    label=f"{row.name} interval",
+                )
                 axes.plot(row.characters_per_s, y, "o", **look)
                 text = f"{rounded(row.characters_per_s)} · {row.factor:.3g}×"
-                beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "fontsize": SMALL}
+                beside = {
+                    "xytext": (8, 0),
+                    "textcoords": "offset points",
+                    "va": "center",
+                    "fontsize": SMALL,
+                }
                 axes.annotate(text, (row.high, y), **beside)
                 found.append(f"{contender(row, say, ', ')} {text}")
             labels = ["\n".join(fold(contender(row, say, "\n"), 26)) for row in group.itertuples()]
@@ -81,20 +103,33 @@ def contenders(rows, language="english", note="", title=""):
             else:
                 key = say("×: times the speed of the slowest", "×：最慢者速度的倍数")
             axes.set_title(" · ".join(filter(None, [say(*words), key])), fontsize=SMALL, color=GREY)
-            told.append(f"{say(*words)} ({key}): " * bool(words[0]) + ", ".join(found) + f" ({key})" * (not words[0]))
+            told.append(
+                f"{say(*words)} ({key}): " * bool(words[0])
+                + ", ".join(found)
+                + f" ({key})" * (not words[0])
+            )
         if wide:
             low, high = np.log10([least, most])
-            panels[-1].set(xscale="log", xlim=10 ** np.array([low - 0.05 * (high - low), high + 0.55 * (high - low)]))
+            panels[-1].set(
+                xscale="log",
+                xlim=10 ** np.array([low - 0.05 * (high - low), high + 0.55 * (high - low)]),
+            )
             readable(panels[-1].xaxis, most / least)
         else:
             panels[-1].set_xlim(0, 1.6 * most)
         start = panels[-1].get_xlim()[0]
-        panels[-1].set_xticks([tick for tick in panels[-1].get_xticks() if start <= tick <= most])  # none among labels
+        panels[-1].set_xticks(
+            [tick for tick in panels[-1].get_xticks() if start <= tick <= most]
+        )  # none among labels
         panels[-1].xaxis.set(major_formatter=EngFormatter(sep=""), minor_locator=NullLocator())
         what = say("characters a second", "每秒字符数") + say(" (log scale)", "（对数坐标）") * wide
-        panels[-1].set_xlabel(what + say("\nthick: the middle half of the rounds", "\n粗线：各轮测量的中间一半"))
+        panels[-1].set_xlabel(
+            what + say("\nthick: the middle half of the rounds", "\n粗线：各轮测量的中间一半")
+        )
         head(figure, title)
-        alt = say("Characters a second, slowest first: {}.", "每秒字符数，从慢到快：{}。").format("; ".join(told))
+        alt = say("Characters a second, slowest first: {}.", "每秒字符数，从慢到快：{}。").format(
+            "; ".join(told)
+        )
         figure.set_label(f"{title}. {alt}" if title else alt)
     return figure
 
@@ -143,12 +178,26 @@ def scaling(rows, language="english", note="", title=""):
             values, times = found["name"].astype(int).values, found["median_ms"].values
             shares = found["share_of_matrix_rate"].values
             margin = (values.max() / values.min()) ** 0.16 if len(values) > 1 else 2
-            axes.set(xscale="log", yscale="log", xlim=(values.min() / margin, values.max() * margin))
+            axes.set(
+                xscale="log", yscale="log", xlim=(values.min() / margin, values.max() * margin)
+            )
             axes.set_ylim(low / 1.6, high * 1.8)
-            axes.plot(values, times * shares / shares.max(), "--", color=GREY, lw=1.2, label=f"{kind} in proportion")
+            axes.plot(
+                values,
+                times * shares / shares.max(),
+                "--",
+                color=GREY,
+                lw=1.2,
+                label=f"{kind} in proportion",
+            )
             axes.plot(values, times, "o-", color=BLUE, label=kind)
             for value, time, part in zip(values, times, shares, strict=True):
-                above = {"xytext": (-8, 6), "textcoords": "offset points", "ha": "center", "fontsize": SMALL}
+                above = {
+                    "xytext": (-8, 6),
+                    "textcoords": "offset points",
+                    "ha": "center",
+                    "fontsize": SMALL,
+                }
                 axes.annotate(share(part), (value, time), **above)
             axes.set_xticks(values, [f"{value:,}" for value in values])
             axes.xaxis.set_minor_locator(NullLocator())
@@ -156,7 +205,9 @@ def scaling(rows, language="english", note="", title=""):
             points = zip(values, times, shares, strict=True)
             told.append(
                 f"{say(*SETTINGS[kind])}: "
-                + ", ".join(f"{value:,} {rounded(time)} ms ({share(part)})" for value, time, part in points)
+                + ", ".join(
+                    f"{value:,} {rounded(time)} ms ({share(part)})" for value, time, part in points
+                )
             )
         readable(panels[0, 0].yaxis, high / low)
         panels[0, 0].yaxis.set_major_formatter("{x:,g}")
@@ -166,7 +217,10 @@ def scaling(rows, language="english", note="", title=""):
                   "%：矩阵运算峰值的占比 · 虚线：时间与运算量成正比时")  # fmt: skip
         panels[0, 0].set_title(key, fontsize=SMALL, color=GREY)
         head(figure, title)
-        alt = say("Time of a training step, and share of the matrix rate, by {}.", "每步时间及矩阵运算峰值的占比：{}。")
+        alt = say(
+            "Time of a training step, and share of the matrix rate, by {}.",
+            "每步时间及矩阵运算峰值的占比：{}。",
+        )
         alt = alt.format("; ".join(told))
         figure.set_label(f"{title}. {alt}" if title else alt)
     return figure

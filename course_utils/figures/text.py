@@ -44,9 +44,12 @@ def character_counts(counts, language="english", note="", title=""):
         head(figure, title)
         most, least = counts.idxmax(), counts.idxmin()
         alt = say(
-            "Counts of {} characters, from {} ({:,}) to {} ({:,}).", "{} 种字符的次数，从 {}（{:,}）到 {}（{:,}）。"
+            "Counts of {} characters, from {} ({:,}) to {} ({:,}).",
+            "{} 种字符的次数，从 {}（{:,}）到 {}（{:,}）。",
         )
-        figure.set_label(alt.format(len(counts), visible(most), counts[most], visible(least), counts[least]))
+        figure.set_label(
+            alt.format(len(counts), visible(most), counts[most], visible(least), counts[least])
+        )
     return figure
 
 
@@ -57,28 +60,44 @@ def next_character(probabilities, language="english", note="", title="", n=28):
     that a setting cuts (probability 0) keeps only its outline. The n most likely are drawn.
     """
     ordered = probabilities.sort_values(probabilities.columns[0], ascending=False, kind="stable")
-    characters, (before, *settings) = [visible(character) for character in ordered.index[:n]], ordered.columns
+    characters, (before, *settings) = (
+        [visible(character) for character in ordered.index[:n]],
+        ordered.columns,
+    )
     places, told = range(len(characters)), []
     with open_figure(0.7 + 1.4 * len(settings), language, note) as (figure, say):
         panels = figure.subplots(len(settings), squeeze=False, sharex=True, sharey=True)[:, 0]
         for axes, setting in zip(panels, settings, strict=True):
             axes.bar(places, ordered[setting].iloc[:n], color="#00688a", label="after")
-            axes.bar(places, ordered[before].iloc[:n], fill=False, edgecolor="#222222", lw=0.8, label="before")
+            axes.bar(
+                places,
+                ordered[before].iloc[:n],
+                fill=False,
+                edgecolor="#222222",
+                lw=0.8,
+                label="before",
+            )
             kept = say("{} of {} characters kept", "保留 {} / {} 个字符")
-            axes.set_title(f"{drawable(setting)} · {kept.format((ordered[setting] > 0).sum(), len(ordered))}")
+            axes.set_title(
+                f"{drawable(setting)} · {kept.format((ordered[setting] > 0).sum(), len(ordered))}"
+            )
             told.append(f"{setting} {ordered[setting].iloc[0]:.2f}")
             axes.grid(visible=False, axis="x")
             axes.tick_params(axis="x", length=0)
         axes.set_xticks(places, characters)
         axes.set_xlim(-0.7, len(characters) - 0.3)
-        axes.set_xlabel(say("next character (outline: {})", "下一个字符（轮廓：{}）").format(drawable(before)))
+        axes.set_xlabel(
+            say("next character (outline: {})", "下一个字符（轮廓：{}）").format(drawable(before))
+        )
         figure.supylabel(say("probability", "概率"), fontsize=11)
         head(figure, title)
         alt = say(
             "Probability of the next character; of the likeliest, {}: {} {:.2f}, {}.",
             "下一个字符的概率；最可能的 {}：{} {:.2f}，{}。",
         )
-        figure.set_label(alt.format(characters[0], before, ordered[before].iloc[0], ", ".join(told)))
+        figure.set_label(
+            alt.format(characters[0], before, ordered[before].iloc[0], ", ".join(told))
+        )
     return figure
 
 
@@ -98,7 +117,10 @@ def sample_comparison(generations, language="english", note=""):
     heights = 1.7 * rows, 1.2 + 0.3 * len(arms)
     with open_figure(sum(heights), language, note) as (figure, say):
         upper, lower = figure.subfigures(2, 1, height_ratios=heights)
-        panels, measures = upper.subplots(rows, 2).ravel(), lower.subplots(1, len(QUALITY), sharey=True)
+        panels, measures = (
+            upper.subplots(rows, 2).ravel(),
+            lower.subplots(1, len(QUALITY), sharey=True),
+        )
         for axes in panels:
             axes.axis("off")
         for row, (arm, look) in enumerate(styles.items()):
@@ -120,13 +142,18 @@ def sample_comparison(generations, language="english", note=""):
             axes.xaxis.set_major_locator(MaxNLocator(2))
             axes.set_yticks(range(len(arms)), arms)
             axes.tick_params(axis="y", length=0)
-        title = say("What the models write after “{}”", "模型在“{}”之后写出的文字").format(visible(prompt))
+        title = say("What the models write after “{}”", "模型在“{}”之后写出的文字").format(
+            visible(prompt)
+        )
         values = [say("off", "不用") if np.isnan(value) else f"{value:g}" for value in setting]
-        how = say("temperature {} · top-k {} · top-p {}", "温度 {} · top-k {} · top-p {}").format(*values)
+        how = say("temperature {} · top-k {} · top-p {}", "温度 {} · top-k {} · top-p {}").format(
+            *values
+        )
         head(figure, f"{title}\n{how}")
         known = generations.groupby("arm")["known_words"].mean()
         shares = ", ".join(
-            f"{text} {known[arm]:.0%}".replace("nan%", "–") for arm, text in zip(styles, arms, strict=True)
+            f"{text} {known[arm]:.0%}".replace("nan%", "–")
+            for arm, text in zip(styles, arms, strict=True)
         )
         alt = say("{} ({}). Share of known words: {}.", "{}（{}）。已知词的比例：{}。")
         figure.set_label(alt.format(title, how, shares))

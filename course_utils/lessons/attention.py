@@ -30,7 +30,9 @@ def causal_attention(q, k, v, dropout=0.0):
     queries, keys = q.shape[-2], k.shape[-2]
     if queries in (1, keys):  # PyTorch's own masks: nothing to hide from one query, or the triangle
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=queries > 1)
-    seen = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(diagonal=keys - queries)
+    seen = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(
+        diagonal=keys - queries
+    )
     return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout)
 
 

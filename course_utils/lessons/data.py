@@ -25,7 +25,9 @@ class CharTokenizer:
             return [self._id_of[character] for character in text]
         except KeyError:
             unknown = "".join(sorted(set(text) - set(self.alphabet)))
-            raise ValueError(f"unknown characters {unknown!r}; allowed are {self.alphabet!r}") from None
+            raise ValueError(
+                f"unknown characters {unknown!r}; allowed are {self.alphabet!r}"
+            ) from None
 
     def decode(self, ids):
         ids = [int(i) for i in ids]
@@ -49,7 +51,9 @@ def get_batch(ids, batch_size, context_length, generator=None):
     generator: a torch.Generator; the same seed draws the same windows.
     """
     if len(ids) <= context_length:
-        raise ValueError(f"{len(ids)} tokens are too few for a context of {context_length}: one more is needed")
+        raise ValueError(
+            f"{len(ids)} tokens are too few for a context of {context_length}: one more is needed"
+        )
     starts = torch.randint(len(ids) - context_length, (batch_size, 1), generator=generator)
     index = (starts + torch.arange(context_length)).to(ids.device)
     return ids[index], ids[index + 1]
@@ -76,17 +80,25 @@ class WittenBell:
 
     def __init__(self, ids, order, vocab_size):
         if not 1 <= order <= len(ids) or vocab_size**order >= 2**63:
-            raise ValueError(f"order {order} is not allowed for {len(ids)} tokens of {vocab_size} characters")
+            raise ValueError(
+                f"order {order} is not allowed for {len(ids)} tokens of {vocab_size} characters"
+            )
         self.vocab_size, self.tables = vocab_size, []
         for n in range(1, order + 1):
             grams, counts = ngram_codes(ids, n, vocab_size).unique(return_counts=True)
-            contexts, at, types = (grams // vocab_size).unique(return_inverse=True, return_counts=True)
-            self.tables.append((grams, counts, contexts, torch.zeros_like(types).index_add_(0, at, counts), types))
+            contexts, at, types = (grams // vocab_size).unique(
+                return_inverse=True, return_counts=True
+            )
+            self.tables.append(
+                (grams, counts, contexts, torch.zeros_like(types).index_add_(0, at, counts), types)
+            )
 
     def probabilities(self, ids):
         """p of every token but the first, given up to order - 1 before it: (T,) -> (T - 1,)."""
         p = torch.full((len(ids),), 1 / self.vocab_size, dtype=torch.float64)
-        for n, (grams, counts, contexts, totals, types) in enumerate(self.tables[: len(ids)], start=1):
+        for n, (grams, counts, contexts, totals, types) in enumerate(
+            self.tables[: len(ids)], start=1
+        ):
             gram = ngram_codes(ids, n, self.vocab_size)
             context = gram // self.vocab_size
             c, t = lookup(contexts, totals, context), lookup(contexts, types, context)

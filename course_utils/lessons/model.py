@@ -60,7 +60,9 @@ def check_config(config):
     if not wrong and config.d_model % config.n_heads:
         wrong["d_model"] = f"must be a multiple of n_heads ({config.n_heads})"
     if not wrong and config.position == "rope" and config.d_model // config.n_heads % 2:
-        wrong["d_model"] = f"must be an even multiple of n_heads ({config.n_heads}) where position is rope"
+        wrong["d_model"] = (
+            f"must be an even multiple of n_heads ({config.n_heads}) where position is rope"
+        )
     return wrong
 
 
@@ -177,11 +179,19 @@ class GPT(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config, T = config, config.context_length
-        self.scale = config.d_model**0.5 if config.position == "sinusoidal" else 1.0  # or waves drown tokens
+        self.scale = (
+            config.d_model**0.5 if config.position == "sinusoidal" else 1.0
+        )  # or waves drown tokens
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.positions = nn.Parameter(torch.empty(T, config.d_model)) if config.position == "learned" else None
+        self.positions = (
+            nn.Parameter(torch.empty(T, config.d_model)) if config.position == "learned" else None
+        )
         waves = sinusoidal_positions(T, config.d_model) if config.position == "sinusoidal" else None
-        angles = position_angles(T, config.d_model // config.n_heads) if config.position == "rope" else None
+        angles = (
+            position_angles(T, config.d_model // config.n_heads)
+            if config.position == "rope"
+            else None
+        )
         self.register_buffer("waves", waves, persistent=False)
         self.register_buffer("angles", angles, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
@@ -208,7 +218,9 @@ def positions_at(model, start, stop):
     -> (T, C) or 0.0, and (T, D/2) radians or None. ValueError beyond the context length.
     """
     if stop > model.config.context_length:
-        raise ValueError(f"{stop} tokens are more than the context length of {model.config.context_length}")
+        raise ValueError(
+            f"{stop} tokens are more than the context length of {model.config.context_length}"
+        )
     added = {"learned": model.positions, "sinusoidal": model.waves}.get(model.config.position)
     angles = None if model.angles is None else model.angles[start:stop]
     return (0.0 if added is None else added[start:stop]), angles

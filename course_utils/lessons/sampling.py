@@ -14,7 +14,9 @@ def draw(logits, generator=None):
     A race: each token takes a random time, the shorter the likelier it is, and the first to arrive is drawn.
     """
     speeds = logits.softmax(dim=-1)
-    return (speeds / torch.empty_like(speeds).exponential_(generator=generator)).argmax(dim=-1, keepdim=True)
+    return (speeds / torch.empty_like(speeds).exponential_(generator=generator)).argmax(
+        dim=-1, keepdim=True
+    )
 
 
 def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
@@ -22,7 +24,9 @@ def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be at least 0, not {max_new_tokens!r}")
     if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature must be a number of at least 0 (0 is greedy), not {temperature!r}")
+        raise ValueError(
+            f"temperature must be a number of at least 0 (0 is greedy), not {temperature!r}"
+        )
     if top_k is not None and (top_k < 1 or top_k % 1):
         raise ValueError(f"top_k must be a whole number of at least 1, not {top_k!r}")
     if top_p is not None and not 0 < top_p <= 1:
@@ -38,11 +42,17 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
     """
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:
-        best = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, logits.argmax(-1, keepdim=True), True)
+        best = torch.zeros_like(logits, dtype=torch.bool).scatter(
+            -1, logits.argmax(-1, keepdim=True), True
+        )
         return logits.masked_fill(~best, -math.inf)
     if temperature != 1:
-        tiny = torch.finfo(logits.dtype).tiny  # below it the best has all, above 1 / tiny all have the same
-        logits = logits - logits.amax(dim=-1, keepdim=True)  # at most 0: no temperature makes it overflow
+        tiny = torch.finfo(
+            logits.dtype
+        ).tiny  # below it the best has all, above 1 / tiny all have the same
+        logits = logits - logits.amax(
+            dim=-1, keepdim=True
+        )  # at most 0: no temperature makes it overflow
         logits = logits / min(max(temperature, tiny), 1 / tiny)
     if top_k is not None:
         kth = logits.topk(min(int(top_k), logits.shape[-1])).values[..., -1:]
@@ -90,10 +100,14 @@ def stream(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=Non
     """
     check_sampling(temperature, top_k, top_p, max_new_tokens)
     if tokens.ndim != 2 or tokens.shape[1] == 0:
-        raise ValueError("generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1")
+        raise ValueError(
+            "generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1"
+        )
     context, start = model.config.context_length, None
     for _ in range(max_new_tokens):
-        if window_start(tokens.shape[1], context) != start:  # a new window is read from its beginning
+        if (
+            window_start(tokens.shape[1], context) != start
+        ):  # a new window is read from its beginning
             start = read_to = window_start(tokens.shape[1], context)
             cache = [KVCache(context) for _ in range(model.config.n_layers)]
         logits = model(tokens[:, read_to:], cache)[:, -1]
@@ -103,7 +117,9 @@ def stream(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=Non
         yield token
 
 
-def generate(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None):
+def generate(
+    model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None
+):
     """Continue each row by max_new_tokens, dropout off: tokens (B, T) int64 -> (B, T + N).
 
     Sampling means what filter_logits says. A text longer than the context is read from window_start on.

@@ -25,7 +25,9 @@ class TrainConfig:
     warmup_steps: int = 0  # over which the rate climbs to its peak
     decay: float = 0.0  # the last share of the steps, over which the rate falls to 0
     clip_norm: float = 1.0  # the longest gradient that is let through
-    evaluate_every: int = 0  # steps; 0 is once an epoch: as many characters as the training split holds
+    evaluate_every: int = (
+        0  # steps; 0 is once an epoch: as many characters as the training split holds
+    )
     patience: int = 5  # evaluations without improvement before training stops; 0 never stops
     seed: int = 0  # of weights, batches and dropout
 
@@ -34,12 +36,21 @@ class TrainConfig:
             raise ValueError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
         if min(self.steps, self.batch_size) < 1:
             raise ValueError("steps and batch_size must be at least 1")
-        if min(self.learning_rate, self.muon_learning_rate, self.clip_norm) <= 0 or not 0 <= self.decay <= 1:
-            raise ValueError("learning rates and clip_norm must be above 0, and decay a share from 0 to 1")
+        if (
+            min(self.learning_rate, self.muon_learning_rate, self.clip_norm) <= 0
+            or not 0 <= self.decay <= 1
+        ):
+            raise ValueError(
+                "learning rates and clip_norm must be above 0, and decay a share from 0 to 1"
+            )
         if not 0 <= self.muon_momentum < 1 or self.muon_iterations not in range(1, 6):
-            raise ValueError("muon_momentum must lie in [0, 1), muon_iterations be a whole number from 1 to 5")
+            raise ValueError(
+                "muon_momentum must lie in [0, 1), muon_iterations be a whole number from 1 to 5"
+            )
         if min(self.weight_decay, self.warmup_steps, self.evaluate_every, self.patience) < 0:
-            raise ValueError("weight_decay, warmup_steps, evaluate_every and patience must not be negative")
+            raise ValueError(
+                "weight_decay, warmup_steps, evaluate_every and patience must not be negative"
+            )
 
 
 def next_character_loss(model, tokens, targets):
@@ -47,7 +58,9 @@ def next_character_loss(model, tokens, targets):
     return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
 
-def training_step(model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1):
+def training_step(
+    model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1
+):
     """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
 
     rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in
@@ -114,7 +127,9 @@ class Muon(torch.optim.Optimizer):
     def step(self):
         for group, weights in zip(self.param_groups, self.weights, strict=True):
             gradients = torch.stack([p.grad for p in group["params"]])
-            velocity = self.state[group["params"][0]].setdefault("momentum_buffer", torch.zeros_like(gradients))
+            velocity = self.state[group["params"][0]].setdefault(
+                "momentum_buffer", torch.zeros_like(gradients)
+            )
             velocity.lerp_(gradients, 1 - group["momentum"])
             ahead = gradients.lerp(velocity, group["momentum"])  # Nesterov: look one step ahead
             update = self.orthogonalise(ahead, group["iterations"])
@@ -128,7 +143,9 @@ def make_optimizers(model, config):
 
     Only matrices decay. Each group remembers its peak rate as group["peak"]. -> a list of optimisers
     """
-    inner = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
+    inner = [
+        p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")
+    ]
     by_muon = inner if config.optimizer == "muon" else []
     rest = [p for p in model.parameters() if not any(p is q for q in by_muon)]
     groups = [
@@ -136,7 +153,10 @@ def make_optimizers(model, config):
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     device = next(model.parameters()).device.type
-    kernel = {"fused": device in ("cpu", "cuda"), "capturable": device == "cuda"}  # one call for all weights
+    kernel = {
+        "fused": device in ("cpu", "cuda"),
+        "capturable": device == "cuda",
+    }  # one call for all weights
     optimizers = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), **kernel)]
     if by_muon:
         settings = (config.weight_decay, config.muon_momentum, config.muon_iterations)
@@ -173,7 +193,10 @@ def evaluate(model, ids):
     if whole < len(ids) - 1:  # the last window is shorter
         pieces.append((whole, len(ids) - 1, len(ids) - 1 - whole))
     for start, stop, length in pieces:
-        tokens, targets = ids[start:stop].view(-1, length), ids[start + 1 : stop + 1].view(-1, length)
+        tokens, targets = (
+            ids[start:stop].view(-1, length),
+            ids[start + 1 : stop + 1].view(-1, length),
+        )
         sums.append(next_character_loss(model, tokens, targets) * (stop - start))
     model.train(was_training)
     return sum(torch.stack(sums).tolist()) / (len(ids) - 1)  # a GPU is waited for once

@@ -28,7 +28,9 @@ class Case:
 
 def all_cases():
     """The cases of every lesson that has some: number -> Case."""
-    modules = sorted(Path(__file__).parent.glob("[a-z]*.py"), key=lambda path: checks.LESSONS.index(path.stem))
+    modules = sorted(
+        Path(__file__).parent.glob("[a-z]*.py"), key=lambda path: checks.LESSONS.index(path.stem)
+    )
     return {
         number: case
         for path in modules
@@ -68,7 +70,10 @@ def definitions(path):
         if cell.cell_type != "code" or {"setup", "exercise", "solution"} & set(tags):
             continue
         body = ast.parse(cell.source).body
-        if all(isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef) for node in body):
+        if all(
+            isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
+            for node in body
+        ):
             exec(compile(cell.source, path.name, "exec"), namespace)
     return namespace
 

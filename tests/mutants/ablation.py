@@ -6,7 +6,7 @@ import statistics
 import torch
 from scipy import stats
 
-from course_utils.statistics import mean_interval
+from course_utils.research.statistics import mean_interval
 from tests.mutants import Case
 
 
@@ -119,20 +119,37 @@ EXERCISES = {
             (lambda alpha: next(n for n in range(1, 99) if 2 / 2**n < alpha), "must p lie below"),
             (lambda alpha: 2 / alpha, "expected 2"),
         ],
-        unusual=[lambda alpha: math.ceil(1 - math.log2(alpha)), lambda alpha: float(math.ceil(math.log(2 / alpha, 2)))],
+        unusual=[
+            lambda alpha: math.ceil(1 - math.log2(alpha)),
+            lambda alpha: float(math.ceil(math.log(2 / alpha, 2))),
+        ],
     ),
     "5.3": Case(
         mutants=[
             (lambda losses, others, t: interval(as_listed(losses, others), t, root_n), "paired"),
             (two_arms, "shared luck"),
-            (lambda a, b, t: interval(paired(a, b), t, lambda d: statistics.stdev(d) / len(d)), "root of n"),
+            (
+                lambda a, b, t: interval(paired(a, b), t, lambda d: statistics.stdev(d) / len(d)),
+                "root of n",
+            ),
             (lambda a, b, t: interval(paired(a, b), t, statistics.stdev), "not their mean"),
             (lambda a, b, t: interval(paired(b, a), t, root_n), "other way round"),
             (lambda a, b, t: interval(paired(a, b), 1, root_n), "is t left out"),
-            (lambda a, b, t: [interval(paired(a, b), t, root_n)[i] for i in (1, 0, 2)], "another order"),
-            (lambda a, b, t: interval(paired(a, b), t, lambda d: statistics.pstdev(d) / len(d) ** 0.5), "divide by n"),
+            (
+                lambda a, b, t: [interval(paired(a, b), t, root_n)[i] for i in (1, 0, 2)],
+                "another order",
+            ),
+            (
+                lambda a, b, t: interval(
+                    paired(a, b), t, lambda d: statistics.pstdev(d) / len(d) ** 0.5
+                ),
+                "divide by n",
+            ),
         ],
-        unusual=[by_course, lambda losses, others, t: list(interval(paired(losses, others), t, root_n))],
+        unusual=[
+            by_course,
+            lambda losses, others, t: list(interval(paired(losses, others), t, root_n)),
+        ],
     ),
     "5.4": Case(
         mutants=[
@@ -141,15 +158,24 @@ EXERCISES = {
             (lambda p_values: holm(p_values, cap=9), "above 1"),
             (lambda p_values: holm(p_values, back=False), "are they sorted"),
             (lambda p_values: holm(p_values, factor=lambda m, rank: rank + 1), "largest factor"),
-            (lambda p_values: holm(p_values, factor=lambda m, rank: m - rank - 1), "ranks begin at 1"),
+            (
+                lambda p_values: holm(p_values, factor=lambda m, rank: m - rank - 1),
+                "ranks begin at 1",
+            ),
             (hochberg, "Hochberg"),
         ],
         unusual=[holm_of_tensors, lambda p_values: tuple(holm(p_values))],
     ),
     "5.5": Case(
         mutants=[
-            (lambda losses: (losses.mean((1, 2)) - losses.amin((1, 2))).mean().item(), "single run"),
-            (lambda losses: (losses.mean() - losses.mean((0, 2)).min()).item(), "best in all trials"),
+            (
+                lambda losses: (losses.mean((1, 2)) - losses.amin((1, 2))).mean().item(),
+                "single run",
+            ),
+            (
+                lambda losses: (losses.mean() - losses.mean((0, 2)).min()).item(),
+                "best in all trials",
+            ),
             (lambda losses: gain(losses, lambda means: means.max(1).values) * -1, "the highest"),
             (lambda losses: (losses.mean() - losses.min()).item(), "lowest number of all"),
             (lambda losses: -gain(losses), "sign"),
@@ -164,7 +190,12 @@ EXERCISES = {
             (lambda choosing, reporting: choose(choosing, reporting, 1, 1), "held out"),
             (one_rate_for_all, "its own best"),
             (best_of_the_reporting, "its loss at the rate chosen"),
-            (lambda choosing, reporting: choose(choosing, reporting, pick=lambda row, key: min(row)), "smallest rate"),
+            (
+                lambda choosing, reporting: choose(
+                    choosing, reporting, pick=lambda row, key: min(row)
+                ),
+                "smallest rate",
+            ),
             (lambda choosing, reporting: choose(choosing, reporting, pick=max), "the highest"),
         ],
         unusual=[by_sorting],

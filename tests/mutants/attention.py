@@ -46,7 +46,11 @@ def by_gathering(q, k, v, width):
     out = torch.empty_like(v)
     for t in range(q.shape[-2]):
         window = slice(max(0, t + 1 - width), t + 1)
-        weights = torch.einsum("bhd,bhsd->bhs", q[:, :, t], k[:, :, window]).div(q.shape[-1] ** 0.5).softmax(-1)
+        weights = (
+            torch.einsum("bhd,bhsd->bhs", q[:, :, t], k[:, :, window])
+            .div(q.shape[-1] ** 0.5)
+            .softmax(-1)
+        )
         out[:, :, t] = torch.einsum("bhs,bhsd->bhd", weights, v[:, :, window])
     return out
 
@@ -59,7 +63,10 @@ def blocks_of_queries(q, k, v, size):
     T = q.shape[2]
     future = torch.ones(T, T, dtype=torch.bool).triu(1)
     rows = [slice(i, i + size) for i in range(0, T, size)]
-    scores = [(q[:, :, row] @ k.mT / math.sqrt(q.shape[-1])).masked_fill(future[row], -math.inf) for row in rows]
+    scores = [
+        (q[:, :, row] @ k.mT / math.sqrt(q.shape[-1])).masked_fill(future[row], -math.inf)
+        for row in rows
+    ]
     return torch.cat([part.softmax(-1) @ v for part in scores], dim=2)
 
 
@@ -76,7 +83,9 @@ def blocks(rescale=True, divide=True, mask=True, local=False, stable=True):
         T, D = q.shape[-2:]
         top = torch.full(q.shape[:-1], -math.inf if stable else 0.0)
         total, heard = torch.zeros(q.shape[:-1]), torch.zeros(v.shape)
-        for keys, values, where in zip(k.split(size, 2), v.split(size, 2), torch.arange(T).split(size), strict=True):
+        for keys, values, where in zip(
+            k.split(size, 2), v.split(size, 2), torch.arange(T).split(size), strict=True
+        ):
             scores = torch.einsum("bhqd,bhkd->bhqk", q, keys) / math.sqrt(D)
             where = where - where[0] if local else where
             if mask:
@@ -84,7 +93,11 @@ def blocks(rescale=True, divide=True, mask=True, local=False, stable=True):
             new = torch.maximum(top, scores.amax(-1)) if stable else top
             factor = (top - new).exp() if rescale else torch.ones_like(top)
             e = (scores - new[..., None]).exp()
-            total, heard, top = total * factor + e.sum(-1), heard * factor[..., None] + e @ values, new
+            total, heard, top = (
+                total * factor + e.sum(-1),
+                heard * factor[..., None] + e @ values,
+                new,
+            )
         return heard / total[..., None] if divide else heard
 
     return attempt
@@ -114,7 +127,10 @@ def each_alone(q, k, v, size):
     for start in range(0, T, size):
         scores = q @ k[:, :, start : start + size].mT / math.sqrt(q.shape[-1])
         future = torch.arange(start, min(start + size, T)) > torch.arange(T)[:, None]
-        heard = heard + scores.masked_fill(future, -math.inf).softmax(-1) @ v[:, :, start : start + size]
+        heard = (
+            heard
+            + scores.masked_fill(future, -math.inf).softmax(-1) @ v[:, :, start : start + size]
+        )
     return heard
 
 
@@ -136,10 +152,19 @@ EXERCISES = {
     ),
     "2.2": Case(
         mutants=[
-            (with_sizes(lambda b, t, c, h: (b * h * t * t, b * h * t * (t - 1) // 2)), "diagonal left out"),
+            (
+                with_sizes(lambda b, t, c, h: (b * h * t * t, b * h * t * (t - 1) // 2)),
+                "diagonal left out",
+            ),
             (with_sizes(lambda b, t, c, h: (b * t * t, b * t * (t + 1) // 2)), "heads"),
-            (with_sizes(lambda b, t, c, h: (c * b * h * t * t, c * b * h * t * (t + 1) // 2)), "channels"),
-            (with_sizes(lambda b, t, c, h: (b * t * t * c, b * t * (t + 1) // 2 * c)), "does D count"),
+            (
+                with_sizes(lambda b, t, c, h: (c * b * h * t * t, c * b * h * t * (t + 1) // 2)),
+                "channels",
+            ),
+            (
+                with_sizes(lambda b, t, c, h: (b * t * t * c, b * t * (t + 1) // 2 * c)),
+                "does D count",
+            ),
             (with_sizes(lambda b, t, c, h: (b * h * t * t, b * h * t * t // 2)), "exactly half"),
             (with_sizes(lambda b, t, c, h: (h * t * t, h * t * (t + 1) // 2)), "one sequence"),
             (with_sizes(lambda b, t, c, h: (b * h * t, b * h * t)), "belongs to a pair"),
@@ -147,7 +172,12 @@ EXERCISES = {
             (with_sizes(lambda b, t, c, h: (b * t * t, b * h * t * (t - 1) // 2)), "heads"),
         ],
         unusual=[
-            with_sizes(lambda b, t, c, h: [torch.ones(b, h, t, t).sum(), torch.ones(b, h, t, t).tril().sum().item()]),
+            with_sizes(
+                lambda b, t, c, h: [
+                    torch.ones(b, h, t, t).sum(),
+                    torch.ones(b, h, t, t).tril().sum().item(),
+                ]
+            ),
         ],
     ),
     "2.3": Case(
@@ -162,9 +192,9 @@ EXERCISES = {
         ],
         unusual=[
             lambda scores: (scores - scores.logsumexp(-1, keepdim=True)).exp(),
-            lambda scores: torch.stack([naive(row - max(row)) for row in scores.view(-1, scores.shape[-1])]).view_as(
-                scores
-            ),
+            lambda scores: torch.stack(
+                [naive(row - max(row)) for row in scores.view(-1, scores.shape[-1])]
+            ).view_as(scores),
         ],
     ),
     "2.4": Case(
@@ -176,8 +206,16 @@ EXERCISES = {
             (sliding(scale=lambda D: 1), "√D missing"),
             (sliding(scale=lambda D: D), "divided by D"),
             (sliding(after=True), "after the softmax"),
-            (lambda q, k, v, width: sliding(dim=-2)(q, k, v, width).nan_to_num(), "over the queries"),
-            (lambda q, k, v, width: sliding()(q, k, torch.eye(v.shape[2]).expand(2, 3, 7, 7), width), "the weights"),
+            (
+                lambda q, k, v, width: sliding(dim=-2)(q, k, v, width).nan_to_num(),
+                "over the queries",
+            ),
+            (
+                lambda q, k, v, width: sliding()(
+                    q, k, torch.eye(v.shape[2]).expand(2, 3, 7, 7), width
+                ),
+                "the weights",
+            ),
             (multiplied, "multiplied by the mask"),
             (upside_down, "turned round"),
             (lambda q, k, v, width: v + 1, "expected"),

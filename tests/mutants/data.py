@@ -37,10 +37,14 @@ def overlapping(ids, T):
 
 def table(train, vocab_size, extra):
     counts = torch.full((vocab_size, vocab_size), float(extra), dtype=torch.float64)
-    return counts.index_put_((train[:-1], train[1:]), torch.tensor(1.0, dtype=torch.float64), accumulate=True)
+    return counts.index_put_(
+        (train[:-1], train[1:]), torch.tensor(1.0, dtype=torch.float64), accumulate=True
+    )
 
 
-def bigram(across=1, inside=True, joint=False, on="validation", counted="train", log=torch.log, sign=-1):
+def bigram(
+    across=1, inside=True, joint=False, on="validation", counted="train", log=torch.log, sign=-1
+):
     """The bigram's loss, right unless told otherwise."""
 
     def attempt(train, validation, vocab_size, extra):
@@ -56,7 +60,9 @@ def bigram(across=1, inside=True, joint=False, on="validation", counted="train",
 def counts_once(train, validation, vocab_size, extra):
     pairs = torch.full((vocab_size, vocab_size), float(extra), dtype=torch.float64)
     pairs[train[:-1], train[1:]] += 1
-    return -(pairs / pairs.sum(1, keepdim=True))[validation[:-1], validation[1:]].log().mean().item()
+    return (
+        -(pairs / pairs.sum(1, keepdim=True))[validation[:-1], validation[1:]].log().mean().item()
+    )
 
 
 def divides_columns(train, validation, vocab_size, extra):
@@ -66,17 +72,30 @@ def divides_columns(train, validation, vocab_size, extra):
 
 def extra_last(train, validation, vocab_size, extra):
     pairs = table(train, vocab_size, 0)
-    return -(pairs / pairs.sum(1, keepdim=True) + extra)[validation[:-1], validation[1:]].log().mean().item()
+    return (
+        -(pairs / pairs.sum(1, keepdim=True) + extra)[validation[:-1], validation[1:]]
+        .log()
+        .mean()
+        .item()
+    )
 
 
 def by_dictionary(train, validation, vocab_size, extra):
     train, validation = train.tolist(), validation.tolist()
     pairs, rows = Counter(itertools.pairwise(train)), Counter(train[:-1])
     asked = list(itertools.pairwise(validation))
-    return mean([math.log(rows[a] + extra * vocab_size) - math.log(pairs[a, b] + extra) for a, b in asked])
+    return mean(
+        [math.log(rows[a] + extra * vocab_size) - math.log(pairs[a, b] + extra) for a, b in asked]
+    )
 
 
-def cutter(step=2, backwards=False, new=lambda v, i: v + i, rank=lambda n, pair: (-n, pair), merges=lambda n: n):
+def cutter(
+    step=2,
+    backwards=False,
+    new=lambda v, i: v + i,
+    rank=lambda n, pair: (-n, pair),
+    merges=lambda n: n,
+):
     """Byte pairs on a list that shrinks in place, right unless told otherwise."""
 
     def attempt(ids, vocab_size, n_merges):
@@ -137,7 +156,12 @@ EXERCISES = {
             (with_sizes(lambda n, t, b: (b * t, n - t)), "got"),
         ],
         unusual=[
-            with_sizes(lambda n, t, b: [len(torch.arange(n).unfold(0, t + 1, 1)), torch.zeros(b, t).numel()]),
+            with_sizes(
+                lambda n, t, b: [
+                    len(torch.arange(n).unfold(0, t + 1, 1)),
+                    torch.zeros(b, t).numel(),
+                ]
+            ),
         ],
     ),
     "1.3": Case(
@@ -147,20 +171,33 @@ EXERCISES = {
             (overlapping, "overlap"),
             (lambda ids, T: [(a, a) for a, _ in chunks(ids, T)], "not moved by one"),
             (lambda ids, T: [(a, a) for a in ids.split(T)], "not moved by one"),
-            (lambda ids, T: [(ids[i : i + T], ids[i + 1 : i + 1 + T]) for i in range(len(ids) - 1)], "overlap"),
+            (
+                lambda ids, T: [
+                    (ids[i : i + T], ids[i + 1 : i + 1 + T]) for i in range(len(ids) - 1)
+                ],
+                "overlap",
+            ),
             (lambda ids, T: ids.split(T), "each window a pair"),
             (
-                lambda ids, T: [(ids[i : i + T], ids[i + 1 : i + 1 + T]) for i in range(0, len(ids), T)],
+                lambda ids, T: [
+                    (ids[i : i + T], ids[i + 1 : i + 1 + T]) for i in range(0, len(ids), T)
+                ],
                 "last token ask",
             ),
             (lambda ids, T: [(ids[:-1], ids[1:])], "windows of 1 to T"),
             (lambda ids, T: [(b, b) for _, b in chunks(ids, T)], "all tokens in order"),
         ],
-        unusual=[chunks, lambda ids, T: ((ids[i : i + 1], ids[i + 1 : i + 2]) for i in range(len(ids) - 1))],
+        unusual=[
+            chunks,
+            lambda ids, T: ((ids[i : i + 1], ids[i + 1 : i + 2]) for i in range(len(ids) - 1)),
+        ],
     ),
     "1.4": Case(
         mutants=[
-            (lambda train, validation, v, extra: bigram()(train, validation, v, 0), "extra forgotten"),
+            (
+                lambda train, validation, v, extra: bigram()(train, validation, v, 0),
+                "extra forgotten",
+            ),
             (counts_once, "as often as it comes"),
             (bigram(across=0), "column"),
             (bigram(inside=False), "sum of the row"),

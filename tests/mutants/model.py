@@ -15,7 +15,9 @@ def with_sizes(make):
     return late(lambda: make(*checks.sizes("3.1").values()))
 
 
-def count(v, t, layers, heads, c, f, gains=True, positions=True, head=False, bias=False, matrices=4):
+def count(
+    v, t, layers, heads, c, f, gains=True, positions=True, head=False, bias=False, matrices=4
+):
     layer = matrices * c * c + 2 * c * f + (2 * c if gains else 0) + (4 * c + f + c if bias else 0)
     ends = v * c * (1 + head) + (t * c if positions else 0) + (c if gains else 0)
     return layers * layer + ends
@@ -54,7 +56,9 @@ def halves(x, angles):
 
 def by_matrices(x, angles):
     """Each pair times its own 2 × 2 matrix."""
-    rows = torch.stack((angles.cos(), -angles.sin(), angles.sin(), angles.cos()), -1).unflatten(-1, (2, 2))
+    rows = torch.stack((angles.cos(), -angles.sin(), angles.sin(), angles.cos()), -1).unflatten(
+        -1, (2, 2)
+    )
     return torch.einsum("tpij,bhtpj->bhtpi", rows, x.unflatten(-1, (-1, 2))).flatten(-2)
 
 
@@ -62,12 +66,16 @@ def probe(places=lambda T: range(1, T), compared=lambda out, t: out[0, :t], fres
     """Changes a token and compares, right unless told otherwise."""
 
     def attempt(model, vocab_size, context_length):
-        tokens = torch.randint(vocab_size, (1, context_length), generator=torch.Generator().manual_seed(5))
+        tokens = torch.randint(
+            vocab_size, (1, context_length), generator=torch.Generator().manual_seed(5)
+        )
         for t in places(context_length):
             before = torch.randint(vocab_size, tokens.shape) if fresh else tokens
             changed = tokens.clone()
             changed[0, t] = (changed[0, t] + 1) % vocab_size
-            if not torch.allclose(compared(model(changed), t), compared(model(before), t), atol=1e-6):
+            if not torch.allclose(
+                compared(model(changed), t), compared(model(before), t), atol=1e-6
+            ):
                 return True
         return False
 
@@ -108,7 +116,9 @@ def other_way(model):
     return model
 
 
-def bias(slope=lambda h, H: 2 ** (-8 * (h + 1) / H), cost=lambda back: -back, forbid=True, swap=False):
+def bias(
+    slope=lambda h, H: 2 ** (-8 * (h + 1) / H), cost=lambda back: -back, forbid=True, swap=False
+):
     def attempt(n_heads, T):
         back = torch.arange(T)[:, None] - torch.arange(T)
         found = torch.stack([slope(h, n_heads) * cost(back).float() for h in range(n_heads)])

@@ -37,7 +37,9 @@ def row_by_row(logits, temperature):
         return torch.stack([row_by_row(row, temperature) for row in logits])
     values = logits.tolist()
     if temperature == 0:
-        return torch.tensor([1.0 if i == values.index(max(values)) else 0.0 for i in range(len(values))])
+        return torch.tensor(
+            [1.0 if i == values.index(max(values)) else 0.0 for i in range(len(values))]
+        )
     weights = [math.exp((x - max(values)) / temperature) for x in values]
     return torch.tensor([w / sum(weights) for w in weights])
 
@@ -85,7 +87,9 @@ def cut_to_50(probabilities, p):
 def by_a_loop(probabilities, p, enough=lambda mass, p: mass >= p * (1 - 1e-7)):
     """One token after the other, as one would by hand."""
     stays, left = [False] * len(probabilities), dict(enumerate(probabilities.tolist()))
-    while left and not enough(sum(x for x, stay in zip(probabilities.tolist(), stays, strict=True) if stay), p):
+    while left and not enough(
+        sum(x for x, stay in zip(probabilities.tolist(), stays, strict=True) if stay), p
+    ):
         best = max(left, key=left.get)
         stays[best] = True
         del left[best]
@@ -135,7 +139,9 @@ def by_gather(logits, seen, penalty):
     return logits.scatter(0, ids, torch.where(score < 0, score * penalty, score / penalty))
 
 
-def typical(probabilities, mass, distance=torch.abs, unit=1.0, descending=False, crossing=True, mean=None):
+def typical(
+    probabilities, mass, distance=torch.abs, unit=1.0, descending=False, crossing=True, mean=None
+):
     surprise = -probabilities.double().log()
     entropy = mean(surprise) if mean else (probabilities * surprise).sum() * unit
     off = distance(surprise - entropy)
@@ -159,15 +165,39 @@ EXERCISES = {
     "6.1": Case(
         mutants=[
             (
-                lambda n_layers, d_model, context_length, texts: n_layers * d_model * context_length * texts * 4,
+                lambda n_layers, d_model, context_length, texts: (
+                    n_layers * d_model * context_length * texts * 4
+                ),
                 "only the keys",
             ),
-            (lambda n_layers, d_model, context_length, texts: 2 * n_layers * d_model * context_length * texts, "bytes"),
-            (lambda n_layers, d_model, context_length, texts: 8 * n_layers * d_model * context_length, "every text"),
-            (lambda n_layers, d_model, context_length, texts: 8 * texts * d_model * context_length, "every layer"),
-            (lambda n_layers, d_model, context_length, texts: 64 * n_layers * d_model * context_length * texts, "bits"),
             (
-                lambda n_layers, d_model, context_length, texts: 12 * n_layers * d_model * context_length * texts,
+                lambda n_layers, d_model, context_length, texts: (
+                    2 * n_layers * d_model * context_length * texts
+                ),
+                "bytes",
+            ),
+            (
+                lambda n_layers, d_model, context_length, texts: (
+                    8 * n_layers * d_model * context_length
+                ),
+                "every text",
+            ),
+            (
+                lambda n_layers, d_model, context_length, texts: (
+                    8 * texts * d_model * context_length
+                ),
+                "every layer",
+            ),
+            (
+                lambda n_layers, d_model, context_length, texts: (
+                    64 * n_layers * d_model * context_length * texts
+                ),
+                "bits",
+            ),
+            (
+                lambda n_layers, d_model, context_length, texts: (
+                    12 * n_layers * d_model * context_length * texts
+                ),
                 "queries",
             ),
         ],
@@ -181,21 +211,37 @@ EXERCISES = {
         mutants=[
             (lambda logits, temperature: (logits / temperature).softmax(-1), "branch of its own"),
             (
-                lambda logits, temperature: with_branch(logits, temperature, lambda z, t: (z * t).softmax(-1)),
+                lambda logits, temperature: with_branch(
+                    logits, temperature, lambda z, t: (z * t).softmax(-1)
+                ),
                 "multiplied",
             ),
-            (lambda logits, temperature: (logits / (temperature + 1e-6)).softmax(-1), "small number added"),
-            (lambda z, t: with_branch(z, t, lambda z, t: (z / (t + 1e-9)).softmax(-1)), "tiny number added"),
+            (
+                lambda logits, temperature: (logits / (temperature + 1e-6)).softmax(-1),
+                "small number added",
+            ),
+            (
+                lambda z, t: with_branch(z, t, lambda z, t: (z / (t + 1e-9)).softmax(-1)),
+                "tiny number added",
+            ),
             (lambda z, t: (z / t).softmax(-1) if t else z.argmax(-1), "best token's id"),
-            (lambda logits, temperature: with_branch(logits, temperature, lambda z, t: z / t), "not yet probabilities"),
+            (
+                lambda logits, temperature: with_branch(logits, temperature, lambda z, t: z / t),
+                "not yet probabilities",
+            ),
             (first_axis, "first axis"),
             (ties_share, "equal bests"),
             (
-                lambda z, t: (z == z.amax(-1, keepdim=True)).float() if t == 0 else (z / t).softmax(-1),
+                lambda z, t: (
+                    (z == z.amax(-1, keepdim=True)).float() if t == 0 else (z / t).softmax(-1)
+                ),
                 "both get everything",
             ),
         ],
-        unusual=[row_by_row, lambda logits, temperature: filter_logits(logits, temperature).softmax(-1)],
+        unusual=[
+            row_by_row,
+            lambda logits, temperature: filter_logits(logits, temperature).softmax(-1),
+        ],
     ),
     "6.3": Case(
         mutants=[
@@ -214,31 +260,71 @@ EXERCISES = {
     "6.4": Case(
         mutants=[
             (crossing_dropped, "crosses p"),
-            (lambda probs, p: from_the_top(probs, p, lambda with_it, before: before <= p), "one more"),
-            (lambda probs, p: by_a_loop(probs, p, lambda mass, p: mass >= p - 1e-7), "may nothing stay"),
+            (
+                lambda probs, p: from_the_top(probs, p, lambda with_it, before: before <= p),
+                "one more",
+            ),
+            (
+                lambda probs, p: by_a_loop(probs, p, lambda mass, p: mass >= p - 1e-7),
+                "may nothing stay",
+            ),
             (in_sorted_order, "the alphabet's"),
             (lightest_first, "least probable"),
             (cut_to_50, "50 best"),
-            (lambda probs, p: in_sorted_order(probs, p)[probs.argsort(descending=True)], "It reads"),
-            (lambda probs, p: from_the_top(probs, p, lambda with_it, before: with_it >= p), "what comes when"),
-            (lambda probs, p: probs.argsort(descending=True)[: int(in_sorted_order(probs, p).sum())], "ids"),
+            (
+                lambda probs, p: in_sorted_order(probs, p)[probs.argsort(descending=True)],
+                "It reads",
+            ),
+            (
+                lambda probs, p: from_the_top(probs, p, lambda with_it, before: with_it >= p),
+                "what comes when",
+            ),
+            (
+                lambda probs, p: probs.argsort(descending=True)[
+                    : int(in_sorted_order(probs, p).sum())
+                ],
+                "ids",
+            ),
         ],
         unusual=[by_a_loop, lambda probs, p: filter_logits(probs.log(), top_p=p) > -math.inf],
     ),
     "6.5": Case(
         mutants=[
             (lambda logits, share: min_p(logits, lambda p, best: p >= share), "share taken for"),
-            (lambda logits, share: min_p(logits, lambda p, best: p > share * best), "exactly that share dropped"),
-            (lambda logits, share: min_p(logits, lambda p, best: p >= share * best, 0.0), "dropped logit 0"),
-            (lambda logits, share: min_p(logits, lambda p, best: p >= share * best, 1e-10), "dropped logit 0"),
-            (lambda logits, share: min_p(logits, lambda p, best: p >= share * best, -1e9), "very negative"),
-            (lambda z, share: min_p(z, lambda p, best: p >= share * best).softmax(-1).log(), "expected"),
+            (
+                lambda logits, share: min_p(logits, lambda p, best: p > share * best),
+                "exactly that share dropped",
+            ),
+            (
+                lambda logits, share: min_p(logits, lambda p, best: p >= share * best, 0.0),
+                "dropped logit 0",
+            ),
+            (
+                lambda logits, share: min_p(logits, lambda p, best: p >= share * best, 1e-10),
+                "dropped logit 0",
+            ),
+            (
+                lambda logits, share: min_p(logits, lambda p, best: p >= share * best, -1e9),
+                "very negative",
+            ),
+            (
+                lambda z, share: min_p(z, lambda p, best: p >= share * best).softmax(-1).log(),
+                "expected",
+            ),
             (probabilities_beside_minus_infinity, "beside -inf"),
-            (lambda logits, share: min_p(logits, lambda p, best: p >= share * p.max()), "one best taken"),
-            (lambda z, share: z.masked_fill(z < share * z.amax(-1, keepdim=True), -math.inf), "logits compared"),
+            (
+                lambda logits, share: min_p(logits, lambda p, best: p >= share * p.max()),
+                "one best taken",
+            ),
+            (
+                lambda z, share: z.masked_fill(z < share * z.amax(-1, keepdim=True), -math.inf),
+                "logits compared",
+            ),
         ],
         unusual=[
-            lambda z, share: z.masked_fill(z < z.amax(-1, keepdim=True) + math.log(share) - 1e-6, -math.inf),
+            lambda z, share: z.masked_fill(
+                z < z.amax(-1, keepdim=True) + math.log(share) - 1e-6, -math.inf
+            ),
             lambda logits, share: min_p(logits, lambda p, best: p / best >= share - 1e-7),
         ],
     ),
@@ -249,7 +335,10 @@ EXERCISES = {
             (subtract, "a factor"),
             (penalise_in_place, "changed in place"),
         ],
-        unusual=[by_gather, lambda logits, seen, penalty: penalise_in_place(logits.clone(), seen, penalty)],
+        unusual=[
+            by_gather,
+            lambda logits, seen, penalty: penalise_in_place(logits.clone(), seen, penalty),
+        ],
     ),
     "6.7": Case(
         mutants=[

@@ -19,10 +19,17 @@ def mean_of(weights=lambda counts: counts, first=lambda loss: loss, last=math.ex
 
 def by_characters(losses, counts):
     """Each character's loss, one by one, as a tensor."""
-    return torch.tensor(losses, dtype=torch.float64).repeat_interleave(torch.tensor(counts)).mean().exp()
+    return (
+        torch.tensor(losses, dtype=torch.float64)
+        .repeat_interleave(torch.tensor(counts))
+        .mean()
+        .exp()
+    )
 
 
-def waits(better=lambda new, best: new < best, extra=0, kept=lambda stop, best, losses: best, first=1):
+def waits(
+    better=lambda new, best: new < best, extra=0, kept=lambda stop, best, losses: best, first=1
+):
     def attempt(losses, patience):
         best, waited = 0, 0
         for i in range(len(losses)):
@@ -92,7 +99,9 @@ def loss_of(model, tokens, targets, reduction="mean"):
     return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), reduction=reduction)
 
 
-def parts(share=lambda n, lines, k: n / lines, reduction="mean", empty=False, go_back=True, said=None):
+def parts(
+    share=lambda n, lines, k: n / lines, reduction="mean", empty=False, go_back=True, said=None
+):
     """Reads parts one by one, right unless told otherwise."""
 
     def attempt(model, parts):
@@ -100,7 +109,9 @@ def parts(share=lambda n, lines, k: n / lines, reduction="mean", empty=False, go
         for tokens, targets in parts:
             if empty:
                 model.zero_grad()
-            loss = loss_of(model, tokens, targets, reduction) * share(len(tokens), lines, len(parts))
+            loss = loss_of(model, tokens, targets, reduction) * share(
+                len(tokens), lines, len(parts)
+            )
             if go_back:
                 loss.backward()
             total += loss.item()
@@ -127,7 +138,9 @@ def joined(model, parts):
     return loss
 
 
-def measured(before=lambda model: model.eval(), after=lambda model, mode: model.train(mode), record=False):
+def measured(
+    before=lambda model: model.eval(), after=lambda model, mode: model.train(mode), record=False
+):
     def attempt(model, tokens, targets):
         mode = model.training
         before(model)
@@ -150,7 +163,9 @@ def part_by_part(model, tokens, targets):
     return loss
 
 
-def adam(corrected=True, eps_inside=False, root=True, decay="apart", swap=False, kept=False, start=1):
+def adam(
+    corrected=True, eps_inside=False, root=True, decay="apart", swap=False, kept=False, start=1
+):
     """AdamW, right unless told otherwise."""
 
     def attempt(weight, gradients, rate, betas, eps, weight_decay):
@@ -161,7 +176,9 @@ def adam(corrected=True, eps_inside=False, root=True, decay="apart", swap=False,
             m, s = a * m + (1 - a) * g, b * s + (1 - b) * g**2
             mean, square = (m / (1 - a**t), s / (1 - b**t)) if corrected else (m, s)
             m, s = (mean, square) if kept else (m, s)
-            under = (square + eps).sqrt() if eps_inside else (square.sqrt() if root else square) + eps
+            under = (
+                (square + eps).sqrt() if eps_inside else (square.sqrt() if root else square) + eps
+            )
             loss = {"apart": rate * weight_decay, "whole": weight_decay}.get(decay, 0)
             weight = weight * (1 - loss) - rate * mean / under
         return weight
@@ -189,7 +206,12 @@ EXERCISES = {
             (mean_of(last=lambda mean: mean), "where its exponential was asked for"),
             (mean_of(last=lambda mean: 2**mean), "base"),
             (mean_of(first=math.exp, last=lambda mean: mean), "mean of perplexities"),
-            (lambda losses, counts: math.exp(sum(a * b for a, b in zip(losses, counts, strict=True))), "never divided"),
+            (
+                lambda losses, counts: math.exp(
+                    sum(a * b for a, b in zip(losses, counts, strict=True))
+                ),
+                "never divided",
+            ),
         ],
         unusual=[by_characters],
     ),
@@ -199,11 +221,17 @@ EXERCISES = {
             (waits(extra=1), "one evaluation too many"),
             (waits(first=0), "counted from 0"),
             (waits(kept=lambda stop, best, losses: stop), "is the last evaluation kept"),
-            (waits(kept=lambda stop, best, losses: losses.index(min(losses))), "after it has stopped"),
+            (
+                waits(kept=lambda stop, best, losses: losses.index(min(losses))),
+                "after it has stopped",
+            ),
             (against_the_one_before, "with the evaluation before"),
             (waits(extra=99), "never stop"),
             (
-                lambda losses, patience: (waits()(losses, patience)[0], min(losses[: waits()(losses, patience)[0]])),
+                lambda losses, patience: (
+                    waits()(losses, patience)[0],
+                    min(losses[: waits()(losses, patience)[0]]),
+                ),
                 "best loss",
             ),
         ],
@@ -226,13 +254,23 @@ EXERCISES = {
         mutants=[
             (named(lambda name, p: True), "gains and biases"),
             (named(lambda name, p: "weight" in name), "gain is called weight"),
-            (named(lambda name, p: p.ndim == 2 and "embedding" not in name and name != "0.weight"), "embedding spared"),
+            (
+                named(
+                    lambda name, p: p.ndim == 2 and "embedding" not in name and name != "0.weight"
+                ),
+                "embedding spared",
+            ),
             (named(lambda name, p: p.ndim == 2 and "blocks" in name), "only the blocks"),
             (named(lambda name, p: p.ndim < 2), "the ones to spare"),
-            (lambda model: [p for p in model.parameters() if p.ndim == 2], "a set or list of names"),
+            (
+                lambda model: [p for p in model.parameters() if p.ndim == 2],
+                "a set or list of names",
+            ),
             (lambda model: dict(model.named_parameters()), "a set or list of names"),
         ],
-        unusual=[lambda model: sorted(name for name, p in model.named_parameters() if len(p.shape) > 1)],
+        unusual=[
+            lambda model: sorted(name for name, p in model.named_parameters() if len(p.shape) > 1)
+        ],
     ),
     "4.5": Case(
         mutants=[
@@ -253,7 +291,10 @@ EXERCISES = {
             (measured(before=lambda model: None), "dropout still on"),
             (measured(after=lambda model, mode: None), "mode put back"),
             (measured(after=lambda model, mode: model.train()), "mode put back"),
-            (measured(after=lambda model, mode: setattr(model, "training", mode)), "parts are in both modes"),
+            (
+                measured(after=lambda model, mode: setattr(model, "training", mode)),
+                "parts are in both modes",
+            ),
             (measured(record=True), "no_grad missing"),
         ],
         unusual=[measured(), part_by_part],

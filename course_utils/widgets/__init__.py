@@ -51,7 +51,9 @@ def sliders(function, **ranges):
     controls = {name: _slider(ipywidgets, name, *limits) for name, limits in ranges.items()}
     output = ipywidgets.interactive_output(partial(_show, display, function), controls)
     box = ipywidgets.VBox([*controls.values(), output])
-    display(box._repr_mimebundle_() | {"text/html": STILL}, raw=True)  # the page of the book shows the html
+    display(
+        box._repr_mimebundle_() | {"text/html": STILL}, raw=True
+    )  # the page of the book shows the html
     return None
 
 
@@ -101,7 +103,9 @@ class SamplerHost:
             models = dict(zip(names, models, strict=True))
         self.names, self.models = list(models), list(models.values())
         self.tokenizer, self.settings = tokenizer, settings
-        self.texts = [([], None)] * len(models)  # a model: the tokens that its decoder has read, and the decoder
+        self.texts = [([], None)] * len(
+            models
+        )  # a model: the tokens that its decoder has read, and the decoder
 
     def answer(self, widget, question, buffers):
         try:
@@ -116,14 +120,17 @@ class SamplerHost:
             return {"models": self.names, "settings": self.settings, "page": False}, []
         model = self.models[question["model"]]
         if question["kind"] == "load":
-            return {"alphabet": "".join(self.tokenizer.alphabet), "context": model.config.context_length}, []
+            return {
+                "alphabet": "".join(self.tokenizer.alphabet),
+                "context": model.config.context_length,
+            }, []
         return {}, [self.logits(question["model"], question["ids"])]
 
     def logits(self, number, ids):
         """The bytes of float32 logits (V,) of what follows; one more token than last time is one step."""
         import torch
 
-        from course_utils.decoder import make_decoder
+        from course_utils.generation.decoder import make_decoder
 
         read, decoder = self.texts[number]
         self.texts[number] = ([], None)  # until this has gone well
@@ -142,4 +149,6 @@ def here(name):
 
 def front_end():
     """One module of two, because anywidget takes one: the sampling rule, then the widget without its import of it."""
-    return here("sampler.mjs") + re.sub(r'import \{[^}]*\} from "./sampler.mjs";', "", here("widget.mjs"))
+    return here("sampler.mjs") + re.sub(
+        r'import \{[^}]*\} from "./sampler.mjs";', "", here("widget.mjs")
+    )

@@ -37,10 +37,17 @@ class Decoder:
         self.cache = torch.zeros(shape, dtype=dtype, device=self.device)
         self.length = 0  # of the text in the cache
         self.embedding = self.model.embedding.weight.detach() * self.model.scale
-        self.added = {"learned": self.model.positions, "sinusoidal": self.model.waves}.get(c.position)
+        self.added = {"learned": self.model.positions, "sinusoidal": self.model.waves}.get(
+            c.position
+        )
         self.layers = [
-            [*map(self._linear, (a.qkv, a.out, f.up, f.out)), *map(self._norm, (block.norm_1, block.norm_2))]
-            for a, f, block in ((block.attention, block.feed_forward, block) for block in self.model.blocks)
+            [
+                *map(self._linear, (a.qkv, a.out, f.up, f.out)),
+                *map(self._norm, (block.norm_1, block.norm_2)),
+            ]
+            for a, f, block in (
+                (block.attention, block.feed_forward, block) for block in self.model.blocks
+            )
         ]
         self.head, self.norm = self._linear(self.model.head), self._norm(self.model.norm)
 
@@ -53,14 +60,20 @@ class Decoder:
 
     def _fill(self, tokens):
         """The model over tokens that stand at the beginning; keys and values go into the cache. -> (B, T, V) logits"""
-        caches, was_training = [KVCache(self.config.context_length) for _ in self.layers], self.model.training
+        caches, was_training = (
+            [KVCache(self.config.context_length) for _ in self.layers],
+            self.model.training,
+        )
         try:
             logits = self.model.eval()(tokens, caches)
         finally:
             self.model.train(was_training)
         here = slice(tokens.shape[1])  # what lies beyond the text may be no number
         for mine, theirs in zip(self.cache, caches, strict=True):
-            mine[0, ..., here, :], mine[1, ..., here, :] = theirs.k[..., here, :], theirs.v[..., here, :]
+            mine[0, ..., here, :], mine[1, ..., here, :] = (
+                theirs.k[..., here, :],
+                theirs.v[..., here, :],
+            )
         return logits
 
     @torch.inference_mode()
@@ -108,7 +121,9 @@ class Decoder:
         return self.head(self.norm(x)).float()
 
     def _bend(self, h):
-        if self.split and self.config.activation == "gelu":  # for one row oneDNN's takes three times as long
+        if (
+            self.split and self.config.activation == "gelu"
+        ):  # for one row oneDNN's takes three times as long
             return torch.addcmul(h, h, torch.erf(h * 0.5**0.5)).mul_(0.5)
         return bend(h, self.config.activation)
 
@@ -117,7 +132,9 @@ class Decoder:
         weight = layer.weight.detach()
         if not self.split:
             return lambda x, y=None: F.linear(x, weight) if y is None else y.addmm_(x, weight.T)
-        shares = math.gcd(SHARES, len(weight))  # for one text on a CPU: in pieces that its threads take in turn
+        shares = math.gcd(
+            SHARES, len(weight)
+        )  # for one text on a CPU: in pieces that its threads take in turn
         pieces = weight.view(shares, -1, weight.shape[1]).mT.contiguous()
 
         def linear(x, y=None):
@@ -140,11 +157,15 @@ class CudaDecoder(Decoder):
     def __init__(self, model, batch_size=1, dtype=torch.float32):
         super().__init__(model, batch_size, dtype)
         T, V = self.config.context_length, self.config.vocab_size
-        self.now = torch.zeros(1, dtype=torch.int64, device=self.device)  # the length, where a graph can read it
+        self.now = torch.zeros(
+            1, dtype=torch.int64, device=self.device
+        )  # the length, where a graph can read it
         self.token = torch.zeros(batch_size, 1, dtype=torch.int64, device=self.device)
         self.text = torch.zeros(batch_size, T, dtype=torch.int64, device=self.device)
         self.first = torch.zeros(batch_size, V, device=self.device)
-        self.hidden = torch.full((T, T), -math.inf, dtype=dtype, device=self.device).triu(diagonal=1)  # 0: to be seen
+        self.hidden = torch.full((T, T), -math.inf, dtype=dtype, device=self.device).triu(
+            diagonal=1
+        )  # 0: to be seen
         self.graphs = {}
 
     @torch.inference_mode()
@@ -169,7 +190,9 @@ class CudaDecoder(Decoder):
     def draw_next(self, token, temperature=1.0, top_k=None, top_p=None, generator=None):
         """As Decoder's; what it returned is overwritten by the next call."""
         self.token.copy_(token)
-        self._replay(self._draw, self._reach(self._one_more()), temperature, top_k, top_p, generator)
+        self._replay(
+            self._draw, self._reach(self._one_more()), temperature, top_k, top_p, generator
+        )
         return self.token
 
     def _reach(self, length):
@@ -200,7 +223,9 @@ class CudaDecoder(Decoder):
         key = (work.__name__, *settings)
         if key not in self.graphs:
             given = [setting for setting in settings if isinstance(setting, torch.Generator)]
-            generator = given[0] if given else torch.cuda.default_generators[torch.cuda.current_device()]
+            generator = (
+                given[0] if given else torch.cuda.default_generators[torch.cuda.current_device()]
+            )
             token, now, random_state = self.token.clone(), self.now.clone(), generator.get_state()
             stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
             stream.wait_stream(torch.cuda.current_stream())

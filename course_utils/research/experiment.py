@@ -1,18 +1,21 @@
 """The whole experiment in one go: train every depth, compare, sample, draw, and write one page about it."""
 
-import math
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from course_utils import figures, files, quality, report, runs, schedule, studies
-from course_utils.lessons.data import CharTokenizer, WittenBell, split
+from course_utils import figures, files
+from course_utils.generation import quality
+from course_utils.lessons.data import split
 from course_utils.lessons.train import evaluate
-from course_utils.tables import arm_table, comparisons, curves, final_table
+from course_utils.research import pool, report, studies
+from course_utils.research.tables import arm_table, comparisons, curves, final_table
+from course_utils.training import evaluation, runs
 
-PROMPT = "ROMEO:\n"
-LOSS_TOLERANCE = 1e-3  # nats/character, between a recorded loss and the same weights on another machine
+LOSS_TOLERANCE = (
+    1e-3  # nats/character, between a recorded loss and the same weights on another machine
+)
 SUFFIXES = {  # the assignment's names: its two first figures have no suffix in one language
     ("final_training_curve", "english"): "",
     ("final_training_curve", "chinese"): "_chinese",
@@ -23,30 +26,12 @@ SUFFIXES = {  # the assignment's names: its two first figures have no suffix in 
 }  # fmt: skip
 FILES = (
     *(f"figures/{name}{suffix}.png" for (name, _), suffix in SUFFIXES.items()),
-    *(f"tables/{name}.csv" for name in ("final_results", "layer_ablation_results", "generation_comparison")),
+    *(
+        f"tables/{name}.csv"
+        for name in ("final_results", "layer_ablation_results", "generation_comparison")
+    ),
     "report.html",
 )
-
-
-def baseline_losses(corpus):
-    """What prediction without a network reaches on the validation split, in nats/character.
-
-    -> {"uniform": ln V, "unigram": …, "bigram": …, "5-gram": …}, the n-grams counted on the training split
-    """
-    tokenizer = CharTokenizer(corpus.text)
-    train_ids, validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))
-    losses, V = {"uniform": math.log(tokenizer.vocab_size)}, tokenizer.vocab_size
-    for order, name in ((1, "unigram"), (2, "bigram"), (5, "5-gram")):
-        if V**order < 2**63:
-            losses[name] = WittenBell(train_ids, order, V).loss(validation_ids)
-    return losses
-
-
-def fitting_prompt(corpus, prompt=PROMPT):
-    """The usual prompt, or the text's own first line where the alphabet lacks a character of it."""
-    if set(prompt) <= set(corpus.text):
-        return prompt
-    return corpus.text.splitlines(keepends=True)[0][:20]
 
 
 def depth_specs(profile, corpus, seeds=None, first_seed=0):
@@ -59,29 +44,35 @@ def run(profile, corpus, folder, seeds=None, device="cpu", workers=1, first_seed
     """Everything that the results folder holds, from what is already there on. -> findings, a list of sentences"""
     folder = Path(folder)
     with files.lock(folder):
-        records = schedule.run(
-            depth_specs(profile, corpus, seeds, first_seed), corpus, folder, device, workers, announce
+        records = pool.run(
+            depth_specs(profile, corpus, seeds, first_seed),
+            corpus,
+            folder,
+            device,
+            workers,
+            pool.announce,
         )
         tables = {"final_results": final_table(records), "curves": curves(records)}
         tables["layer_ablation_results"] = arm_table(tables["final_results"])
-        first = {r.arm: runs.load_model(r.checkpoint)[0].to(device) for r in records if r.seed == first_seed}
+        first = {
+            r.arm: runs.load_model(r.checkpoint)[0].to(device)
+            for r in records
+            if r.seed == first_seed
+        }
         judge, total = quality.Judge(corpus), len(first) * len(quality.SETTINGS)
         with tqdm(total=total, desc="sampling", unit="text", disable=None) as bar:
             tables["generation_comparison"] = quality.compare_samples(
-                first, judge, fitting_prompt(corpus), profile.sample_characters, first_seed, on_sample=bar.update
+                first,
+                judge,
+                corpus.fitting_prompt(),
+                profile.sample_characters,
+                first_seed,
+                on_sample=bar.update,
             )
-        baselines = baseline_losses(corpus)
+        baselines = evaluation.baseline_losses(corpus)
         findings = conclude(records, tables, baselines)
         write(folder, tables, baselines, findings, corpus, records)
     return findings
-
-
-def announce(record):
-    """One line a finished run, for a terminal or a log."""
-    tqdm.write(
-        f"{record.arm}, seed {record.seed}: {record.validation_loss:.3f} nats/character at step {record.best_step} "
-        f"({record.elapsed_s:.0f} s after {record.setup_s:.0f} s of preparation, {record.regime}; {record.stopped})"
-    )
 
 
 def conclude(records, tables, baselines):
@@ -91,7 +82,9 @@ def conclude(records, tables, baselines):
     for row in tables["layer_ablation_results"].itertuples():
         place = "below" if row.validation_loss < best_n_gram else "not below"
         seeds = f"mean of {row.seeds} seeds" if row.seeds > 1 else "one seed"
-        reached = f"{row.validation_loss:.3f} nats/character, perplexity {row.perplexity:.2f} ({seeds})"
+        reached = (
+            f"{row.validation_loss:.3f} nats/character, perplexity {row.perplexity:.2f} ({seeds})"
+        )
         said.append(f"{row.arm}: {reached}, {place} the {n_gram}'s {best_n_gram:.3f}.")
     return said + [comparison.verdict for comparison in comparisons(records)]
 
@@ -99,17 +92,30 @@ def conclude(records, tables, baselines):
 def write(folder, tables, baselines, findings, corpus, records):
     """Tables, figures in both languages, and the page."""
     for name in ("final_results", "layer_ablation_results", "generation_comparison"):
-        files.write(folder / "tables" / f"{name}.csv", tables[name].to_csv(index=False).encode("utf-8-sig"))
+        files.write(
+            folder / "tables" / f"{name}.csv", tables[name].to_csv(index=False).encode("utf-8-sig")
+        )
     drawn = draw(tables, baselines, corpus.note)
     for name, figure in drawn.items():
         files.write(folder / name, figure.png())
-    facts = {"corpus": corpus.describe(), "corpus sha256": corpus.sha256, "recipe": records[0].recipe}
+    facts = {
+        "corpus": corpus.describe(),
+        "corpus sha256": corpus.sha256,
+        "recipe": records[0].recipe,
+    }
     facts |= {"seeds": ", ".join(sorted({str(r.seed) for r in records})), **records[0].environment}
-    shown = {"One row a depth": tables["layer_ablation_results"], "One row a run": tables["final_results"]}
+    shown = {
+        "One row a depth": tables["layer_ablation_results"],
+        "One row a run": tables["final_results"],
+    }
     shown["One row a sample"] = tables["generation_comparison"]
-    english, chinese = ([f for f in drawn.values() if f.language == language] for language in ("english", "chinese"))
+    english, chinese = (
+        [f for f in drawn.values() if f.language == language] for language in ("english", "chinese")
+    )
     titles = [figure.get_suptitle().split("\n")[0] for figure in english]
-    pictures = dict(zip(titles + [f"{title} (in Chinese)" for title in titles], english + chinese, strict=True))
+    pictures = dict(
+        zip(titles + [f"{title} (in Chinese)" for title in titles], english + chinese, strict=True)
+    )
     report.write(folder, shown, pictures, findings, corpus.note, facts)
 
 
@@ -123,10 +129,14 @@ def draw(tables, baselines, note):
         made = {
             "final_training_curve": figures.training_curves(tables["curves"], baselines, **both),
             "layer_ablation_comparison": figures.ablation_bars(arms, final, baselines, **both),
-            "parameters_vs_perplexity": figures.parameters_vs_perplexity(arms, final, baselines=baselines, **both),
+            "parameters_vs_perplexity": figures.parameters_vs_perplexity(
+                arms, final, baselines=baselines, **both
+            ),
             "sample_comparison": figures.sample_comparison(kept, **both),
         }
-        drawn |= {f"figures/{name}{SUFFIXES[name, language]}.png": figure for name, figure in made.items()}
+        drawn |= {
+            f"figures/{name}{SUFFIXES[name, language]}.png": figure for name, figure in made.items()
+        }
     return drawn
 
 
@@ -136,7 +146,9 @@ def verify(folder, corpus, device="cpu"):
     Every file is there, every record has its weights, and the weights give the recorded loss on the validation split.
     """
     problems = [
-        f"{name} is missing" for name in FILES if not (folder / name).is_file() or not (folder / name).stat().st_size
+        f"{name} is missing"
+        for name in FILES
+        if not (folder / name).is_file() or not (folder / name).stat().st_size
     ]
     records = runs.load_all(folder)
     if not records:
@@ -155,5 +167,7 @@ def verify(folder, corpus, device="cpu"):
             ids = split(torch.tensor(tokenizer.encode(corpus.text)))[1].to(device)
         loss = evaluate(model.to(device), ids)
         if abs(loss - record.validation_loss) > LOSS_TOLERANCE:
-            problems.append(f"{record.name} gives {loss:.4f}, its record says {record.validation_loss:.4f}")
+            problems.append(
+                f"{record.name} gives {loss:.4f}, its record says {record.validation_loss:.4f}"
+            )
     return problems

@@ -1,9 +1,12 @@
-"""What a model finds hard: its loss character by character, by half of the text, by place in the context."""
+"""What a model finds hard: its loss by character, by half of the text, by place. And what counting reaches."""
 
 import itertools
+import math
 
 import torch
 from torch.nn import functional as F
+
+from course_utils.lessons.data import CharTokenizer, WittenBell, split
 
 
 @torch.no_grad()
@@ -18,7 +21,9 @@ def surprises(model, ids):
         stop = start + (min(at_once, left // T * T) or left)  # the last window may be shorter
         length = min(T, left)
         logits = model(ids[start:stop].view(-1, length))
-        found.append(F.cross_entropy(logits.flatten(0, 1), ids[start + 1 : stop + 1], reduction="none"))
+        found.append(
+            F.cross_entropy(logits.flatten(0, 1), ids[start + 1 : stop + 1], reduction="none")
+        )
         start = stop
     model.train(was_training)
     return torch.cat(found).cpu().double()
@@ -34,4 +39,22 @@ def by_position(found, context_length):
     """Mean losses at places 1, 2, 3–4, 5–8, … of the windows that are full."""
     windows = found[: len(found) // context_length * context_length].view(-1, context_length)
     edges = [0, *(2**i for i in range(context_length.bit_length())), context_length]
-    return [windows[:, a:b].mean().item() for a, b in itertools.pairwise(edges) if a < b and len(windows)]
+    return [
+        windows[:, a:b].mean().item()
+        for a, b in itertools.pairwise(edges)
+        if a < b and len(windows)
+    ]
+
+
+def baseline_losses(corpus):
+    """What prediction without a network reaches on the validation split, in nats/character.
+
+    -> {"uniform": ln V, "unigram": …, "bigram": …, "5-gram": …}, the n-grams counted on the training split
+    """
+    tokenizer = CharTokenizer(corpus.text)
+    train_ids, validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))
+    losses, V = {"uniform": math.log(tokenizer.vocab_size)}, tokenizer.vocab_size
+    for order, name in ((1, "unigram"), (2, "bigram"), (5, "5-gram")):
+        if V**order < 2**63:
+            losses[name] = WittenBell(train_ids, order, V).loss(validation_ids)
+    return losses

@@ -5,13 +5,15 @@ import math
 
 import pandas as pd
 
-from course_utils.effects import losses_of
-from course_utils.statistics import compare, mean_interval
+from course_utils.research.effects import losses_of
+from course_utils.research.statistics import compare, mean_interval
 
 
 def curves(records):
     """Every report of every run, a row each; validation_loss is NaN where none was measured."""
-    return pd.DataFrame([{"arm": r.arm, "seed": r.seed, **row} for r in records for row in r.history])
+    return pd.DataFrame(
+        [{"arm": r.arm, "seed": r.seed, **row} for r in records for row in r.history]
+    )
 
 
 def timed(record):
@@ -42,7 +44,11 @@ def arm_table(final):
     rows = []
     for arm, group in final.groupby("arm", sort=False):
         low, mean, high = mean_interval(group["validation_loss"])
-        row = {"arm": arm, "n_layers": group["n_layers"].iloc[0], "parameters": group["parameters"].iloc[0]}
+        row = {
+            "arm": arm,
+            "n_layers": group["n_layers"].iloc[0],
+            "parameters": group["parameters"].iloc[0],
+        }
         row |= {"seeds": len(group), "steps": group["steps"].max(), "validation_loss": mean}
         row |= {"loss_low": low, "loss_high": high, "perplexity": group["perplexity"].mean()}
         columns = ["training_loss", "elapsed_s", "peak_memory_mb", "characters_per_s"]

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from course_utils import runs
-from course_utils.effects import PAIRED, best_rates
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import TrainConfig
-from course_utils.recipes import named_recipe
+from course_utils.research.effects import PAIRED, best_rates
+from course_utils.training import runs
+from course_utils.training.recipes import named_recipe
 
 REFERENCE = "unchanged"  # the arm that others are measured against, where there is one
 DEPTHS, ALL_DEPTHS = (2, 4, 6), (1, 2, 4, 6, 8, 12)
@@ -23,7 +23,9 @@ class Study:
 
     name: str
     question: str
-    arms: dict | Callable  # arm -> {setting: value}, or a function of (recipe, earlier records) that gives it
+    arms: (
+        dict | Callable
+    )  # arm -> {setting: value}, or a function of (recipe, earlier records) that gives it
     recipe: str = ""  # what the published study changes; a quick profile changes its own
     seeds: range = range(6)  # of the published study
     after: str = ""  # the study whose records decide the arms
@@ -31,11 +33,18 @@ class Study:
     def specs(self, recipe, seeds, corpus, earlier=()):
         """All runs, seed by seed. corpus: a corpus.Corpus. earlier: records of `after`. -> list of runs.RunSpec"""
         arms = self.arms(recipe, earlier) if callable(self.arms) else self.arms
-        return [self._spec(recipe, arm, changes, seed, corpus) for seed in seeds for arm, changes in arms.items()]
+        return [
+            self._spec(recipe, arm, changes, seed, corpus)
+            for seed in seeds
+            for arm, changes in arms.items()
+        ]
 
     def _spec(self, recipe, arm, changes, seed, corpus):
         model, train = named_recipe(recipe)
-        model, train = GPTConfig(**{"vocab_size": len(set(corpus.text)), **model}), replace(train, seed=seed)
+        model, train = (
+            GPTConfig(**{"vocab_size": len(set(corpus.text)), **model}),
+            replace(train, seed=seed),
+        )
         base = vars(model) | vars(train) | {"data_share": 1.0}
         if unknown := changes.keys() - base.keys():
             raise ValueError(f"arm {arm!r} changes {', '.join(unknown)}, which is no setting")
@@ -51,7 +60,11 @@ class Study:
             changes["evaluate_every"] = changes["steps"]
         of_model = {k: v for k, v in changes.items() if k in GPTConfig.__dataclass_fields__}
         of_train = {k: v for k, v in changes.items() if k in TrainConfig.__dataclass_fields__}
-        model, train, share = replace(model, **of_model), replace(train, **of_train), changes.get("data_share", 1.0)
+        model, train, share = (
+            replace(model, **of_model),
+            replace(train, **of_train),
+            changes.get("data_share", 1.0),
+        )
         return runs.RunSpec(self.name, recipe, arm, model, train, corpus.sha256, share)
 
 
@@ -130,7 +143,11 @@ def fair(depths, more="", **changes):
         rates = best_rates(earlier)
         others = {n: {name: by[n] for name, by in changes.items()} for n in depths}
         return {
-            layers(n) + more.format(**others[n]): {"n_layers": n, "learning_rate": rates[n], **others[n]}
+            layers(n) + more.format(**others[n]): {
+                "n_layers": n,
+                "learning_rate": rates[n],
+                **others[n],
+            }
             for n in depths
         }
 
@@ -149,11 +166,23 @@ def shares(recipe, earlier):
 
 
 def sweep(depths, rates):
-    return {f"{layers(n)}, rate {rate:g}": {"n_layers": n, "learning_rate": rate} for n in depths for rate in rates}
+    return {
+        f"{layers(n)}, rate {rate:g}": {"n_layers": n, "learning_rate": rate}
+        for n in depths
+        for rate in rates
+    }
 
 
-WIDTHS = {2: 440, 4: 312, 6: 256}  # which give 2, 4 and 6 layers about the same number of parameters
-TIMES = {2: 3020, 4: 1655, 6: 1200}  # steps that took as long on an H100: 0.85, 1.55 and 2.14 ms each
+WIDTHS = {
+    2: 440,
+    4: 312,
+    6: 256,
+}  # which give 2, 4 and 6 layers about the same number of parameters
+TIMES = {
+    2: 3020,
+    4: 1655,
+    6: 1200,
+}  # steps that took as long on an H100: 0.85, 1.55 and 2.14 ms each
 CHOOSING = range(100, 102)  # seeds that choose, and report nothing
 RATES = (3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3, 9.6e-3, 1.92e-2)
 

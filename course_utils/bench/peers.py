@@ -17,7 +17,9 @@ def gpt2(config):
     try:
         from transformers import GPT2Config, GPT2LMHeadModel
     except ImportError:
-        raise PeerError("the comparison needs the library transformers: pip install 'transformers>=5'") from None
+        raise PeerError(
+            "the comparison needs the library transformers: pip install 'transformers>=5'"
+        ) from None
     theirs = GPTConfig(
         config.vocab_size, config.context_length, config.n_layers, config.n_heads, config.d_model, config.d_ff,
         config.dropout,
@@ -42,10 +44,14 @@ def training(model_config, train_config, ids):
 
     def loss_of(model, tokens, targets):
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=in_bf16):
-            return F.cross_entropy(model(tokens, use_cache=False).logits.flatten(0, 1), targets.flatten())
+            return F.cross_entropy(
+                model(tokens, use_cache=False).logits.flatten(0, 1), targets.flatten()
+            )
 
     def step():
-        tokens, targets = get_batch(ids, train_config.batch_size, model_config.context_length, windows)
+        tokens, targets = get_batch(
+            ids, train_config.batch_size, model_config.context_length, windows
+        )
         training_step(model, optimizers, tokens, targets, 1.0, train_config.clip_norm, loss_of)
 
     return step
@@ -56,6 +62,12 @@ def writing(model_config, tokens, n):
     if (model := gpt2(model_config)) is None:
         return None
     model.to(tokens.device).eval()
-    settings = {"max_new_tokens": n, "min_new_tokens": n, "do_sample": True, "top_k": 0, "pad_token_id": 0}
+    settings = {
+        "max_new_tokens": n,
+        "min_new_tokens": n,
+        "do_sample": True,
+        "top_k": 0,
+        "pad_token_id": 0,
+    }
     settings["attention_mask"] = torch.ones_like(tokens)
     return lambda: model.generate(tokens, **settings)

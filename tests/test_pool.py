@@ -15,14 +15,27 @@ import torch
 from scipy import stats
 from test_engine import text
 
-from course_utils import effects, evaluation, recipes, runs, schedule, studies, trainer
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import evaluate
+from course_utils.research import effects, pool, studies
+from course_utils.training import evaluation, recipes, runs, trainer
 
 OWN = SimpleNamespace(
-    text="".join(chr(97 + i) for i in text(2000).tolist()), name="own", sha256="0" * 64, source="a test", note=""
+    text="".join(chr(97 + i) for i in text(2000).tolist()),
+    name="own",
+    sha256="0" * 64,
+    source="a test",
+    note="",
 )
-SMALL = {"vocab_size": 11, "context_length": 8, "n_layers": 1, "n_heads": 1, "d_model": 8, "d_ff": 8, "dropout": 0.0}
+SMALL = {
+    "vocab_size": 11,
+    "context_length": 8,
+    "n_layers": 1,
+    "n_heads": 1,
+    "d_model": 8,
+    "d_ff": 8,
+    "dropout": 0.0,
+}
 
 
 def found(study, seeds=(0,), recipe="smoke", earlier=()):
@@ -31,10 +44,16 @@ def found(study, seeds=(0,), recipe="smoke", earlier=()):
 
 # --- the studies as data ---------------------------------------------------------------------------------------------
 def rate(n_layers, learning_rate, loss):
-    return SimpleNamespace(model={"n_layers": n_layers}, train={"learning_rate": learning_rate}, choosing_loss=loss)
+    return SimpleNamespace(
+        model={"n_layers": n_layers}, train={"learning_rate": learning_rate}, choosing_loss=loss
+    )
 
 
-RATES = [rate(n, r, abs(r - n * 1e-3)) for n in studies.ALL_DEPTHS for r in (n * 5e-4, n * 1e-3, n * 2e-3)]
+RATES = [
+    rate(n, r, abs(r - n * 1e-3))
+    for n in studies.ALL_DEPTHS
+    for r in (n * 5e-4, n * 1e-3, n * 2e-3)
+]
 
 
 def test_each_depth_is_trained_at_the_rate_that_was_best_for_it():
@@ -54,18 +73,27 @@ def test_frames_change_what_they_say_and_keep_the_rest():
         sizes = [sum(p.numel() for p in GPT(spec.model).parameters()) for spec in same_size]
     assert max(sizes) < 1.02 * min(sizes)
     steps = {
-        spec.model.n_layers: spec.train.steps for spec in found("depth-time", recipe="fair", earlier=RATES).values()
+        spec.model.n_layers: spec.train.steps
+        for spec in found("depth-time", recipe="fair", earlier=RATES).values()
     }
     assert steps == studies.TIMES
     assert steps[6] == recipes.RECIPES["fair"][1].steps
 
 
 def test_another_context_keeps_a_steps_characters_and_another_batch_the_runs():
-    characters = {s.model.context_length * s.train.batch_size for s in found("context", recipe="modern-short").values()}
+    characters = {
+        s.model.context_length * s.train.batch_size
+        for s in found("context", recipe="modern-short").values()
+    }
     assert characters == {8192}
-    seen = {s.train.batch_size * s.train.steps for s in found("batch", recipe="modern-short").values()}
+    seen = {
+        s.train.batch_size * s.train.steps for s in found("batch", recipe="modern-short").values()
+    }
     assert seen == {8 * 800}
-    assert all(s.train.evaluate_every == s.train.steps for s in found("batch", recipe="modern-short").values())
+    assert all(
+        s.train.evaluate_every == s.train.steps
+        for s in found("batch", recipe="modern-short").values()
+    )
 
 
 def test_every_choice_is_one_change_of_the_recipe_and_the_control_is_none():
@@ -94,7 +122,9 @@ def test_a_share_of_the_text_is_its_beginning_and_another_run(tmp_path):
     for spec in (whole, half):
         spec = replace(spec, train=replace(spec.train, steps=2))
         runs.execute(spec, OWN, tmp_path / str(spec.data_share))
-    a, b = (runs.load_all(tmp_path / share)[0].history[0]["training_loss"] for share in ("1.0", "0.5"))
+    a, b = (
+        runs.load_all(tmp_path / share)[0].history[0]["training_loss"] for share in ("1.0", "0.5")
+    )
     assert a != b, "the windows come from elsewhere"
 
 
@@ -106,7 +136,10 @@ def small_model():
 
 @pytest.mark.parametrize("length", [2, 8, 9, 10, 17, 1000, 1500])
 def test_surprises_are_what_evaluate_averages(length):
-    model, ids = small_model(), torch.randint(11, (length,), generator=torch.Generator().manual_seed(1))
+    model, ids = (
+        small_model(),
+        torch.randint(11, (length,), generator=torch.Generator().manual_seed(1)),
+    )
     found = evaluation.surprises(model, ids)
     assert found.shape == (length - 1,)
     assert found.mean().item() == pytest.approx(evaluate(model, ids), abs=1e-6)
@@ -136,7 +169,9 @@ def test_a_run_chooses_on_one_half_and_reports_the_other():
     both = share * result.choosing_loss + (1 - share) * result.reporting_loss
     assert both == pytest.approx(result.validation_loss, abs=1e-9)
     rows = [row for row in result.history if "choosing_loss" in row]
-    best, other = (min(rows, key=lambda row: row[half])["step"] for half in ("choosing_loss", "reporting_loss"))
+    best, other = (
+        min(rows, key=lambda row: row[half])["step"] for half in ("choosing_loss", "reporting_loss")
+    )
     assert result.best_step == best != other
 
 
@@ -152,20 +187,34 @@ def test_effects_are_paired_and_corrected_for_their_number():
     )
     luck = rng.normal(0, 0.1, 6)
     records = [
-        record(arm, seed + effects.PAIRED * (arm == "unchanged, other seeds"), 1.5 + luck[seed] + shift + noise)
+        record(
+            arm,
+            seed + effects.PAIRED * (arm == "unchanged, other seeds"),
+            1.5 + luck[seed] + shift + noise,
+        )
         for arm, shift in arms.items()
         for seed, noise in enumerate(rng.normal(0, 0.003, 6))
     ]
     table = effects.effects(records, "unchanged").set_index("arm")
     assert table.index[0] == "better"
     assert len(table) == 3
-    assert table["clear"].to_dict() == {"better": True, "same": False, "unchanged, other seeds": False}
+    assert table["clear"].to_dict() == {
+        "better": True,
+        "same": False,
+        "unchanged, other seeds": False,
+    }
     losses = effects.losses_of(records)
-    t = stats.ttest_rel([losses["better"][s] for s in range(6)], [losses["unchanged"][s] for s in range(6)])
+    t = stats.ttest_rel(
+        [losses["better"][s] for s in range(6)], [losses["unchanged"][s] for s in range(6)]
+    )
     assert table.loc["better", "p"] == pytest.approx(t.pvalue)
     interval = t.confidence_interval()
-    assert table.loc["better", ["low", "high"]].tolist() == pytest.approx([interval.low, interval.high])
-    assert table.loc["unchanged, other seeds", "low"] < 0 < table.loc["unchanged, other seeds", "high"]
+    assert table.loc["better", ["low", "high"]].tolist() == pytest.approx(
+        [interval.low, interval.high]
+    )
+    assert (
+        table.loc["unchanged, other seeds", "low"] < 0 < table.loc["unchanged, other seeds", "high"]
+    )
 
 
 def test_holm_by_hand_and_against_trying_every_level():
@@ -186,7 +235,10 @@ def test_holm_by_hand_and_against_trying_every_level():
 
 def test_a_row_is_reproduced_or_not_or_cannot_be_told():
     recorded = [1.50, 1.51, 1.49, 1.505, 1.495, 1.50]
-    answers = {loss: effects.compare_with_recorded("a row", loss, recorded).verdict for loss in (1.503, 1.525, 1.7)}
+    answers = {
+        loss: effects.compare_with_recorded("a row", loss, recorded).verdict
+        for loss in (1.503, 1.525, 1.7)
+    }
     assert answers == {1.503: "reproduced", 1.525: "can't tell", 1.7: "not reproduced"}
     assert effects.compare_with_recorded("a row", 1.5, recorded[:2]).verdict == "can't tell"
     rng, hits = np.random.default_rng(2), 0
@@ -204,8 +256,11 @@ def tiny(seed, **changes):
 
 def test_a_diverging_run_is_named_and_stops_no_other(tmp_path):
     specs = [tiny(0), tiny(1, learning_rate=1e20), tiny(2)]
-    with pytest.raises(trainer.TrainingError, match=r"2 layers, seed 1: .*no longer a number.*2 other runs are kept"):
-        schedule.run(specs, OWN, tmp_path)
+    with pytest.raises(
+        trainer.TrainingError,
+        match=r"2 layers, seed 1: .*no longer a number.*2 other runs are kept",
+    ):
+        pool.run(specs, OWN, tmp_path)
     assert [r.seed for r in runs.load_all(tmp_path)] == [0, 2]
 
 
@@ -216,13 +271,23 @@ def test_a_cluster_that_loses_a_worker_gives_every_run_once(tmp_path):
     options = {"stdout": written, "stderr": written, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
 
     def start(*words):
-        return subprocess.Popen([sys.executable, "-m", "dask", *words, "--scheduler-file", str(file)], **options)
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", *words, "--scheduler-file", str(file)], **options
+        )
 
     processes = [start("scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1")]
     try:
         wait_for(lambda: file.exists() and json.loads(file.read_text() or "{}").get("address"), log)
         address = json.loads(file.read_text())["address"]
-        worker = ("worker", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path))
+        worker = (
+            "worker",
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--local-directory",
+            str(tmp_path),
+        )
         processes += [start(*worker), start(*worker)]
         specs, finished = [tiny(seed, steps=150) for seed in range(4)], []
 
@@ -231,11 +296,13 @@ def test_a_cluster_that_loses_a_worker_gives_every_run_once(tmp_path):
             if len(finished) == 1:  # the others are on their way
                 os.kill(processes[1].pid, signal.SIGKILL)
 
-        records = schedule.run(specs, OWN, tmp_path / "away", on_record=kill_one, scheduler=address)
+        records = pool.run(specs, OWN, tmp_path / "away", on_record=kill_one, scheduler=address)
         assert sorted(finished) == [0, 1, 2, 3]
         assert len(runs.load_all(tmp_path / "away")) == 4
-        here = schedule.run(specs[:2], OWN, tmp_path / "here")
-        assert [r.validation_loss for r in records[:2]] == pytest.approx([r.validation_loss for r in here], abs=1e-6)
+        here = pool.run(specs[:2], OWN, tmp_path / "here")
+        assert [r.validation_loss for r in records[:2]] == pytest.approx(
+            [r.validation_loss for r in here], abs=1e-6
+        )
         for r in records:
             runs.load_model(r.checkpoint)
     finally:
@@ -254,4 +321,4 @@ def wait_for(ready, log, seconds=60):
 
 def test_a_scheduler_that_is_not_there_gets_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        schedule.run([tiny(0)], OWN, tmp_path, scheduler="tcp://127.0.0.1:9")
+        pool.run([tiny(0)], OWN, tmp_path, scheduler="tcp://127.0.0.1:9")

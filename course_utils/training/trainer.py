@@ -14,13 +14,15 @@ from dataclasses import asdict, dataclass, field
 import torch
 from tqdm import tqdm
 
-from course_utils import engine
-from course_utils.evaluation import by_position, half, surprises
 from course_utils.lessons.model import GPT
 from course_utils.lessons.train import EarlyStopping
+from course_utils.training import engine
+from course_utils.training.evaluation import by_position, half, surprises
 
 REPORTS = 50  # of the training loss, in a run of full length
-LARGEST = 1e6  # a weight beyond it has left the text for good, though its loss may still be a number
+LARGEST = (
+    1e6  # a weight beyond it has left the text for good, though its loss may still be a number
+)
 SAVING = 0.01  # the share of the time that saving the state may take
 
 
@@ -32,12 +34,20 @@ class TrainingError(ValueError):
 class Training:
     """What one training run found."""
 
-    history: list = field(default_factory=list)  # a dict a report: step, losses, seconds; some hold no validation loss
+    history: list = field(
+        default_factory=list
+    )  # a dict a report: step, losses, seconds; some hold no validation loss
     best_step: int = 0
-    validation_loss: float = math.inf  # nats/character over the whole validation split, at best_step
-    choosing_loss: float = math.inf  # over its first half, which chooses: the best step, a learning rate
+    validation_loss: float = (
+        math.inf
+    )  # nats/character over the whole validation split, at best_step
+    choosing_loss: float = (
+        math.inf
+    )  # over its first half, which chooses: the best step, a learning rate
     reporting_loss: float = math.inf  # over its second half, which chooses nothing
-    position_losses: list = field(default_factory=list)  # mean loss at places 1, 2, 3–4, 5–8, … of the context
+    position_losses: list = field(
+        default_factory=list
+    )  # mean loss at places 1, 2, 3–4, 5–8, … of the context
     training_loss: float = math.inf  # nats/character, mean over the batches since the report before
     stopped: str = ""  # why it ended
     regime: str = ""  # how the steps were made
@@ -54,7 +64,9 @@ def new_model(model_config, train_config, device="cpu"):
     return GPT(model_config).to(device)
 
 
-def train(model, train_ids, validation_ids, config, on_step=None, allow=None, saved=None, save=None):
+def train(
+    model, train_ids, validation_ids, config, on_step=None, allow=None, saved=None, save=None
+):
     """Train in place, keep the weights of the best evaluation, and say what happened.
 
     train_ids, validation_ids: (N,) int64 on any device. on_step(n): called when n more steps are done. allow: as
@@ -70,7 +82,9 @@ def train(model, train_ids, validation_ids, config, on_step=None, allow=None, sa
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     begin = time.perf_counter()
-    with ctrl_c_waits() as asked:  # for what torch loads at the first step too: a half-loaded module would stay so
+    with (
+        ctrl_c_waits() as asked
+    ):  # for what torch loads at the first step too: a half-loaded module would stay so
         run = Run(model.train(), train_ids.to(device), validation_ids.to(device), config, allow)
         synchronize(device)
         run.result.setup_s += time.perf_counter() - begin
@@ -81,8 +95,12 @@ def train(model, train_ids, validation_ids, config, on_step=None, allow=None, sa
     model.load_state_dict(run.best)
     result = run.result
     result.regime, patience_over = run.steps.regime, run.stopping.should_stop
-    result.stopped = f"no improvement in {config.patience} evaluations" if patience_over else "all steps done"
-    result.characters_per_s = result.history[-1]["characters"] / (result.elapsed_s - result.evaluating_s)
+    result.stopped = (
+        f"no improvement in {config.patience} evaluations" if patience_over else "all steps done"
+    )
+    result.characters_per_s = result.history[-1]["characters"] / (
+        result.elapsed_s - result.evaluating_s
+    )
     result.peak_memory_mb = peak_memory_mb(device)
     return result
 
@@ -108,7 +126,9 @@ class Run:
             on_step(1)
             step = self.steps.steps_done
             evaluates = step % self.evaluate_every == 0 or step == config.steps
-            reports = evaluates or (step - 1) * REPORTS // config.steps < step * REPORTS // config.steps
+            reports = (
+                evaluates or (step - 1) * REPORTS // config.steps < step * REPORTS // config.steps
+            )
             if reports or not on_gpu:  # a GPU is not asked after each step
                 self.check()
             if reports:
@@ -126,13 +146,20 @@ class Run:
         step, result = self.steps.steps_done, self.result
         since = result.history[-1]["step"] if result.history else 0
         losses = self.steps.losses[since:step]
-        row = {"step": step, "characters": step * self.characters, "training_loss": losses.mean().item()}
+        row = {
+            "step": step,
+            "characters": step * self.characters,
+            "training_loss": losses.mean().item(),
+        }
         if evaluates:
             paused = time.perf_counter()
             found = surprises(self.model, self.validation_ids)
             middle = half(len(found), self.model.config.context_length)
             row["validation_loss"] = found.mean().item()
-            row["choosing_loss"], row["reporting_loss"] = found[:middle].mean().item(), found[middle:].mean().item()
+            row["choosing_loss"], row["reporting_loss"] = (
+                found[:middle].mean().item(),
+                found[middle:].mean().item(),
+            )
             result.evaluating_s += time.perf_counter() - paused
             if not math.isfinite(row["validation_loss"]):
                 self.give_up(step)
@@ -140,7 +167,10 @@ class Run:
         result.history.append(row)
         if evaluates and self.stopping.update(row["choosing_loss"]):
             self.best = {name: weight.clone() for name, weight in self.model.state_dict().items()}
-            result.best_step, result.position_losses = step, by_position(found, self.model.config.context_length)
+            result.best_step, result.position_losses = (
+                step,
+                by_position(found, self.model.config.context_length),
+            )
             for name in ("training_loss", "validation_loss", "choosing_loss", "reporting_loss"):
                 setattr(result, name, row[name])
 
@@ -163,7 +193,9 @@ class Run:
         """Hold the state, and save it with the best weights and all that was found."""
         begin, state = time.perf_counter(), self.steps.state()
         weights = (tensor for name, tensor in state.items() if name.startswith("model/"))
-        if not all(t.isfinite().all() for t in state.values()) or any(w.abs().max() > LARGEST for w in weights):
+        if not all(t.isfinite().all() for t in state.values()) or any(
+            w.abs().max() > LARGEST for w in weights
+        ):
             self.give_up(self.steps.steps_done + 1)  # where the loss would show it
         self.kept = state
         best = {f"best/{name}": weight for name, weight in self.best.items()}
@@ -177,7 +209,11 @@ class Run:
 
     def go_on(self, tensors, facts):
         """Take up a saved state: as if the run had never stopped."""
-        setup_s, regime, device = self.result.setup_s, self.result.regime, self.validation_ids.device
+        setup_s, regime, device = (
+            self.result.setup_s,
+            self.result.regime,
+            self.validation_ids.device,
+        )
         self.result = Training(**facts["found"])
         self.result.setup_s, self.result.regime = self.result.setup_s + setup_s, regime
         for row in self.result.history:
@@ -193,7 +229,9 @@ class Run:
 def ctrl_c_waits():
     """Ctrl-C becomes an entry in the list that this yields, for the loop to see between two steps; the second acts."""
     asked = []
-    if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only that one may handle signals
         yield asked
         return
 

@@ -17,10 +17,16 @@ from importlib import import_module
 from pathlib import Path
 from queue import Empty
 
-from course_utils.student import lessons, read
+from course_utils.classroom.handout import lessons, read
 
 CHECKED = re.compile(r"checks\.check\(\s*[\"'](\d+\.\d+)[\"']")
-RANK = ("", "not attempted", "error", "not yet", "right")  # where an exercise is answered twice the best counts
+RANK = (
+    "",
+    "not attempted",
+    "error",
+    "not yet",
+    "right",
+)  # where an exercise is answered twice the best counts
 
 LIMIT = """
 import course_utils
@@ -33,11 +39,11 @@ except (ImportError, ValueError, OSError):
 FRESH = """
 import sys
 def ours():
-    tops = "course_utils.checks.", "course_utils.grading."
+    tops = "course_utils.checks.", "course_utils.classroom."
     return [name for name in sys.modules if (name + ".").startswith(tops)]
 kept = {name: sys.modules.pop(name) for name in ours()}
 try:
-    from course_utils.grading import judge
+    from course_utils.classroom.grading import judge
     answer = judge(number, attempt)
 finally:
     for name in ours():
@@ -54,12 +60,17 @@ def grade(folder, notebooks, variant=None, seconds=60, megabytes=4000):
     variant: the one that was handed out; None believes each notebook. seconds: of one cell; megabytes: of one kernel.
     """
     numbers = [
-        number for path in lessons() for cell in read(path)["cells"] for number in CHECKED.findall(cell["source"])
+        number
+        for path in lessons()
+        for cell in read(path)["cells"]
+        for number in CHECKED.findall(cell["source"])
     ]
     rows, seal = [], fingerprint()
     folder.mkdir(parents=True, exist_ok=True)
     for path in map(Path, notebooks):
-        row = {"notebook": re.sub(r"^(?=[=+\-@])", "'", path.name)}  # a spreadsheet shall not take it for a formula
+        row = {
+            "notebook": re.sub(r"^(?=[=+\-@])", "'", path.name)
+        }  # a spreadsheet shall not take it for a formula
         try:
             notebook = read(path)
             row["variant"] = stored_variant(notebook) if variant is None else variant
@@ -72,9 +83,13 @@ def grade(folder, notebooks, variant=None, seconds=60, megabytes=4000):
             )
         rows.append(row)
         print(f"{path.name}: {row.get('problem') or summary(row)}", flush=True)
-        with open(folder / "grades.csv", "w", newline="", encoding="utf-8") as file:  # kept, whatever comes next
+        with open(
+            folder / "grades.csv", "w", newline="", encoding="utf-8"
+        ) as file:  # kept, whatever comes next
             table = csv.DictWriter(
-                file, ["notebook", "variant", "problem", *dict.fromkeys(numbers)], extrasaction="ignore"
+                file,
+                ["notebook", "variant", "problem", *dict.fromkeys(numbers)],
+                extrasaction="ignore",
             )
             table.writeheader()
             table.writerows(rows)
@@ -83,7 +98,9 @@ def grade(folder, notebooks, variant=None, seconds=60, megabytes=4000):
 
 def stored_variant(notebook):
     course = notebook.get("metadata", {}).get("course", {})
-    return course["variant"] if isinstance(course, dict) and type(course.get("variant")) is int else 0
+    return (
+        course["variant"] if isinstance(course, dict) and type(course.get("variant")) is int else 0
+    )
 
 
 def summary(row):
@@ -93,7 +110,7 @@ def summary(row):
 
 def fingerprint():
     """One number for all that decides about right and wrong."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent
     files = sorted([Path(__file__), *here.glob("checks/*.py"), *here.glob("lessons/*.py")])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
@@ -103,13 +120,21 @@ class Grading:
 
     def __init__(self, notebook, variant, seconds, megabytes, most_restarts=4):
         self.cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-        self.variant, self.seconds, self.megabytes, self.most_restarts = variant, seconds, megabytes, most_restarts
+        self.variant, self.seconds, self.megabytes, self.most_restarts = (
+            variant,
+            seconds,
+            megabytes,
+            most_restarts,
+        )
         self.found, self.left_out = {}, {}  # number -> answer in words; place of a cell -> why
 
     def results(self):
         """number -> "right", "not yet", "not attempted" or "error: …", for each exercise that the notebook checks."""
         for _ in range(1 + self.most_restarts):
-            with tempfile.TemporaryDirectory() as folder, Kernel(folder, self.variant, self.seconds) as kernel:
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                Kernel(folder, self.variant, self.seconds) as kernel,
+            ):
                 kernel.run(LIMIT.format(self.megabytes * 1_000_000))
                 if self.run(kernel):
                     return self.found
@@ -147,8 +172,14 @@ def calls(source):
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return [(number, "None") for number in CHECKED.findall(source)]
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.args) == 2]
-    pairs = [(node.args[0], ast.unparse(node.args[1])) for node in nodes if ast.unparse(node.func) == "checks.check"]
-    return [(number.value, attempt) for number, attempt in pairs if isinstance(number, ast.Constant)]
+    pairs = [
+        (node.args[0], ast.unparse(node.args[1]))
+        for node in nodes
+        if ast.unparse(node.func) == "checks.check"
+    ]
+    return [
+        (number.value, attempt) for number, attempt in pairs if isinstance(number, ast.Constant)
+    ]
 
 
 def judge(number, attempt):
@@ -172,10 +203,14 @@ class Kernel:
         try:
             from jupyter_client.manager import KernelManager
         except ImportError:
-            raise ValueError("grading needs Jupyter: pip install jupyter-client ipykernel") from None
+            raise ValueError(
+                "grading needs Jupyter: pip install jupyter-client ipykernel"
+            ) from None
         self.seconds, self.manager = seconds, KernelManager(kernel_name="python3")
         settings = {"PROFILE": "smoke", "RESULTS": folder, "VARIANT": str(variant)}
-        settings = {f"COURSE_{name}": value for name, value in settings.items()} | {"OMP_NUM_THREADS": "1"}
+        settings = {f"COURSE_{name}": value for name, value in settings.items()} | {
+            "OMP_NUM_THREADS": "1"
+        }
         self.variant = str(variant)
         self.manager.kernel_spec.argv[0] = sys.executable  # whatever else is called python3 here
         self.manager.start_kernel(env={**os.environ, **settings}, cwd=folder)
@@ -197,13 +232,19 @@ class Kernel:
     def run(self, code):
         """Run a cell: "" or its error in words."""
         reply = self.request(code)
-        return "" if reply["status"] == "ok" else f"{reply.get('ename', 'interrupted')}: {reply.get('evalue', '')}"
+        return (
+            ""
+            if reply["status"] == "ok"
+            else f"{reply.get('ename', 'interrupted')}: {reply.get('evalue', '')}"
+        )
 
     def ask(self, number, attempt):
         """The grader's own question about an attempt, answered by value."""
         scope = f"{{'number': {number!r}, 'attempt': lambda: ({attempt})}}"
         variant = f"__import__('os').environ.update(COURSE_VARIANT={self.variant!r})"
-        question = f"[{variant}, (lambda scope: (exec({FRESH!r}, scope), scope['answer'])[1])({scope})][1]"
+        question = (
+            f"[{variant}, (lambda scope: (exec({FRESH!r}, scope), scope['answer'])[1])({scope})][1]"
+        )
         reply = self.request("", user_expressions={"answer": question})
         answer = reply.get("user_expressions", {}).get("answer", {})
         if answer.get("status") != "ok":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import stats
 
-from course_utils.statistics import mean_interval
+from course_utils.research.statistics import mean_interval
 
 PAIRED = 1000  # seeds that lie this far apart pair in a comparison: a control runs the same arm with different luck
 
@@ -18,16 +18,22 @@ def rate_table(records):
     best = table.groupby("n_layers")["choosing_loss"].transform("min")
     edges = table.groupby("n_layers")["learning_rate"].agg(["min", "max"])
     table["best"] = table["choosing_loss"] == best
-    table["inside"] = [row.learning_rate not in set(edges.loc[row.n_layers]) for row in table.itertuples()]
+    table["inside"] = [
+        row.learning_rate not in set(edges.loc[row.n_layers]) for row in table.itertuples()
+    ]
     return table
 
 
 def best_rates(records):
     """The learning rate that suits each depth: {n_layers: rate}."""
     if not records:
-        raise ValueError("learning rates are chosen by a study of their own: run `course ablate rates` first")
+        raise ValueError(
+            "learning rates are chosen by a study of their own: run `course ablate rates` first"
+        )
     table = rate_table(records)
-    return dict(table[table["best"]][["n_layers", "learning_rate"]].itertuples(index=False, name=None))
+    return dict(
+        table[table["best"]][["n_layers", "learning_rate"]].itertuples(index=False, name=None)
+    )
 
 
 def losses_of(records, measure="reporting_loss"):
@@ -52,7 +58,9 @@ def effects(records, reference, measure="reporting_loss", confidence=0.95):
         differences = [found[seed] - losses[reference][seed] for seed in seeds]
         low, mean, high = mean_interval(differences, confidence)
         p = stats.ttest_1samp(differences, 0).pvalue if len(seeds) > 1 else float("nan")
-        rows.append({"arm": arm, "seeds": len(seeds), "difference": mean, "low": low, "high": high, "p": p})
+        rows.append(
+            {"arm": arm, "seeds": len(seeds), "difference": mean, "low": low, "high": high, "p": p}
+        )
     table = pd.DataFrame(rows).sort_values("difference", ignore_index=True)
     table["p_holm"] = holm(table["p"])
     table["clear"] = table["p_holm"] < 1 - confidence
@@ -91,13 +99,16 @@ def compare_with_recorded(row, loss, recorded):
     values = pd.Series(recorded)
     mean, spread = values.mean(), values.std() * (1 + 1 / n) ** 0.5
     inner, outer = (stats.t.ppf(1 - tail, n - 1) * spread for tail in (0.025, 0.0005))
-    seen = (
-        f"This run gave {loss:.3f}; {n} recorded seeds gave {mean:.3f} with a standard deviation of {values.std():.4f}"
-    )
+    seen = f"This run gave {loss:.3f}; {n} recorded seeds gave {mean:.3f} with a standard deviation of {values.std():.4f}"
     low, high = mean - inner, mean + inner
     if abs(loss - mean) <= inner:
         return Answer(
-            row, loss, low, high, "reproduced", f"{seen}, so 95 % of new seeds lie from {low:.3f} to {high:.3f}."
+            row,
+            loss,
+            low,
+            high,
+            "reproduced",
+            f"{seen}, so 95 % of new seeds lie from {low:.3f} to {high:.3f}.",
         )
     if abs(loss - mean) > outer:
         why = f"{seen}, so only one new seed in a thousand lies further away than {outer:.3f}."

@@ -1,21 +1,21 @@
-"""The lessons as a class gets them: without solutions, a variant stored in each; and the `course student` command."""
+"""The lessons as a class gets them: without solutions, a variant stored in each."""
 
 import json
 import re
 from pathlib import Path
 
-from course_utils import paths
+from course_utils import files
 
-VARIANT = (
-    'import os\n\nos.environ["COURSE_VARIANT"] = "{}"  # the numbers in your exercises depend on it: leave it as it is'
-)
+VARIANT = 'import os\n\nos.environ["COURSE_VARIANT"] = "{}"  # the numbers in your exercises depend on it: leave it as it is'
 
 
 def lessons():
     """The six notebooks of the checkout, in order."""
-    found = sorted((paths.CHECKOUT or Path()).glob("notebooks/[0-9][0-9]_*.ipynb"))
-    if not found or not paths.CHECKOUT:
-        raise ValueError("the lessons are not here: `course student` needs a checkout of the course")
+    found = sorted((files.CHECKOUT or Path()).glob("notebooks/[0-9][0-9]_*.ipynb"))
+    if not found or not files.CHECKOUT:
+        raise ValueError(
+            "the lessons are not here: `course student` needs a checkout of the course"
+        )
     return found
 
 
@@ -44,23 +44,20 @@ def write(path, notebook):
 
 def without_solutions(notebook, variant):
     """No cell tagged `solution`, no outputs that depend on the variant, which a cell near the top sets."""
-    cells = [cell for cell in notebook["cells"] if "solution" not in cell["metadata"].get("tags", [])]
+    cells = [
+        cell for cell in notebook["cells"] if "solution" not in cell["metadata"].get("tags", [])
+    ]
     for cell in cells:
-        if cell["cell_type"] == "code" and re.search(r"\bchecks\.(check|sizes|variant)\(", cell["source"]):
+        if cell["cell_type"] == "code" and re.search(
+            r"\bchecks\.(check|sizes|variant)\(", cell["source"]
+        ):
             cell["outputs"], cell["execution_count"] = [], None
-    settings = {"cell_type": "code", "id": "variant", "metadata": {"tags": ["variant"]}, "outputs": []}
+    settings = {
+        "cell_type": "code",
+        "id": "variant",
+        "metadata": {"tags": ["variant"]},
+        "outputs": [],
+    }
     cells.insert(1, settings | {"execution_count": None, "source": VARIANT.format(variant)})
     metadata = notebook["metadata"] | {"course": {"variant": variant}}
     return notebook | {"cells": cells, "metadata": metadata}
-
-
-def command(args):
-    """`course student`: hand out, or grade what came back."""
-    if args.grade:
-        from course_utils.grading import grade
-
-        grade(args.folder, args.grade, args.variant, args.seconds)
-        print(f"The grades are in {args.folder / 'grades.csv'}.")
-    else:
-        files = hand_out(args.folder, args.variant or 0)
-        print(f"{len(files)} lessons without solutions, variant {args.variant or 0}, are in {args.folder}.")

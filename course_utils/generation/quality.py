@@ -5,8 +5,8 @@ import re
 import pandas as pd
 import torch
 
+from course_utils.generation.writer import generate
 from course_utils.lessons.data import CharTokenizer, WittenBell, split
-from course_utils.writer import generate
 
 SETTINGS = (  # what the comparison table shows: one change at a time, then all together
     {"temperature": 0.0},
@@ -17,7 +17,11 @@ SETTINGS = (  # what the comparison table shows: one change at a time, then all 
     {"temperature": 0.8, "top_k": 40, "top_p": 0.95},
 )
 HUMAN = "human reference"
-PROMPTS = ("ROMEO:\n", "First Citizen:\n", "O ")  # of the recorded study: a lead, a crowd, and no speaker at all
+PROMPTS = (
+    "ROMEO:\n",
+    "First Citizen:\n",
+    "O ",
+)  # of the recorded study: a lead, a crowd, and no speaker at all
 
 
 def words(text):
@@ -63,7 +67,10 @@ class Judge:
         ids = torch.tensor(self.tokenizer.encode(self.training_text))
         while self.tokenizer.vocab_size**order >= 2**63:
             order -= 1
-        self.n_gram, self.vocabulary = WittenBell(ids, order, self.tokenizer.vocab_size), set(words(self.training_text))
+        self.n_gram, self.vocabulary = (
+            WittenBell(ids, order, self.tokenizer.vocab_size),
+            set(words(self.training_text)),
+        )
 
     def measure(self, text):
         """One row of the comparison table for one text."""
@@ -86,7 +93,9 @@ class Judge:
     def sample(self, model, prompt, length, seed, **settings):
         """A text of `length` new characters after the prompt (the prompt itself not included)."""
         generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
-        tokens = torch.tensor([self.tokenizer.encode(prompt)], device=next(model.parameters()).device)
+        tokens = torch.tensor(
+            [self.tokenizer.encode(prompt)], device=next(model.parameters()).device
+        )
         out = generate(model, tokens, length, generator=generator, **settings)
         return self.tokenizer.decode(out[0, tokens.shape[1] :])
 
@@ -100,11 +109,23 @@ def compare_samples(models, judge, prompt, length, seed=0, settings=SETTINGS, on
     for setting in settings:
         for arm, model in models.items():
             text = judge.sample(model, prompt, length, seed, **setting)
-            rows.append({"arm": arm, "seed": seed, "prompt": prompt, "corpus": judge.corpus.name, **setting})
+            rows.append(
+                {"arm": arm, "seed": seed, "prompt": prompt, "corpus": judge.corpus.name, **setting}
+            )
             rows[-1].update(judge.measure(text))
             if on_sample:
                 on_sample()
-    columns = ["arm", "temperature", "top_k", "top_p", "seed", "prompt", "text", "distinct_2", "repetition"]
+    columns = [
+        "arm",
+        "temperature",
+        "top_k",
+        "top_p",
+        "seed",
+        "prompt",
+        "text",
+        "distinct_2",
+        "repetition",
+    ]
     columns += ["known_words", "longest_copy", "five_gram_loss", "corpus"]
     return pd.DataFrame(rows + judge.human(length), columns=columns)
 

@@ -12,7 +12,9 @@ def mean_interval(values, confidence=0.95):
     mean = values.mean()
     if len(values) < 2:
         return np.nan, mean, np.nan
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    half = (
+        stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    )
     return mean - half, mean, mean + half
 
 
@@ -31,9 +33,7 @@ class Comparison:
     def verdict(self):
         """What the interval allows to be said, as one sentence."""
         if self.pairs < 2:
-            return (
-                f"{self.arm} against {self.other}: {self.difference:+z.3f} nats/character from one seed, so no verdict."
-            )
+            return f"{self.arm} against {self.other}: {self.difference:+z.3f} nats/character from one seed, so no verdict."
         interval = f"95 % interval {self.low:+z.3f} to {self.high:+z.3f}, {self.pairs} paired seeds"
         seen = f"{self.difference:+z.3f} nats/character ({interval})"
         if self.high < 0:

@@ -10,7 +10,9 @@ from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPT, GPTConfig
 
 GROUP = 16  # neighbours in a row of an int8 matrix that share a scale
-MOST_CACHED = 2**28  # numbers in the keys and values of one text; a file that asks for more was not made here
+MOST_CACHED = (
+    2**28
+)  # numbers in the keys and values of one text; a file that asks for more was not made here
 
 
 def save_model(path, model, alphabet, dtype=torch.float32, whole=()):
@@ -21,7 +23,9 @@ def save_model(path, model, alphabet, dtype=torch.float32, whole=()):
     weights = {name: weight.to(dtype) for name, weight in model.state_dict().items()}
     if model.config.tie_embeddings:
         del weights["head.weight"]
-    write_tensors(path, weights | dict(whole), {"config": asdict(model.config), "alphabet": alphabet})
+    write_tensors(
+        path, weights | dict(whole), {"config": asdict(model.config), "alphabet": alphabet}
+    )
 
 
 def full(name, weights):
@@ -51,8 +55,12 @@ def load_model(path, alphabet=None):
         tokenizer = CharTokenizer(about["alphabet"])
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError):
         raise RunError(f"{path}: its weights do not fit the model that it describes") from None
-    if tokenizer.vocab_size != model.config.vocab_size or not all(w.isfinite().all() for w in weights.values()):
-        raise RunError(f"{path} holds weights that are not numbers, or an alphabet of another size than its model's")
+    if tokenizer.vocab_size != model.config.vocab_size or not all(
+        w.isfinite().all() for w in weights.values()
+    ):
+        raise RunError(
+            f"{path} holds weights that are not numbers, or an alphabet of another size than its model's"
+        )
     if alphabet is not None and alphabet != tokenizer.alphabet:
         raise RunError(
             f"{path} was trained on another alphabet ({tokenizer.vocab_size} characters, the text has "
@@ -68,4 +76,7 @@ def describes(config, weights):
     layers = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
     sizes = (*weights["embedding.weight"].shape, *up.shape, len(layers))
     cached = 2 * c.n_layers * c.context_length * c.d_model
-    return sizes == (c.vocab_size, c.d_model, halves * c.d_ff, c.d_model, c.n_layers) and cached <= MOST_CACHED
+    return (
+        sizes == (c.vocab_size, c.d_model, halves * c.d_ff, c.d_model, c.n_layers)
+        and cached <= MOST_CACHED
+    )

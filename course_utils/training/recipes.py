@@ -7,8 +7,20 @@ LAPTOP_MODEL = {
     "position": "rope", "qk_norm": True,
 }  # fmt: skip
 LONG_MODEL = LAPTOP_MODEL | {"context_length": 512, "n_heads": 3, "d_model": 192, "d_ff": 768}
-MODERN_MODEL = {"context_length": 1024, "n_heads": 4, "position": "rope", "qk_norm": True, "dropout": 0.2}
-MUON = {"optimizer": "muon", "learning_rate": 3e-3, "weight_decay": 0.1, "decay": 0.5, "patience": 0}
+MODERN_MODEL = {
+    "context_length": 1024,
+    "n_heads": 4,
+    "position": "rope",
+    "qk_norm": True,
+    "dropout": 0.2,
+}
+MUON = {
+    "optimizer": "muon",
+    "learning_rate": 3e-3,
+    "weight_decay": 0.1,
+    "decay": 0.5,
+    "patience": 0,
+}
 LAPTOP = MUON | {"warmup_steps": 20, "decay": 0.7, "muon_momentum": 0.9, "muon_iterations": 3}
 RECIPES = {
     # The assignment's model and training, to the letter. An evaluation is the exact loss on the whole validation

@@ -104,7 +104,11 @@ def write(folder, tables, figures, findings, note="", facts=None):
         if isinstance(figure, str | os.PathLike):
             data, alt, lang = Path(figure).read_bytes(), name, "en"
         else:
-            data, alt, lang = figure.png(), figure.get_label(), {"english": "en", "chinese": "zh"}[figure.language]
+            data, alt, lang = (
+                figure.png(),
+                figure.get_label(),
+                {"english": "en", "chinese": "zh"}[figure.language],
+            )
         pictures.append({"name": name, "data": b64encode(data).decode(), "alt": alt, "lang": lang})
     environment = Environment(autoescape=True)
     environment.filters["shown"] = shown

@@ -8,16 +8,19 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from course_utils import files, paths, runs
+from course_utils import files
+from course_utils.training import runs
 
-FILE = paths.PUBLISHED / "study" / "records.jsonl.xz"
-TEXTS = paths.PUBLISHED / "study" / "texts.csv.xz"
+FILE = files.PUBLISHED / "study" / "records.jsonl.xz"
+TEXTS = files.PUBLISHED / "study" / "texts.csv.xz"
 
 
 def pack(records, path=FILE):
     """Write records to one file; numbers keep six decimals."""
     lines = [json.dumps(rounded(content(record)), ensure_ascii=False) for record in records]
-    files.write(path, lzma.compress(("\n".join(lines) + "\n").encode(), preset=9 | lzma.PRESET_EXTREME))
+    files.write(
+        path, lzma.compress(("\n".join(lines) + "\n").encode(), preset=9 | lzma.PRESET_EXTREME)
+    )
 
 
 def content(record):
@@ -40,7 +43,9 @@ def everything(path=FILE):
         lines = lzma.decompress(path.read_bytes()).decode().splitlines()
         return tuple(runs.RunRecord(**json.loads(line), folder=path.parent) for line in lines)
     except (OSError, ValueError, TypeError, lzma.LZMAError) as error:
-        raise runs.RunError(f"{path} is damaged ({type(error).__name__}): install the course again") from None
+        raise runs.RunError(
+            f"{path} is damaged ({type(error).__name__}): install the course again"
+        ) from None
 
 
 def load(study=None, recipe=None, corpus=None):
@@ -57,7 +62,7 @@ def load(study=None, recipe=None, corpus=None):
 def rows(corpus):
     """Every published row of this text, by its name: {"study/recipe/arm": records, a seed each}."""
     found = {}
-    for r in (*everything(), *runs.load_all(paths.PUBLISHED)):
+    for r in (*everything(), *runs.load_all(files.PUBLISHED)):
         if r.corpus["sha256"] == corpus.sha256:
             found.setdefault(f"{r.study}/{r.recipe}/{r.arm}", {})[r.seed] = r
     return {name: list(seeds.values()) for name, seeds in sorted(found.items())}

@@ -18,8 +18,14 @@ from course_utils.lessons.train import (
     training_step,
 )
 
-PIECES = ("bf16", "compiled", "CUDA graph")  # what makes a GPU fast; each is left out where it is missing
-WORTH_COMPILING = 1e14  # parameters x characters of a run; below, compiling takes longer than it saves
+PIECES = (
+    "bf16",
+    "compiled",
+    "CUDA graph",
+)  # what makes a GPU fast; each is left out where it is missing
+WORTH_COMPILING = (
+    1e14  # parameters x characters of a run; below, compiling takes longer than it saves
+)
 
 
 def make_engine(model, ids, config, allow=None):
@@ -59,12 +65,17 @@ class Engine:
     def step(self):
         """Draw a batch and learn from it."""
         tokens, targets = self._batch()
-        self.losses[self.steps_done] = self._learn(tokens, targets, learning_rate_at(self.steps_done, self.config))
+        self.losses[self.steps_done] = self._learn(
+            tokens, targets, learning_rate_at(self.steps_done, self.config)
+        )
         self.steps_done += 1
 
     def state(self):
         """All that the next steps depend on, copied: name -> tensor on the CPU."""
-        found = self._tensors() | {"losses": self.losses[: self.steps_done], "random": self.random_state[0]()}
+        found = self._tensors() | {
+            "losses": self.losses[: self.steps_done],
+            "random": self.random_state[0](),
+        }
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in found.items()}
 
     @torch.no_grad()
@@ -80,7 +91,9 @@ class Engine:
             elif name.startswith("optimizer/"):  # it makes its memory in the first step
                 _, i, j, key = name.split("/")
                 parameter = self._optimized(int(i))[int(j)]
-                self.optimizers[int(i)].state[parameter][key] = tensor.to(self.losses.device, copy=True)
+                self.optimizers[int(i)].state[parameter][key] = tensor.to(
+                    self.losses.device, copy=True
+                )
         get, put = self.random_state
         if len(state["random"]) == len(get()):  # else it is of another kind of device
             put(state["random"])
@@ -91,14 +104,19 @@ class Engine:
         found = {f"model/{name}": p for name, p in self.model.named_parameters()}
         for i, optimizer in enumerate(self.optimizers):
             for j, p in enumerate(self._optimized(i)):
-                found |= {f"optimizer/{i}/{j}/{key}": tensor for key, tensor in optimizer.state.get(p, {}).items()}
+                found |= {
+                    f"optimizer/{i}/{j}/{key}": tensor
+                    for key, tensor in optimizer.state.get(p, {}).items()
+                }
         return found
 
     def _optimized(self, i):
         return [p for group in self.optimizers[i].param_groups for p in group["params"]]
 
     def _batch(self):
-        return get_batch(self.ids, self.config.batch_size, self.model.config.context_length, self.windows)
+        return get_batch(
+            self.ids, self.config.batch_size, self.model.config.context_length, self.windows
+        )
 
     def _skip_windows(self):
         """Draw no window again that was drawn in the steps that are done."""
@@ -119,14 +137,23 @@ class CudaEngine(Engine):
     def __init__(self, model, ids, config, allow=PIECES, parts=1):
         super().__init__(model, ids, config, parts)
         T, device = model.config.context_length, ids.device
-        starts = torch.randint(len(ids) - T, (config.steps, config.batch_size, 1), generator=self.windows)
-        self.starts, self.offsets = starts.to(device), torch.arange(T, device=device)  # as get_batch draws them
-        self.rates = torch.tensor([learning_rate_at(step, config) for step in range(config.steps)], device=device)
+        starts = torch.randint(
+            len(ids) - T, (config.steps, config.batch_size, 1), generator=self.windows
+        )
+        self.starts, self.offsets = (
+            starts.to(device),
+            torch.arange(T, device=device),
+        )  # as get_batch draws them
+        self.rates = torch.tensor(
+            [learning_rate_at(step, config) for step in range(config.steps)], device=device
+        )
         self.now = torch.zeros(1, dtype=torch.int64, device=device)  # the step, on the GPU
         self.warm_up_steps = min(3, config.steps)
         missing = set() if torch.cuda.is_bf16_supported(including_emulation=False) else {"bf16"}
         for too_much in (set(), {"compiled"}, {"compiled", "CUDA graph"}):  # until one works
-            pieces = [piece for piece in PIECES if piece in allow and piece not in missing | too_much]
+            pieces = [
+                piece for piece in PIECES if piece in allow and piece not in missing | too_much
+            ]
             try:
                 self._prepare(pieces)
                 break
@@ -137,15 +164,22 @@ class CudaEngine(Engine):
         else:
             raise failure
         in_parts = [f"batch in {parts} parts"] if parts > 1 else []
-        self.regime = ", ".join(["cuda", *([] if "bf16" in pieces else ["fp32"]), *pieces, *in_parts])
+        self.regime = ", ".join(
+            ["cuda", *([] if "bf16" in pieces else ["fp32"]), *pieces, *in_parts]
+        )
 
     def step(self):
         try:
             self.run_step()
-        except torch.cuda.OutOfMemoryError:  # what sufficed for the first steps may not last, but to a graph it is kept
+        except (
+            torch.cuda.OutOfMemoryError
+        ):  # what sufficed for the first steps may not last, but to a graph it is kept
             if self.parts == self.config.batch_size or self.run_step != self._step_on_device:
                 raise
-            self.parts, self.regime = min(2 * self.parts, self.config.batch_size), self.regime.split(", batch")[0]
+            self.parts, self.regime = (
+                min(2 * self.parts, self.config.batch_size),
+                self.regime.split(", batch")[0],
+            )
             self.regime += f", batch in {self.parts} parts"
             self._forget_gradients()
             torch.cuda.empty_cache()
@@ -155,7 +189,9 @@ class CudaEngine(Engine):
 
     def _step_on_device(self):
         index = self.starts.index_select(0, self.now)[0] + self.offsets
-        loss = self._learn(self.ids[index], self.ids[index + 1], self.rates.index_select(0, self.now)[0])
+        loss = self._learn(
+            self.ids[index], self.ids[index + 1], self.rates.index_select(0, self.now)[0]
+        )
         self.losses.index_copy_(0, self.now, loss[None])
         self.now += 1
 
@@ -167,7 +203,9 @@ class CudaEngine(Engine):
         before = self.state()
         self.loss_of = loss_function("bf16" in pieces, "compiled" in pieces)
         if self.config.optimizer == "muon":
-            self.optimizers[-1].orthogonalise = compiled(orthogonalise) if "compiled" in pieces else orthogonalise
+            self.optimizers[-1].orthogonalise = (
+                compiled(orthogonalise) if "compiled" in pieces else orthogonalise
+            )
         self.run_step = self._step_on_device
         try:
             stream = torch.cuda.Stream()
@@ -206,7 +244,9 @@ def loss_function(in_bf16, is_compiled):
 
 def loss_in_bf16(model, tokens, targets):
     """Weights and activations all rounded; for the compiler, which sums gradients in fp32 and fuses the roundings."""
-    tensors = dict(model.named_parameters()) | ({} if model.waves is None else {"waves": model.waves})
+    tensors = dict(model.named_parameters()) | (
+        {} if model.waves is None else {"waves": model.waves}
+    )
     rounded = {name: tensor.bfloat16() for name, tensor in tensors.items()}
     logits = torch.func.functional_call(model, rounded, tokens)
     return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())

@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from course_utils import engine, files, profiles, runs
+from course_utils import files, profiles
 from course_utils.lessons.model import GPT, count_parameters
-from course_utils.trainer import TrainingError
+from course_utils.training import engine, runs
+from course_utils.training.trainer import TrainingError
 
 
 def run(specs, corpus, folder, device="cpu", workers=1, on_record=None, allow=None, scheduler=None):
@@ -28,8 +29,13 @@ def run(specs, corpus, folder, device="cpu", workers=1, on_record=None, allow=No
     """
     found, failed = {spec: runs.find(spec, [folder]) for spec in specs}, {}
     missing = [spec for spec in dict.fromkeys(specs) if not found[spec]]
-    groups = sorted(grouped(missing, one_compilation=torch.device(device).type == "cuda"), key=lambda g: -work(g))
-    with tqdm(total=sum(s.train.steps for s in missing), unit="step", disable=None if missing else True) as bar:
+    groups = sorted(
+        grouped(missing, one_compilation=torch.device(device).type == "cuda"),
+        key=lambda g: -work(g),
+    )
+    with tqdm(
+        total=sum(s.train.steps for s in missing), unit="step", disable=None if missing else True
+    ) as bar:
 
         def take(spec, outcome):
             if isinstance(outcome, TrainingError):
@@ -49,9 +55,21 @@ def run(specs, corpus, folder, device="cpu", workers=1, on_record=None, allow=No
         else:
             run_here(groups, corpus, folder, device, workers, take, bar, allow)
     if failed:
-        kept = f" ({len(found) - len(failed)} other runs are kept)" if len(found) > len(failed) else ""
-        raise TrainingError("; ".join(f"{s.arm}, seed {s.train.seed}: {e}" for s, e in failed.items()) + kept)
+        kept = (
+            f" ({len(found) - len(failed)} other runs are kept)" if len(found) > len(failed) else ""
+        )
+        raise TrainingError(
+            "; ".join(f"{s.arm}, seed {s.train.seed}: {e}" for s, e in failed.items()) + kept
+        )
     return [found[spec] for spec in specs]
+
+
+def announce(record):
+    """One line a finished run, for a terminal or a log."""
+    tqdm.write(
+        f"{record.arm}, seed {record.seed}: {record.validation_loss:.3f} nats/character at step {record.best_step} "
+        f"({record.elapsed_s:.0f} s after {record.setup_s:.0f} s of preparation, {record.regime}; {record.stopped})"
+    )
 
 
 def grouped(specs, one_compilation):
@@ -90,7 +108,10 @@ def attempt(function, *arguments):
 def run_here(groups, corpus, folder, device, workers, take, bar, allow=None):
     """On a pool of processes, a group of runs each."""
     with pool(workers) as (executor, steps_done):
-        waiting = {executor.submit(_work, group, corpus, folder, str(device), allow): group for group in groups}
+        waiting = {
+            executor.submit(_work, group, corpus, folder, str(device), allow): group
+            for group in groups
+        }
         while waiting:
             done, _ = concurrent.futures.wait(waiting, timeout=0.5, return_when="FIRST_COMPLETED")
             bar.update(steps_done.value - bar.n)
@@ -133,7 +154,11 @@ def pool(workers):
     steps_done, begun = context.Value("q", 0), context.Value("q", 0)
     threads, on_gpu = max(1, torch.get_num_threads() // workers), torch.cuda.is_available()
     executor = concurrent.futures.ProcessPoolExecutor(
-        workers, context, _begin_worker, (threads, steps_done, begun), max_tasks_per_child=None if on_gpu else 1
+        workers,
+        context,
+        _begin_worker,
+        (threads, steps_done, begun),
+        max_tasks_per_child=None if on_gpu else 1,
     )  # on a CPU a fresh process a run, or its memory could not be told from the last one's
     try:
         yield executor, steps_done
@@ -176,4 +201,8 @@ def _work_away(spec, corpus):
     """On a cluster's machine, which shares no folder with ours. -> (record, the bytes of its weights)"""
     with tempfile.TemporaryDirectory() as folder:
         record = attempt(runs.execute, spec, corpus, folder, profiles.device())
-        return record if isinstance(record, TrainingError) else (record, record.checkpoint.read_bytes())
+        return (
+            record
+            if isinstance(record, TrainingError)
+            else (record, record.checkpoint.read_bytes())
+        )

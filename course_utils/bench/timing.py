@@ -10,13 +10,21 @@ import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
 
-from course_utils import decoder, engine, files, peers, recipes, runs, trainer
+from course_utils import files
+from course_utils.bench import peers
+from course_utils.generation import decoder
 from course_utils.lessons import sampling
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPTConfig
+from course_utils.training import engine, recipes, runs, trainer
 
 ROUNDS = 5
-TRICKS = ((), ("bf16",), ("bf16", "compiled"), ("bf16", "compiled", "CUDA graph"))  # one after the other
+TRICKS = (
+    (),
+    ("bf16",),
+    ("bf16", "compiled"),
+    ("bf16", "compiled", "CUDA graph"),
+)  # one after the other
 SCALING = {  # what is changed, one at a time, to see how the time of a step grows
     "n_layers": (1, 2, 4, 8),
     "d_model": (64, 128, 256, 512),
@@ -39,7 +47,9 @@ def time_in_turn(contenders, seconds=0.2):
         for name, function in contenders.items():
             timer = Timer("function()", globals={"function": function}, num_threads=threads)
             times[name].append(timer.blocked_autorange(min_run_time=seconds).median)
-    return {name: tuple(pd.Series(found).quantile([0.25, 0.5, 0.75])) for name, found in times.items()}
+    return {
+        name: tuple(pd.Series(found).quantile([0.25, 0.5, 0.75])) for name, found in times.items()
+    }
 
 
 def limits(device):
@@ -54,7 +64,13 @@ def limits(device):
         for _ in range(1000):
             small.add_(1)
 
-    found = time_in_turn({"multiply": lambda: square @ square, "copy": lambda: target.copy_(long), "launch": launches})
+    found = time_in_turn(
+        {
+            "multiply": lambda: square @ square,
+            "copy": lambda: target.copy_(long),
+            "launch": launches,
+        }
+    )
     return {
         "matrix_products_flops": 2 * n**3 / found["multiply"][1],
         "memory_bytes_per_s": 2 * long.nbytes / found["copy"][1],
@@ -66,7 +82,9 @@ def training_flops(config, batch_size):
     """Floating-point operations of a step: 6 a weight and token, and the causal half of attention."""
     c, tokens = config, batch_size * config.context_length
     halves = 3 if c.activation == "swiglu" else 2
-    weights = c.n_layers * (4 * c.d_model**2 + halves * c.d_model * c.d_ff) + c.vocab_size * c.d_model
+    weights = (
+        c.n_layers * (4 * c.d_model**2 + halves * c.d_model * c.d_ff) + c.vocab_size * c.d_model
+    )
     return tokens * (6 * weights + 6 * c.n_layers * c.context_length * c.d_model)
 
 
@@ -76,7 +94,9 @@ def train(model_config, config, ids, best):
     model = trainer.new_model(model_config, config, device).train()
     contenders = {"plain loop": engine.Engine(model, ids, config).step}
     for pieces in TRICKS if device.type == "cuda" else [()]:
-        steps = engine.make_engine(trainer.new_model(model_config, config, device).train(), ids, config, pieces)
+        steps = engine.make_engine(
+            trainer.new_model(model_config, config, device).train(), ids, config, pieces
+        )
         contenders[f"engine: {steps.regime}"] = steps.step
     contenders["Hugging Face GPT-2"] = peers.training(model_config, config, ids)
     return [
@@ -99,7 +119,9 @@ def scaling(model_config, config, ids, best):
             else:
                 changed = replace(small, **{setting: value})
             model = trainer.new_model(changed, schedule, ids.device).train()
-            pieces = [piece for piece in engine.PIECES if piece != "compiled"]  # one compilation a shape: minutes
+            pieces = [
+                piece for piece in engine.PIECES if piece != "compiled"
+            ]  # one compilation a shape: minutes
             steps = engine.make_engine(model, ids, schedule, pieces)
             found = time_in_turn({"step": steps.step}, 0.1)["step"]
             rows.append(describe(setting, str(value), changed, schedule, found, best))
@@ -127,7 +149,9 @@ def generate(model_config, config, ids, best):
         tokens = ids[:texts, None]
         dtype = torch.bfloat16 if device.type == "cuda" and texts > 1 else torch.float32
         writer = decoder.make_decoder(model, texts, dtype)
-        contenders = {f"ours, {str(dtype).removeprefix('torch.')}": lambda w=writer, t=tokens: fill(w, t, n)}
+        contenders = {
+            f"ours, {str(dtype).removeprefix('torch.')}": lambda w=writer, t=tokens: fill(w, t, n)
+        }
         if texts == 1:
             contenders["without a cache"] = lambda t=tokens: generate_plainly(model, t, n)
             contenders["lesson 6"] = lambda t=tokens: sampling.generate(model, t, n)
@@ -168,7 +192,9 @@ def run(what, preset, text, device):
     config, best = replace(config, steps=100_000, seed=0), limits(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    rows = {"train": train, "generate": generate, "scaling": scaling}[what](model_config, config, ids, best)
+    rows = {"train": train, "generate": generate, "scaling": scaling}[what](
+        model_config, config, ids, best
+    )
     return {
         "what": what, "preset": preset, "rows": rows, "limits": best,
         "peak_memory_mb": trainer.peak_memory_mb(device), "environment": runs.environment(device),
@@ -179,7 +205,9 @@ def in_words(found):
     """A benchmark as text: its table, the limits, and what it ran on."""
     lines = [pd.DataFrame(found["rows"]).to_string(index=False, float_format="{:.4g}".format)]
     lines += [f"{name}: {value:.4g}" for name, value in found["limits"].items()]
-    return "\n".join([*lines, ", ".join(f"{name} {value}" for name, value in found["environment"].items())])
+    return "\n".join(
+        [*lines, ", ".join(f"{name} {value}" for name, value in found["environment"].items())]
+    )
 
 
 def save(found, path):

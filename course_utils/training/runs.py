@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from course_utils import paths, trainer
-from course_utils.checkpoints import load_model, save_model
+from course_utils import files
 from course_utils.files import FORMAT, RunError, lock, read_tensors, write, write_tensors
 from course_utils.lessons.data import CharTokenizer, split
 from course_utils.lessons.model import GPTConfig, count_parameters
 from course_utils.lessons.train import TrainConfig
+from course_utils.training import trainer
+from course_utils.training.checkpoints import load_model, save_model
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,11 @@ class RunSpec:
 
     @property
     def fingerprint(self):
-        corpus = self.corpus_sha256 if self.data_share == 1 else f"{self.corpus_sha256}, {self.data_share}"
+        corpus = (
+            self.corpus_sha256
+            if self.data_share == 1
+            else f"{self.corpus_sha256}, {self.data_share}"
+        )
         parts = {"model": asdict(self.model), "train": asdict(self.train), "corpus": corpus}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -74,7 +79,9 @@ class RunRecord:
     peak_memory_mb: float
     choosing_loss: float = math.nan  # over the validation split's first half, which chose best_step
     reporting_loss: float = math.nan  # over its second half, which chose nothing
-    position_losses: list = field(default_factory=list)  # at places 1, 2, 3–4, 5–8, … of the context
+    position_losses: list = field(
+        default_factory=list
+    )  # at places 1, 2, 3–4, 5–8, … of the context
     data_share: float = 1.0  # of the training split
     environment: dict = field(default_factory=dict)
     format: str = FORMAT
@@ -86,7 +93,10 @@ class RunRecord:
 
     def save(self, folder):
         content = {key: value for key, value in asdict(self).items() if key != "folder"}
-        write(folder / "logs" / f"{self.name}.json", json.dumps(content, indent=1, ensure_ascii=False).encode())
+        write(
+            folder / "logs" / f"{self.name}.json",
+            json.dumps(content, indent=1, ensure_ascii=False).encode(),
+        )
         self.folder = folder
 
     @classmethod
@@ -95,7 +105,9 @@ class RunRecord:
         try:
             record = cls(**json.loads(path.read_text(encoding="utf-8")), folder=path.parent.parent)
         except (OSError, ValueError, TypeError) as error:
-            raise RunError(f"{path} is not a run record of this course ({type(error).__name__}); delete it") from None
+            raise RunError(
+                f"{path} is not a run record of this course ({type(error).__name__}); delete it"
+            ) from None
         if record.format != FORMAT:
             raise RunError(f"{path} has format {record.format}; this course reads format {FORMAT}")
         return record
@@ -104,7 +116,15 @@ class RunRecord:
 def spec_of(record, seed):
     """The spec of a recorded run, with another seed."""
     model, train = GPTConfig(**record.model), TrainConfig(**record.train | {"seed": seed})
-    about = record.study, record.recipe, record.arm, model, train, record.corpus["sha256"], record.data_share
+    about = (
+        record.study,
+        record.recipe,
+        record.arm,
+        model,
+        train,
+        record.corpus["sha256"],
+        record.data_share,
+    )
     return RunSpec(*about)
 
 
@@ -114,7 +134,9 @@ def find(spec, folders, weights=True):
         path = folder / "logs" / f"{spec.name}.json"
         if path.is_file():
             record = RunRecord.load(path)
-            if record.fingerprint == spec.fingerprint and (record.checkpoint.is_file() or not weights):
+            if record.fingerprint == spec.fingerprint and (
+                record.checkpoint.is_file() or not weights
+            ):
                 return record
     return None
 
@@ -142,16 +164,24 @@ def execute(spec, corpus, folder, device="cpu", on_step=None, allow=None):
 
     on_step(n): called when n more steps are done. allow: as engine.make_engine's.
     """
-    tokenizer, state = CharTokenizer(corpus.text), Path(folder) / "checkpoints" / f"{spec.name}.state"
+    tokenizer, state = (
+        CharTokenizer(corpus.text),
+        Path(folder) / "checkpoints" / f"{spec.name}.state",
+    )
     for left in state.parent.glob(f".{spec.name}.*"):  # by a process that was killed while it wrote
         left.unlink()
     if spec not in _unwritten:
         train_ids, validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))
         train_ids = train_ids[: round(spec.data_share * len(train_ids))]
         model = trainer.new_model(spec.model, spec.train, device)
-        saved, save = read_tensors(state, "saved state") if state.exists() else None, partial(write_tensors, state)
+        saved, save = (
+            read_tensors(state, "saved state") if state.exists() else None,
+            partial(write_tensors, state),
+        )
         try:
-            result = trainer.train(model, train_ids, validation_ids, spec.train, on_step, allow, saved, save)
+            result = trainer.train(
+                model, train_ids, validation_ids, spec.train, on_step, allow, saved, save
+            )
         except KeyboardInterrupt as stop:
             words = "; its state is saved, and the same again goes on from there"
             raise KeyboardInterrupt(*(f"{said}{words}" for said in stop.args)) from None
@@ -178,15 +208,22 @@ def load_or_train(spec, corpus, device="cpu"):
 
 def find_or_train(spec, corpus, device="cpu", weights=False):
     """The record alone, from the reader's own runs, else the published ones, else trained now; says which."""
-    record = find(spec, [paths.results(), paths.PUBLISHED], weights)
+    record = find(spec, [files.results(), files.PUBLISHED], weights)
     if record:
-        whose = "the published run" if record.folder == paths.PUBLISHED else "your run"
+        whose = "the published run" if record.folder == files.PUBLISHED else "your run"
     else:
-        with lock(paths.results()), tqdm(total=spec.train.steps, desc=f"training {spec.arm}", leave=False) as bar:
-            mine = find(spec, [paths.results()], weights)  # another process may have made it meanwhile
-            record = mine or execute(spec, corpus, paths.results(), device, bar.update)
+        with (
+            lock(files.results()),
+            tqdm(total=spec.train.steps, desc=f"training {spec.arm}", leave=False) as bar,
+        ):
+            mine = find(
+                spec, [files.results()], weights
+            )  # another process may have made it meanwhile
+            record = mine or execute(spec, corpus, files.results(), device, bar.update)
         whose = "trained just now"
-    print(f"{spec.arm}, seed {spec.train.seed}: {record.validation_loss:.3f} nats/character ({whose})")
+    print(
+        f"{spec.arm}, seed {spec.train.seed}: {record.validation_loss:.3f} nats/character ({whose})"
+    )
     return record
 
 
@@ -194,7 +231,9 @@ def environment(device):
     """What a number depends on besides the spec."""
     kind = torch.device(device).type
     return {
-        "device": torch.cuda.get_device_name() if kind == "cuda" else f"{kind} ({platform.machine()})",
+        "device": torch.cuda.get_device_name()
+        if kind == "cuda"
+        else f"{kind} ({platform.machine()})",
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
@@ -207,4 +246,6 @@ def environment(device):
 
 def command():
     """The command line, without the folders of this machine."""
-    return " ".join(Path(w).name if Path(w).is_absolute() else w for w in sys.argv).replace("__main__.py", "course")
+    return " ".join(Path(w).name if Path(w).is_absolute() else w for w in sys.argv).replace(
+        "__main__.py", "course"
+    )

@@ -1,0 +1,1 @@
+"""Lessons out, notebooks back: the handout without solutions, and the grading of what returns."""
