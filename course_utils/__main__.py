@@ -233,7 +233,7 @@ def main(argv=None):
         args.device = profiles.device()
         args.out = (args.out or files.results()).absolute()
         if hasattr(args, "workers"):
-            args.workers = args.workers or profiles.devices(args.device)
+            args.workers = args.workers or profiles.parallel_runs(args.device)
         args.text = None
         without = (
             commands.generate,

@@ -64,7 +64,7 @@ def current(name=None):
     return PROFILES[name]
 
 
-def devices(device):
+def parallel_runs(device):
     """How many runs can go on at once without getting in each other's way: one a GPU, or one a core."""
     if device.type == "cuda":
         return torch.cuda.device_count()

@@ -459,7 +459,7 @@ class FeedForward(nn.Module):
         self.out = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(self, x):
-        return self.out(bend(self.up(x), self.activation))
+        return self.out(activate(self.up(x), self.activation))
 
 
 # %% [markdown]
@@ -467,7 +467,7 @@ class FeedForward(nn.Module):
 
 
 # %% tags=["export"]
-def bend(h, activation):
+def activate(h, activation):
     """The nonlinearity between the two maps; swiglu halves the width: one half gates the other.
 
     Shazeer (2020) for swiglu; So et al. (2021), Primer, for relu2.
@@ -486,8 +486,10 @@ def bend(h, activation):
 
 # %%
 grid = torch.linspace(-3, 3, 61)
-bends = {name: bend(grid, name) for name in ("relu", "gelu", "relu2")}
-bends["swiglu, both halves equal"] = bend(torch.stack([grid, grid], dim=-1), "swiglu").squeeze(-1)
+bends = {name: activate(grid, name) for name in ("relu", "gelu", "relu2")}
+bends["swiglu, both halves equal"] = activate(torch.stack([grid, grid], dim=-1), "swiglu").squeeze(
+    -1
+)
 figures.lines(grid, bends, x_label="in", y_label="out", title="Four bends")
 
 # %% [markdown]
@@ -499,7 +501,7 @@ figures.lines(grid, bends, x_label="in", y_label="out", title="Four bends")
 # On the ladder, one layer of it, and then a second pair of attention and feed-forward:
 
 # %%
-assert bend(torch.tensor(-0.5, requires_grad=True), "gelu") != 0, (
+assert activate(torch.tensor(-0.5, requires_grad=True), "gelu") != 0, (
     "GELU lets a little through left of 0"
 )
 _, _, ladder["+ feed-forward"] = learn(
@@ -637,13 +639,15 @@ class GPT(nn.Module):
         self.positions = (
             nn.Parameter(torch.empty(T, config.d_model)) if config.position == "learned" else None
         )
-        waves = sinusoidal_positions(T, config.d_model) if config.position == "sinusoidal" else None
+        sinusoids = (
+            sinusoidal_positions(T, config.d_model) if config.position == "sinusoidal" else None
+        )
         angles = (
             position_angles(T, config.d_model // config.n_heads)
             if config.position == "rope"
             else None
         )
-        self.register_buffer("waves", waves, persistent=False)
+        self.register_buffer("sinusoids", sinusoids, persistent=False)
         self.register_buffer("angles", angles, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
@@ -678,7 +682,7 @@ def positions_at(model, start, stop):
         raise ValueError(
             f"{stop} tokens are more than the context length of {model.config.context_length}"
         )
-    added = {"learned": model.positions, "sinusoidal": model.waves}.get(model.config.position)
+    added = {"learned": model.positions, "sinusoidal": model.sinusoids}.get(model.config.position)
     angles = None if model.angles is None else model.angles[start:stop]
     return (0.0 if added is None else added[start:stop]), angles
 

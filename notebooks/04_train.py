@@ -148,20 +148,27 @@ def next_character_loss(model, tokens, targets):
 
 
 # %% [markdown]
-# And the step, verb by verb. `parts` is for batches that don't fit into memory; on a first reading, take it for 1.
+# And the step, verb by verb. `micro_batches` is for batches that don't fit into memory; on a first reading, take it for 1.
 
 
 # %% tags=["export"]
 def training_step(
-    model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=next_character_loss, parts=1
+    model,
+    optimizers,
+    tokens,
+    targets,
+    rate,
+    clip_norm=1.0,
+    loss_of=next_character_loss,
+    micro_batches=1,
 ):
     """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
 
-    rate: the share of the peak learning rates, a number or a tensor of shape (). parts: read the batch in
-    so many parts, where the whole does not fit in memory; their gradients add up to the same.
+    rate: the share of the peak learning rates, a number or a tensor of shape (). micro_batches: read the batch in
+    so many pieces, where the whole does not fit in memory; their gradients add up to the same.
     """
     losses = []
-    for some, theirs in zip(tokens.chunk(parts), targets.chunk(parts), strict=True):
+    for some, theirs in zip(tokens.chunk(micro_batches), targets.chunk(micro_batches), strict=True):
         loss = loss_of(model, some, theirs) * (len(some) / len(tokens))
         loss.backward()
         losses.append(loss.detach())

@@ -116,12 +116,12 @@ class RatesAStepEarly(engine.Engine):
 class OtherWindows(engine.Engine):
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.windows.manual_seed(8)
+        self.batch_generator.manual_seed(8)
 
 
 class SameWindows(engine.Engine):
     def step(self):
-        self.windows.manual_seed(7)
+        self.batch_generator.manual_seed(7)
         super().step()
 
 
@@ -150,13 +150,13 @@ def test_a_broken_engine_is_noticed(mutant):
         check_equals_the_plain_loop(mutant)
 
 
-@pytest.mark.parametrize("parts", [2, 3, 7])
+@pytest.mark.parametrize("micro_batches", [2, 3, 7])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_batch_in_parts_is_the_same_batch(optimizer, parts):
+def test_a_batch_in_parts_is_the_same_batch(optimizer, micro_batches):
     """Without dropout, whose random numbers would fall otherwise: the same gradients but for the order of a sum."""
     config, no_dropout = settings(optimizer, batch_size=7), replace(SMALL, dropout=0.0)
     whole, in_parts = (losses_of(engine.Engine(trainer.new_model(no_dropout, config).train(), text(), config, n))
-                       for n in (1, parts))  # fmt: skip
+                       for n in (1, micro_batches))  # fmt: skip
     assert in_parts == pytest.approx(whole, abs=2e-4)
     assert in_parts != whole
 

@@ -87,7 +87,7 @@ def plain_attention(x, attention, config):
 
 def plain_feed_forward(x, layer, config):
     h = x @ layer.up.weight.T
-    bend = {
+    activate = {
         "gelu": lambda: h * (1 + torch.erf(h / math.sqrt(2))) / 2,
         "relu": lambda: h * (h > 0),
         "relu2": lambda: h * h * (h > 0),
@@ -95,7 +95,7 @@ def plain_feed_forward(x, layer, config):
             h[..., : config.d_ff] / (1 + (-h[..., : config.d_ff]).exp()) * h[..., config.d_ff :]
         ),
     }[config.activation]
-    return bend() @ layer.out.weight.T
+    return activate() @ layer.out.weight.T
 
 
 def plain_logits(model, tokens):

@@ -140,7 +140,7 @@ def test_surprises_are_what_evaluate_averages(length):
         small_model(),
         torch.randint(11, (length,), generator=torch.Generator().manual_seed(1)),
     )
-    found = evaluation.surprises(model, ids)
+    found = evaluation.token_losses(model, ids)
     assert found.shape == (length - 1,)
     assert found.mean().item() == pytest.approx(evaluate(model, ids), abs=1e-6)
     window = max(0, (length - 2) // 8 * 8)

@@ -38,7 +38,10 @@ def training(model_config, train_config, ids):
     """A function that makes one training step: the same batches, optimiser and clipping as ours. None: no such peer."""
     if train_config.optimizer != "adamw" or (model := gpt2(model_config)) is None:
         return None
-    model, windows = model.to(ids.device).train(), torch.Generator().manual_seed(train_config.seed)
+    model, batch_generator = (
+        model.to(ids.device).train(),
+        torch.Generator().manual_seed(train_config.seed),
+    )
     optimizers = make_optimizers(model, train_config)
     in_bf16 = ids.is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
 
@@ -50,7 +53,7 @@ def training(model_config, train_config, ids):
 
     def step():
         tokens, targets = get_batch(
-            ids, train_config.batch_size, model_config.context_length, windows
+            ids, train_config.batch_size, model_config.context_length, batch_generator
         )
         training_step(model, optimizers, tokens, targets, 1.0, train_config.clip_norm, loss_of)
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-from course_utils.lessons.model import bend, positions_at, rotate
+from course_utils.lessons.model import activate, positions_at, rotate
 from course_utils.lessons.sampling import KVCache, draw, filter_logits
 
 SHARES = 16  # the pieces, at most, of a weight matrix that a CPU's cores take in turn
@@ -37,7 +37,7 @@ class Decoder:
         self.cache = torch.zeros(shape, dtype=dtype, device=self.device)
         self.length = 0  # of the text in the cache
         self.embedding = self.model.embedding.weight.detach() * self.model.scale
-        self.added = {"learned": self.model.positions, "sinusoidal": self.model.waves}.get(
+        self.added = {"learned": self.model.positions, "sinusoidal": self.model.sinusoids}.get(
             c.position
         )
         self.layers = [
@@ -115,17 +115,17 @@ class Decoder:
             h = attend(layer, qkv.select(1, 0), qkv.narrow(1, 1, 2).transpose(0, 1)).flatten(1)
             x = out(h, x if c.residual else None)
             x = x if pre else norm_1(x)
-            h = self._bend(up(norm_2(x) if pre else x))
+            h = self._activate(up(norm_2(x) if pre else x))
             x = down(h, x if c.residual else None)
             x = x if pre else norm_2(x)
         return self.head(self.norm(x)).float()
 
-    def _bend(self, h):
+    def _activate(self, h):
         if (
             self.split and self.config.activation == "gelu"
         ):  # for one row oneDNN's takes three times as long
             return torch.addcmul(h, h, torch.erf(h * 0.5**0.5)).mul_(0.5)
-        return bend(h, self.config.activation)
+        return activate(h, self.config.activation)
 
     def _linear(self, layer):
         """A linear map as a function of x (B, K), added in place to y (B, N) if that is given. -> (B, N)"""

@@ -46,7 +46,7 @@ def load_model(path, alphabet=None):
     try:
         weights = {name: full(name, weights) for name in weights if not name.endswith(".scale")}
         config = GPTConfig(**about["config"])
-        if not describes(config, weights):
+        if not sizes_fit(config, weights):
             raise ValueError
         model = GPT(config)
         if model.config.tie_embeddings:
@@ -69,7 +69,7 @@ def load_model(path, alphabet=None):
     return model.eval(), tokenizer
 
 
-def describes(config, weights):
+def sizes_fit(config, weights):
     """Whether a config's sizes are those of the weights; asked before memory is taken for what a config says."""
     c, halves = config, 2 if config.activation == "swiglu" else 1
     up = weights["blocks.0.feed_forward.up.weight"]

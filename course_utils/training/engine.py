@@ -32,22 +32,22 @@ def make_engine(model, ids, config, allow=None):
     """The fastest engine for the model's device. ids: (N,) int64 on it.
 
     allow: the pieces that a GPU may use; None for all, but to compile only where the run is long enough. Where a
-    GPU's memory can't hold what a batch needs, the batch is read in 2, 4, … parts.
+    GPU's memory can't hold what a batch needs, the batch is read in 2, 4, … micro-batches.
     """
     if not ids.is_cuda:
         return Engine(model, ids, config)
     work = count_parameters(model) * config.steps * config.batch_size * model.config.context_length
     if allow is None:
         allow = [piece for piece in PIECES if piece != "compiled" or work > WORTH_COMPILING]
-    parts = 1
+    micro_batches = 1
     while True:
         try:
-            return CudaEngine(model, ids, config, allow, parts)
+            return CudaEngine(model, ids, config, allow, micro_batches)
         except torch.cuda.OutOfMemoryError:
-            if parts == config.batch_size:
+            if micro_batches == config.batch_size:
                 raise
         torch.cuda.empty_cache()
-        parts = min(2 * parts, config.batch_size)
+        micro_batches = min(2 * micro_batches, config.batch_size)
 
 
 class Engine:
@@ -55,10 +55,10 @@ class Engine:
 
     random_state = torch.get_rng_state, torch.set_rng_state  # of dropout
 
-    def __init__(self, model, ids, config, parts=1):
-        self.model, self.ids, self.config, self.parts = model, ids, config, parts
+    def __init__(self, model, ids, config, micro_batches=1):
+        self.model, self.ids, self.config, self.micro_batches = model, ids, config, micro_batches
         self.optimizers, self.loss_of = make_optimizers(model, config), next_character_loss
-        self.windows, self.steps_done = torch.Generator().manual_seed(config.seed), 0
+        self.batch_generator, self.steps_done = torch.Generator().manual_seed(config.seed), 0
         self.losses = torch.zeros(config.steps, device=ids.device)
         self.regime = f"{ids.device.type}, fp32"
 
@@ -97,7 +97,7 @@ class Engine:
         get, put = self.random_state
         if len(state["random"]) == len(get()):  # else it is of another kind of device
             put(state["random"])
-        self._skip_windows()
+        self._skip_batches()
 
     def _tensors(self):
         """What a step changes: weights, and the memory of the optimisers."""
@@ -115,17 +115,17 @@ class Engine:
 
     def _batch(self):
         return get_batch(
-            self.ids, self.config.batch_size, self.model.config.context_length, self.windows
+            self.ids, self.config.batch_size, self.model.config.context_length, self.batch_generator
         )
 
-    def _skip_windows(self):
+    def _skip_batches(self):
         """Draw no window again that was drawn in the steps that are done."""
-        self.windows.manual_seed(self.config.seed)
+        self.batch_generator.manual_seed(self.config.seed)
         for _ in range(self.steps_done):
             self._batch()
 
     def _learn(self, tokens, targets, rate):
-        settings = (rate, self.config.clip_norm, self.loss_of, self.parts)
+        settings = (rate, self.config.clip_norm, self.loss_of, self.micro_batches)
         return training_step(self.model, self.optimizers, tokens, targets, *settings)
 
 
@@ -134,11 +134,11 @@ class CudaEngine(Engine):
 
     random_state = torch.cuda.get_rng_state, torch.cuda.set_rng_state
 
-    def __init__(self, model, ids, config, allow=PIECES, parts=1):
-        super().__init__(model, ids, config, parts)
+    def __init__(self, model, ids, config, allow=PIECES, micro_batches=1):
+        super().__init__(model, ids, config, micro_batches)
         T, device = model.config.context_length, ids.device
         starts = torch.randint(
-            len(ids) - T, (config.steps, config.batch_size, 1), generator=self.windows
+            len(ids) - T, (config.steps, config.batch_size, 1), generator=self.batch_generator
         )
         self.starts, self.offsets = (
             starts.to(device),
@@ -163,9 +163,9 @@ class CudaEngine(Engine):
                 failure = error
         else:
             raise failure
-        in_parts = [f"batch in {parts} parts"] if parts > 1 else []
+        divided = [f"batch in {micro_batches} micro-batches"] if micro_batches > 1 else []
         self.regime = ", ".join(
-            ["cuda", *([] if "bf16" in pieces else ["fp32"]), *pieces, *in_parts]
+            ["cuda", *([] if "bf16" in pieces else ["fp32"]), *pieces, *divided]
         )
 
     def step(self):
@@ -174,13 +174,16 @@ class CudaEngine(Engine):
         except (
             torch.cuda.OutOfMemoryError
         ):  # what sufficed for the first steps may not last, but to a graph it is kept
-            if self.parts == self.config.batch_size or self.run_step != self._step_on_device:
+            if (
+                self.micro_batches == self.config.batch_size
+                or self.run_step != self._step_on_device
+            ):
                 raise
-            self.parts, self.regime = (
-                min(2 * self.parts, self.config.batch_size),
+            self.micro_batches, self.regime = (
+                min(2 * self.micro_batches, self.config.batch_size),
                 self.regime.split(", batch")[0],
             )
-            self.regime += f", batch in {self.parts} parts"
+            self.regime += f", batch in {self.micro_batches} micro-batches"
             self._forget_gradients()
             torch.cuda.empty_cache()
             self.step()
@@ -195,7 +198,7 @@ class CudaEngine(Engine):
         self.losses.index_copy_(0, self.now, loss[None])
         self.now += 1
 
-    def _skip_windows(self):
+    def _skip_batches(self):
         self.now.fill_(self.steps_done)
 
     def _prepare(self, pieces):
@@ -245,7 +248,7 @@ def loss_function(in_bf16, is_compiled):
 def loss_in_bf16(model, tokens, targets):
     """Weights and activations all rounded; for the compiler, which sums gradients in fp32 and fuses the roundings."""
     tensors = dict(model.named_parameters()) | (
-        {} if model.waves is None else {"waves": model.waves}
+        {} if model.sinusoids is None else {"sinusoids": model.sinusoids}
     )
     rounded = {name: tensor.bfloat16() for name, tensor in tensors.items()}
     logits = torch.func.functional_call(model, rounded, tokens)

@@ -10,7 +10,7 @@ from course_utils.lessons.data import CharTokenizer, WittenBell, split
 
 
 @torch.no_grad()
-def surprises(model, ids):
+def token_losses(model, ids):
     """What lesson 4's `evaluate` averages: the loss at each token of ids but the first. -> (N - 1,) float64, CPU"""
     T, was_training, found = model.config.context_length, model.training, []
     at_once = max(1, (2**16 if ids.is_cuda else 2**10) // T) * T

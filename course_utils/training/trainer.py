@@ -17,7 +17,7 @@ from tqdm import tqdm
 from course_utils.lessons.model import GPT
 from course_utils.lessons.train import EarlyStopping
 from course_utils.training import engine
-from course_utils.training.evaluation import by_position, half, surprises
+from course_utils.training.evaluation import by_position, half, token_losses
 
 REPORTS = 50  # of the training loss, in a run of full length
 LARGEST = (
@@ -153,7 +153,7 @@ class Run:
         }
         if evaluates:
             paused = time.perf_counter()
-            found = surprises(self.model, self.validation_ids)
+            found = token_losses(self.model, self.validation_ids)
             middle = half(len(found), self.model.config.context_length)
             row["validation_loss"] = found.mean().item()
             row["choosing_loss"], row["reporting_loss"] = (

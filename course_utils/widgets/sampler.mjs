@@ -1,7 +1,7 @@
 // The sampling rule: the same code draws in a notebook and on the page, whoever works out the logits.
 // It means what lesson 6's filter_logits and window_start mean.
 
-export const KEPT = 0, CUT_BY_K = 1, CUT_BY_P = 2, CUT_BY_HEAT = 3; // what became of a token
+export const KEPT = 0, CUT_BY_K = 1, CUT_BY_P = 2, CUT_BY_TEMPERATURE = 3; // what became of a token
 export const LARGEST_SEED = 999999;
 
 /**
@@ -47,7 +47,7 @@ export function filter(logits, { temperature, topK, topP }) {
   const V = logits.length, top = highest(logits), fate = new Uint8Array(V), scaled = new Float64Array(V);
   if (temperature === 0) { // the first of the best, alone
     const best = Array.prototype.indexOf.call(logits, top);
-    fate.fill(CUT_BY_HEAT);
+    fate.fill(CUT_BY_TEMPERATURE);
     fate[best] = KEPT;
     return { p: Float64Array.from(fate, (f) => (f === KEPT ? 1 : 0)), fate };
   }

@@ -10,7 +10,7 @@
 // All drawing of characters is done here, by sampler.mjs.
 
 import {
-  CUT_BY_HEAT, CUT_BY_K, CUT_BY_P, KEPT, LARGEST_SEED, draw, encode, filter, softmax, surprise, windowStart, wrongSettings,
+  CUT_BY_TEMPERATURE, CUT_BY_K, CUT_BY_P, KEPT, LARGEST_SEED, draw, encode, filter, softmax, surprise, windowStart, wrongSettings,
 } from "./sampler.mjs";
 
 const ROWS = 14; // bars
@@ -38,7 +38,7 @@ function make(tag, properties = {}, ...children) {
 }
 
 /** A character as it is shown where it stands alone. */
-const visible = (character) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[character] ?? character;
+const visible = (character) => ({ " ": "␣", "\n": "⏎", "\t": "⇥" })[character] ?? character;
 const percent = (p) => (p > 0 && p < 0.0005 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`);
 
 /** Questions to whoever stands behind the widget, and their answers. */
@@ -182,7 +182,7 @@ class Pane {
       row.show(visible(this.alphabet[id] ?? ""), before[id], after[id], fate[id], widest, id === token);
     });
     const count = (which) => fate.filter((f) => f === which).length;
-    this.fates.textContent = count(CUT_BY_HEAT) ? `1 kept · ${count(CUT_BY_HEAT)} cut: temperature 0 takes the best alone`
+    this.fates.textContent = count(CUT_BY_TEMPERATURE) ? `1 kept · ${count(CUT_BY_TEMPERATURE)} cut: temperature 0 takes the best alone`
       : `${count(KEPT)} kept · ${count(CUT_BY_K)} cut by top-k · ${count(CUT_BY_P)} cut by top-p`;
     this.note.textContent = token === undefined ? "The next character"
       : `“${visible(this.alphabet[token])}”: surprise ${surprise(logits, token).toFixed(2)} nats (${percent(before[token])})`;
