@@ -1,6 +1,7 @@
-"""How a training step runs: plainly on a CPU; in bf16, compiled and as one CUDA graph on an NVIDIA GPU.
+"""How a training step runs: plainly on a CPU; in bf16, compiled and as one CUDA graph on a GPU.
 
-Every regime draws the same windows from the seed, follows the same schedule, and does what lesson 4's loop does.
+Every regime draws the same windows from the seed, follows the same schedule, and does what lesson
+4's loop does.
 """
 
 import functools
@@ -18,27 +19,28 @@ from course_utils.lessons.train import (
     training_step,
 )
 
-PIECES = (
-    "bf16",
-    "compiled",
-    "CUDA graph",
-)  # what makes a GPU fast; each is left out where it is missing
-WORTH_COMPILING = (
-    1e14  # parameters x characters of a run; below, compiling takes longer than it saves
-)
+# What makes a GPU fast; each is left out where it is missing.
+PIECES = ("bf16", "compiled", "CUDA graph")
+# Parameters x characters of a run; below, compiling takes longer than it saves.
+WORTH_COMPILING = 1e14
 
 
 def make_engine(model, ids, config, allow=None):
     """The fastest engine for the model's device. ids: (N,) int64 on it.
 
-    allow: the pieces that a GPU may use; None for all, but to compile only where the run is long enough. Where a
-    GPU's memory can't hold what a batch needs, the batch is read in 2, 4, … micro-batches.
+    allow: the pieces that a GPU may use; None for all, but to compile only where the run is long
+    enough. Where a GPU's memory can't hold what a batch needs, the batch is read in 2, 4, …
+    micro-batches.
     """
     if not ids.is_cuda:
         return Engine(model, ids, config)
-    work = count_parameters(model) * config.steps * config.batch_size * model.config.context_length
+
     if allow is None:
-        allow = [piece for piece in PIECES if piece != "compiled" or work > WORTH_COMPILING]
+        characters = config.steps * config.batch_size * model.config.context_length
+        worth_it = count_parameters(model) * characters > WORTH_COMPILING
+        allow = [piece for piece in PIECES if piece != "compiled" or worth_it]
+
+    # First the whole batch at once, then halves, then quarters, … at last window by window.
     micro_batches = 1
     while True:
         try:
@@ -46,77 +48,89 @@ def make_engine(model, ids, config, allow=None):
         except torch.cuda.OutOfMemoryError:
             if micro_batches == config.batch_size:
                 raise
+        # Subtle: only here, after the `except`, is the failed engine's memory nobody's any more.
         torch.cuda.empty_cache()
-        micro_batches = min(2 * micro_batches, config.batch_size)
+        micro_batches = next_smaller(micro_batches, config)
+
+
+def next_smaller(micro_batches, config):
+    """In how many micro-batches to read a batch that in so many does not fit."""
+    return min(2 * micro_batches, config.batch_size)
 
 
 class Engine:
-    """The steps of one run, made plainly. `regime` says how; `losses` holds what each of the `steps_done` met."""
+    """The steps of one run, made plainly. `regime` says how; `losses` has the loss of each step."""
 
-    random_state = torch.get_rng_state, torch.set_rng_state  # of dropout
+    get_random_state = staticmethod(torch.get_rng_state)  # of dropout
+    set_random_state = staticmethod(torch.set_rng_state)
 
     def __init__(self, model, ids, config, micro_batches=1):
-        self.model, self.ids, self.config, self.micro_batches = model, ids, config, micro_batches
-        self.optimizers, self.loss_of = make_optimizers(model, config), next_character_loss
-        self.batch_generator, self.steps_done = torch.Generator().manual_seed(config.seed), 0
+        self.model = model
+        self.ids = ids
+        self.config = config
+        self.micro_batches = micro_batches
+        self.optimizers = make_optimizers(model, config)
+        self.loss_of = next_character_loss
+        self.batch_generator = torch.Generator().manual_seed(config.seed)
+        self.steps_done = 0
         self.losses = torch.zeros(config.steps, device=ids.device)
         self.regime = f"{ids.device.type}, fp32"
 
     def step(self):
         """Draw a batch and learn from it."""
         tokens, targets = self._batch()
-        self.losses[self.steps_done] = self._learn(
-            tokens, targets, learning_rate_at(self.steps_done, self.config)
-        )
+        rate = learning_rate_at(self.steps_done, self.config)
+        self.losses[self.steps_done] = self._learn(tokens, targets, rate)
         self.steps_done += 1
 
     def state(self):
         """All that the next steps depend on, copied: name -> tensor on the CPU."""
-        found = self._tensors() | {
-            "losses": self.losses[: self.steps_done],
-            "random": self.random_state[0](),
-        }
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in found.items()}
+        tensors = self._tensors()
+        tensors["losses"] = self.losses[: self.steps_done]
+        tensors["random"] = self.get_random_state()
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
     @torch.no_grad()
     def restore(self, state):
         """Go on where an engine of this run was when it gave this state."""
-        self.steps_done, mine = len(state["losses"]), self._tensors()
+        self.steps_done = len(state["losses"])
         self.losses[: self.steps_done] = state["losses"].to(self.losses)
-        for name in mine.keys() - state.keys():  # no optimiser had a memory then
+
+        # First what is here already: weights, and the optimisers' memory once they have one.
+        mine = self._tensors()
+        for name in mine.keys() - state.keys():  # at step 0 they had none
             mine[name].zero_()
-        for name, tensor in state.items():
-            if name in mine:
-                mine[name].copy_(tensor)
-            elif name.startswith("optimizer/"):  # it makes its memory in the first step
+        for name in mine.keys() & state.keys():
+            mine[name].copy_(state[name])
+
+        # Then the memory that an optimiser makes in its first step, and that a fresh one lacks.
+        for name in state.keys() - mine.keys():
+            if name.startswith("optimizer/"):
                 _, i, j, key = name.split("/")
                 parameter = self._optimized(int(i))[int(j)]
-                self.optimizers[int(i)].state[parameter][key] = tensor.to(
-                    self.losses.device, copy=True
-                )
-        get, put = self.random_state
-        if len(state["random"]) == len(get()):  # else it is of another kind of device
-            put(state["random"])
+                memory = state[name].to(self.losses.device, copy=True)
+                self.optimizers[int(i)].state[parameter][key] = memory
+
+        # Last what is random. Subtle: a state may come from another kind of device.
+        if len(state["random"]) == len(self.get_random_state()):
+            self.set_random_state(state["random"])
         self._skip_batches()
 
     def _tensors(self):
         """What a step changes: weights, and the memory of the optimisers."""
-        found = {f"model/{name}": p for name, p in self.model.named_parameters()}
+        tensors = {f"model/{name}": p for name, p in self.model.named_parameters()}
         for i, optimizer in enumerate(self.optimizers):
             for j, p in enumerate(self._optimized(i)):
-                found |= {
-                    f"optimizer/{i}/{j}/{key}": tensor
-                    for key, tensor in optimizer.state.get(p, {}).items()
-                }
-        return found
+                for key, tensor in optimizer.state.get(p, {}).items():
+                    tensors[f"optimizer/{i}/{j}/{key}"] = tensor
+        return tensors
 
     def _optimized(self, i):
         return [p for group in self.optimizers[i].param_groups for p in group["params"]]
 
     def _batch(self):
-        return get_batch(
-            self.ids, self.config.batch_size, self.model.config.context_length, self.batch_generator
-        )
+        size, context = self.config.batch_size, self.model.config.context_length
+        return get_batch(self.ids, size, context, self.batch_generator)
 
     def _skip_batches(self):
         """Draw no window again that was drawn in the steps that are done."""
@@ -130,93 +144,101 @@ class Engine:
 
 
 class CudaEngine(Engine):
-    """The same steps without the host: windows and rates lie on the GPU, and a whole step is one graph to replay."""
+    """The same steps without the host: windows and rates lie on the GPU, a step is one graph."""
 
-    random_state = torch.cuda.get_rng_state, torch.cuda.set_rng_state
+    get_random_state = staticmethod(torch.cuda.get_rng_state)
+    set_random_state = staticmethod(torch.cuda.set_rng_state)
 
     def __init__(self, model, ids, config, allow=PIECES, micro_batches=1):
         super().__init__(model, ids, config, micro_batches)
-        T, device = model.config.context_length, ids.device
-        starts = torch.randint(
-            len(ids) - T, (config.steps, config.batch_size, 1), generator=self.batch_generator
-        )
-        self.starts, self.offsets = (
-            starts.to(device),
-            torch.arange(T, device=device),
-        )  # as get_batch draws them
-        self.rates = torch.tensor(
-            [learning_rate_at(step, config) for step in range(config.steps)], device=device
-        )
-        self.now = torch.zeros(1, dtype=torch.int64, device=device)  # the step, on the GPU
+        context = model.config.context_length
+        device = ids.device
+
+        # First all that the steps will ask for: the windows as get_batch draws them, the rates,
+        # and the number of the step, which the GPU counts for itself.
+        starts_shape = (config.steps, config.batch_size, 1)
+        starts = torch.randint(len(ids) - context, starts_shape, generator=self.batch_generator)
+        rates = [learning_rate_at(step, config) for step in range(config.steps)]
+        self.starts = starts.to(device)
+        self.offsets = torch.arange(context, device=device)
+        self.rates = torch.tensor(rates, device=device)
+        self.now = torch.zeros(1, dtype=torch.int64, device=device)
+
+        # Then the step itself, from the pieces that there are.
         self.warm_up_steps = min(3, config.steps)
-        missing = set() if torch.cuda.is_bf16_supported(including_emulation=False) else {"bf16"}
-        for too_much in (set(), {"compiled"}, {"compiled", "CUDA graph"}):  # until one works
-            pieces = [
-                piece for piece in PIECES if piece in allow and piece not in missing | too_much
-            ]
-            try:
-                self._prepare(pieces)
-                break
-            except torch.cuda.OutOfMemoryError:
-                raise
-            except Exception as error:  # no compiler, no Triton, or what a graph can't hold
-                failure = error
-        else:
-            raise failure
-        divided = [f"batch in {micro_batches} micro-batches"] if micro_batches > 1 else []
-        self.regime = ", ".join(
-            ["cuda", *([] if "bf16" in pieces else ["fp32"]), *pieces, *divided]
-        )
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        usable = [piece for piece in PIECES if piece in allow and (piece != "bf16" or has_bf16)]
+        self.pieces = self._prepare_fastest(usable)
+        self._name_regime()
 
     def step(self):
         try:
             self.run_step()
-        except (
-            torch.cuda.OutOfMemoryError
-        ):  # what sufficed for the first steps may not last, but to a graph it is kept
-            if (
-                self.micro_batches == self.config.batch_size
-                or self.run_step != self._step_on_device
-            ):
-                raise
-            self.micro_batches, self.regime = (
-                min(2 * self.micro_batches, self.config.batch_size),
-                self.regime.split(", batch")[0],
-            )
-            self.regime += f", batch in {self.micro_batches} micro-batches"
-            self._forget_gradients()
-            torch.cuda.empty_cache()
-            self.step()
+            self.steps_done += 1
             return
-        self.steps_done += 1
+        except torch.cuda.OutOfMemoryError:
+            # What sufficed for the first steps may not last. A graph keeps what it was given.
+            in_a_graph = self.run_step != self._step_on_device
+            if in_a_graph or self.micro_batches == self.config.batch_size:
+                raise
+        # The same step again, in smaller pieces. Subtle: out here, as in make_engine.
+        self.micro_batches = next_smaller(self.micro_batches, self.config)
+        self._name_regime()
+        self._forget_gradients()
+        torch.cuda.empty_cache()
+        self.step()
+
+    def _name_regime(self):
+        words = ["cuda", *self.pieces]
+        if "bf16" not in self.pieces:
+            words.insert(1, "fp32")
+        if self.micro_batches > 1:
+            words.append(f"batch in {self.micro_batches} micro-batches")
+        self.regime = ", ".join(words)
 
     def _step_on_device(self):
         index = self.starts.index_select(0, self.now)[0] + self.offsets
-        loss = self._learn(
-            self.ids[index], self.ids[index + 1], self.rates.index_select(0, self.now)[0]
-        )
+        rate = self.rates.index_select(0, self.now)[0]
+        loss = self._learn(self.ids[index], self.ids[index + 1], rate)
         self.losses.index_copy_(0, self.now, loss[None])
         self.now += 1
 
     def _skip_batches(self):
         self.now.fill_(self.steps_done)
 
+    def _prepare_fastest(self, usable):
+        """Try everything, then without the compiler, then plainly. -> the pieces that worked"""
+        everything = tuple(usable)
+        uncompiled = tuple(piece for piece in usable if piece != "compiled")
+        plain = tuple(piece for piece in usable if piece == "bf16")
+        for pieces in dict.fromkeys([everything, uncompiled, plain]):
+            try:
+                self._prepare(pieces)
+                return pieces
+            except torch.cuda.OutOfMemoryError:
+                raise  # to make_engine, which divides the batch
+            except Exception as error:  # no compiler, no Triton, or what a graph can't hold
+                failure = error
+        raise failure
+
     def _prepare(self, pieces):
-        """Compile and capture with a few steps, and take these back: weights, optimisers, counters, random state."""
+        """Compile and capture with a few steps, and take these back, to the last counter."""
         before = self.state()
         self.loss_of = loss_function("bf16" in pieces, "compiled" in pieces)
         if self.config.optimizer == "muon":
-            self.optimizers[-1].orthogonalise = (
-                compiled(orthogonalise) if "compiled" in pieces else orthogonalise
-            )
+            faster = compiled(orthogonalise) if "compiled" in pieces else orthogonalise
+            self.optimizers[-1].orthogonalise = faster
         self.run_step = self._step_on_device
         try:
+            # First some steps on a stream of their own, as PyTorch asks before a capture: they
+            # compile, and make the optimisers' memory and the allocator's.
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(self.warm_up_steps):
                     self._step_on_device()
             torch.cuda.current_stream().wait_stream(stream)
+            # Then the capture, which records a step without making it.
             if "CUDA graph" in pieces:
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph):
@@ -246,10 +268,13 @@ def loss_function(in_bf16, is_compiled):
 
 
 def loss_in_bf16(model, tokens, targets):
-    """Weights and activations all rounded; for the compiler, which sums gradients in fp32 and fuses the roundings."""
-    tensors = dict(model.named_parameters()) | (
-        {} if model.sinusoids is None else {"sinusoids": model.sinusoids}
-    )
+    """Weights and activations all rounded: for the compiler, which fuses the roundings.
+
+    Gradients are summed in fp32.
+    """
+    tensors = dict(model.named_parameters())
+    if model.sinusoids is not None:
+        tensors["sinusoids"] = model.sinusoids
     rounded = {name: tensor.bfloat16() for name, tensor in tensors.items()}
     logits = torch.func.functional_call(model, rounded, tokens)
     return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())

@@ -1,60 +1,63 @@
-"""The recipes as data: a model and how it is trained, chosen once and named."""
+"""The recipes: a model and how it is trained, chosen once and named.
+
+baseline      the assignment's model and training, to the letter
+nanogpt       nanoGPT's model for this text, but for the cosine in its schedule: to compare with
+nanogpt-cpu   and the one that it proposes for a CPU
+laptop        what two cores learn most with in a minute and a half
+laptop-long   and in ten minutes
+sprint        for a GPU: past nanoGPT's 1.4697 in seconds
+modern        for a GPU: the lowest loss at the baseline's size
+record        and at nanoGPT's
+fair          the baseline's model for a fixed number of steps, with a warm-up and a falling rate
+modern-short  a third of modern's steps; these two are what the recorded study changes one thing at a time
+smoke         seconds, to see that everything runs
+"""
 
 from course_utils.lessons.train import TrainConfig
 
-LAPTOP_MODEL = {
-    "context_length": 128, "n_layers": 4, "n_heads": 2, "d_model": 128, "d_ff": 512, "dropout": 0.0,
-    "position": "rope", "qk_norm": True,
+MODEL_SETTINGS = "context_length n_layers n_heads d_model d_ff dropout position qk_norm".split()
+MODELS = {
+    #              context  layers  heads  width  d_ff  dropout   position  qk_norm
+    "baseline":     (  256,     6,     8,    256, 1024,    0.1, "learned",  False),
+    "nanogpt":      (  256,     6,     6,    384, 1536,    0.2, "learned",  False),
+    "nanogpt-cpu":  (   64,     4,     4,    128,  512,    0.0, "learned",  False),
+    "laptop":       (  128,     4,     2,    128,  512,    0.0, "rope",     True),
+    "laptop-long":  (  512,     4,     3,    192,  768,    0.0, "rope",     True),
+    "sprint":       ( 1024,     4,     3,    192,  768,    0.0, "rope",     True),
+    "modern":       ( 1024,     6,     4,    256, 1024,    0.2, "rope",     True),
+    "record":       ( 1024,     6,     6,    384, 1536,    0.3, "rope",     True),
+    "fair":         (  256,     6,     8,    256, 1024,    0.1, "learned",  False),
+    "modern-short": ( 1024,     6,     4,    256, 1024,    0.2, "rope",     True),
+    "smoke":        (   32,     4,     2,     32,   64,    0.0, "rope",     True),
 }  # fmt: skip
-LONG_MODEL = LAPTOP_MODEL | {"context_length": 512, "n_heads": 3, "d_model": 192, "d_ff": 768}
-MODERN_MODEL = {
-    "context_length": 1024,
-    "n_heads": 4,
-    "position": "rope",
-    "qk_norm": True,
-    "dropout": 0.2,
-}
-MUON = {
-    "optimizer": "muon",
-    "learning_rate": 3e-3,
-    "weight_decay": 0.1,
-    "decay": 0.5,
-    "patience": 0,
-}
-LAPTOP = MUON | {"warmup_steps": 20, "decay": 0.7, "muon_momentum": 0.9, "muon_iterations": 3}
+
+TRAIN_SETTINGS = (
+    "steps batch_size optimizer learning_rate muon_learning_rate muon_momentum muon_iterations"
+    " weight_decay warmup_steps decay evaluate_every patience"
+).split()
+TRAININGS = {  # where Muon trains the blocks' matrices, AdamW trains the rest
+    #                              AdamW's  Muon's          weight warm-      evaluate
+    #               steps batch       rate rate mom. iter.   decay   up decay   every patience
+    "baseline":     (20000,  32, "adamw", 1e-4, 0.02, 0.95, 5,  0.01,   0, 0.00,     0,    5),
+    "nanogpt":      ( 5000,  64, "adamw", 1e-3, 0.02, 0.95, 5,  0.10, 100, 0.98,   250,    0),
+    "nanogpt-cpu":  ( 2000,  12, "adamw", 1e-3, 0.02, 0.95, 5,  0.10, 100, 0.95,   500,    0),
+    "laptop":       ( 1255,   8, "muon",  8e-3, 0.02, 0.90, 3,  0.03,  20, 0.70,  1255,    0),
+    "laptop-long":  ( 1920,   4, "muon",  5e-3, 0.02, 0.90, 3,  0.10,  20, 0.70,   640,    0),
+    "sprint":       ( 1050,   8, "muon",  3e-3, 0.03, 0.95, 3,  0.10,  20, 0.50,  1050,    0),
+    "modern":       ( 2400,   8, "muon",  3e-3, 0.02, 0.95, 5,  0.10,  50, 0.50,   800,    0),
+    "record":       ( 2400,   8, "muon",  3e-3, 0.03, 0.95, 5,  0.10,  50, 0.50,   800,    0),
+    "fair":         ( 1200,  32, "adamw", 1e-3, 0.02, 0.95, 5,  0.01, 100, 0.50,  1200,    0),
+    "modern-short": (  800,   8, "muon",  3e-3, 0.02, 0.95, 5,  0.10,  50, 0.50,   800,    0),
+    "smoke":        (   20,   8, "muon",  3e-3, 0.02, 0.95, 5,  0.10,   5, 0.50,    10,    0),
+}  # fmt: skip
+
 RECIPES = {
-    # The assignment's model and training, to the letter. An evaluation is the exact loss on the whole validation
-    # split; one comes after each epoch, which is as many characters as the training split holds.
-    "baseline": ({}, TrainConfig()),
-    # nanoGPT's two models for this text, for a GPU and for a CPU, but for the cosine in its schedule: to compare with.
-    "nanogpt": ({"n_heads": 6, "d_model": 384, "d_ff": 1536, "dropout": 0.2}, TrainConfig(
-        steps=5000, batch_size=64, learning_rate=1e-3, weight_decay=0.1, warmup_steps=100, decay=0.98,
-        evaluate_every=250, patience=0)),
-    "nanogpt-cpu": ({"context_length": 64, "n_layers": 4, "n_heads": 4, "d_model": 128, "d_ff": 512, "dropout": 0.0},
-        TrainConfig(steps=2000, batch_size=12, learning_rate=1e-3, weight_decay=0.1, warmup_steps=100, decay=0.95,
-        evaluate_every=500, patience=0)),
-    # What two cores learn most with in a minute and a half, and in ten minutes.
-    "laptop": (LAPTOP_MODEL, TrainConfig(**LAPTOP | {
-        "steps": 1255, "batch_size": 8, "learning_rate": 8e-3, "weight_decay": 0.03, "evaluate_every": 1255})),
-    "laptop-long": (LONG_MODEL, TrainConfig(**LAPTOP | {
-        "steps": 1920, "batch_size": 4, "learning_rate": 5e-3, "evaluate_every": 640})),
-    # For a GPU: past nanoGPT's 1.4697 in seconds; then the lowest loss at the baseline's size, and at nanoGPT's.
-    "sprint": (LONG_MODEL | {"context_length": 1024}, TrainConfig(**MUON, steps=1050, batch_size=8, warmup_steps=20,
-        evaluate_every=1050, muon_learning_rate=0.03, muon_iterations=3)),
-    "modern": (MODERN_MODEL, TrainConfig(
-        **MUON, steps=2400, batch_size=8, warmup_steps=50, evaluate_every=800)),
-    "record": (MODERN_MODEL | {"d_model": 384, "d_ff": 1536, "n_heads": 6, "dropout": 0.3}, TrainConfig(
-        **MUON, steps=2400, batch_size=8, warmup_steps=50, evaluate_every=800, muon_learning_rate=0.03)),
-    # The baseline's model for a fixed number of steps, with a warm-up and a falling rate; and a third of modern's
-    # steps: what the recorded study changes one thing at a time.
-    "fair": ({}, TrainConfig(
-        steps=1200, learning_rate=1e-3, warmup_steps=100, decay=0.5, evaluate_every=1200, patience=0)),
-    "modern-short": (MODERN_MODEL, TrainConfig(
-        **MUON, steps=800, batch_size=8, warmup_steps=50, evaluate_every=800)),
-    # Seconds: to see that everything runs.
-    "smoke": (LAPTOP_MODEL | {"context_length": 32, "d_model": 32, "d_ff": 64}, TrainConfig(
-        **MUON, steps=20, batch_size=8, warmup_steps=5, evaluate_every=10)),
-}  # fmt: skip
+    name: (
+        dict(zip(MODEL_SETTINGS, MODELS[name], strict=True)),
+        TrainConfig(**dict(zip(TRAIN_SETTINGS, TRAININGS[name], strict=True))),
+    )
+    for name in TRAININGS
+}
 
 
 def named_recipe(name):

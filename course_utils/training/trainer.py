@@ -1,6 +1,7 @@
-"""The training loop of lesson 4 with its practical side: best weights, early stopping, costs; and nothing is lost.
+"""Lesson 4's loop with its practical side: best weights, early stopping, costs; nothing is lost.
 
-A run can be stopped at any moment, by Ctrl-C or worse, and goes on from its last saved state as if nothing had been.
+A run can be stopped at any moment, by Ctrl-C or worse, and goes on from its last saved state as if
+nothing had been.
 """
 
 import contextlib
@@ -20,9 +21,7 @@ from course_utils.training import engine
 from course_utils.training.evaluation import by_position, half, token_losses
 
 REPORTS = 50  # of the training loss, in a run of full length
-LARGEST = (
-    1e6  # a weight beyond it has left the text for good, though its loss may still be a number
-)
+LARGEST = 1e6  # weights this large mean divergence, even if the loss is finite
 SAVING = 0.01  # the share of the time that saving the state may take
 
 
@@ -32,23 +31,21 @@ class TrainingError(ValueError):
 
 @dataclass
 class Training:
-    """What one training run found."""
+    """What one training run came to. Losses are in nats/character."""
 
-    history: list = field(
-        default_factory=list
-    )  # a dict a report: step, losses, seconds; some hold no validation loss
+    # A dict a report: step, characters, training_loss, elapsed_s; and where the run was evaluated
+    # validation_loss, choosing_loss, reporting_loss.
+    history: list = field(default_factory=list)
+
     best_step: int = 0
-    validation_loss: float = (
-        math.inf
-    )  # nats/character over the whole validation split, at best_step
-    choosing_loss: float = (
-        math.inf
-    )  # over its first half, which chooses: the best step, a learning rate
-    reporting_loss: float = math.inf  # over its second half, which chooses nothing
+    validation_loss: float = math.inf  # over the whole validation split, at best_step
+    choosing_loss: float = math.nan  # over its first half, which chose best_step
+    reporting_loss: float = math.nan  # over its second half, which chose nothing
     position_losses: list = field(
         default_factory=list
-    )  # mean loss at places 1, 2, 3–4, 5–8, … of the context
-    training_loss: float = math.inf  # nats/character, mean over the batches since the report before
+    )  # at places 1, 2, 3–4, 5–8, … of the context
+    training_loss: float = math.inf  # mean over the batches since the report before
+
     stopped: str = ""  # why it ended
     regime: str = ""  # how the steps were made
     setup_s: float = 0.0  # compiling and capturing, before the first step
@@ -59,7 +56,7 @@ class Training:
 
 
 def new_model(model_config, train_config, device="cpu"):
-    """A fresh model whose weights are drawn from the run's seed (on the CPU, so the same on every device)."""
+    """A fresh model, its weights drawn from the run's seed on the CPU: the same for all devices."""
     torch.manual_seed(train_config.seed)
     return GPT(model_config).to(device)
 
@@ -69,169 +66,232 @@ def train(
 ):
     """Train in place, keep the weights of the best evaluation, and say what happened.
 
-    train_ids, validation_ids: (N,) int64 on any device. on_step(n): called when n more steps are done. allow: as
-    make_engine's. saved: a state to go on from, (tensors, facts); save(tensors, facts): called now and then, and
-    when Ctrl-C ends the run, which then raises KeyboardInterrupt. -> Training
+    train_ids, validation_ids: (N,) int64 on any device. on_step(n): called when n more steps are
+    done. allow: as make_engine's. saved: a state to go on from, (tensors, facts). save(tensors,
+    facts): called now and then, and when Ctrl-C ends the run, which then raises KeyboardInterrupt.
+    -> Training
     """
-    T, device = model.config.context_length, next(model.parameters()).device
-    if min(len(train_ids), len(validation_ids) + T - 1) <= T:
-        raise TrainingError(
-            f"the text is too short: a context of {T} characters needs a training split of at least {T + 1} "
-            f"characters (here {len(train_ids)}) and a validation split of 2 (here {len(validation_ids)})"
-        )
+    refuse_short_texts(train_ids, validation_ids, model.config.context_length)
+    device = next(model.parameters()).device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     begin = time.perf_counter()
-    with (
-        ctrl_c_waits() as asked
-    ):  # for what torch loads at the first step too: a half-loaded module would stay so
-        run = Run(model.train(), train_ids.to(device), validation_ids.to(device), config, allow)
+
+    # Ctrl-C waits from here on, for what torch loads at the first step too: a module that was
+    # loaded by half would stay so.
+    with ctrl_c_waits() as asked:
+        loop = Loop(model.train(), train_ids.to(device), validation_ids.to(device), config, allow)
         synchronize(device)
-        run.result.setup_s += time.perf_counter() - begin
+        loop.result.setup_s += time.perf_counter() - begin
         torch.manual_seed(config.seed + 1)  # dropout
         if saved:
-            run.go_on(*saved)
-        run.loop(on_step or (lambda n: None), save or (lambda *state: None), asked)
-    model.load_state_dict(run.best)
-    result = run.result
-    result.regime, patience_over = run.steps.regime, run.stopping.should_stop
-    result.stopped = (
-        f"no improvement in {config.patience} evaluations" if patience_over else "all steps done"
-    )
-    result.characters_per_s = result.history[-1]["characters"] / (
-        result.elapsed_s - result.evaluating_s
-    )
-    result.peak_memory_mb = peak_memory_mb(device)
-    return result
+            loop.resume(*saved)
+        loop.make_steps(on_step or do_nothing, save or do_nothing, asked)
+    if asked:
+        loop.stop(save or do_nothing)
+    return loop.finish()
 
 
-class Run:
-    """A run on its way: its engine, what it has found, and its best weights."""
+def refuse_short_texts(train_ids, validation_ids, context_length):
+    """A TrainingError where the text doesn't fill one window and one validation pair."""
+    if len(train_ids) <= context_length or len(validation_ids) < 2:
+        raise TrainingError(
+            f"the text is too short: a context of {context_length} characters needs a training "
+            f"split of at least {context_length + 1} characters (here {len(train_ids)}) and a "
+            f"validation split of 2 (here {len(validation_ids)})"
+        )
+
+
+def do_nothing(*_):
+    pass
+
+
+class Loop:
+    """A run on its way: its engine, what was measured so far, and the best weights."""
 
     def __init__(self, model, train_ids, validation_ids, config, allow):
-        self.model, self.validation_ids, self.config = model, validation_ids, config
-        self.steps = engine.make_engine(model, train_ids, config, allow)
-        self.stopping, self.result, self.best = EarlyStopping(config.patience), Training(), {}
-        self.result.regime = self.steps.regime
-        self.characters = config.batch_size * model.config.context_length
-        self.evaluate_every = config.evaluate_every or max(1, len(train_ids) // self.characters)
+        self.model = model
+        self.validation_ids = validation_ids
+        self.config = config
+        self.engine = engine.make_engine(model, train_ids, config, allow)
+        self.stopping = EarlyStopping(config.patience)
+        self.best = {}
+        self.result = Training(regime=self.engine.regime)
+        self.batch_characters = config.batch_size * model.config.context_length
+        epoch = max(1, len(train_ids) // self.batch_characters)
+        self.evaluate_every = config.evaluate_every or epoch
 
-    def loop(self, on_step, save, asked):
-        config, on_gpu, result = self.config, self.validation_ids.is_cuda, self.result
-        on_step(self.steps.steps_done)
-        self.keep(lambda *state: None)
-        begin, saved_at = time.perf_counter() - result.elapsed_s, time.perf_counter()
-        while self.steps.steps_done < config.steps and not self.stopping.should_stop:
-            self.steps.step()
+    # --- going through the steps -------------------------------------------------------------
+
+    def make_steps(self, on_step, save, asked):
+        """Step by step to the end, or until Ctrl-C asks for one."""
+        on_step(self.engine.steps_done)
+        self.hold()
+        self.begun = time.perf_counter() - self.result.elapsed_s
+        saved_at = time.perf_counter()
+
+        while not (asked or self.is_over()):
+            self.engine.step()
             on_step(1)
-            step = self.steps.steps_done
-            evaluates = step % self.evaluate_every == 0 or step == config.steps
-            reports = (
-                evaluates or (step - 1) * REPORTS // config.steps < step * REPORTS // config.steps
-            )
-            if reports or not on_gpu:  # a GPU is not asked after each step
-                self.check()
+            reports = self.evaluates_now() or self.reports_now()
+            if reports or not self.validation_ids.is_cuda:  # a GPU is not asked after each step
+                self.check_losses()
             if reports:
-                self.report(evaluates, begin)
+                self.report()
             if reports and time.perf_counter() - saved_at > self.saving_s / SAVING:
-                self.keep(save)
+                self.save(save)
                 saved_at = time.perf_counter()
-            if asked:
-                result.elapsed_s = time.perf_counter() - begin
-                self.keep(save)
-                raise KeyboardInterrupt(f"stopped after step {step:,} of {config.steps:,}")
 
-    def report(self, evaluates, begin):
-        """Add a row to the history; where the run evaluates, measure, and keep the weights if they are the best."""
-        step, result = self.steps.steps_done, self.result
-        since = result.history[-1]["step"] if result.history else 0
-        losses = self.steps.losses[since:step]
-        row = {
+    def is_over(self):
+        return self.engine.steps_done >= self.config.steps or self.stopping.should_stop
+
+    def evaluates_now(self):
+        step = self.engine.steps_done
+        return step % self.evaluate_every == 0 or step == self.config.steps
+
+    def reports_now(self):
+        """Whether this step completes another of the REPORTS shares of the run."""
+        step, steps = self.engine.steps_done, self.config.steps
+        return (step - 1) * REPORTS // steps < step * REPORTS // steps
+
+    def stop(self, save):
+        """Save the state and raise KeyboardInterrupt, which says where the run was."""
+        self.result.elapsed_s = time.perf_counter() - self.begun
+        self.save(save)
+        step, steps = self.engine.steps_done, self.config.steps
+        raise KeyboardInterrupt(f"stopped after step {step:,} of {steps:,}")
+
+    def finish(self):
+        """Give the model its best weights, and say what the run came to. -> Training"""
+        self.model.load_state_dict(self.best)
+        result = self.result
+        result.regime = self.engine.regime
+        result.stopped = "all steps done"
+        if self.stopping.should_stop:
+            result.stopped = f"no improvement in {self.config.patience} evaluations"
+        training_s = result.elapsed_s - result.evaluating_s
+        result.characters_per_s = result.history[-1]["characters"] / training_s
+        result.peak_memory_mb = peak_memory_mb(self.validation_ids.device)
+        return result
+
+    # --- measuring ---------------------------------------------------------------------------
+
+    def report(self):
+        """Add a row to the history; after an evaluation, keep the weights if they are the best."""
+        row = self.training_row()
+        if self.evaluates_now():
+            losses = self.validation_losses()
+            row |= self.validation_row(losses)
+        row["elapsed_s"] = self.result.elapsed_s = time.perf_counter() - self.begun
+        self.result.history.append(row)
+        if self.evaluates_now() and self.stopping.update(row["choosing_loss"]):
+            self.keep_best(row, losses)
+
+    def training_row(self):
+        step, history = self.engine.steps_done, self.result.history
+        since = history[-1]["step"] if history else 0
+        return {
             "step": step,
-            "characters": step * self.characters,
-            "training_loss": losses.mean().item(),
+            "characters": step * self.batch_characters,
+            "training_loss": self.engine.losses[since:step].mean().item(),
         }
-        if evaluates:
-            paused = time.perf_counter()
-            found = token_losses(self.model, self.validation_ids)
-            middle = half(len(found), self.model.config.context_length)
-            row["validation_loss"] = found.mean().item()
-            row["choosing_loss"], row["reporting_loss"] = (
-                found[:middle].mean().item(),
-                found[middle:].mean().item(),
-            )
-            result.evaluating_s += time.perf_counter() - paused
-            if not math.isfinite(row["validation_loss"]):
-                self.give_up(step)
-        row["elapsed_s"] = result.elapsed_s = time.perf_counter() - begin
-        result.history.append(row)
-        if evaluates and self.stopping.update(row["choosing_loss"]):
-            self.best = {name: weight.clone() for name, weight in self.model.state_dict().items()}
-            result.best_step, result.position_losses = (
-                step,
-                by_position(found, self.model.config.context_length),
-            )
-            for name in ("training_loss", "validation_loss", "choosing_loss", "reporting_loss"):
-                setattr(result, name, row[name])
 
-    def check(self):
+    def validation_losses(self):
+        """The loss at each character of the validation split but the first. -> (N - 1,) float64"""
+        paused = time.perf_counter()
+        losses = token_losses(self.model, self.validation_ids)
+        self.result.evaluating_s += time.perf_counter() - paused
+        if not losses.mean().isfinite():
+            self.give_up(self.engine.steps_done)
+        return losses
+
+    def validation_row(self, losses):
+        middle = half(len(losses), self.model.config.context_length)
+        return {
+            "validation_loss": losses.mean().item(),
+            "choosing_loss": losses[:middle].mean().item(),
+            "reporting_loss": losses[middle:].mean().item(),
+        }
+
+    def keep_best(self, row, losses):
+        """Copy the weights, and what was measured with them into the result."""
+        self.best = {name: weight.clone() for name, weight in self.model.state_dict().items()}
+        result = self.result
+        result.best_step = row["step"]
+        result.training_loss = row["training_loss"]
+        result.validation_loss = row["validation_loss"]
+        result.choosing_loss = row["choosing_loss"]
+        result.reporting_loss = row["reporting_loss"]
+        result.position_losses = by_position(losses, self.model.config.context_length)
+
+    # --- losing nothing ----------------------------------------------------------------------
+
+    def check_losses(self):
         """Refuse to go on from a loss that is no number."""
-        first = len(self.kept["losses"])
-        bad = (~self.steps.losses[first : self.steps.steps_done].isfinite()).nonzero()
+        first = len(self.held["losses"])
+        bad = (~self.engine.losses[first : self.engine.steps_done].isfinite()).nonzero()
         if len(bad):
             self.give_up(first + bad[0].item() + 1)
 
     def give_up(self, step):
         """Give the model its last good weights back, and say what to change."""
-        self.steps.restore(self.kept)
+        self.engine.restore(self.held)
         raise TrainingError(
-            f"the loss is no longer a number at step {step:,}: try a lower learning rate (the model has its weights "
-            f"of step {self.steps.steps_done:,} again)"
+            f"the loss is no longer a number at step {step:,}: try a lower learning rate "
+            f"(the model has its weights of step {self.engine.steps_done:,} again)"
         )
 
-    def keep(self, save):
-        """Hold the state, and save it with the best weights and all that was found."""
-        begin, state = time.perf_counter(), self.steps.state()
-        weights = (tensor for name, tensor in state.items() if name.startswith("model/"))
-        if not all(t.isfinite().all() for t in state.values()) or any(
-            w.abs().max() > LARGEST for w in weights
-        ):
-            self.give_up(self.steps.steps_done + 1)  # where the loss would show it
-        self.kept = state
+    def hold(self):
+        """Copy the state, to fall back on; a bad one is given up."""
+        begin = time.perf_counter()
+        state = self.engine.state()
+        weights = [tensor for name, tensor in state.items() if name.startswith("model/")]
+        finite = all(tensor.isfinite().all() for tensor in state.values())
+        if not finite or any(weight.abs().max() > LARGEST for weight in weights):
+            self.give_up(self.engine.steps_done + 1)  # where the loss would show it
+        self.held = state
+        self.saving_s = time.perf_counter() - begin
+
+    def save(self, write):
+        """Hold the state, and write it with the best weights and all that was measured."""
+        begin = time.perf_counter()
+        self.hold()
         best = {f"best/{name}": weight for name, weight in self.best.items()}
         try:
-            save(self.kept | best, {"found": asdict(self.result)})
-        except OSError as error:  # a full disk: what was saved before is still there, and there may be room at the end
+            write(self.held | best, {"found": asdict(self.result)})
+        except OSError as error:
+            # A full disk: what was saved before is still there, and may be followed by more.
             tqdm.write(
-                f"The state of step {self.steps.steps_done:,} can't be saved ({error.strerror}): free some space."
+                f"The state of step {self.engine.steps_done:,} can't be saved "
+                f"({error.strerror}): free some space."
             )
         self.saving_s = time.perf_counter() - begin
 
-    def go_on(self, tensors, facts):
+    def resume(self, tensors, facts):
         """Take up a saved state: as if the run had never stopped."""
-        setup_s, regime, device = (
-            self.result.setup_s,
-            self.result.regime,
-            self.validation_ids.device,
-        )
+        now = self.result
         self.result = Training(**facts["found"])
-        self.result.setup_s, self.result.regime = self.result.setup_s + setup_s, regime
+        self.result.setup_s += now.setup_s
+        self.result.regime = now.regime
+
+        # Early stopping learns again what it had seen; the best weights come back to the device.
         for row in self.result.history:
             if "choosing_loss" in row:
                 self.stopping.update(row["choosing_loss"])
         for name, tensor in tensors.items():
             if name.startswith("best/"):
-                self.best[name.removeprefix("best/")] = tensor.to(device)
-        self.steps.restore(tensors)
+                self.best[name.removeprefix("best/")] = tensor.to(self.validation_ids.device)
+        self.engine.restore(tensors)
 
 
 @contextlib.contextmanager
 def ctrl_c_waits():
-    """Ctrl-C becomes an entry in the list that this yields, for the loop to see between two steps; the second acts."""
+    """Ctrl-C becomes an entry in the list that this yields, to be seen between two steps.
+
+    A second one acts at once.
+    """
     asked = []
-    if (
-        threading.current_thread() is not threading.main_thread()
-    ):  # only that one may handle signals
+    if threading.current_thread() is not threading.main_thread():  # only that one handles signals
         yield asked
         return
 
@@ -254,7 +314,10 @@ def synchronize(device):
 
 
 def peak_memory_mb(device):
-    """The most memory held so far: by tensors on a GPU, by the whole process on a CPU (unknown on Windows)."""
+    """The most memory held so far: by tensors on a GPU, by the whole process on a CPU.
+
+    Unknown, nan, on Windows.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     if sys.platform == "win32":
