@@ -127,10 +127,10 @@ def generate(args):
 
     from course_utils import files
     from course_utils.generation.writer import stream
-    from course_utils.training import runs
+    from course_utils.training import checkpoints, runs
 
     checkpoint = args.checkpoint or runs.best([args.out, files.PUBLISHED], args.text).checkpoint
-    model, tokenizer = runs.load_model(
+    model, tokenizer = checkpoints.load_model(
         checkpoint, args.text and "".join(sorted(set(args.text.text)))
     )
     tokens = torch.tensor([tokenizer.encode(args.prompt)], dtype=torch.int64, device=args.device)

@@ -14,7 +14,7 @@ from test_house import CHECKOUT
 from test_widget_numbers import PLAYGROUND, published, small_model
 
 from course_utils.lessons import sampling
-from course_utils.training import runs
+from course_utils.training import checkpoints
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>A page</title><style>body { font-family: sans-serif; margin: 1em }
@@ -137,7 +137,7 @@ def test_it_is_ready_a_second_after_it_is_seen(browser, site):
 
 
 def test_greedy_text_is_pytorchs_past_the_context_too(reader):
-    model, tokenizer = runs.load_model(published()[-1].checkpoint)
+    model, tokenizer = checkpoints.load_model(published()[-1].checkpoint)
     count = model.config.context_length + 100
     (text,) = reader.generate(Temperature=0, Characters=count)
     tokens = torch.tensor([tokenizer.encode("ROMEO:")])

@@ -18,7 +18,7 @@ from test_engine import text
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import evaluate
 from course_utils.research import effects, pool, studies
-from course_utils.training import evaluation, recipes, runs, trainer
+from course_utils.training import checkpoints, evaluation, recipes, runs, trainer
 
 OWN = SimpleNamespace(
     text="".join(chr(97 + i) for i in text(2000).tolist()),
@@ -304,7 +304,7 @@ def test_a_cluster_that_loses_a_worker_gives_every_run_once(tmp_path):
             [r.validation_loss for r in here], abs=1e-6
         )
         for r in records:
-            runs.load_model(r.checkpoint)
+            checkpoints.load_model(r.checkpoint)
     finally:
         for process in processes:
             process.kill()

@@ -27,7 +27,7 @@ from course_utils.corpus import Corpus
 from course_utils.lessons.data import CharTokenizer, get_batch, split
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import EarlyStopping, TrainConfig, evaluate
-from course_utils.training import engine, recipes, runs, trainer
+from course_utils.training import checkpoints, engine, recipes, runs, trainer
 
 FULL = os.environ.get("COURSE_TRIALS") == "full"
 ROOT = Path(__file__).resolve().parent.parent
@@ -360,7 +360,7 @@ def test_a_state_that_is_damaged_is_refused_in_one_sentence(tmp_path, record_pro
     record_property("trials", len(cuts))
     for percent in cuts:
         state.write_bytes(whole[: len(whole) * percent // 100])
-        with pytest.raises(runs.RunError, match="delete it") as refusal:
+        with pytest.raises(files.RunError, match="delete it") as refusal:
             runs.execute(wanted, OWN, tmp_path)
         assert "\n" not in str(refusal.value)
     state.write_bytes(whole)
@@ -556,7 +556,7 @@ def test_eight_processes_in_one_folder_mix_nothing(trial, tmp_path, record_prope
         (f"{i}.txt", seed) for i in (0, 1) for seed in range(3)
     ]
     for record in records:
-        model, tokenizer = runs.load_model(record.checkpoint)
+        model, tokenizer = checkpoints.load_model(record.checkpoint)
         (words,) = (one.text for one in corpora if one.sha256 == record.corpus["sha256"])
         assert tokenizer.alphabet == CharTokenizer(words).alphabet
         validation_ids = split(torch.tensor(tokenizer.encode(words)))[1]

@@ -24,7 +24,7 @@ from course_utils.lessons.train import (
     training_step,
 )
 from course_utils.research import experiment, pool, statistics, studies, tables
-from course_utils.training import recipes, runs, trainer
+from course_utils.training import checkpoints, recipes, runs, trainer
 
 TEXT = "To be, or not to be: that is the question.\n" * 60
 OWN = SimpleNamespace(text=TEXT, name="hamlet", sha256="0" * 64, source="a test", note="a note")
@@ -184,11 +184,11 @@ def test_a_checkpoint_gives_the_same_logits(tmp_path, tied, position):
     model = GPT(replace(SMALL, tie_embeddings=tied, position=position)).eval()
     alphabet = "".join(sorted(set(TEXT)))
     for name in ("m.safetensors", "again.safetensors"):
-        runs.save_model(tmp_path / name, model, alphabet)
+        checkpoints.save_model(tmp_path / name, model, alphabet)
     assert (tmp_path / "m.safetensors").read_bytes() == (
         tmp_path / "again.safetensors"
     ).read_bytes()
-    loaded, tokenizer = runs.load_model(tmp_path / "m.safetensors", alphabet)
+    loaded, tokenizer = checkpoints.load_model(tmp_path / "m.safetensors", alphabet)
     tokens = torch.tensor([tokenizer.encode("To be, or not")])
     assert torch.equal(model(tokens), loaded(tokens))
     assert not loaded.training
@@ -205,8 +205,8 @@ def test_a_checkpoint_in_whole_numbers(tmp_path):
     numbers = torch.randint(-127, 128, (rows, width), dtype=torch.int8)
     scales = torch.rand(rows, width // 16).half()
     whole = {f"blocks.0.{name}": numbers, f"blocks.0.{name}.scale": scales}
-    runs.save_model(path, model, "".join(sorted(set(TEXT))), torch.float16, whole)
-    loaded, _ = runs.load_model(path)
+    checkpoints.save_model(path, model, "".join(sorted(set(TEXT))), torch.float16, whole)
+    loaded, _ = checkpoints.load_model(path)
     found = loaded.blocks[0].get_parameter(name)
     for i in range(width):
         assert torch.equal(found[:, i], numbers[:, i].float() * scales[:, i // 16].float())
@@ -221,33 +221,33 @@ def test_a_checkpoint_in_whole_numbers(tmp_path):
         {f"blocks.0.{name}.scale": scales[:1]},
     ):
         files.write_tensors(path, tensors | bad, about)
-        with pytest.raises(runs.RunError, match="do not fit"):
-            runs.load_model(path)
+        with pytest.raises(files.RunError, match="do not fit"):
+            checkpoints.load_model(path)
 
 
 def test_a_checkpoint_from_elsewhere_is_refused(tmp_path):
     alphabet, path = "".join(sorted(set(TEXT))), tmp_path / "m.safetensors"
     model = GPT(SMALL)
     model.blocks[0].attention.out.weight.data[0, 0] = math.nan
-    runs.save_model(path, model, alphabet)
-    with pytest.raises(runs.RunError, match="not numbers"):
-        runs.load_model(path)
-    runs.save_model(path, GPT(SMALL), alphabet + "€")
-    with pytest.raises(runs.RunError, match="another size"):
-        runs.load_model(path)
-    runs.save_model(path, GPT(SMALL), alphabet)
+    checkpoints.save_model(path, model, alphabet)
+    with pytest.raises(files.RunError, match="not numbers"):
+        checkpoints.load_model(path)
+    checkpoints.save_model(path, GPT(SMALL), alphabet + "€")
+    with pytest.raises(files.RunError, match="another size"):
+        checkpoints.load_model(path)
+    checkpoints.save_model(path, GPT(SMALL), alphabet)
     data = path.read_bytes()
     path.write_bytes(
         data.replace(b'"n_layers\\": 2', b'"n_layers\\": 3').replace(
             b'n_layers\\": 2', b'n_layers\\": 3'
         )
     )
-    with pytest.raises(runs.RunError, match="do not fit"):
-        runs.load_model(path)
+    with pytest.raises(files.RunError, match="do not fit"):
+        checkpoints.load_model(path)
     for cut in range(0, len(data), max(1, len(data) // 40)):
         path.write_bytes(data[:cut])
-        with pytest.raises(runs.RunError):
-            runs.load_model(path)
+        with pytest.raises(files.RunError):
+            checkpoints.load_model(path)
 
 
 def test_a_record_that_is_no_record_is_refused(tmp_path):
@@ -255,7 +255,7 @@ def test_a_record_that_is_no_record_is_refused(tmp_path):
         path = tmp_path / "logs" / "x.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(content)
-        with pytest.raises(runs.RunError, match="not a run record"):
+        with pytest.raises(files.RunError, match="not a run record"):
             runs.RunRecord.load(path)
 
 
@@ -434,4 +434,4 @@ def test_published_runs_load():
     for path in logs:
         record = runs.RunRecord.load(path)
         if record.seed == 0:
-            assert runs.load_model(record.checkpoint)[0].config == GPTConfig(**record.model)
+            assert checkpoints.load_model(record.checkpoint)[0].config == GPTConfig(**record.model)

@@ -28,12 +28,12 @@ from test_book import chromium, serving
 from test_report import visit
 from test_widget_numbers import PLAYGROUND
 
-from course_utils import figures, widgets
+from course_utils import figures, files, widgets
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.sampling import filter_logits
 from course_utils.lessons.train import TrainConfig
-from course_utils.training import runs
+from course_utils.training import checkpoints
 
 FULL = os.environ.get("COURSE_TRIALS") == "full"
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +66,7 @@ def weights_of(model):
 
 
 def content(weights=None, config=None, about=None, **metadata):
-    """A checkpoint's bytes, as runs.save_model makes them, with what a stranger would change."""
+    """A checkpoint's bytes, as checkpoints.save_model makes them, with what a stranger would change."""
     about = {"format": "1", "config": asdict(SMALL) | (config or {}), "alphabet": ALPHABET} | (
         about or {}
     )
@@ -77,8 +77,8 @@ def content(weights=None, config=None, about=None, **metadata):
 @counted
 def refused(path, data):
     path.write_bytes(data)
-    with pytest.raises(runs.RunError) as refusal:
-        runs.load_model(path)
+    with pytest.raises(files.RunError) as refusal:
+        checkpoints.load_model(path)
     said = str(refusal.value)
     assert said.startswith(str(path))
     assert "\n" not in said
@@ -112,7 +112,7 @@ def test_a_pickle_by_any_name_runs_nothing(tmp_path, name):
 
 def test_a_good_file_loads(tmp_path):
     (tmp_path / "good").write_bytes(content())
-    model, tokenizer = runs.load_model(tmp_path / "good")
+    model, tokenizer = checkpoints.load_model(tmp_path / "good")
     assert (model.config, tokenizer.alphabet) == (SMALL, ALPHABET)
 
 
@@ -408,8 +408,8 @@ def test_a_file_with_wrong_bytes_is_refused_or_is_a_model_of_numbers(tmp_path, c
         data[at % len(data)] = byte
     path = tmp_path / "changed"
     path.write_bytes(data)
-    with contextlib.suppress(runs.RunError):
-        model, _ = runs.load_model(path)
+    with contextlib.suppress(files.RunError):
+        model, _ = checkpoints.load_model(path)
         assert all(w.isfinite().all() for w in model.state_dict().values())
 
 

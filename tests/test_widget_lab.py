@@ -88,8 +88,9 @@ def test_a_plain_script_goes_on(capsys):
 
 
 FIRST = """
-from course_utils import paths, runs, widgets
-pairs = [runs.load_model(paths.PUBLISHED / name) for name in {names}]
+from course_utils import files, widgets
+from course_utils.training import checkpoints
+pairs = [checkpoints.load_model(files.PUBLISHED / name) for name in {names}]
 tokenizer = pairs[0][1]
 widgets.sampler([model for model, _ in pairs], tokenizer, "ROMEO:")
 """

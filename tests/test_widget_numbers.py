@@ -20,7 +20,7 @@ from course_utils import corpus, files
 from course_utils.lessons.data import CharTokenizer, get_batch, split
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.sampling import filter_logits, window_start
-from course_utils.training import runs
+from course_utils.training import checkpoints, runs
 
 
 def by_path(path):
@@ -98,7 +98,7 @@ def test_the_published_models_are_found_by_their_records(folder):
 
 @pytest.mark.parametrize("record", SHIPPED, ids=lambda record: record.name)
 def test_published_models_agree_with_pytorch(window, folder, held_out, record):
-    model, _ = runs.load_model(record.checkpoint)
+    model, _ = checkpoints.load_model(record.checkpoint)
     T, file = min(model.config.context_length, 256), f"/{record.checkpoint.name}"
     shutil.copy(record.checkpoint, folder)
     texts = [held_out[at : at + T] for at in range(0, 256, T)]
@@ -128,7 +128,7 @@ def logits(model, texts):
 def test_a_trained_model_in_whole_numbers_stays_near(text, held_out, tmp_path):
     """The laptop's deepest, which is published in half precision; plain rounding is what the method must beat."""
     (record,) = (r for r in SHIPPED if r.recipe == "laptop" and r.model["n_layers"] == 6)
-    model, tokenizer = runs.load_model(record.checkpoint)
+    model, tokenizer = checkpoints.load_model(record.checkpoint)
     train = split(torch.tensor(tokenizer.encode(text.text)))[0]
     seen = get_batch(train, 64, model.config.context_length, torch.Generator().manual_seed(0))[0]
     plain = {}
@@ -142,8 +142,10 @@ def test_a_trained_model_in_whole_numbers_stays_near(text, held_out, tmp_path):
     texts, targets = [w[:-1] for w in windows], torch.tensor([w[1:] for w in windows]).flatten()
     exact, worst, same, loss = logits(model, texts), {}, {}, {}
     for kind, whole in (("plain", plain), ("rounded", ROUNDING.rounded(model, seen))):
-        runs.save_model(tmp_path / "m.safetensors", model, tokenizer.alphabet, torch.float16, whole)
-        found = logits(runs.load_model(tmp_path / "m.safetensors")[0], texts)
+        checkpoints.save_model(
+            tmp_path / "m.safetensors", model, tokenizer.alphabet, torch.float16, whole
+        )
+        found = logits(checkpoints.load_model(tmp_path / "m.safetensors")[0], texts)
         worst[kind], same[kind] = ROUNDING.difference(found[:256], exact[:256])
         loss[kind] = (F.cross_entropy(found, targets) - F.cross_entropy(exact, targets)).item()
         print(
@@ -187,7 +189,9 @@ def small_model(**switches):
 
 
 def save(path, model, dtype=torch.float32):
-    runs.save_model(path, model, "".join(map(chr, range(97, 97 + model.config.vocab_size))), dtype)
+    checkpoints.save_model(
+        path, model, "".join(map(chr, range(97, 97 + model.config.vocab_size))), dtype
+    )
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
@@ -229,7 +233,7 @@ def test_half_precision_is_read(window, folder, dtype):
         )  # the smallest of float16 among them
     name = f"{dtype}.safetensors"
     save(folder / name, model, dtype)
-    read, _ = runs.load_model(folder / name)
+    read, _ = checkpoints.load_model(folder / name)
     (logits,) = window.evaluate(LOGITS, [f"/{name}", [[0, 1, 2]]])
     with torch.no_grad():
         assert torch.allclose(

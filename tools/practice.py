@@ -1,7 +1,7 @@
 """Write the practice corpus: about a million characters sampled from a trained model, for when there is no other text.
 
 course train --recipe record --layers 6 --seed 21
-python tools/practice.py results/checkpoints/6-layers_seed-0_….safetensors
+python tools/practice.py results/checkpoints/6-layers_seed-21_….safetensors
 
 Each character of the alphabet begins one stretch of text, so that all of them occur. Writes
 course_utils/published/practice.txt.xz, and practice.json that says how it was made.
@@ -17,7 +17,7 @@ import torch
 
 from course_utils import files, profiles
 from course_utils.generation.writer import stream
-from course_utils.training import runs
+from course_utils.training import checkpoints, runs
 
 SETTINGS = {"temperature": 0.9, "top_p": 0.98}
 SEED = 0
@@ -26,7 +26,7 @@ SEED = 0
 def write(checkpoint, characters=1_100_000):
     """One row a character of the alphabet, all sampled at once, then laid end to end."""
     device = profiles.device()
-    model, tokenizer = runs.load_model(checkpoint)
+    model, tokenizer = checkpoints.load_model(checkpoint)
     rows = torch.arange(tokenizer.vocab_size, device=device)[:, None]
     generator = torch.Generator(device).manual_seed(SEED)
     new = stream(model.to(device), rows, characters // len(rows), generator=generator, **SETTINGS)

@@ -23,7 +23,7 @@ from course_utils import corpus, files, profiles
 from course_utils.generation import quality
 from course_utils.lessons.data import get_batch, split
 from course_utils.research import recorded
-from course_utils.training import runs
+from course_utils.training import checkpoints, runs
 
 MANIFEST = files.PUBLISHED / "manifest.json"
 LARGE = 1_500_000  # parameters; above, the blocks' matrices are kept in whole numbers
@@ -46,14 +46,15 @@ def add_weights(folder):
     """Records as they are, and weights of the first seed, which are enough to write with."""
     for record in runs.load_all(folder):
         if record.checkpoint.is_file() and record.seed == 0:
-            model, tokenizer = runs.load_model(record.checkpoint)
+            model, tokenizer = checkpoints.load_model(record.checkpoint)
             target = files.PUBLISHED / "checkpoints" / record.checkpoint.name
             seen, held_out = windows(record, tokenizer)
             whole = rounded(model, seen) if record.parameters > LARGE else {}
-            runs.save_model(target, model, tokenizer.alphabet, torch.float16, whole)
+            checkpoints.save_model(target, model, tokenizer.alphabet, torch.float16, whole)
             with torch.no_grad():
                 exact, kept = (
-                    each(held_out).flatten(0, 1) for each in (model, runs.load_model(target)[0])
+                    each(held_out).flatten(0, 1)
+                    for each in (model, checkpoints.load_model(target)[0])
                 )
             worst, same = difference(kept, exact)
             about = f"worst logit error {worst:.3f}, likeliest character equal in {same:.1%}"
@@ -92,7 +93,7 @@ def add_texts(folder):
 
 def texts_of(record):
     torch.set_num_threads(1)
-    model = runs.load_model(record.checkpoint)[0].to(profiles.device())
+    model = checkpoints.load_model(record.checkpoint)[0].to(profiles.device())
     tables = [
         quality.compare_samples(
             {record.arm: model}, judge(), prompt, 1000, record.seed, TEXT_SETTINGS

@@ -8,7 +8,7 @@ from copy import deepcopy
 import torch
 
 from course_utils.lessons.model import positions_at
-from course_utils.training.checkpoints import GROUP, full
+from course_utils.training.checkpoints import GROUP, dequantized
 
 DAMPING = 0.01  # of the inputs' mean square, added to each one's: keeps the equations solvable
 
@@ -41,7 +41,7 @@ def rounded(model, tokens):
                 found |= in_whole_numbers(
                     name, weight + torch.linalg.solve(gram, (seen.T @ lost).double()).T, gram
                 )
-                rough.get_parameter(name).copy_(full(name, found))
+                rough.get_parameter(name).copy_(dequantized(found, name))
             x, rough_x = after, through(rough_block, rough_x, *path)[0]
     return found
 

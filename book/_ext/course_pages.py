@@ -19,7 +19,7 @@ from course_utils import corpus, figures, files
 from course_utils.figures.drawing import SMALL, looks, open_figure
 from course_utils.generation import writer
 from course_utils.research import recorded, tables
-from course_utils.training import runs
+from course_utils.training import checkpoints
 
 PACKAGE, CHECKOUT = files.PUBLISHED.parent, Path(__file__).resolve().parents[2]
 WIDE = 4  # boxes side by side: as many as a phone can show
@@ -147,7 +147,7 @@ def course_map(uses):
 def sample(length=300):
     """What the deepest published model writes after PROMPT, seed 0. -> its record, the text"""
     record = models(files.PUBLISHED)[-1]
-    model, tokenizer = runs.load_model(record.checkpoint)
+    model, tokenizer = checkpoints.load_model(record.checkpoint)
     chance = torch.Generator().manual_seed(0)
     ids = writer.generate(
         model, torch.tensor([tokenizer.encode(PROMPT)]), length, generator=chance, **SETTINGS

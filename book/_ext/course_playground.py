@@ -11,7 +11,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from course_utils import figures, files
 from course_utils.lessons.sampling import filter_logits
-from course_utils.training import runs
+from course_utils.training import checkpoints, runs
 
 PARTS = ("gpt.mjs", "linear.mjs", "sampler.mjs", "widget.css", "widget.mjs", "worker.mjs")
 STILLS = ({"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8})
@@ -50,7 +50,7 @@ class Still(SphinxDirective):
     def run(self):
         self.env.note_reread()  # by the next build there may be other models
         prompt = json.loads("".join(self.content))
-        model, tokenizer = runs.load_model(models(files.PUBLISHED)[-1].checkpoint)
+        model, tokenizer = checkpoints.load_model(models(files.PUBLISHED)[-1].checkpoint)
         with torch.no_grad():
             logits = model(torch.tensor([tokenizer.encode(prompt)]))[0, -1]
         columns = {"before": logits.softmax(-1)}

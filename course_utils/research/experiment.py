@@ -11,7 +11,7 @@ from course_utils.lessons.data import split
 from course_utils.lessons.train import evaluate
 from course_utils.research import pool, report, studies
 from course_utils.research.tables import arm_table, comparisons, curves, final_table
-from course_utils.training import evaluation, runs
+from course_utils.training import checkpoints, evaluation, runs
 
 LOSS_TOLERANCE = (
     1e-3  # nats/character, between a recorded loss and the same weights on another machine
@@ -55,7 +55,7 @@ def run(profile, corpus, folder, seeds=None, device="cpu", workers=1, first_seed
         tables = {"final_results": final_table(records), "curves": curves(records)}
         tables["layer_ablation_results"] = arm_table(tables["final_results"])
         first = {
-            r.arm: runs.load_model(r.checkpoint)[0].to(device)
+            r.arm: checkpoints.load_model(r.checkpoint)[0].to(device)
             for r in records
             if r.seed == first_seed
         }
@@ -159,8 +159,8 @@ def verify(folder, corpus, device="cpu"):
             problems.append(f"{record.name} was trained on another text ({record.corpus['name']})")
             continue
         try:
-            model, tokenizer = runs.load_model(record.checkpoint)
-        except runs.RunError as error:
+            model, tokenizer = checkpoints.load_model(record.checkpoint)
+        except files.RunError as error:
             problems.append(str(error))
             continue
         if ids is None:

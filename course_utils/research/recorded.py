@@ -43,7 +43,7 @@ def everything(path=FILE):
         lines = lzma.decompress(path.read_bytes()).decode().splitlines()
         return tuple(runs.RunRecord(**json.loads(line), folder=path.parent) for line in lines)
     except (OSError, ValueError, TypeError, lzma.LZMAError) as error:
-        raise runs.RunError(
+        raise files.RunError(
             f"{path} is damaged ({type(error).__name__}): install the course again"
         ) from None
 
