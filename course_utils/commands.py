@@ -147,7 +147,7 @@ def generate(args):
 def bench(args):
     from course_utils.bench import timing
 
-    found = timing.run(args.what, args.preset, args.text.text, args.device)
+    found = timing.benchmark(args.what, args.preset, args.text.text, args.device)
     print(timing.in_words(found))
     if args.json:
         timing.save(found, args.json.absolute())

@@ -54,7 +54,7 @@ def names(found):
 # --- what is timed ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("preset", "has_peer"), [("smoke", False), ("like GPT-2", True)])
 def test_training_is_timed_beside_hugging_face_where_it_has_such_a_model(preset, has_peer):
-    found = timing.run("train", preset, TEXT, CPU)
+    found = timing.benchmark("train", preset, TEXT, CPU)
     assert names(found) == {"plain loop", "engine: cpu, fp32"} | (
         {"Hugging Face GPT-2"} if has_peer else set()
     )
@@ -74,7 +74,7 @@ def test_training_is_timed_beside_hugging_face_where_it_has_such_a_model(preset,
 
 @pytest.mark.parametrize(("preset", "has_peer"), [("smoke", False), ("like GPT-2", True)])
 def test_writing_is_timed_beside_hugging_face_where_it_has_such_a_model(preset, has_peer):
-    found = timing.run("generate", preset, TEXT, CPU)
+    found = timing.benchmark("generate", preset, TEXT, CPU)
     for texts in (1, 16):
         expected = {"ours, float32"} | ({"without a cache", "lesson 6"} if texts == 1 else set())
         rows = [row for row in found["rows"] if row["texts"] == texts]
@@ -87,7 +87,7 @@ def test_writing_is_timed_beside_hugging_face_where_it_has_such_a_model(preset, 
 
 
 def test_scaling_changes_one_setting_at_a_time_and_a_result_says_what_it_depends_on():
-    found = timing.run("scaling", "smoke", TEXT, CPU)
+    found = timing.benchmark("scaling", "smoke", TEXT, CPU)
     assert (found["what"], found["preset"]) == ("scaling", "smoke")
     assert {"device", "threads", "torch", "python", "command"} <= found["environment"].keys()
     assert all(value > 0 for value in found["limits"].values())
@@ -241,6 +241,6 @@ def test_without_transformers_the_command_says_so_in_one_sentence(corpus_file):
 
 def test_what_compares_with_nothing_needs_no_transformers(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    assert "plain loop" in names(timing.run("train", "smoke", TEXT, CPU)), "Muon has no peer"
+    assert "plain loop" in names(timing.benchmark("train", "smoke", TEXT, CPU)), "Muon has no peer"
     with pytest.raises(peers.PeerError, match="transformers"):
-        timing.run("train", "like GPT-2", TEXT, CPU)
+        timing.benchmark("train", "like GPT-2", TEXT, CPU)

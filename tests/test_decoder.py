@@ -194,7 +194,7 @@ class UpIsTheHead(Decoder):
 class NoPositions(Decoder):
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.added = None
+        self.positions = None
 
 
 class EmbeddingNotScaled(Decoder):

@@ -1,6 +1,7 @@
-"""Timings that can be repeated: training and writing, beside Hugging Face's GPT-2 and the limits of the machine.
+"""Timings that can be repeated: training and writing, beside Hugging Face and the machine's limits.
 
-Every contender runs in turn, round after round, so that all meet the same moods of the machine; medians count.
+Every contender runs in turn, round after round, so that all meet the same moods of the machine;
+medians count.
 """
 
 import json
@@ -16,15 +17,11 @@ from course_utils.generation import decoder
 from course_utils.lessons import sampling
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPTConfig
-from course_utils.training import engine, recipes, runs, trainer
+from course_utils.training import checkpoints, engine, recipes, runs, trainer
 
 ROUNDS = 5
-TRICKS = (
-    (),
-    ("bf16",),
-    ("bf16", "compiled"),
-    ("bf16", "compiled", "CUDA graph"),
-)  # one after the other
+# What makes a GPU fast, one piece more each time, from none to all.
+TRICKS = [engine.PIECES[:n] for n in range(len(engine.PIECES) + 1)]
 SCALING = {  # what is changed, one at a time, to see how the time of a step grows
     "n_layers": (1, 2, 4, 8),
     "d_model": (64, 128, 256, 512),
@@ -36,35 +33,39 @@ SCALING = {  # what is changed, one at a time, to see how the time of a step gro
 def time_in_turn(contenders, seconds=0.2):
     """Median seconds of a call of each, and the quarter and three-quarter points over ROUNDS turns.
 
-    contenders: name -> function, or None to leave it out. The first call of each warms up and does not count.
-    -> name -> (low, median, high)
+    contenders: name -> function, or None to leave it out. The first call of each warms up and does
+    not count. -> name -> (low, median, high)
     """
     contenders = {name: function for name, function in contenders.items() if function}
-    threads, times = torch.get_num_threads(), {name: [] for name in contenders}
     for function in contenders.values():
         function()
+    threads = torch.get_num_threads()
+    times = {name: [] for name in contenders}
     for _ in range(ROUNDS):
         for name, function in contenders.items():
             timer = Timer("function()", globals={"function": function}, num_threads=threads)
             times[name].append(timer.blocked_autorange(min_run_time=seconds).median)
-    return {
-        name: tuple(pd.Series(found).quantile([0.25, 0.5, 0.75])) for name, found in times.items()
-    }
+    return {name: tuple(pd.Series(s).quantile([0.25, 0.5, 0.75])) for name, s in times.items()}
 
 
 def limits(device):
-    """What the machine can do at best: multiplications, memory traffic, and how fast small operations follow."""
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    n = 8192 if device.type == "cuda" else 1024
+    """What the machine can do at best, a second.
+
+    -> {"matrix_products_flops", "memory_bytes_per_s", "operations_per_s": small ones in a row}
+    """
+    on_gpu = device.type == "cuda"
+    n = 8192 if on_gpu else 1024
+    dtype = torch.bfloat16 if on_gpu else torch.float32
     square = torch.randn(n, n, device=device, dtype=dtype)
-    long = torch.randn(2**28 if device.type == "cuda" else 2**25, device=device)
-    target, small = torch.empty_like(long), torch.zeros(1, device=device)
+    long = torch.randn(2**28 if on_gpu else 2**25, device=device)
+    target = torch.empty_like(long)
+    small = torch.zeros(1, device=device)
 
     def launches():
         for _ in range(1000):
             small.add_(1)
 
-    found = time_in_turn(
+    seconds = time_in_turn(
         {
             "multiply": lambda: square @ square,
             "copy": lambda: target.copy_(long),
@@ -72,97 +73,118 @@ def limits(device):
         }
     )
     return {
-        "matrix_products_flops": 2 * n**3 / found["multiply"][1],
-        "memory_bytes_per_s": 2 * long.nbytes / found["copy"][1],
-        "operations_per_s": 1000 / found["launch"][1],
+        "matrix_products_flops": 2 * n**3 / seconds["multiply"][1],
+        "memory_bytes_per_s": 2 * long.nbytes / seconds["copy"][1],
+        "operations_per_s": 1000 / seconds["launch"][1],
     }
 
 
 def training_flops(config, batch_size):
-    """Floating-point operations of a step: 6 a weight and token, and the causal half of attention."""
-    c, tokens = config, batch_size * config.context_length
-    halves = 3 if c.activation == "swiglu" else 2
-    weights = (
-        c.n_layers * (4 * c.d_model**2 + halves * c.d_model * c.d_ff) + c.vocab_size * c.d_model
-    )
-    return tokens * (6 * weights + 6 * c.n_layers * c.context_length * c.d_model)
+    """Floating-point operations of a step: 6 a weight and token, and attention's causal half."""
+    tokens = batch_size * config.context_length
+    attention = 6 * config.n_layers * config.context_length * config.d_model
+    return tokens * (6 * checkpoints.matrix_weights(config) + attention)
 
 
-def train(model_config, config, ids, best):
-    """Step times: the plain loop, each piece of the engine, Hugging Face. -> a row a measurement"""
+def bench_train(model_config, config, ids, best):
+    """Step times: the plain loop, each piece of the engine, Hugging Face. -> rows of `step_row`"""
     device = ids.device
-    model = trainer.new_model(model_config, config, device).train()
-    contenders = {"plain loop": engine.Engine(model, ids, config).step}
+
+    def new_model():
+        return trainer.new_model(model_config, config, device).train()
+
+    contenders = {"plain loop": engine.Engine(new_model(), ids, config).step}
     for pieces in TRICKS if device.type == "cuda" else [()]:
-        steps = engine.make_engine(
-            trainer.new_model(model_config, config, device).train(), ids, config, pieces
-        )
-        contenders[f"engine: {steps.regime}"] = steps.step
+        one = engine.make_engine(new_model(), ids, config, pieces)
+        contenders[f"engine: {one.regime}"] = one.step
     contenders["Hugging Face GPT-2"] = peers.training(model_config, config, ids)
     return [
-        describe("contender", name, model_config, config, found, best)
-        for name, found in time_in_turn(contenders).items()
+        step_row("contender", name, model_config, config, seconds, best)
+        for name, seconds in time_in_turn(contenders).items()
     ]
 
 
-def scaling(model_config, config, ids, best):
-    """How the time of a step grows with each setting of SCALING, from a small model. -> a row a measurement"""
+def bench_scaling(model_config, config, ids, best):
+    """How a step's time grows with each setting of SCALING. -> rows of `step_row`"""
     small = replace(model_config, n_layers=4, d_model=128, n_heads=2, d_ff=512, context_length=128)
-    batch, rows = replace(config, batch_size=8), []
+    config = replace(config, batch_size=8)
+    pieces = [piece for piece in engine.PIECES if piece != "compiled"]  # minutes for each shape
+    rows = []
     for setting, values in SCALING.items():
         for value in values:
-            changed, schedule = small, batch
+            changed, batch = small, config
             if setting == "batch_size":
-                schedule = replace(batch, batch_size=value)
+                batch = replace(config, batch_size=value)
             elif setting == "d_model":
                 changed = replace(small, d_model=value, d_ff=4 * value, n_heads=max(1, value // 64))
             else:
                 changed = replace(small, **{setting: value})
-            model = trainer.new_model(changed, schedule, ids.device).train()
-            pieces = [
-                piece for piece in engine.PIECES if piece != "compiled"
-            ]  # one compilation a shape: minutes
-            steps = engine.make_engine(model, ids, schedule, pieces)
-            found = time_in_turn({"step": steps.step}, 0.1)["step"]
-            rows.append(describe(setting, str(value), changed, schedule, found, best))
+            model = trainer.new_model(changed, batch, ids.device).train()
+            one = engine.make_engine(model, ids, batch, pieces)
+            seconds = time_in_turn({"step": one.step}, 0.1)["step"]
+            rows.append(step_row(setting, str(value), changed, batch, seconds, best))
     return rows
 
 
-def describe(kind, name, model_config, config, found, best):
-    low, median, high = found
+def step_row(kind, name, model_config, config, seconds, best):
+    """A row about training steps, from (low, median, high) seconds of one.
+
+    kind: "contender", or the setting that was changed; name: whose step, or the setting's value.
+    median_ms, low_ms, high_ms: of a step. characters_per_s. share_of_matrix_rate: of the step's
+    operations a second in what the machine multiplies at best.
+    """
+    low, median, high = seconds
     flops = training_flops(model_config, config.batch_size)
     return {
-        "kind": kind, "name": name, "median_ms": 1e3 * median, "low_ms": 1e3 * low, "high_ms": 1e3 * high,
+        "kind": kind,
+        "name": name,
+        "median_ms": 1e3 * median,
+        "low_ms": 1e3 * low,
+        "high_ms": 1e3 * high,
         "characters_per_s": config.batch_size * model_config.context_length / median,
         "share_of_matrix_rate": flops / median / best["matrix_products_flops"],
-    }  # fmt: skip
+    }
 
 
-def generate(model_config, config, ids, best):
-    """Characters a second: without a cache, lesson 6's, ours, Hugging Face; one text and many. -> rows
+def bench_generate(model_config, config, ids, best):
+    """Writing: without a cache, lesson 6's, ours, Hugging Face; one text and many at a time.
 
-    Each begins with one character and fills the context.
+    Each begins with one character and fills the context. -> rows: kind, name, texts at a time;
+    characters_per_s of all together, low and high; median_ms of a character in each text.
     """
-    device, n, rows = ids.device, model_config.context_length - 1, []
+    device = ids.device
+    n = model_config.context_length - 1
     model = trainer.new_model(model_config, config, device).eval()
+    rows = []
     for texts in (1, 256, 1024) if device.type == "cuda" else (1, 16):
-        tokens = ids[:texts, None]
-        dtype = torch.bfloat16 if device.type == "cuda" and texts > 1 else torch.float32
-        writer = decoder.make_decoder(model, texts, dtype)
-        contenders = {
-            f"ours, {str(dtype).removeprefix('torch.')}": lambda w=writer, t=tokens: fill(w, t, n)
-        }
-        if texts == 1:
-            contenders["without a cache"] = lambda t=tokens: generate_plainly(model, t, n)
-            contenders["lesson 6"] = lambda t=tokens: sampling.generate(model, t, n)
-        if texts <= 256:
-            contenders["Hugging Face GPT-2"] = peers.writing(model_config, tokens, n)
+        contenders = writers(model, model_config, ids[:texts, None], n)
         for name, (low, median, high) in time_in_turn(contenders, 0.1).items():
             rows.append(
-                {"kind": "contender", "name": name, "texts": texts, "characters_per_s": texts * n / median,
-                 "low": texts * n / high, "high": texts * n / low, "median_ms": 1e3 * median / n}
-            )  # fmt: skip
+                {
+                    "kind": "contender",
+                    "name": name,
+                    "texts": texts,
+                    "characters_per_s": texts * n / median,
+                    "low": texts * n / high,
+                    "high": texts * n / low,
+                    "median_ms": 1e3 * median / n,
+                }
+            )
     return rows
+
+
+def writers(model, model_config, tokens, n):
+    """Who continues tokens (B, 1) by n characters: name -> function, or None for no such peer."""
+    texts = len(tokens)
+    dtype = torch.bfloat16 if tokens.is_cuda and texts > 1 else torch.float32
+    ready = decoder.make_decoder(model, texts, dtype)
+    contenders = {f"ours, {str(dtype).removeprefix('torch.')}": lambda: fill(ready, tokens, n)}
+    if texts == 1:
+        contenders["without a cache"] = lambda: generate_plainly(model, tokens, n)
+        contenders["lesson 6"] = lambda: sampling.generate(model, tokens, n)
+    if texts <= 256:
+        contenders["Hugging Face GPT-2"] = peers.writing(model_config, tokens, n)
+    return contenders
 
 
 def fill(writer, tokens, n):
@@ -181,34 +203,39 @@ def generate_plainly(model, tokens, n):
     return tokens
 
 
-def run(what, preset, text, device):
+BENCHES = {"train": bench_train, "generate": bench_generate, "scaling": bench_scaling}
+
+
+def benchmark(what, preset, text, device):
     """One benchmark with all that its numbers depend on. -> a dict for JSON
 
-    what: "train", "generate" or "scaling". preset: a name in recipes.RECIPES.
+    what: a name in BENCHES. preset: a name in recipes.RECIPES.
     """
     ids = torch.tensor(CharTokenizer(text).encode(text)).to(device)
     settings, config = recipes.named_recipe(preset)
     model_config = GPTConfig(**{"vocab_size": int(ids.max()) + 1, **settings})
-    config, best = replace(config, steps=100_000, seed=0), limits(device)
+    config = replace(config, steps=100_000, seed=0)
+    best = limits(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    rows = {"train": train, "generate": generate, "scaling": scaling}[what](
-        model_config, config, ids, best
-    )
+    rows = BENCHES[what](model_config, config, ids, best)
     return {
-        "what": what, "preset": preset, "rows": rows, "limits": best,
-        "peak_memory_mb": trainer.peak_memory_mb(device), "environment": runs.environment(device),
-    }  # fmt: skip
+        "what": what,
+        "preset": preset,
+        "rows": rows,
+        "limits": best,
+        "peak_memory_mb": trainer.peak_memory_mb(device),
+        "environment": runs.environment(device),
+    }
 
 
-def in_words(found):
+def in_words(result):
     """A benchmark as text: its table, the limits, and what it ran on."""
-    lines = [pd.DataFrame(found["rows"]).to_string(index=False, float_format="{:.4g}".format)]
-    lines += [f"{name}: {value:.4g}" for name, value in found["limits"].items()]
-    return "\n".join(
-        [*lines, ", ".join(f"{name} {value}" for name, value in found["environment"].items())]
-    )
+    table = pd.DataFrame(result["rows"]).to_string(index=False, float_format="{:.4g}".format)
+    limits = [f"{name}: {value:.4g}" for name, value in result["limits"].items()]
+    where = ", ".join(f"{name} {value}" for name, value in result["environment"].items())
+    return "\n".join([table, *limits, where])
 
 
-def save(found, path):
-    files.write(path, json.dumps(found, indent=1).encode())
+def save(result, path):
+    files.write(path, json.dumps(result, indent=1).encode())

@@ -1,11 +1,13 @@
 """One character after the other, fast: lesson 6's cached model with less work a character.
 
-On a CPU a character costs a few dozen small operations and one pass over the weights; on an NVIDIA GPU it is one
-CUDA graph, sampling included. Keys and values lie in a static cache, allocated once.
+On a CPU a character costs a few dozen small operations and one pass over the weights; on an NVIDIA
+GPU it is one CUDA graph, sampling included. Keys and values lie in a static cache, allocated once.
 """
 
 import copy
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -22,34 +24,60 @@ def make_decoder(model, batch_size=1, dtype=torch.float32):
 
     dtype: of weights and cache; bfloat16 halves what a GPU must read for many texts.
     """
-    return (CudaDecoder if model.head.weight.is_cuda else Decoder)(model, batch_size, dtype)
+    kind = CudaDecoder if model.head.weight.is_cuda else Decoder
+    return kind(model, batch_size, dtype)
+
+
+class Layer(NamedTuple):
+    """A block of the model as functions of one position, x: (B, C).
+
+    A linear map may be given a second argument, to which its result is added in place.
+    """
+
+    attention_norm: Callable  # (B, C) -> (B, C)
+    to_qkv: Callable  # (B, C) -> (B, 3C)
+    out: Callable  # (B, C) -> (B, C)
+    feed_forward_norm: Callable  # (B, C) -> (B, C)
+    up: Callable  # (B, C) -> (B, d_ff), or twice that for SwiGLU
+    down: Callable  # (B, d_ff) -> (B, C)
 
 
 class Decoder:
-    """A model that reads a prompt once and then takes one token a call. Its weights must not change meanwhile."""
+    """A model that reads a prompt once and then takes one token a call.
+
+    Its weights must not change meanwhile.
+    """
 
     def __init__(self, model, batch_size=1, dtype=torch.float32):
-        c = self.config = model.config
-        self.model = model if dtype == model.head.weight.dtype else copy.deepcopy(model).to(dtype)
-        self.device, self.batch_size = model.head.weight.device, batch_size
+        c = model.config
+        if dtype != model.head.weight.dtype:
+            model = copy.deepcopy(model).to(dtype)
+        self.model = model
+        self.config = c
+        self.batch_size = batch_size
+        self.device = model.head.weight.device
         self.split = batch_size == 1 and self.device.type == "cpu"
+
         shape = (c.n_layers, 2, batch_size, c.n_heads, c.context_length, c.d_model // c.n_heads)
         self.cache = torch.zeros(shape, dtype=dtype, device=self.device)
         self.length = 0  # of the text in the cache
-        self.embedding = self.model.embedding.weight.detach() * self.model.scale
-        self.added = {"learned": self.model.positions, "sinusoidal": self.model.sinusoids}.get(
-            c.position
+
+        self.embedding = model.embedding.weight.detach() * model.scale
+        vectors = {"learned": model.positions, "sinusoidal": model.sinusoids}
+        self.positions = vectors.get(c.position)  # (T, C) to be added, or None
+        self.layers = [self._layer(block) for block in model.blocks]
+        self.norm = self._norm(model.norm)
+        self.head = self._linear(model.head)
+
+    def _layer(self, block):
+        return Layer(
+            attention_norm=self._norm(block.norm_1),
+            to_qkv=self._linear(block.attention.qkv),
+            out=self._linear(block.attention.out),
+            feed_forward_norm=self._norm(block.norm_2),
+            up=self._linear(block.feed_forward.up),
+            down=self._linear(block.feed_forward.out),
         )
-        self.layers = [
-            [
-                *map(self._linear, (a.qkv, a.out, f.up, f.out)),
-                *map(self._norm, (block.norm_1, block.norm_2)),
-            ]
-            for a, f, block in (
-                (block.attention, block.feed_forward, block) for block in self.model.blocks
-            )
-        ]
-        self.head, self.norm = self._linear(self.model.head), self._norm(self.model.norm)
 
     @torch.inference_mode()
     def read(self, tokens):
@@ -59,32 +87,33 @@ class Decoder:
         return logits
 
     def _fill(self, tokens):
-        """The model over tokens that stand at the beginning; keys and values go into the cache. -> (B, T, V) logits"""
-        caches, was_training = (
-            [KVCache(self.config.context_length) for _ in self.layers],
-            self.model.training,
-        )
+        """The model over tokens that stand at the beginning; the cache takes keys and values.
+
+        -> (B, T, V) logits
+        """
+        filled = [KVCache(self.config.context_length) for _ in self.layers]
+        was_training = self.model.training
         try:
-            logits = self.model.eval()(tokens, caches)
+            logits = self.model.eval()(tokens, filled)
         finally:
             self.model.train(was_training)
         here = slice(tokens.shape[1])  # what lies beyond the text may be no number
-        for mine, theirs in zip(self.cache, caches, strict=True):
-            mine[0, ..., here, :], mine[1, ..., here, :] = (
-                theirs.k[..., here, :],
-                theirs.v[..., here, :],
-            )
+        for (keys, values), theirs in zip(self.cache, filled, strict=True):
+            keys[..., here, :] = theirs.k[..., here, :]
+            values[..., here, :] = theirs.v[..., here, :]
         return logits
 
     @torch.inference_mode()
     def step(self, token):
         """Go on with one token a text, (B, 1) int64. -> (B, V) logits of what follows"""
         here = slice(self.length, self._one_more())
-        seen, slots = self.cache[..., : self.length, :], self.cache[..., here, :].unbind()
-        keys, values = seen[:, 0].unbind(), seen[:, 1].unbind()
+        seen = self.cache[..., : self.length, :]
+        keys = seen[:, 0].unbind()
+        values = seen[:, 1].unbind()
+        places = self.cache[..., here, :].unbind()
 
         def attend(layer, q, new):
-            slots[layer].copy_(new)
+            places[layer].copy_(new)  # first, as a character also sees itself
             return F.scaled_dot_product_attention(q, keys[layer], values[layer])
 
         return self._logits(token, here, attend)
@@ -100,77 +129,114 @@ class Decoder:
         return self.length
 
     def _logits(self, token, here, attend):
-        """The model at one position. attend(layer, q (B, H, 1, D), its new keys and values (2, B, H, 1, D)) -> as q"""
-        c, model = self.config, self.model
-        x = F.embedding(token[:, 0], self.embedding)
-        if self.added is not None:
-            x = x + self.added[here]
-        angles = None if model.angles is None else model.angles[here]
+        """The model at one position, which `here` selects.
+
+        attend(layer, q (B, H, 1, D), its new keys and values (2, B, H, 1, D)) -> as q
+        """
+        c = self.config
         pre = c.norm_placement == "pre"
-        for layer, (to_qkv, out, up, down, norm_1, norm_2) in enumerate(self.layers):
-            qkv = to_qkv(norm_1(x) if pre else x).view(self.batch_size, 3, c.n_heads, 1, -1)
-            if c.qk_norm or angles is not None:
-                qk = F.rms_norm(qkv[:, :2], qkv.shape[-1:]) if c.qk_norm else qkv[:, :2]
-                qkv[:, :2] = qk if angles is None else rotate(qk, angles)
-            h = attend(layer, qkv.select(1, 0), qkv.narrow(1, 1, 2).transpose(0, 1)).flatten(1)
-            x = out(h, x if c.residual else None)
-            x = x if pre else norm_1(x)
-            h = self._activate(up(norm_2(x) if pre else x))
-            x = down(h, x if c.residual else None)
-            x = x if pre else norm_2(x)
+        angles = None if self.model.angles is None else self.model.angles[here]
+        x = F.embedding(token[:, 0], self.embedding)
+        if self.positions is not None:
+            x = x + self.positions[here]
+
+        for i, layer in enumerate(self.layers):
+            # First attention: q, k, v of this position, what it sees, and back into the stream.
+            h = layer.attention_norm(x) if pre else x
+            qkv = layer.to_qkv(h).view(self.batch_size, 3, c.n_heads, 1, -1)
+            self._norm_and_rotate(qkv[:, :2], angles)
+            new = qkv[:, 1:].transpose(0, 1)
+            seen = attend(i, qkv[:, 0], new).flatten(1)
+            x = layer.out(seen, x if c.residual else None)
+            if not pre:
+                x = layer.attention_norm(x)
+
+            # Then the feed-forward layer, the same way.
+            h = layer.feed_forward_norm(x) if pre else x
+            h = self._activate(layer.up(h))
+            x = layer.down(h, x if c.residual else None)
+            if not pre:
+                x = layer.feed_forward_norm(x)
         return self.head(self.norm(x)).float()
 
+    def _norm_and_rotate(self, qk, angles):
+        """Queries and keys (B, 2, H, 1, D) as QK-norm and rotary positions have them, in place."""
+        turned = qk
+        if self.config.qk_norm:
+            turned = F.rms_norm(turned, turned.shape[-1:])
+        if angles is not None:
+            turned = rotate(turned, angles)
+        if turned is not qk:
+            qk.copy_(turned)
+
     def _activate(self, h):
-        if (
-            self.split and self.config.activation == "gelu"
-        ):  # for one row oneDNN's takes three times as long
+        if self.split and self.config.activation == "gelu":
+            # GELU written out: for one row oneDNN's takes three times as long.
             return torch.addcmul(h, h, torch.erf(h * 0.5**0.5)).mul_(0.5)
         return activate(h, self.config.activation)
 
     def _linear(self, layer):
-        """A linear map as a function of x (B, K), added in place to y (B, N) if that is given. -> (B, N)"""
         weight = layer.weight.detach()
-        if not self.split:
-            return lambda x, y=None: F.linear(x, weight) if y is None else y.addmm_(x, weight.T)
-        shares = math.gcd(
-            SHARES, len(weight)
-        )  # for one text on a CPU: in pieces that its threads take in turn
-        pieces = weight.view(shares, -1, weight.shape[1]).mT.contiguous()
-
-        def linear(x, y=None):
-            new = torch.bmm(x.expand(shares, 1, -1), pieces).view(1, -1)
-            return new if y is None else new.add_(y)
-
-        return linear
+        return linear_in_shares(weight) if self.split else linear(weight)
 
     def _norm(self, layer):
         """A norm as a function; PyTorch's module costs as much again as the operation."""
         if not isinstance(layer, torch.nn.LayerNorm):
             return layer
-        shape, weight = layer.normalized_shape, layer.weight.detach()
-        return lambda x: torch.layer_norm(x, shape, weight, None, layer.eps)
+        shape = layer.normalized_shape
+        weight = layer.weight.detach()
+
+        def norm(x):
+            return torch.layer_norm(x, shape, weight, None, layer.eps)
+
+        return norm
+
+
+def linear(weight):
+    """A linear map as a function of x (B, K), added in place to y (B, N) if given. -> (B, N)"""
+
+    def apply(x, y=None):
+        return F.linear(x, weight) if y is None else y.addmm_(x, weight.T)
+
+    return apply
+
+
+def linear_in_shares(weight):
+    """The same for one text on a CPU, whose threads take shares of the matrix in turn."""
+    shares = math.gcd(SHARES, len(weight))
+    pieces = weight.view(shares, -1, weight.shape[1]).mT.contiguous()
+
+    def apply(x, y=None):
+        product = torch.bmm(x.expand(shares, 1, -1), pieces).view(1, -1)
+        return product if y is None else product.add_(y)
+
+    return apply
 
 
 class CudaDecoder(Decoder):
-    """The same on an NVIDIA GPU, by CUDA graphs: one reads the prompt, one reads a character and draws the next."""
+    """The same on an NVIDIA GPU, by CUDA graphs.
+
+    One reads the prompt, one reads a character and draws the next.
+    """
 
     def __init__(self, model, batch_size=1, dtype=torch.float32):
         super().__init__(model, batch_size, dtype)
-        T, V = self.config.context_length, self.config.vocab_size
-        self.now = torch.zeros(
-            1, dtype=torch.int64, device=self.device
-        )  # the length, where a graph can read it
-        self.token = torch.zeros(batch_size, 1, dtype=torch.int64, device=self.device)
-        self.text = torch.zeros(batch_size, T, dtype=torch.int64, device=self.device)
-        self.first = torch.zeros(batch_size, V, device=self.device)
-        self.hidden = torch.full((T, T), -math.inf, dtype=dtype, device=self.device).triu(
-            diagonal=1
-        )  # 0: to be seen
+        context = self.config.context_length
+        device = self.device
+
+        # What a graph reads and writes always lies at the same place: the length of the text, the
+        # last token, the prompt, its logits, and what each position may not see (0 is to be seen).
+        self.now = torch.zeros(1, dtype=torch.int64, device=device)
+        self.token = torch.zeros(batch_size, 1, dtype=torch.int64, device=device)
+        self.text = torch.zeros(batch_size, context, dtype=torch.int64, device=device)
+        self.first = torch.zeros(batch_size, self.config.vocab_size, device=device)
+        nothing = torch.full((context, context), -math.inf, dtype=dtype, device=device)
+        self.hidden = nothing.triu(diagonal=1)
         self.graphs = {}
 
     @torch.inference_mode()
     def read(self, tokens):
-        """As Decoder's. A graph reads to a multiple of REACH; the text can't see what stands beyond it."""
+        """As Decoder's. It reads to a multiple of REACH; the text can't see what lies beyond it."""
         length = tokens.shape[1]
         positions_at(self.model, 0, length)  # refuses what is longer than the context
         self.text[:, :length] = tokens
@@ -190,9 +256,8 @@ class CudaDecoder(Decoder):
     def draw_next(self, token, temperature=1.0, top_k=None, top_p=None, generator=None):
         """As Decoder's; what it returned is overwritten by the next call."""
         self.token.copy_(token)
-        self._replay(
-            self._draw, self._reach(self._one_more()), temperature, top_k, top_p, generator
-        )
+        reach = self._reach(self._one_more())
+        self._replay(self._draw, reach, temperature, top_k, top_p, generator)
         return self.token
 
     def _reach(self, length):
@@ -202,7 +267,7 @@ class CudaDecoder(Decoder):
         self.first.copy_(self._fill(self.text[:, :reach]).index_select(1, self.now - 1)[:, 0])
 
     def _masked_logits(self, token, reach):
-        """As `step`, where the host need not know the position: all of `reach` is read, and the future hidden."""
+        """As `step`, where the host need not know the position: of `reach` the future is hidden."""
         hidden = self.hidden.index_select(0, self.now)[0, :reach]
         scale = self.cache.shape[-1] ** -0.5
 
@@ -219,24 +284,35 @@ class CudaDecoder(Decoder):
         self.now += 1
 
     def _replay(self, work, *settings):
-        """Do this work as a graph. The first time it is tried before and captured; that must leave no trace."""
+        """Do this work as a graph, which is made where it is asked for the first time."""
         key = (work.__name__, *settings)
         if key not in self.graphs:
-            given = [setting for setting in settings if isinstance(setting, torch.Generator)]
-            generator = (
-                given[0] if given else torch.cuda.default_generators[torch.cuda.current_device()]
-            )
-            token, now, random_state = self.token.clone(), self.now.clone(), generator.get_state()
-            stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                work(*settings)
-            torch.cuda.current_stream().wait_stream(stream)
-            self.token.copy_(token)
-            self.now.copy_(now)
-            generator.set_state(random_state)
-            graph.register_generator_state(generator)
-            with torch.cuda.graph(graph):
-                work(*settings)
-            self.graphs[key] = graph
+            self.graphs[key] = self._capture(work, settings)
         self.graphs[key].replay()
+
+    def _capture(self, work, settings):
+        """Record this work as a graph, and leave no trace of having tried it."""
+        generators = [setting for setting in settings if isinstance(setting, torch.Generator)]
+        default = torch.cuda.default_generators[torch.cuda.current_device()]
+        generator = generators[0] if generators else default
+
+        # First a trial on a stream of its own, as PyTorch asks before a capture; then back to what
+        # was before it: the token, the length, the luck.
+        token = self.token.clone()
+        now = self.now.clone()
+        random_state = generator.get_state()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            work(*settings)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.token.copy_(token)
+        self.now.copy_(now)
+        generator.set_state(random_state)
+
+        # Then the capture, which records and does nothing.
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(generator)
+        with torch.cuda.graph(graph):
+            work(*settings)
+        return graph

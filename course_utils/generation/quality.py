@@ -17,11 +17,23 @@ SETTINGS = (  # what the comparison table shows: one change at a time, then all 
     {"temperature": 0.8, "top_k": 40, "top_p": 0.95},
 )
 HUMAN = "human reference"
-PROMPTS = (
-    "ROMEO:\n",
-    "First Citizen:\n",
-    "O ",
-)  # of the recorded study: a lead, a crowd, and no speaker at all
+# Of the recorded study: a lead, a crowd, and no speaker at all.
+PROMPTS = ("ROMEO:\n", "First Citizen:\n", "O ")
+COLUMNS = (  # of the comparison table
+    "arm",
+    "temperature",
+    "top_k",
+    "top_p",
+    "seed",
+    "prompt",
+    "text",
+    "distinct_2",
+    "repetition",
+    "known_words",
+    "longest_copy",
+    "five_gram_loss",
+    "corpus",
+)
 
 
 def words(text):
@@ -42,7 +54,7 @@ def repetition(text, n=20):
 
 
 def known_words(text, vocabulary):
-    """The share of words that the training text contains; the first and last may be cut, so they don't count."""
+    """The share of words that the training text contains; the first and last, maybe cut, apart."""
     inner = words(text)[1:-1]
     return sum(word in vocabulary for word in inner) / len(inner) if inner else float("nan")
 
@@ -59,18 +71,17 @@ def longest_copy(text, training_text):
 
 
 class Judge:
-    """Measures texts against one corpus: its training words, its training text, and its own 5-gram."""
+    """Measures texts against one corpus: its training text, the words there, and its own 5-gram."""
 
     def __init__(self, corpus, order=5):
-        self.tokenizer, self.corpus = CharTokenizer(corpus.text), corpus
+        self.corpus = corpus
+        self.tokenizer = CharTokenizer(corpus.text)
         self.training_text, self.held_out = split(corpus.text)
         ids = torch.tensor(self.tokenizer.encode(self.training_text))
         while self.tokenizer.vocab_size**order >= 2**63:
             order -= 1
-        self.n_gram, self.vocabulary = (
-            WittenBell(ids, order, self.tokenizer.vocab_size),
-            set(words(self.training_text)),
-        )
+        self.n_gram = WittenBell(ids, order, self.tokenizer.vocab_size)
+        self.vocabulary = set(words(self.training_text))
 
     def measure(self, text):
         """One row of the comparison table for one text."""
@@ -84,7 +95,7 @@ class Judge:
         }
 
     def human(self, length, pieces=4):
-        """Rows for real, held-out text of the samples' length, from beginnings of lines at even distances."""
+        """Rows for real, held-out text of the samples' length, from lines at even distances."""
         step = max(1, (len(self.held_out) - length) // pieces)
         starts = [self.held_out.find("\n", i * step) + 1 for i in range(pieces)]
         texts = [self.held_out[start : start + length] for start in starts]
@@ -92,10 +103,9 @@ class Judge:
 
     def sample(self, model, prompt, length, seed, **settings):
         """A text of `length` new characters after the prompt (the prompt itself not included)."""
-        generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
-        tokens = torch.tensor(
-            [self.tokenizer.encode(prompt)], device=next(model.parameters()).device
-        )
+        device = next(model.parameters()).device
+        generator = torch.Generator(device).manual_seed(seed)
+        tokens = torch.tensor([self.tokenizer.encode(prompt)], device=device)
         out = generate(model, tokens, length, generator=generator, **settings)
         return self.tokenizer.decode(out[0, tokens.shape[1] :])
 
@@ -103,31 +113,17 @@ class Judge:
 def compare_samples(models, judge, prompt, length, seed=0, settings=SETTINGS, on_sample=None):
     """Every model under every setting, on one prompt and seed, then human text. -> DataFrame
 
-    models: dict arm -> model. Columns: arm, the settings, prompt, text, the measures, corpus.
+    models: dict arm -> model. on_sample(): called after each sample. Its columns are COLUMNS.
     """
     rows = []
     for setting in settings:
         for arm, model in models.items():
+            about = {"arm": arm, "seed": seed, "prompt": prompt, "corpus": judge.corpus.name}
             text = judge.sample(model, prompt, length, seed, **setting)
-            rows.append(
-                {"arm": arm, "seed": seed, "prompt": prompt, "corpus": judge.corpus.name, **setting}
-            )
-            rows[-1].update(judge.measure(text))
+            rows.append(about | setting | judge.measure(text))
             if on_sample:
                 on_sample()
-    columns = [
-        "arm",
-        "temperature",
-        "top_k",
-        "top_p",
-        "seed",
-        "prompt",
-        "text",
-        "distinct_2",
-        "repetition",
-    ]
-    columns += ["known_words", "longest_copy", "five_gram_loss", "corpus"]
-    return pd.DataFrame(rows + judge.human(length), columns=columns)
+    return pd.DataFrame(rows + judge.human(length), columns=COLUMNS)
 
 
 def like(table, setting):

@@ -17,7 +17,7 @@ def stream(
     generator=None,
     dtype=None,
 ):
-    """Yield one new token (B, 1) after the other, as lesson 6's stream does, past the context length too.
+    """Yield one new token (B, 1) after the other, as lesson 6's stream does, past the context too.
 
     A text longer than the context is read again from lesson 6's window_start on. Dropout is off.
     """
@@ -27,17 +27,17 @@ def stream(
             "generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1"
         )
     decoder = make_decoder(model, len(tokens), dtype or torch.float32)
-    context, start, begin = model.config.context_length, None, tokens.shape[1]
+    context = model.config.context_length
+    settings = (temperature, top_k, top_p)
     text = torch.cat([tokens, tokens.new_zeros(len(tokens), max_new_tokens)], dim=1)
-    for length in range(begin, begin + max_new_tokens):
+    start = None
+    for length in range(tokens.shape[1], text.shape[1]):
         if window_start(length, context) != start:  # a new window is read from its beginning
             start = window_start(length, context)
-            token = draw(
-                filter_logits(decoder.read(text[:, start:length]), temperature, top_k, top_p),
-                generator,
-            )
+            logits = decoder.read(text[:, start:length])
+            token = draw(filter_logits(logits, *settings), generator)
         else:
-            token = decoder.draw_next(token, temperature, top_k, top_p, generator)
+            token = decoder.draw_next(token, *settings, generator)
         text[:, length : length + 1] = token
         yield text[:, length : length + 1]
 
@@ -52,6 +52,9 @@ def generate(
     generator=None,
     dtype=None,
 ):
-    """Continue each row by max_new_tokens, as lesson 6's generate does: tokens (B, T) int64 -> (B, T + N)."""
+    """Continue each row by max_new_tokens, as lesson 6's generate does.
+
+    tokens (B, T) int64 -> (B, T + N)
+    """
     new = stream(model, tokens, max_new_tokens, temperature, top_k, top_p, generator, dtype)
     return torch.cat([tokens, *new], dim=1)

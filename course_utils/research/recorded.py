@@ -4,7 +4,6 @@ import functools
 import json
 import lzma
 from collections import Counter
-from dataclasses import asdict
 
 import pandas as pd
 
@@ -17,14 +16,10 @@ TEXTS = files.PUBLISHED / "study" / "texts.csv.xz"
 
 def pack(records, path=FILE):
     """Write records to one file; numbers keep six decimals."""
-    lines = [json.dumps(rounded(content(record)), ensure_ascii=False) for record in records]
+    lines = [json.dumps(rounded(record.content()), ensure_ascii=False) for record in records]
     files.write(
         path, lzma.compress(("\n".join(lines) + "\n").encode(), preset=9 | lzma.PRESET_EXTREME)
     )
-
-
-def content(record):
-    return {name: value for name, value in asdict(record).items() if name != "folder"}
 
 
 def rounded(value):

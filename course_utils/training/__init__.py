@@ -1,1 +1,4 @@
-"""A model and its training, on disk: recipes, the engine of a step, the loop, exact evaluation, checkpoints, runs."""
+"""A model and its training, on disk.
+
+recipes, then the engine of a step, the trainer's loop, exact evaluation, checkpoints, and runs.
+"""

@@ -75,6 +75,14 @@ def model_from(tensors, about):
     return model.eval()
 
 
+def matrix_weights(config):
+    """How many weights a model's matrices have, the head's too; the other weights are few."""
+    c = config
+    matrices = 3 if c.activation == "swiglu" else 2
+    feed_forward = matrices * c.d_model * c.d_ff
+    return c.n_layers * (4 * c.d_model**2 + feed_forward) + c.vocab_size * c.d_model
+
+
 def sizes_fit(config, weights):
     """Whether a config's sizes are its weights'; asked before memory is taken for what it says."""
     c = config

@@ -9,13 +9,22 @@ sprint        for a GPU: past nanoGPT's 1.4697 in seconds
 modern        for a GPU: the lowest loss at the baseline's size
 record        and at nanoGPT's
 fair          the baseline's model for a fixed number of steps, with a warm-up and a falling rate
-modern-short  a third of modern's steps; these two are what the recorded study changes one thing at a time
+modern-short  a third of modern's steps; the recorded study changes these two, a thing at a time
 smoke         seconds, to see that everything runs
 """
 
 from course_utils.lessons.train import TrainConfig
 
-MODEL_SETTINGS = "context_length n_layers n_heads d_model d_ff dropout position qk_norm".split()
+MODEL_SETTINGS = (
+    "context_length",
+    "n_layers",
+    "n_heads",
+    "d_model",
+    "d_ff",
+    "dropout",
+    "position",
+    "qk_norm",
+)
 MODELS = {
     #              context  layers  heads  width  d_ff  dropout   position  qk_norm
     "baseline":     (  256,     6,     8,    256, 1024,    0.1, "learned",  False),
@@ -32,9 +41,19 @@ MODELS = {
 }  # fmt: skip
 
 TRAIN_SETTINGS = (
-    "steps batch_size optimizer learning_rate muon_learning_rate muon_momentum muon_iterations"
-    " weight_decay warmup_steps decay evaluate_every patience"
-).split()
+    "steps",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "muon_learning_rate",
+    "muon_momentum",
+    "muon_iterations",
+    "weight_decay",
+    "warmup_steps",
+    "decay",
+    "evaluate_every",
+    "patience",
+)
 TRAININGS = {  # where Muon trains the blocks' matrices, AdamW trains the rest
     #                              AdamW's  Muon's          weight warm-      evaluate
     #               steps batch       rate rate mom. iter.   decay   up decay   every patience

@@ -1,8 +1,7 @@
-"""Training runs on disk: one JSON record and one file of weights each, found again by what they are."""
+"""Training runs on disk: a JSON record and a file of weights each, found again by what they are."""
 
 import hashlib
 import json
-import math
 import os
 import platform
 import re
@@ -16,12 +15,11 @@ import torch
 from tqdm import tqdm
 
 from course_utils import files
-from course_utils.files import FORMAT, RunError, lock, read_tensors, write, write_tensors
+from course_utils.files import FORMAT, RunError
 from course_utils.lessons.data import CharTokenizer, split
 from course_utils.lessons.model import GPTConfig, count_parameters
 from course_utils.lessons.train import TrainConfig
-from course_utils.training import trainer
-from course_utils.training.checkpoints import load_model, save_model
+from course_utils.training import checkpoints, trainer
 
 
 @dataclass(frozen=True)
@@ -38,13 +36,9 @@ class RunSpec:
 
     @property
     def fingerprint(self):
-        corpus = (
-            self.corpus_sha256
-            if self.data_share == 1
-            else f"{self.corpus_sha256}, {self.data_share}"
+        return fingerprint(
+            asdict(self.model), asdict(self.train), self.corpus_sha256, self.data_share
         )
-        parts = {"model": asdict(self.model), "train": asdict(self.train), "corpus": corpus}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def name(self):
@@ -52,9 +46,16 @@ class RunSpec:
         return f"{arm}_seed-{self.train.seed}_{self.fingerprint}"
 
 
-@dataclass
-class RunRecord:
-    """One finished run, as it is written to logs/NAME.json."""
+def fingerprint(model, train, corpus_sha256, data_share):
+    """Eight hexadecimal digits that stand for all of a run's settings, given as dicts."""
+    corpus = corpus_sha256 if data_share == 1 else f"{corpus_sha256}, {data_share}"
+    settings = {"model": model, "train": train, "corpus": corpus}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+@dataclass(kw_only=True)
+class RunRecord(trainer.Training):
+    """One finished run, as it is written to logs/NAME.json: what it was, and what it came to."""
 
     name: str
     study: str
@@ -66,22 +67,6 @@ class RunRecord:
     train: dict
     corpus: dict  # name, sha256, source, note
     parameters: int
-    history: list  # a dict a report: step, characters, training_loss, elapsed_s, and validation_loss where evaluated
-    best_step: int
-    validation_loss: float
-    training_loss: float
-    stopped: str
-    regime: str  # how the steps were made
-    setup_s: float  # compiling and capturing, before the first step
-    elapsed_s: float  # training and evaluations
-    evaluating_s: float
-    characters_per_s: float
-    peak_memory_mb: float
-    choosing_loss: float = math.nan  # over the validation split's first half, which chose best_step
-    reporting_loss: float = math.nan  # over its second half, which chose nothing
-    position_losses: list = field(
-        default_factory=list
-    )  # at places 1, 2, 3–4, 5–8, … of the context
     data_share: float = 1.0  # of the training split
     environment: dict = field(default_factory=dict)
     format: str = FORMAT
@@ -91,12 +76,16 @@ class RunRecord:
     def checkpoint(self):
         return self.folder / "checkpoints" / f"{self.name}.safetensors"
 
+    def content(self):
+        """All that is written, as a dict: first what the run was, then what it came to."""
+        values = asdict(self)
+        del values["folder"]
+        training = {name: values.pop(name) for name in trainer.Training.__dataclass_fields__}
+        return values | training
+
     def save(self, folder):
-        content = {key: value for key, value in asdict(self).items() if key != "folder"}
-        write(
-            folder / "logs" / f"{self.name}.json",
-            json.dumps(content, indent=1, ensure_ascii=False).encode(),
-        )
+        content = json.dumps(self.content(), indent=1, ensure_ascii=False)
+        files.write(folder / "logs" / f"{self.name}.json", content.encode())
         self.folder = folder
 
     @classmethod
@@ -115,40 +104,40 @@ class RunRecord:
 
 def spec_of(record, seed):
     """The spec of a recorded run, with another seed."""
-    model, train = GPTConfig(**record.model), TrainConfig(**record.train | {"seed": seed})
-    about = (
-        record.study,
-        record.recipe,
-        record.arm,
-        model,
-        train,
-        record.corpus["sha256"],
-        record.data_share,
+    return RunSpec(
+        study=record.study,
+        recipe=record.recipe,
+        arm=record.arm,
+        model=GPTConfig(**record.model),
+        train=TrainConfig(**record.train | {"seed": seed}),
+        corpus_sha256=record.corpus["sha256"],
+        data_share=record.data_share,
     )
-    return RunSpec(*about)
 
 
 def find(spec, folders, weights=True):
-    """The record of this very run in the first folder that has it, and its weights if they are needed; else None."""
+    """The record of this very run in the first folder that has it, else None.
+
+    weights: whether the folder must have its weights too.
+    """
     for folder in map(Path, folders):
         path = folder / "logs" / f"{spec.name}.json"
         if path.is_file():
             record = RunRecord.load(path)
-            if record.fingerprint == spec.fingerprint and (
-                record.checkpoint.is_file() or not weights
-            ):
+            complete = record.checkpoint.is_file() or not weights
+            if record.fingerprint == spec.fingerprint and complete:
                 return record
     return None
 
 
 def load_all(folder, corpus=None):
-    """Every record of a results folder, in order of name; if a corpus is given, those trained on it."""
+    """Every record of a results folder, in order of name; if a corpus is given, those of it."""
     records = map(RunRecord.load, sorted((Path(folder) / "logs").glob("*.json")))
     return [r for r in records if corpus is None or r.corpus["sha256"] == corpus.sha256]
 
 
 def best(folders, corpus=None):
-    """The record with the lowest validation loss in the first folder that has one with its weights."""
+    """The record with the lowest validation loss in the first folder that has one with weights."""
     for folder in folders:
         records = [record for record in load_all(folder, corpus) if record.checkpoint.is_file()]
         if records:
@@ -156,84 +145,115 @@ def best(folders, corpus=None):
     raise RunError("there is no trained model of this text yet: `course train` makes one")
 
 
-_unwritten = {}  # spec -> what was trained but could not be written, the disk being full: no need to train again
+_unwritten = {}  # spec -> (model, Training): trained, but the disk was full; no need to train again
 
 
 def execute(spec, corpus, folder, device="cpu", on_step=None, allow=None):
-    """Train one run, from where it was stopped if it was, and write its weights and then its record. -> RunRecord
+    """Train one run, from where it was stopped if it was, and write it down. -> RunRecord
 
     on_step(n): called when n more steps are done. allow: as engine.make_engine's.
     """
-    tokenizer, state = (
-        CharTokenizer(corpus.text),
-        Path(folder) / "checkpoints" / f"{spec.name}.state",
-    )
-    for left in state.parent.glob(f".{spec.name}.*"):  # by a process that was killed while it wrote
-        left.unlink()
+    folder = Path(folder)
     if spec not in _unwritten:
-        train_ids, validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))
-        train_ids = train_ids[: round(spec.data_share * len(train_ids))]
-        model = trainer.new_model(spec.model, spec.train, device)
-        saved, save = (
-            read_tensors(state, "saved state") if state.exists() else None,
-            partial(write_tensors, state),
-        )
-        try:
-            result = trainer.train(
-                model, train_ids, validation_ids, spec.train, on_step, allow, saved, save
-            )
-        except KeyboardInterrupt as stop:
-            words = "; its state is saved, and the same again goes on from there"
-            raise KeyboardInterrupt(*(f"{said}{words}" for said in stop.args)) from None
-        _unwritten[spec] = model, result
-    model, result = _unwritten[spec]
-    about = {name: getattr(corpus, name) for name in ("name", "sha256", "source", "note")}
-    record = RunRecord(
-        spec.name, spec.study, spec.recipe, spec.arm, spec.train.seed, spec.fingerprint, asdict(spec.model),
-        asdict(spec.train), about, count_parameters(model), data_share=spec.data_share, environment=environment(device),
-        **asdict(result),
-    )  # fmt: skip
-    save_model(Path(folder) / "checkpoints" / f"{spec.name}.safetensors", model, tokenizer.alphabet)
-    record.save(Path(folder))
-    state.unlink(missing_ok=True)
+        _unwritten[spec] = train_or_resume(spec, corpus, folder, device, on_step, allow)
+    model, training = _unwritten[spec]
+    record = write_run(spec, corpus, folder, model, training, device)
+    state_path(spec, folder).unlink(missing_ok=True)
     del _unwritten[spec]
     return record
 
 
+def state_path(spec, folder):
+    return folder / "checkpoints" / f"{spec.name}.state"
+
+
+def train_or_resume(spec, corpus, folder, device, on_step, allow):
+    """Train a run to its end, from its saved state if there is one. -> (model, Training)"""
+    path = state_path(spec, folder)
+    for unfinished in path.parent.glob(f".{spec.name}.*"):  # of a process killed while it wrote
+        unfinished.unlink()
+    saved = files.read_tensors(path, "saved state") if path.exists() else None
+
+    ids = torch.tensor(CharTokenizer(corpus.text).encode(corpus.text))
+    train_ids, validation_ids = split(ids)
+    train_ids = train_ids[: round(spec.data_share * len(train_ids))]
+    model = trainer.new_model(spec.model, spec.train, device)
+    save = partial(files.write_tensors, path)
+    try:
+        training = trainer.train(
+            model, train_ids, validation_ids, spec.train, on_step, allow, saved, save
+        )
+    except KeyboardInterrupt as stop:
+        words = "; its state is saved, and the same again goes on from there"
+        raise KeyboardInterrupt(*(f"{said}{words}" for said in stop.args)) from None
+    return model, training
+
+
+def write_run(spec, corpus, folder, model, training, device):
+    """Write a finished run's weights and then its record, so that no record lacks its weights."""
+    record = RunRecord(
+        name=spec.name,
+        study=spec.study,
+        recipe=spec.recipe,
+        arm=spec.arm,
+        seed=spec.train.seed,
+        fingerprint=spec.fingerprint,
+        model=asdict(spec.model),
+        train=asdict(spec.train),
+        corpus={key: getattr(corpus, key) for key in ("name", "sha256", "source", "note")},
+        parameters=count_parameters(model),
+        data_share=spec.data_share,
+        environment=environment(device),
+        folder=folder,
+        **asdict(training),
+    )
+    checkpoints.save_model(record.checkpoint, model, CharTokenizer(corpus.text).alphabet)
+    record.save(folder)
+    return record
+
+
 def load_or_train(spec, corpus, device="cpu"):
-    """A model and its record: the reader's own run if there is one, else the published one, else one trained now."""
+    """A model and its record: the reader's own run, else the published one, else trained now."""
     record = find_or_train(spec, corpus, device, weights=True)
-    return load_model(record.checkpoint)[0].to(device), record
+    model, _ = checkpoints.load_model(record.checkpoint)
+    return model.to(device), record
 
 
 def find_or_train(spec, corpus, device="cpu", weights=False):
-    """The record alone, from the reader's own runs, else the published ones, else trained now; says which."""
+    """The record alone, from the reader's own runs, else the published ones, else trained now.
+
+    It says which.
+    """
     record = find(spec, [files.results(), files.PUBLISHED], weights)
-    if record:
-        whose = "the published run" if record.folder == files.PUBLISHED else "your run"
-    else:
-        with (
-            lock(files.results()),
-            tqdm(total=spec.train.steps, desc=f"training {spec.arm}", leave=False) as bar,
-        ):
-            mine = find(
-                spec, [files.results()], weights
-            )  # another process may have made it meanwhile
-            record = mine or execute(spec, corpus, files.results(), device, bar.update)
+    if record is None:
+        record = train_here(spec, corpus, device, weights)
         whose = "trained just now"
-    print(
-        f"{spec.arm}, seed {spec.train.seed}: {record.validation_loss:.3f} nats/character ({whose})"
-    )
+    elif record.folder == files.PUBLISHED:
+        whose = "the published run"
+    else:
+        whose = "your run"
+    loss = f"{record.validation_loss:.3f} nats/character"
+    print(f"{spec.arm}, seed {spec.train.seed}: {loss} ({whose})")
+    return record
+
+
+def train_here(spec, corpus, device, weights):
+    """Train a run into the reader's results, if no other process makes it meanwhile."""
+    folder = files.results()
+    with files.lock(folder):
+        record = find(spec, [folder], weights)
+        if record is None:
+            with tqdm(total=spec.train.steps, desc=f"training {spec.arm}", leave=False) as bar:
+                record = execute(spec, corpus, folder, device, bar.update)
     return record
 
 
 def environment(device):
     """What a number depends on besides the spec."""
     kind = torch.device(device).type
+    here = torch.cuda.get_device_name() if kind == "cuda" else f"{kind} ({platform.machine()})"
     return {
-        "device": torch.cuda.get_device_name()
-        if kind == "cuda"
-        else f"{kind} ({platform.machine()})",
+        "device": here,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
@@ -246,6 +266,5 @@ def environment(device):
 
 def command():
     """The command line, without the folders of this machine."""
-    return " ".join(Path(w).name if Path(w).is_absolute() else w for w in sys.argv).replace(
-        "__main__.py", "course"
-    )
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]
+    return " ".join(words).replace("__main__.py", "course")
