@@ -320,3 +320,33 @@ def test_evaluation_is_the_same_however_many_windows_are_read_at_once(T, length)
     expected = loss_by_hand(model, ids)
     assert evaluate(model, ids) == pytest.approx(expected, rel=1e-5)
     assert math.isfinite(expected)
+
+
+# --- the same bits ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_exact_embedding_is_pytorchs(dtype):
+    """Its gradient is a product; second source: PyTorch's own, which adds row by row."""
+    tokens = torch.randint(7, (3, 11), generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(7, 5, generator=torch.Generator().manual_seed(1)).to(dtype)
+    target = torch.randn(3, 11, 5, generator=torch.Generator().manual_seed(2)).to(dtype)
+    results = []
+    for kind in (torch.nn.Embedding, engine.ExactEmbedding):
+        embedding = kind(7, 5, _weight=weight.clone())
+        vectors = embedding(tokens)
+        (vectors * target).sum().backward()
+        results.append((vectors.detach(), embedding.weight.grad))
+    (vectors, gradient), (exact_vectors, exact_gradient) = results
+    assert torch.equal(vectors, exact_vectors)
+    tolerance = 1e-6 if dtype == torch.float32 else 0.05
+    assert torch.allclose(gradient, exact_gradient, atol=tolerance)
+    assert exact_gradient[tokens.unique()].abs().min() > 0
+
+
+def test_exactness_is_put_back_as_it_was():
+    with engine.exactly():
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
