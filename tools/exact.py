@@ -1,0 +1,137 @@
+"""Is the same seed the same run on this GPU, to the bit, and what does that cost?
+
+python tools/exact.py [--json FILE] [--card N] [RECIPE …]
+
+For each recipe: the sha256 of the weights after some steps of two runs and of others that were
+stopped at a random step and gone on with, and the time of a step beside that of an engine which
+may add in any order. Exit 1 where two runs of a recipe differ.
+"""
+
+import argparse
+import gc
+import hashlib
+import json
+import random
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from course_utils import corpus
+from course_utils.lessons.data import CharTokenizer, split
+from course_utils.lessons.model import GPTConfig
+from course_utils.training import engine, recipes, trainer
+
+STEPS = 100  # before the weights are compared
+TIMED = 200  # steps after that
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="(default: all but smoke)")
+    parser.add_argument("--card", type=int, default=0, metavar="N", help="which GPU (default 0)")
+    parser.add_argument("--resumes", type=int, default=3, metavar="N", help="a recipe (default 3)")
+    parser.add_argument("--plain", action="store_true", help="compile nothing")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the rows to this file"
+    )
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("tools/exact.py needs an NVIDIA GPU; a CPU's runs are compared by the tests.")
+    torch.cuda.set_device(args.card)
+    device = torch.device("cuda", args.card)
+    text = corpus.load()
+    train_ids, _ = split(torch.tensor(CharTokenizer(text.text).encode(text.text)))
+    names = args.recipes or [name for name in recipes.RECIPES if name != "smoke"]
+    pieces = [piece for piece in engine.PIECES if piece != "compiled" or not args.plain]
+    rows = []
+    for name in names:
+        rows.append(measure(name, train_ids.to(device), pieces, args.resumes))
+        print(json.dumps(rows[-1]), flush=True)
+        gc.collect()
+        torch.cuda.empty_cache()
+    if args.json:
+        about = {
+            "command": " ".join(["python", "tools/exact.py", *sys.argv[1:]]),
+            "device": torch.cuda.get_device_name(device),
+            "torch": torch.__version__,
+            "corpus": text.sha256,
+            "rows": rows,
+        }
+        args.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    if different := [row["recipe"] for row in rows if row["different"] > 1]:
+        sys.exit(f"not the same bits: {', '.join(different)}")
+
+
+def measure(name, ids, pieces, resumes):
+    """One row: how many different weights the runs of a recipe end with, and what a step takes."""
+    model_settings, config = recipes.named_recipe(name)
+    model_config = GPTConfig(**{"vocab_size": 65, **model_settings})
+    config = replace(config, steps=STEPS + TIMED)
+    exact = [*pieces, "exact"]
+    chance = random.Random(name)
+
+    def begin(allow):
+        model = trainer.new_model(model_config, config, ids.device)
+        run = engine.CudaEngine(model, ids, config, allow)
+        torch.manual_seed(config.seed + 1)
+        return run
+
+    def advance(run, steps):
+        for _ in range(steps):
+            run.step()
+        torch.cuda.synchronize()
+        return run
+
+    def step_ms(run):
+        start = time.perf_counter()
+        advance(run, TIMED)
+        return (time.perf_counter() - start) / TIMED * 1e3
+
+    run = advance(begin(exact), STEPS)
+    ends = [fingerprint(run.model)]
+    regime = run.regime
+    run = advance(begin(exact), STEPS)
+    ends.append(fingerprint(run.model))
+    exact_ms = step_ms(run)
+    for _ in range(resumes):
+        stopped_at = chance.randrange(1, STEPS)
+        state = advance(begin(exact), stopped_at).state()
+        run = begin(exact)
+        run.restore(state)
+        advance(run, STEPS - stopped_at)
+        ends.append(fingerprint(run.model))
+    free_ms = step_ms(advance(begin_freely(begin, pieces), STEPS))
+    return {
+        "recipe": name,
+        "context": model_config.context_length,
+        "regime": regime,
+        "runs": len(ends),
+        "different": len(set(ends)),
+        "sha256": ends[0],
+        "step_ms": round(exact_ms, 3),
+        "step_ms_in_any_order": round(free_ms, 3),
+        "ratio": round(exact_ms / free_ms, 3),
+    }
+
+
+def begin_freely(begin, pieces):
+    """An engine that may add in any order, at short contexts too."""
+    longest = engine.EXACT_CONTEXT
+    engine.EXACT_CONTEXT = 0
+    try:
+        return begin(pieces)
+    finally:
+        engine.EXACT_CONTEXT = longest
+
+
+def fingerprint(model):
+    """The sha256 of all weights."""
+    content = b"".join(p.detach().cpu().numpy().tobytes() for p in model.parameters())
+    return hashlib.sha256(content).hexdigest()
+
+
+if __name__ == "__main__":
+    main()
