@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from test_house import CHECKOUT, FILES
 
-PROJECT = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
+from helpers import ROOT, tree
+
+PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 ADDRESS = re.search(r'^Repository = "(.+)"', PROJECT, re.MULTILINE)[1]
 OWNER_AND_NAME = ADDRESS.split("/", 3)[3]  # in every form of the address
 FORK = "https://github.com/zoe/my-course"
@@ -17,10 +18,10 @@ FORK = "https://github.com/zoe/my-course"
 def holders():
     """Every file of the project that holds the address in any form, whether or not the tool knows it."""
     found = {}
-    for path in FILES:
+    for path in tree():
         content = path.read_bytes()
         if content.count(OWNER_AND_NAME.encode()):
-            found[path.relative_to(CHECKOUT).as_posix()] = content
+            found[path.relative_to(ROOT).as_posix()] = content
     return found
 
 
@@ -32,7 +33,7 @@ def copy(tmp_path):
     """Those files, and the tool."""
     for name, content in {
         **HOLDERS,
-        "tools/address.py": (CHECKOUT / "tools/address.py").read_bytes(),
+        "tools/address.py": (ROOT / "tools/address.py").read_bytes(),
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -60,7 +61,7 @@ def git(root, *arguments):
 
 
 def test_the_address_is_the_same_in_every_place():
-    assert address(CHECKOUT, "--check") == (0, f"{ADDRESS}: in every place\n")
+    assert address(ROOT, "--check") == (0, f"{ADDRESS}: in every place\n")
     assert {
         "pyproject.toml",
         "_config.yml",

@@ -156,7 +156,7 @@ def test_weights_are_shares_of_the_past():
     assert (weights.triu(1) == 0).all()
 
 
-# --- a cache: fewer queries than keys -------------------------------------------------------------------------------
+# --- a cache: fewer queries than keys -------------------------------------------------------------
 def check_last_queries_give_the_last_rows(attention):
     q, k, v = random_qkv()
     whole = attention(q, k, v)
@@ -178,7 +178,7 @@ def test_a_triangle_in_the_wrong_corner_is_noticed():
         )
 
 
-# --- heads, dropout --------------------------------------------------------------------------------------------------
+# --- heads, dropout -------------------------------------------------------------------------------
 def check_heads_are_slices_of_the_channels(split_heads):
     x = torch.arange(B * T * H * D).view(B, T, H * D)
     heads = split_heads(x, H)

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,11 +17,9 @@ from course_utils.bench import peers, timing
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import TrainConfig, next_character_loss
 from course_utils.training import recipes
+from helpers import ROOT
+from helpers import SPEECH as TEXT
 
-ROOT = Path(__file__).resolve().parent.parent
-TEXT = (
-    "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind to suffer\n" * 40
-)
 CPU = torch.device("cpu")
 SMALL = GPTConfig(
     vocab_size=11, context_length=8, n_layers=2, n_heads=2, d_model=12, d_ff=20, dropout=0.0
@@ -51,7 +48,7 @@ def names(found):
     return {row["name"] for row in found["rows"]}
 
 
-# --- what is timed ---------------------------------------------------------------------------------------------------
+# --- what is timed --------------------------------------------------------------------------------
 @pytest.mark.parametrize(("preset", "has_peer"), [("smoke", False), ("like GPT-2", True)])
 def test_training_is_timed_beside_hugging_face_where_it_has_such_a_model(preset, has_peer):
     found = timing.benchmark("train", preset, TEXT, CPU)
@@ -112,7 +109,7 @@ def test_contenders_run_in_turn():
     assert all(0 < low <= median <= high for low, median, high in found.values())
 
 
-# --- what is counted -------------------------------------------------------------------------------------------------
+# --- what is counted ------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "changes",
     [
@@ -137,7 +134,7 @@ def test_the_operations_are_those_that_torch_counts(changes):
     assert timing.training_flops(config, batch_size) == counter.get_total_flops() - attention // 2
 
 
-# --- the peer --------------------------------------------------------------------------------------------------------
+# --- the peer -------------------------------------------------------------------------------------
 def test_the_peer_learns(monkeypatch):
     made, make = [], peers.gpt2
     monkeypatch.setattr(peers, "gpt2", lambda config: made.append(make(config)) or made[-1])
@@ -191,14 +188,7 @@ def test_the_peer_has_no_muon():
     assert peers.training(SMALL, TrainConfig(optimizer="muon"), torch.arange(20)) is None
 
 
-# --- the command -----------------------------------------------------------------------------------------------------
-@pytest.fixture
-def corpus_file(tmp_path):
-    path = tmp_path / "hamlet.txt"
-    path.write_text(TEXT)
-    return path
-
-
+# --- the command ----------------------------------------------------------------------------------
 def test_the_command_writes_what_it_measured(corpus_file, tmp_path, capsys):
     path = tmp_path / "new folder" / "bench.json"
     assert (

@@ -1,24 +1,21 @@
 """The book, built for real and opened in a real browser that may talk to no other host."""
 
 import functools
-import http.server
 import json
 import re
 import shutil
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
-import axe_playwright_python
 import pytest
-from playwright.sync_api import sync_playwright
-from test_house import CHECKOUT, FILES
 
-PAGES = re.findall(r"(?:root|file): (\S+)", (CHECKOUT / "_toc.yml").read_text(encoding="utf-8"))
+from helpers import ROOT, tree
+from pages import AXE, BARRIERS, serving, watched
+
+PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 LESSONS = [page for page in PAGES if page.startswith("notebooks/")]
-PROJECT = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
+PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 ADDRESS = re.search(r'^Repository = "(.+)"', PROJECT, re.MULTILINE)[1]
 STRAY = (
     "results/a.md",
@@ -26,19 +23,7 @@ STRAY = (
     ".venv/lib/x/README.md",
     "notebooks/.ipynb_checkpoints/a.ipynb",
 )
-BROWSERS = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-    "chrome",
-    "msedge",
-)
 
-AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
-BARRIERS = """(options) => axe.run(options ?? {}).then(({ violations }) => violations
-  .filter(({ impact }) => ["serious", "critical"].includes(impact))
-  .flatMap(({ id, nodes }) => nodes.map(({ html, target }) => `${id}: ${target} ${html.slice(0, 160)}`)))"""
 HEADINGS = """() => [...document.querySelectorAll("article :is(h1, h2, h3, h4, h5, h6)")].map((h) => Number(h.tagName[1]))"""
 THEME = {}  # barriers in what the theme makes: what axe says of them begins so -> why they stay
 
@@ -70,8 +55,8 @@ def book(tmp_path_factory):
     if command is None:
         pytest.skip('jupyter-book is not installed: pip install -e ".[book]"')
     root = tmp_path_factory.mktemp("book")
-    for path in FILES:
-        name = path.relative_to(CHECKOUT)
+    for path in tree():
+        name = path.relative_to(ROOT)
         if name.parts[0] in ("_config.yml", "_toc.yml", "README.md", "book", "notebooks"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, root / name)
@@ -89,48 +74,6 @@ def book(tmp_path_factory):
     return root / "_build/html"
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self):
-        if (
-            self.path == "/favicon.ico"
-        ):  # a browser asks for it of itself, where a page names no icon
-            self.send_error(204)
-        else:
-            super().do_GET()
-
-    def log_message(self, *args):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    def handle_error(self, *args):
-        pass  # the browser went on before it had everything
-
-
-@contextmanager
-def serving(folder):
-    """The address at which this machine serves a folder."""
-    with Server(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-@contextmanager
-def chromium():
-    """A browser in which every name but this machine's leads nowhere."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip("no chromium or chrome on this machine")
-    with sync_playwright() as playwright:
-        offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-        browser = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", offline]
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(scope="module")
 def site(book):
     with serving(book) as address:
@@ -138,39 +81,29 @@ def site(book):
 
 
 @pytest.fixture(scope="module")
-def browser(site):
-    """A window in which every name but this machine's leads nowhere."""
-    with chromium() as program:
-        yield program.new_context()
+def window(browser):
+    """One window for all pages, so that what they share is fetched once."""
+    context = browser.new_context()
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="module")
-def visit(browser, site):
+def visit(window, site):
     """Opens a page, wide and then narrow as on a phone: {problems, formulas, words, …}. Each is opened once."""
 
     @functools.cache
     def visit(name):
-        page, problems = browser.new_page(), []
-        ours = (site, "data:", "blob:")
-        page.on(
-            "request", lambda sent: sent.url.startswith(ours) or problems.append(f"asks {sent.url}")
-        )
-        page.on(
-            "response", lambda got: got.status < 400 or problems.append(f"{got.status} {got.url}")
-        )
-        page.on(
-            "console", lambda said: said.type != "error" or problems.append(f"console: {said.text}")
-        )
-        page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+        page = watched(window.new_page(), site)
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 844})
             if page.url == "about:blank":
                 page.goto(site + name, wait_until="networkidle")
             page.evaluate(SETTLED)
-            problems += page.evaluate(PROBLEMS)
+            page.problems += page.evaluate(PROBLEMS)
         facts = page.evaluate(FACTS)
         page.close()
-        return facts | {"problems": problems}
+        return facts | {"problems": page.problems}
 
     return visit
 
@@ -199,8 +132,8 @@ def test_a_page_is_whole_and_asks_no_other_host(visit, site, book, name):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", [*PAGES, "search"])
-def test_a_page_can_be_read_by_all(browser, site, name, scheme):
-    page = browser.new_page()
+def test_a_page_can_be_read_by_all(window, site, name, scheme):
+    page = watched(window.new_page())
     page.set_viewport_size({"width": 1280, "height": 844})
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.goto(f"{site}{name}.html", wait_until="networkidle")
@@ -225,8 +158,8 @@ def test_a_page_can_be_read_by_all(browser, site, name, scheme):
     )
 
 
-def test_a_barrier_is_noticed(browser, site):
-    page = browser.new_page()
+def test_a_barrier_is_noticed(window, site):
+    page = watched(window.new_page())
     page.goto(f"{site}book/notation.html", wait_until="networkidle")
     page.add_script_tag(path=AXE)
     page.evaluate(
@@ -273,7 +206,7 @@ def test_a_spoilt_page_is_noticed(visit, book):
 
 
 def cells(lesson):
-    return json.loads((CHECKOUT / f"{lesson}.ipynb").read_text(encoding="utf-8"))["cells"]
+    return json.loads((ROOT / f"{lesson}.ipynb").read_text(encoding="utf-8"))["cells"]
 
 
 def prose(page):
@@ -283,7 +216,7 @@ def prose(page):
             "".join(cell["source"]) for cell in cells(page) if cell["cell_type"] == "markdown"
         )
     else:
-        text = (CHECKOUT / f"{page}.md").read_text(encoding="utf-8")
+        text = (ROOT / f"{page}.md").read_text(encoding="utf-8")
     return re.sub(r"(?s)```.*?```|`[^`\n]*`", "", text)
 
 
@@ -310,8 +243,8 @@ def test_figures_say_in_words_what_they_show(visit, name):
 @pytest.mark.parametrize(
     ("word", "lesson"), [("attention", "2 · Attention"), ("perplexity", "4 · Training")]
 )
-def test_search_finds_the_lesson(browser, site, word, lesson):
-    page = browser.new_page()
+def test_search_finds_the_lesson(window, site, word, lesson):
+    page = watched(window.new_page())
     page.goto(f"{site}search.html?q={word}")
     page.wait_for_selector("#search-results li a")
     page.wait_for_load_state("networkidle")

@@ -89,7 +89,7 @@ def test_every_registered_exercise_has_mutants():
         )
 
 
-# --- the frame itself, on an exercise that belongs to no lesson ---
+# --- the frame itself, on an exercise that belongs to no lesson -----------------------------------
 
 
 @pytest.fixture

@@ -7,43 +7,17 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-COURSE = [sys.executable, "-m", "course_utils"]
-LANGUAGES = ("english", "chinese")
-TEXT = (
-    "To be, or not to be: that is the question.\nWhether 'tis nobler in the mind to suffer\n" * 40
-)
-
-
-def course(*arguments, cwd=ROOT, **environment):
-    env = {**os.environ, **environment}
-    return subprocess.run(
-        [*COURSE, *map(str, arguments)],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+from helpers import COURSE, LANGUAGES, ROOT, course
 
 
 def tree(folder):
     return {
         str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
     }
-
-
-@pytest.fixture(scope="module")
-def corpus_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("corpus") / "hamlet.txt"
-    path.write_text(TEXT)
-    return path
 
 
 @pytest.fixture(scope="module")

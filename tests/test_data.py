@@ -8,6 +8,7 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
+from helpers import seeded
 
 # Examples are small as they come, so none is shrunk: the mutants below fail often and on purpose.
 quick = settings(
@@ -15,7 +16,7 @@ quick = settings(
 )
 
 
-# --- tokenizer -------------------------------------------------------------------------------------------------------
+# --- tokenizer ------------------------------------------------------------------------------------
 @quick
 @given(st.text(min_size=1), st.data())
 def test_every_text_over_the_alphabet_survives_the_round_trip(alphabet, data):
@@ -49,7 +50,7 @@ def test_a_tokenizer_needs_a_text():
         CharTokenizer("")
 
 
-# --- split -----------------------------------------------------------------------------------------------------------
+# --- split ----------------------------------------------------------------------------------------
 @quick
 @given(st.lists(st.integers(0, 9), max_size=50), st.floats(0.01, 0.99))
 def test_split_keeps_every_id_in_order(ids, fraction):
@@ -68,11 +69,7 @@ def test_split_refuses_a_fraction_outside_0_to_1(fraction):
         split([1, 2, 3], fraction)
 
 
-# --- batches ---------------------------------------------------------------------------------------------------------
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
-
-
+# --- batches --------------------------------------------------------------------------------------
 def check_targets_are_one_ahead(get_batch):
     ids = torch.arange(100, 113)  # 13 consecutive numbers: what comes next is one more
     tokens, targets = get_batch(ids, 3, 5, seeded(0))
@@ -157,7 +154,7 @@ def test_too_short_a_text_is_refused(length):
         get_batch(torch.arange(length), 2, 5)
 
 
-# --- n-grams ---------------------------------------------------------------------------------------------------------
+# --- n-grams --------------------------------------------------------------------------------------
 small_texts = st.integers(1, 4).flatmap(
     lambda V: st.tuples(
         st.just(V),

@@ -3,21 +3,25 @@
 import copy
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
+import helpers
 from course_utils.generation import decoder, writer
 from course_utils.generation.decoder import CudaDecoder, Decoder, make_decoder
 from course_utils.lessons import sampling
-from course_utils.lessons.model import CHOICES, GPT, GPTConfig
+from course_utils.lessons.model import CHOICES, GPTConfig
 from course_utils.lessons.train import next_character_loss
+from helpers import prompt, seeded
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-V, T, N = 7, 9, 31  # N is several windows
+V, T, N = 11, 9, 31  # N is several windows
 TINY = GPTConfig(
     vocab_size=V, context_length=T, n_layers=2, n_heads=3, d_model=36, d_ff=20, dropout=0.5
 )
+loud = partial(helpers.loud, TINY)
 GRID = {  # what may be switched besides position and activation
     "norm": CHOICES["norm"],
     "norm_placement": CHOICES["norm_placement"],
@@ -28,24 +32,6 @@ GRID = {  # what may be switched besides position and activation
 GRID = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
 
 
-def loud(**changes):
-    """A tiny GPT whose weights are large enough that it has something to say, and no two norms alike."""
-    torch.manual_seed(0)
-    model = GPT(replace(TINY, **changes))
-    with torch.no_grad():
-        for p in model.parameters():
-            p.mul_(4.0) if p.ndim == 2 else p.normal_(1.0, 0.3)
-    return model
-
-
-def prompt(length, batch_size):
-    return torch.randint(V, (batch_size, length), generator=torch.Generator().manual_seed(length))
-
-
-def seeded(seed=0, device="cpu"):
-    return torch.Generator(device).manual_seed(seed)
-
-
 class Uncaptured(CudaDecoder):
     """The arithmetic of a GPU's decoder, on any device: what it would capture as a graph is done at once."""
 
@@ -53,7 +39,7 @@ class Uncaptured(CudaDecoder):
         work(*settings)
 
 
-# --- one model, one text ---------------------------------------------------------------------------------------------
+# --- one model, one text --------------------------------------------------------------------------
 @torch.no_grad()
 def check_agrees(make, model, batch_size, begin, near=1e-5):
     """From a text of `begin` tokens on, every next token of `step` gives what the whole text gives at once."""
@@ -92,7 +78,7 @@ def test_step_goes_on_from_a_text_of_any_length(position, begin, batch_size, kin
     "sizes",
     [
         {"context_length": 1},
-        {"n_layers": 1, "n_heads": 1, "d_model": 1, "d_ff": 1, "vocab_size": 7},
+        {"n_layers": 1, "n_heads": 1, "d_model": 1, "d_ff": 1, "vocab_size": 13},
         {"n_heads": 5, "d_model": 15, "d_ff": 13, "vocab_size": 11},
         {"n_heads": 4, "d_model": 64, "d_ff": 128, "vocab_size": 65, "context_length": 70},
     ],
@@ -126,7 +112,7 @@ def test_what_was_in_the_memory_before_does_not_matter(kind):
         torch.use_deterministic_algorithms(False)
 
 
-# --- broken decoders -------------------------------------------------------------------------------------------------
+# --- broken decoders ------------------------------------------------------------------------------
 class APositionLate(Decoder):
     def _logits(self, token, here, attend):
         return super()._logits(token, slice(here.start - 1, here.stop - 1), attend)
@@ -265,7 +251,7 @@ def test_a_rotation_left_out_is_noticed(monkeypatch, batch_size):
         check_agrees(make_decoder, loud(position="rope"), batch_size, begin=3)
 
 
-# --- whole texts -----------------------------------------------------------------------------------------------------
+# --- whole texts ----------------------------------------------------------------------------------
 SETTINGS = [
     {},
     {"temperature": 0},
@@ -342,7 +328,7 @@ def test_nothing_asked_for_is_nothing_written():
     assert torch.equal(writer.generate(loud(), prompt(3, 2), 0), prompt(3, 2))
 
 
-# --- the model is left alone -----------------------------------------------------------------------------------------
+# --- the model is left alone ----------------------------------------------------------------------
 @pytest.mark.parametrize("training", [True, False])
 def test_dropout_is_off_and_the_model_left_as_it_was(training):
     model = loud(tie_embeddings=False).train(training)
@@ -375,7 +361,7 @@ def test_a_model_can_go_on_learning_after_it_has_written():
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 @pytest.mark.parametrize("write", [writer.generate, writer.stream, sampling.generate])
 @pytest.mark.parametrize(
     ("setting", "words"),
@@ -431,7 +417,7 @@ def test_a_step_beyond_the_context_is_refused(position, batch_size):
         reader.step(prompt(1, batch_size))
 
 
-# --- on a GPU --------------------------------------------------------------------------------------------------------
+# --- on a GPU -------------------------------------------------------------------------------------
 @on_a_gpu
 @pytest.mark.parametrize("activation", CHOICES["activation"])
 @pytest.mark.parametrize("position", CHOICES["position"])

@@ -18,6 +18,7 @@ from course_utils.lessons.train import (
     training_step,
 )
 from course_utils.training import engine, trainer
+from helpers import counting as text
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 SMALL = GPTConfig(
@@ -39,12 +40,6 @@ def settings(optimizer, batch_size=3):
         decay=0.5,
         seed=7,
     )
-
-
-def text(n=500):
-    """Counting to ten with a jump now and then: there is something to learn."""
-    jumps = torch.randint(50, (n,), generator=torch.Generator().manual_seed(3))
-    return torch.where(jumps < 10, jumps, 1).cumsum(0) % 11
 
 
 def plain_losses(model_config, config, device="cpu"):
@@ -75,7 +70,7 @@ def new_engine(model_config, config, device="cpu", kind=engine.make_engine, **ar
     return kind(model, text().to(device), config, **arguments)
 
 
-# --- windows ---------------------------------------------------------------------------------------------------------
+# --- windows --------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("steps", "batch_size", "T", "n"),
     [(50, 16, 32, 500), (7, 1, 5, 11), (3, 17, 1, 3), (20, 5, 64, 65)],
@@ -96,7 +91,7 @@ def test_all_windows_drawn_at_once_are_those_of_each_step(steps, batch_size, T, 
     assert torch.equal(one.get_state(), other.get_state())
 
 
-# --- steps on a CPU --------------------------------------------------------------------------------------------------
+# --- steps on a CPU -------------------------------------------------------------------------------
 def check_equals_the_plain_loop(kind, optimizer="adamw"):
     losses = losses_of(new_engine(SMALL, settings(optimizer), kind=kind))
     assert losses == plain_losses(SMALL, settings(optimizer))
@@ -207,7 +202,7 @@ def test_the_loss_in_bf16_is_near_and_its_gradient_reaches_every_weight(position
         assert (plain - rounded).norm() < 0.15 * plain.norm()
 
 
-# --- steps on a GPU --------------------------------------------------------------------------------------------------
+# --- steps on a GPU -------------------------------------------------------------------------------
 @on_a_gpu
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize(
@@ -299,7 +294,7 @@ def test_dropout_differs_from_step_to_step_in_a_graph():
     assert len(set(losses_of(steps))) > STEPS // 2
 
 
-# --- evaluation ------------------------------------------------------------------------------------------------------
+# --- evaluation -----------------------------------------------------------------------------------
 @torch.no_grad()
 def loss_by_hand(model, ids):
     T, total = model.config.context_length, 0.0

@@ -3,13 +3,11 @@
 import itertools
 import subprocess
 import sys
-import warnings
 from base64 import b64decode
 from collections import Counter
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from unittest.mock import patch
 
 import nbclient
 import nbformat
@@ -20,17 +18,15 @@ from fontTools.ttLib import TTFont
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import font_manager, rc_context
-from matplotlib.backends.backend_agg import RendererAgg
-from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
 from course_utils import figures
 from course_utils.figures import drawing
+from helpers import LANGUAGES, NOTE
+from pictures import badly_placed, drawn, ink, luminance, texts
 
 BASELINES = {"uniform": 4.174, "unigram": 3.347, "bigram": 2.486, "5-gram": 1.669}
-NOTE = "Practice text, written by the course's own model: not Shakespeare."
-LANGUAGES = ["english", "chinese"]
 SAMPLE = (
     "What, for $100 thou wouldst be $200 poorer?\nAnd so the people of the realm have said it.\n"
     * 4
@@ -171,47 +167,11 @@ PICTURES = {
 }
 
 
-def ink(figure):
-    """Draws it with warnings as errors; gives the PNG and each line of text drawn: (text, ismath, box in pixels)."""
-    lines, draw_text = [], RendererAgg.draw_text
-
-    def record(renderer, gc, x, y, text, font, angle, ismath=False, mtext=None):
-        w, h, d = renderer.get_text_width_height_descent(text, font, ismath)
-        lines.append(
-            (text, ismath, (x - h + d, y - w, x + d, y) if angle else (x, y - h + d, x + w, y + d))
-        )
-        draw_text(renderer, gc, x, y, text, font, angle, ismath, mtext)
-
-    with warnings.catch_warnings(), patch.object(RendererAgg, "draw_text", record):
-        warnings.simplefilter("error")  # a missing glyph is a warning
-        return figure.png(), lines
-
-
-def texts(figure):
-    return [text for text, _, _ in ink(figure)[1]]
-
-
 @cache
 def gallery(picture, language="english"):
     """One of the pictures, drawn once: (figure, PNG, lines of text)."""
     figure = PICTURES[picture](language=language, note=NOTE)
     return figure, *ink(figure)
-
-
-def badly_placed(lines, width, height):
-    """Texts over the edge, and pairs of texts one on the other."""
-    off = [t for t, _, (x, y, r, b) in lines if min(x, y) < -2 or r > width + 2 or b > height + 2]
-    pairs = itertools.combinations(lines, 2)
-    return off + [
-        (one, two)
-        for (one, _, a), (two, _, b) in pairs
-        if min(a[2], b[2]) - max(a[0], b[0]) > 2 and min(a[3], b[3]) - max(a[1], b[1]) > 3
-    ]
-
-
-def drawn(figure, label, of=0):
-    """The artist with this label, the `of`-th where several panels have one."""
-    return figure.findobj(lambda artist: artist.get_label() == label)[of]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -455,11 +415,6 @@ def test_lesson_pictures_are_the_data():
 
 def test_spaces_and_line_breaks_are_seen():
     assert {"␣", "⏎", "$"} <= set(texts(figures.character_counts(COUNTS)))
-
-
-def luminance(color):
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
-    return np.dot([0.2126, 0.7152, 0.0722], linear)
 
 
 @pytest.mark.parametrize("n", [2, 3, 6])

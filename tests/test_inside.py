@@ -11,10 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from course_utils import figures
 from course_utils.figures import drawing, inside
-from tests.test_figures import badly_placed, drawn, ink, texts
+from helpers import LANGUAGES, NOTE
+from pictures import badly_placed, drawn, ink, texts
 
-NOTE = "Practice text, written by the course's own model: not Shakespeare."
-LANGUAGES = ["english", "chinese"]
 RNG = np.random.default_rng(5)
 ALPHABET = sorted(" \n$&'-.3:;?!," + "".join(map(chr, [*range(65, 91), *range(97, 123)])))
 VECTORS = RNG.normal(size=(65, 17)) + 3 * np.repeat(np.eye(17)[:5], 13, axis=0)

@@ -50,7 +50,7 @@ def loud(**changes):
     return model
 
 
-# --- every combination of switches against a version written a second time -------------------------------------------
+# --- every combination of switches against a version written a second time ------------------------
 def plain_norm(x, norm, kind):
     if kind == "none":
         return x
@@ -142,7 +142,7 @@ def test_every_combination_of_switches_equals_the_plain_version(position):
             )
 
 
-# --- independent implementations with copied weights: logits and gradients ------------------------------------------
+# --- independent implementations with copied weights: logits and gradients ------------------------
 def pairs(model, blocks, names, transposed=False):
     """(our parameter, theirs) for each block; Hugging Face's Conv1D keeps its matrices transposed."""
     for ours, theirs in zip(model.blocks, blocks, strict=True):
@@ -384,7 +384,7 @@ def test_rotating_neighbours_instead_of_halves_is_noticed(monkeypatch):
         check_agrees(loud(**LLAMA), llama_twin)
 
 
-# --- what every GPT must do, whatever its switches -------------------------------------------------------------------
+# --- what every GPT must do, whatever its switches ------------------------------------------------
 @torch.no_grad()
 def check_is_causal(model):
     before = model(TOKENS)
@@ -450,7 +450,7 @@ def test_one_seed_gives_one_model():
     assert all(torch.equal(p, q) for p, q in zip(one.parameters(), same.parameters(), strict=True))
 
 
-# --- sizes -----------------------------------------------------------------------------------------------------------
+# --- sizes ----------------------------------------------------------------------------------------
 def closed_form(c):
     """Embedding, positions, L blocks of 4 C² + 2 (or 3) C d_ff + 2 C, a last norm, a head."""
     C, gates, gains = (
@@ -498,7 +498,7 @@ def test_tied_means_one_and_the_same_matrix():
     assert free.head.weight is not free.embedding.weight
 
 
-# --- the start -------------------------------------------------------------------------------------------------------
+# --- the start ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("n_layers", [2, 4, 6])
 def test_an_untrained_model_knows_nothing(n_layers):
     """The first loss is near ln V, the loss of a model to which all characters are alike."""
@@ -561,7 +561,7 @@ def test_one_batch_can_be_learned_by_heart():
     assert torch.equal(model(TOKENS).argmax(-1), targets)
 
 
-# --- positions -------------------------------------------------------------------------------------------------------
+# --- positions ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("width", [2, 4, 10])
 def test_sinusoidal_positions_follow_the_formula(width):
     torch.testing.assert_close(
@@ -623,7 +623,7 @@ def test_qk_norm_makes_scores_cosines(monkeypatch):
     torch.testing.assert_close(q @ k.mT / math.sqrt(D), math.sqrt(D) * cosines)
 
 
-# --- bad input -------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

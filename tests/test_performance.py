@@ -1,6 +1,5 @@
 """The page of measurements: its figures draw the rows, its tables say what a hand computes, odd files are told of."""
 
-import importlib.util
 import json
 import os
 import re
@@ -11,11 +10,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from test_figures import badly_placed, drawn, ink, luminance, texts
-from test_house import CHECKOUT
 
 from course_utils import figures
 from course_utils.figures import performance
+from helpers import ROOT, by_path
+from pictures import badly_placed, drawn, ink, luminance, texts
 
 OURS, PEER = "engine: cuda, bf16, compiled, CUDA graph", "Hugging Face GPT-2"
 TRAIN = [  # batches of 1,000 characters
@@ -152,14 +151,9 @@ def test_three_digits_mean_something(value, text):
 @pytest.fixture(scope="module")
 def extension():
     pytest.importorskip("sphinx", reason='the book is not installed: pip install -e ".[book]"')
-    spec = importlib.util.spec_from_file_location(
-        "course_book", CHECKOUT / "book/_ext/course_book.py"
-    )
-    module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(CHECKOUT / "book/_ext")  # where its own parts lie
-        spec.loader.exec_module(module)
-    return module
+        patch.syspath_prepend(ROOT / "book/_ext")  # where its own parts lie
+        return by_path("book/_ext/course_book.py")
 
 
 CPU = {"device": "cpu (x86_64)", "threads": 2, "torch": "2.9.0"}
@@ -183,7 +177,7 @@ def bench(what, rows, environment=GPU):
 
 
 def record(seed, loss, elapsed_s, environment=GPU):
-    (path, *_) = sorted((CHECKOUT / "course_utils/published/logs").glob("*.json"))
+    (path, *_) = sorted((ROOT / "course_utils/published/logs").glob("*.json"))
     found = json.loads(path.read_text(encoding="utf-8"))
     found |= {
         "recipe": "sprint",
@@ -254,7 +248,7 @@ def test_without_files_the_page_names_the_command(extension, tmp_path):
     ):
         (said,) = passage(tmp_path / "none")
         (command,) = re.findall(r"python (tools/\S+?)[ `]", said)
-        assert (CHECKOUT / command).is_file(), name
+        assert (ROOT / command).is_file(), name
 
 
 BROKEN = {
@@ -285,7 +279,7 @@ def test_a_malformed_record_is_told_in_a_sentence(extension, folder):
 
 def build(root, folder):
     """The page alone, by Sphinx, with the measurements in folder. -> exit code, what it said, the page"""
-    shutil.copy(CHECKOUT / "book/performance.md", root / "index.md")
+    shutil.copy(ROOT / "book/performance.md", root / "index.md")
     (root / "log.md").write_text("---\norphan: true\n---\n# Log\n", encoding="utf-8")
     settings = f"""
 from pathlib import Path
@@ -297,7 +291,7 @@ myst_enable_extensions = ["colon_fence"]
     (root / "conf.py").write_text(settings, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", root, root / "html"],
-        env=os.environ | {"PYTHONPATH": str(CHECKOUT / "book/_ext")}, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "book/_ext")}, capture_output=True, text=True,
     )  # fmt: skip
     return (
         done.returncode,
@@ -319,7 +313,7 @@ def test_the_page_shows_what_is_there(extension, folder, tmp_path_factory):
     code, said, page = build(tmp_path_factory.mktemp("book"), folder / "none")
     assert code == 0, said
     asked = re.findall(
-        r"{recorded} (\S+)", (CHECKOUT / "book/performance.md").read_text(encoding="utf-8")
+        r"{recorded} (\S+)", (ROOT / "book/performance.md").read_text(encoding="utf-8")
     )
     assert page.count("Nothing is recorded here yet") == len(asked) > 3
 

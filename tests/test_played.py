@@ -1,20 +1,17 @@
 """Lessons that are played with: each cell twice in a row, then sections out of order; nothing fails or changes."""
 
-import os
 import random
 import re
 from itertools import chain
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-FULL = os.environ.get("COURSE_TRIALS") == "full"
-NOTEBOOKS = sorted(
-    (Path(__file__).resolve().parent.parent / "notebooks").glob("[0-9][0-9]_*.ipynb")
-)
+from helpers import FULL, ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 SHUFFLES = 3 if FULL else 1
 PLAYED = NOTEBOOKS if FULL else NOTEBOOKS[1:2]  # the others take longer
 

@@ -2,25 +2,17 @@
 
 import json
 import re
-import shutil
 import struct
-import time
 
 import pytest
 import torch
 from safetensors.torch import save
-from test_book import AXE, chromium, serving
-from test_house import CHECKOUT
-from test_widget_numbers import PLAYGROUND, published, small_model
 
 from course_utils.lessons import sampling
 from course_utils.training import checkpoints
+from helpers import small_model
+from pages import AXE, Reader, published
 
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>A page</title><style>body { font-family: sans-serif; margin: 1em }
-@media (prefers-color-scheme: dark) { :root { color-scheme: dark } body { background: #121212; color: #ddd } }</style>
-<main><h1>A page</h1><div class="sampler-place" data-prompt="ROMEO:"></div></main>
-<script type="module" src="_static/mount.mjs"></script></html>"""
 BLOCKED = "window.blocked = []; new PerformanceObserver((list) => blocked.push(...list.getEntries().map((e) => e.duration)))"
 SEEN = """() => new Promise((resolve) => {
   const begun = performance.now(), filled = () => document.querySelector(".sampler-value")?.textContent;
@@ -28,83 +20,6 @@ SEEN = """() => new Promise((resolve) => {
   const timer = setInterval(() => filled() && (clearInterval(timer), resolve(performance.now() - begun)), 4);
 })"""
 DONE = "document.querySelector('[role=status]').textContent.includes('written')"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    PLAYGROUND.copy_parts(folder / "playground")
-    (folder / "_static").mkdir()
-    shutil.copy(CHECKOUT / "book/_static/mount.mjs", folder / "_static")
-    (folder / "page.html").write_text(PAGE, encoding="utf-8")
-    tall = PAGE.replace("<h1>A page</h1>", '<h1>A page</h1><div style="height: 5000px"></div>')
-    (folder / "tall.html").write_text(tall, encoding="utf-8")
-    with serving(folder) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-class Reader:
-    """A page with the widget, and what a reader sees and does there."""
-
-    def __init__(self, browser, site, address="", empty=False, **options):
-        self.context = browser.new_context(
-            **{"viewport": {"width": 1280, "height": 1000}} | options
-        )
-        self.page, self.problems, begun = self.context.new_page(), [], time.perf_counter()
-        ours = (site, "data:", "blob:")
-        self.page.on(
-            "request",
-            lambda sent: sent.url.startswith(ours) or self.problems.append(f"asks {sent.url}"),
-        )
-        self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
-        self.page.on(
-            "console",
-            lambda said: said.type != "error" or self.problems.append(f"console: {said.text}"),
-        )
-        self.page.on("dialog", lambda dialog: (self.problems.append("an alert"), dialog.dismiss()))
-        self.page.goto(f"{site}page.html{address}")
-        self.wait_until_ready(empty)
-        self.ready_s = time.perf_counter() - begun
-
-    def wait_until_ready(self, empty=False):
-        self.page.wait_for_selector("button:text-is('Generate'):enabled")
-        if not empty:
-            self.page.wait_for_selector(".sampler-pane:not(.sampler-empty)")
-
-    def press(self, name):
-        self.page.get_by_role("button", name=name, exact=True).click()
-
-    def generate(self, **settings):
-        for name, value in settings.items():
-            self.page.get_by_label(name.replace("_", "-"), exact=True).fill(str(value))
-        self.press("Generate")
-        self.page.wait_for_function(DONE)
-        return self.texts()
-
-    def texts(self):
-        return self.page.locator(".sampler-text").evaluate_all(
-            "(all) => all.map((text) => text.textContent)"
-        )
-
-    def status(self):
-        return self.page.locator("[role=status]").inner_text()
-
-    def close(self):
-        self.context.close()
-        assert not self.problems
-
-
-@pytest.fixture
-def reader(browser, site):
-    reader = Reader(browser, site)
-    yield reader
-    reader.close()
 
 
 def test_it_is_ready_soon_and_writes_fast_and_the_page_stays_free(reader):

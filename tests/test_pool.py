@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from test_engine import text
 
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import evaluate
 from course_utils.research import effects, pool, studies
 from course_utils.training import checkpoints, evaluation, recipes, runs, trainer
+from helpers import counting as text
+from helpers import wait_until
 
 OWN = SimpleNamespace(
     text="".join(chr(97 + i) for i in text(2000).tolist()),
@@ -42,7 +42,7 @@ def found(study, seeds=(0,), recipe="smoke", earlier=()):
     return {spec.arm: spec for spec in studies.STUDIES[study].specs(recipe, seeds, OWN, earlier)}
 
 
-# --- the studies as data ---------------------------------------------------------------------------------------------
+# --- the studies as data --------------------------------------------------------------------------
 def rate(n_layers, learning_rate, loss):
     return SimpleNamespace(
         model={"n_layers": n_layers}, train={"learning_rate": learning_rate}, choosing_loss=loss
@@ -128,7 +128,7 @@ def test_a_share_of_the_text_is_its_beginning_and_another_run(tmp_path):
     assert a != b, "the windows come from elsewhere"
 
 
-# --- what is measured ------------------------------------------------------------------------------------------------
+# --- what is measured -----------------------------------------------------------------------------
 def small_model():
     torch.manual_seed(0)
     return GPT(GPTConfig(**SMALL | {"dropout": 0.5}))
@@ -175,7 +175,7 @@ def test_a_run_chooses_on_one_half_and_reports_the_other():
     assert result.best_step == best != other
 
 
-# --- what is concluded -----------------------------------------------------------------------------------------------
+# --- what is concluded ----------------------------------------------------------------------------
 def record(arm, seed, loss):
     return SimpleNamespace(arm=arm, seed=seed, reporting_loss=loss)
 
@@ -248,7 +248,7 @@ def test_a_row_is_reproduced_or_not_or_cannot_be_told():
     assert hits / 2000 == pytest.approx(0.95, abs=0.015)
 
 
-# --- running ---------------------------------------------------------------------------------------------------------
+# --- running --------------------------------------------------------------------------------------
 def tiny(seed, **changes):
     spec = found("depth", seeds=[seed])["2 layers"]
     return replace(spec, train=replace(spec.train, **changes))
@@ -277,7 +277,9 @@ def test_a_cluster_that_loses_a_worker_gives_every_run_once(tmp_path):
 
     processes = [start("scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1")]
     try:
-        wait_for(lambda: file.exists() and json.loads(file.read_text() or "{}").get("address"), log)
+        wait_until(
+            lambda: file.exists() and json.loads(file.read_text() or "{}").get("address"), log
+        )
         address = json.loads(file.read_text())["address"]
         worker = (
             "worker",
@@ -310,13 +312,6 @@ def test_a_cluster_that_loses_a_worker_gives_every_run_once(tmp_path):
             process.kill()
             process.wait()
         written.close()
-
-
-def wait_for(ready, log, seconds=60):
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.2)
 
 
 def test_a_scheduler_that_is_not_there_gets_one_sentence(tmp_path):

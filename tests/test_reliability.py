@@ -20,62 +20,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_engine import text
 
 from course_utils import corpus, files
-from course_utils.corpus import Corpus
 from course_utils.lessons.data import CharTokenizer, get_batch, split
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import EarlyStopping, TrainConfig, evaluate
 from course_utils.training import checkpoints, engine, recipes, runs, trainer
+from helpers import FULL, OWN, ROOT, SMALL, same, spec, timeless, wait_until, weights
+from helpers import counting as text
 
-FULL = os.environ.get("COURSE_TRIALS") == "full"
-ROOT = Path(__file__).resolve().parent.parent
-OWN = Corpus(
-    "To be, or not to be: that is the question.\n" * 60, "Hamlet", "0" * 64, "a test", None, ""
-)
-SMALL = GPTConfig(
-    vocab_size=len(set(OWN.text)), context_length=16, n_layers=2, n_heads=2, d_model=8, d_ff=12
-)
 STEPS = 150
 GOLDEN = Path(__file__).with_name("golden.json")
-
-
-def spec(**changes):
-    settings = {
-        "steps": STEPS,
-        "batch_size": 4,
-        "warmup_steps": 5,
-        "decay": 0.5,
-        "evaluate_every": 20,
-    } | changes
-    return runs.RunSpec("depth", "smoke", "2 layers", SMALL, TrainConfig(**settings), OWN.sha256)
-
-
-def weights(path):
-    return files.read_tensors(path, "checkpoint")[0]
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def timeless(record):
-    """What a record says, but for the time that it took and where."""
-    clock = (
-        "elapsed_s",
-        "evaluating_s",
-        "setup_s",
-        "characters_per_s",
-        "peak_memory_mb",
-        "environment",
-        "folder",
-    )
-    found = {key: value for key, value in vars(record).items() if key not in clock}
-    found["history"] = [
-        {key: row[key] for key in row if key != "elapsed_s"} for row in record.history
-    ]
-    return found
 
 
 class CtrlC:
@@ -90,7 +45,7 @@ class CtrlC:
             signal.raise_signal(signal.SIGINT)
 
 
-# --- stopped and resumed ---------------------------------------------------------------------------------------------
+# --- stopped and resumed --------------------------------------------------------------------------
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("trial", range(10 if FULL else 2))
 def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not(trial, optimizer, tmp_path):
@@ -147,7 +102,8 @@ KILLED = """
     from pathlib import Path
     import torch
     sys.path.insert(0, {tests!r})
-    from test_reliability import OWN, killed_spec, spec, weights
+    from helpers import OWN, spec, weights
+    from test_reliability import killed_spec
     from course_utils.training import runs, trainer
 
     torch.set_num_threads(1)
@@ -210,7 +166,7 @@ def test_a_trainer_killed_at_any_moment_goes_on(tmp_path, record_property):
     }
 
 
-# --- a notebook ------------------------------------------------------------------------------------------------------
+# --- a notebook -----------------------------------------------------------------------------------
 def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path, record_property):
     """Interrupted at random moments, the kernel keeps its variables and the next run goes on from where it was."""
     from jupyter_client.manager import start_new_kernel
@@ -243,7 +199,7 @@ def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path, record_property):
             errors = [m["content"] for m in outputs if m["msg_type"] == "error"]
             return text, f"{errors[0]['ename']}: {errors[0]['evalue']}" if errors else ""
 
-        begin = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nfrom test_reliability import OWN, runs, spec"
+        begin = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nfrom helpers import OWN, runs, spec"
         assert run(f"{begin}\nmine = 42") == ("", "")
         chance, stopped, missed, seed = random.Random(1), 0, 0, 0
         cell = "model, record = runs.load_or_train(spec(steps=1_000, seed={}), OWN)\nprint('done', mine)"
@@ -275,13 +231,13 @@ def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path, record_property):
         assert same(weights(resumed.checkpoint), weights(straight.checkpoint))
 
 
-# --- runs that go wrong ----------------------------------------------------------------------------------------------
+# --- runs that go wrong ---------------------------------------------------------------------------
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_rate_far_too_high_stops_the_run_before_its_weights_are_spoilt(optimizer):
     config = TrainConfig(
         steps=40, batch_size=2, optimizer=optimizer, learning_rate=1e20, evaluate_every=50
     )
-    model = trainer.new_model(replace(SMALL, vocab_size=11), config)
+    model = trainer.new_model(SMALL, config)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     with pytest.raises(
         trainer.TrainingError, match=r"no longer a number at step \d: try a lower learning rate"
@@ -296,7 +252,7 @@ def test_a_number_that_is_none_stops_the_run_at_that_step(at, noticed, kept, poi
     """Poison in one weight after a step; at 30 a report would save it, at 40 an evaluation meets it."""
     monkeypatch.setattr(trainer, "SAVING", 1e9)  # at each report, every 5 steps here
     config = TrainConfig(steps=250, batch_size=2, learning_rate=1e-3, evaluate_every=20, patience=0)
-    model, states = trainer.new_model(replace(SMALL, vocab_size=11), config), []
+    model, states = trainer.new_model(SMALL, config), []
 
     def spoil(n):
         spoil.steps += n
@@ -367,7 +323,7 @@ def test_a_state_that_is_damaged_is_refused_in_one_sentence(tmp_path, record_pro
     assert json.dumps(timeless(runs.execute(wanted, OWN, tmp_path)), default=str)
 
 
-# --- early stopping --------------------------------------------------------------------------------------------------
+# --- early stopping -------------------------------------------------------------------------------
 PATIENCES = (0, 1, 2, 3)
 TABLE = {  # losses, a digit an evaluation -> for each patience: where it stops (0: nowhere), the evaluation it keeps
     "876543": [(0, 6), (0, 6), (0, 6), (0, 6)],
@@ -466,7 +422,7 @@ class Scripted:
 def scripted_run(ladder, ranks, patience, saved=None):
     """A real run of the trainer that evaluates after each step. -> (model, Training, the states that it saved)"""
     config = TrainConfig(steps=len(ranks), batch_size=2, evaluate_every=1, patience=patience)
-    model, states = trainer.new_model(replace(SMALL, vocab_size=11), config), []
+    model, states = trainer.new_model(SMALL, config), []
     save = lambda tensors, facts: states.append(copy.deepcopy((tensors, facts)))  # noqa: E731
     return (
         model,
@@ -480,10 +436,7 @@ def scripted_run(ladder, ranks, patience, saved=None):
 @pytest.fixture(scope="module")
 def ladder():
     """Nine models' weights, from the lowest loss, as the trainer measures it, to the highest."""
-    found = [
-        trainer.new_model(replace(SMALL, vocab_size=11), TrainConfig(seed=seed)).state_dict()
-        for seed in range(9)
-    ]
+    found = [trainer.new_model(SMALL, TrainConfig(seed=seed)).state_dict() for seed in range(9)]
     _, result, _ = scripted_run(found, range(9), patience=0)
     losses = [
         row.get("choosing_loss", row["validation_loss"]) for row in result.history
@@ -511,7 +464,7 @@ def test_the_trainer_stops_where_the_table_says_and_keeps_those_weights(
     assert len(resumed) == (stop or len(ranks))
 
 
-# --- several at once -------------------------------------------------------------------------------------------------
+# --- several at once ------------------------------------------------------------------------------
 @pytest.mark.parametrize("trial", range(3 if FULL else 1))
 def test_eight_processes_in_one_folder_mix_nothing(trial, tmp_path, record_property):
     """Eight wait for one folder, with two texts and overlapping seeds; one is killed at work, the others do it all."""
@@ -573,14 +526,7 @@ def test_eight_processes_in_one_folder_mix_nothing(trial, tmp_path, record_prope
     record_property("trials", len(processes))
 
 
-def wait_until(true, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "waited long enough"
-        time.sleep(0.01)
-
-
-# --- the same seed ---------------------------------------------------------------------------------------------------
+# --- the same seed --------------------------------------------------------------------------------
 def golden_curve(recipe):
     """The training losses of a recipe's first 20 steps, one window each, on a text of its own."""
     model, train = recipes.named_recipe(recipe)

@@ -2,15 +2,14 @@
 
 import html
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import sync_playwright
 
 from course_utils import figures
 from course_utils.research import report
+from pages import visit_file as visit
 
 HOSTILE = [
     "<img src=x onerror=\"document.title='broken'\">",
@@ -53,36 +52,6 @@ def page_file(tmp_path_factory):
     }
     note = "Practice text: not Shakespeare. " + HOSTILE[0]
     return report.write(folder, TABLES, pictures, ["4 layers beat 2.", *HOSTILE], note, facts)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        yield chromium
-        chromium.close()
-
-
-def visit(browser, path, width=1280, scheme="light"):
-    """The page as a reader sees it; page.asked: every address it asks for but its own, all refused."""
-    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    page.asked, page.complaints = [], []
-    own = path.resolve().as_uri()
-
-    def answer(route):
-        if route.request.url == own:
-            return route.continue_()
-        page.asked.append(route.request.url)
-        return route.abort()
-
-    page.route(lambda url: not url.startswith("data:"), answer)
-    page.on("console", lambda message: page.complaints.append(message.text))
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.goto(own)
-    page.wait_for_timeout(200)
-    return page
 
 
 HANDLERS = "[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => /^on/.test(a.name)).length"

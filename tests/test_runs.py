@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
+import helpers
 from course_utils import corpus, files, profiles
 from course_utils.generation import quality
 from course_utils.lessons.ablation import sign_flip_p
@@ -25,18 +27,11 @@ from course_utils.lessons.train import (
 )
 from course_utils.research import experiment, pool, statistics, studies, tables
 from course_utils.training import checkpoints, recipes, runs, trainer
+from helpers import OWN
 
-TEXT = "To be, or not to be: that is the question.\n" * 60
-OWN = SimpleNamespace(text=TEXT, name="hamlet", sha256="0" * 64, source="a test", note="a note")
-SMALL = GPTConfig(
-    vocab_size=len(set(TEXT)),
-    context_length=16,
-    n_layers=2,
-    n_heads=2,
-    d_model=8,
-    d_ff=12,
-    dropout=0.1,
-)
+TEXT = OWN.text
+SMALL = replace(helpers.SMALL, vocab_size=len(set(TEXT)), dropout=0.1)
+spec = partial(helpers.spec, steps=4, batch_size=2)
 
 
 def ids():
@@ -151,17 +146,6 @@ def test_what_cannot_be_trained_says_why():
         )
     with pytest.raises(ValueError, match="adamw or muon"):
         TrainConfig(optimizer="sgd")
-
-
-def spec(**changes):
-    return runs.RunSpec(
-        "depth",
-        "smoke",
-        "2 layers",
-        SMALL,
-        TrainConfig(steps=4, batch_size=2, **changes),
-        OWN.sha256,
-    )
 
 
 def test_a_run_is_found_again_by_what_it_is(tmp_path, monkeypatch, capsys):

@@ -2,16 +2,16 @@
 
 import itertools
 import math
-from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-from torch import nn
 
+import helpers
 from course_utils.lessons.model import CHOICES, GPT, GPTConfig
 from course_utils.lessons.sampling import (
     KVCache,
@@ -21,6 +21,7 @@ from course_utils.lessons.sampling import (
     stream,
     window_start,
 )
+from helpers import prompt
 
 # Examples are small as they come, so none is shrunk: the mutants below fail often and on purpose.
 quick = settings(
@@ -36,7 +37,7 @@ temperatures, ks, ps = (
 )
 
 
-# --- filters: every check takes the function under test --------------------------------------------------------------
+# --- filters: every check takes the function under test -------------------------------------------
 SETTINGS = [
     {"temperature": 0.7},
     {"temperature": 1.9},
@@ -405,7 +406,7 @@ def test_any_leading_shape(shape):
     assert torch.equal(logits, before), "the input is left as it was"
 
 
-# --- draws -----------------------------------------------------------------------------------------------------------
+# --- draws ----------------------------------------------------------------------------------------
 def check_draws(draw):
     """100,000 draws follow softmax(filtered logits): χ² against the exact shares."""
     logits = torch.tensor([0.0, 1.0, 0.5, -1.0, 2.0, -0.5, 0.25])
@@ -468,7 +469,7 @@ def test_broken_draws_are_noticed(mutant):
         check_draws(mutant)
 
 
-# --- generation ------------------------------------------------------------------------------------------------------
+# --- generation -----------------------------------------------------------------------------------
 V, T, N = 11, 7, 20
 TINY = GPTConfig(
     vocab_size=V,
@@ -480,29 +481,20 @@ TINY = GPTConfig(
     dropout=0.0,
     tie_embeddings=False,
 )
+loud = partial(helpers.loud, TINY)
 
 
 class Watched(GPT):
     """A GPT that remembers the last logits of every call."""
 
+    def __init__(self, config):
+        super().__init__(config)
+        self.seen = []
+
     def forward(self, tokens, cache=None):
         logits = super().forward(tokens, cache)
         self.seen.append(logits[:, -1].clone())
         return logits
-
-
-def loud(kind=GPT, **changes):
-    """A tiny GPT whose weights are large enough that it has something to say."""
-    torch.manual_seed(0)
-    model = kind(replace(TINY, **changes))
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    model.seen = []
-    return model
-
-
-def prompt(length, batch=3):
-    return torch.randint(V, (batch, length), generator=torch.Generator().manual_seed(length))
 
 
 @torch.no_grad()
@@ -670,7 +662,7 @@ def test_stream_yields_what_generate_returns(length):
     assert torch.equal(torch.cat([first, *pieces], 1), whole[:, length:])
 
 
-# --- the cache -------------------------------------------------------------------------------------------------------
+# --- the cache ------------------------------------------------------------------------------------
 def check_cached_equals_uncached(model, length):
     out = generate(model, prompt(length), N, generator=torch.Generator().manual_seed(0))
     cached = model.seen[:]

@@ -11,13 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from helpers import ROOT, wait_until
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="run.sh is for Linux and macOS")
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 PYTHON = getattr(sys, "_base_executable", sys.executable)  # outside any venv
 # All that run.sh may need, besides python3.
 TOOLS = ["bash", "cat", "cksum", "dirname", "head", "mkdir", "rm", "tee", "touch"]
@@ -69,7 +69,7 @@ def main():
 def tiny_project(folder):
     """A checkout with the real run.sh and the tiny project."""
     (folder / "notebooks").mkdir(parents=True)
-    shutil.copy(CHECKOUT / "run.sh", folder)
+    shutil.copy(ROOT / "run.sh", folder)
     for name, text in {
         "pyproject.toml": PYPROJECT,
         "backend.py": BACKEND,
@@ -137,13 +137,6 @@ def refusal(result):
     code, out, lines = result
     assert (code, out, len(lines)) == (1, "", 1), result
     return lines[0]
-
-
-def wait_for(path):
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +237,7 @@ def test_moved_checkout_is_set_up_again(checkout, machine, tmp_path):
 def test_interrupted_set_up_starts_over(checkout, machine):
     (checkout / "constraints.txt").write_text("# interrupted\n", encoding="utf-8")
     process = start(checkout, machine=machine, BUILD_S="60")
-    wait_for(checkout / "building")
+    wait_until((checkout / "building").exists)
     os.killpg(process.pid, signal.SIGINT)
     assert finish(process) == (
         130,
@@ -260,7 +253,7 @@ def test_interrupted_set_up_starts_over(checkout, machine):
 def test_two_at_once_set_up_once(checkout, machine):
     (checkout / "constraints.txt").write_text("# two\n", encoding="utf-8")
     first = start(checkout, machine=machine, BUILD_S="2")
-    wait_for(checkout / "building")
+    wait_until((checkout / "building").exists)
     began = time.monotonic()
     second = start(checkout, machine=machine, BUILD_FAILS="1")  # it would fail if it built anything
     waited = finish(second)
@@ -276,7 +269,7 @@ def test_a_killed_run_leaves_no_lock(checkout, machine):
     stamp = (checkout / ".venv/stamp").read_bytes()
     (checkout / "constraints.txt").write_text("# killed\n", encoding="utf-8")
     process = start(checkout, machine=machine, BUILD_S="60")
-    wait_for(checkout / "building")
+    wait_until((checkout / "building").exists)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     (checkout / "building").unlink()
@@ -370,7 +363,7 @@ def test_newer_name_is_found_when_python3_is_old(machine, tmp_path):
 )
 def test_unreachable_packages(checkout, machine, setting, value, sentence):
     for name in ("pyproject.toml", "constraints.txt"):
-        shutil.copy(CHECKOUT / name, checkout)
+        shutil.copy(ROOT / name, checkout)
     said = refusal(run(checkout, machine=machine | {"PIP_RETRIES": "1", setting: value}))
     assert said.startswith(sentence)
     assert said.endswith(f"pip's log is {checkout}/.venv/setup.log")

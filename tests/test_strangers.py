@@ -5,7 +5,6 @@ import functools
 import html
 import json
 import math
-import os
 import pickle
 import shutil
 import struct
@@ -24,21 +23,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
-from test_book import chromium, serving
-from test_report import visit
-from test_widget_numbers import PLAYGROUND
 
+import helpers
 from course_utils import figures, files, widgets
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.sampling import filter_logits
 from course_utils.lessons.train import TrainConfig
 from course_utils.training import checkpoints
+from helpers import FULL, ROOT, SMALL
+from pages import serving, visit_file, watched
 
-FULL = os.environ.get("COURSE_TRIALS") == "full"
-ROOT = Path(__file__).resolve().parent.parent
 ALPHABET = "abcdefghijk"
-SMALL = GPTConfig(vocab_size=11, context_length=16, n_layers=2, n_heads=2, d_model=8, d_ff=12)
 tried = Counter()  # by a test: how often it tried
 
 
@@ -57,6 +53,9 @@ def counted(function):
         return function(*arguments, **named)
 
     return wrapper
+
+
+course = counted(helpers.course)
 
 
 def weights_of(model):
@@ -203,21 +202,13 @@ def test_weights_that_do_not_fit_or_are_not_numbers_are_refused(tmp_path):
 
 def test_the_command_says_one_sentence(tmp_path):
     (tmp_path / "evil.safetensors").write_bytes(pickle.dumps(Evil(tmp_path / "trace")))
-    command = [
-        sys.executable,
-        "-m",
-        "course_utils",
-        "generate",
-        "--checkpoint",
-        tmp_path / "evil.safetensors",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    done = course("generate", "--checkpoint", tmp_path / "evil.safetensors")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "trace").exists()
 
 
-# --- text is never code ----------------------------------------------------------------------------------------------
+# --- text is never code ---------------------------------------------------------------------------
 BROKEN = "document.title='broken'"
 HOSTILE = [
     f'<img src=x onerror="{BROKEN}">',
@@ -238,12 +229,6 @@ def acts(text):
     return {
         c for c in text if unicodedata.category(c) == "Cc" or unicodedata.bidirectional(c) in TURNS
     } - {"\n", "\t"}
-
-
-@counted
-def course(*arguments):
-    command = [sys.executable, "-m", "course_utils", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280)
 
 
 @pytest.fixture(scope="module")
@@ -285,17 +270,16 @@ def live(page, root="body"):
     return page.evaluate(LIVE, root)
 
 
-def test_a_report_of_hostile_text_is_only_text(hostile, tmp_path):
+def test_a_report_of_hostile_text_is_only_text(hostile, browser, tmp_path):
     out, _, _ = hostile
-    with chromium() as browser:
-        page = visit(browser, out / "report.html")
-        assert live(page) == page.asked == page.complaints == []
-        body = page.locator("body").text_content()
-        assert "<img src=x" in body
-        assert "1337" not in body
-        mutant = tmp_path / "mutant.html"
-        mutant.write_text(html.unescape((out / "report.html").read_text("utf-8")), "utf-8")
-        assert live(visit(browser, mutant)), "unescaped, it would be code"
+    page = visit_file(browser, out / "report.html")
+    assert live(page) == page.asked == page.complaints == []
+    body = page.locator("body").text_content()
+    assert "<img src=x" in body
+    assert "1337" not in body
+    mutant = tmp_path / "mutant.html"
+    mutant.write_text(html.unescape((out / "report.html").read_text("utf-8")), "utf-8")
+    assert live(visit_file(browser, mutant)), "unescaped, it would be code"
 
 
 def hostile_lesson():
@@ -319,7 +303,7 @@ def hostile_lesson():
     )
 
 
-def test_a_page_of_the_book_shows_hostile_outputs_as_text(tmp_path):
+def test_a_page_of_the_book_shows_hostile_outputs_as_text(browser, tmp_path):
     """With the book's own settings and extensions; the picture's alt text is the figure's words."""
     command = shutil.which("jupyter-book", path=Path(sys.executable).parent)
     if command is None:
@@ -332,8 +316,8 @@ def test_a_page_of_the_book_shows_hostile_outputs_as_text(tmp_path):
     done = subprocess.run([command, "build", "."], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     pages = tmp_path / "_build/html"
-    with serving(pages) as site, chromium() as browser:
-        page = browser.new_page()
+    with serving(pages) as site:
+        page = watched(browser.new_page())
         page.goto(f"{site}hostile.html", wait_until="networkidle")
         assert live(page, "article") == []
         text = page.locator("article").text_content()
@@ -358,16 +342,12 @@ WIDGET = """async () => {
 }"""
 
 
-def test_a_widget_of_hostile_models_writes_only_text(tmp_path):
+def test_a_widget_of_hostile_models_writes_only_text(browser, site):
     """The widget of a notebook, with Python behind it: names, alphabet, prompt and an error that are all code."""
     alphabet = "".join(sorted(set("".join(HOSTILE))))
     model = GPT(replace(SMALL, vocab_size=len(alphabet), context_length=512)).eval()
     host = widgets.SamplerHost(
         dict.fromkeys(HOSTILE[:3], model), CharTokenizer(alphabet), {"prompt": "".join(HOSTILE)}
-    )
-    PLAYGROUND.copy_parts(tmp_path / "playground")
-    (tmp_path / "blank.html").write_text(
-        '<!doctype html><meta charset="utf-8"><title>blank</title>', "utf-8"
     )
 
     def python(question):
@@ -377,19 +357,18 @@ def test_a_widget_of_hostile_models_writes_only_text(tmp_path):
         numbers = [np.frombuffer(data, dtype=np.float32).tolist() for data in buffers]
         return {"content": content | {"request": question["request"]}, "buffers": numbers}
 
-    with serving(tmp_path) as site, chromium() as browser:
-        page = browser.new_page()
-        page.expose_function("python", python)
-        page.goto(f"{site}blank.html")
-        page.evaluate(WIDGET)
-        page.get_by_label("Characters", exact=True).fill("300")
-        page.get_by_role("button", name="Generate", exact=True).click()
-        page.locator("[role=status]", has_text="<img").wait_for(timeout=60_000)
-        assert page.locator(".sampler-text").text_content().startswith("".join(HOSTILE))
-        assert live(page) == []
+    page = watched(browser.new_page())
+    page.expose_function("python", python)
+    page.goto(f"{site}blank.html")
+    page.evaluate(WIDGET)
+    page.get_by_label("Characters", exact=True).fill("300")
+    page.get_by_role("button", name="Generate", exact=True).click()
+    page.locator("[role=status]", has_text="<img").wait_for()
+    assert page.locator(".sampler-text").text_content().startswith("".join(HOSTILE))
+    assert live(page) == []
 
 
-# --- at random -------------------------------------------------------------------------------------------------------
+# --- at random ------------------------------------------------------------------------------------
 many = settings(
     max_examples=3000 if FULL else 150,
     deadline=None,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from torch import nn
 
+import helpers
 from course_utils.lessons.data import get_batch
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import (
@@ -35,15 +36,10 @@ TINY = GPTConfig(
 
 
 def loud(**changes):
-    """A tiny float64 GPT whose weights are large enough that its predictions differ."""
-    torch.manual_seed(0)
-    model = GPT(replace(TINY, **changes)).double()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    return model
+    return helpers.loud(TINY, **changes).double()
 
 
-# --- schedule --------------------------------------------------------------------------------------------------------
+# --- schedule -------------------------------------------------------------------------------------
 def test_schedule_is_a_trapezium():
     config = TrainConfig(steps=40, warmup_steps=8, decay=0.25)
     corners = [0, 7, 30, 39], [1 / 8, 1, 1, 1 / 10]
@@ -80,7 +76,7 @@ def test_the_defaults_are_the_baseline_protocol():
     )
 
 
-# --- Muon ------------------------------------------------------------------------------------------------------------
+# --- Muon -----------------------------------------------------------------------------------------
 SHAPES = [(8, 8), (8, 8), (4, 8), (24, 8), (8, 8), (4, 8)]
 
 
@@ -280,7 +276,7 @@ def test_weights_written_anew_are_the_ones_that_move():
     )
 
 
-# --- which weights decay, and who moves them -------------------------------------------------------------------------
+# --- which weights decay, and who moves them ------------------------------------------------------
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_matrices_decay_and_gains_do_not(optimizer):
     """With no gradient at all, a step leaves a gain as it is and shrinks a matrix by lr × decay."""
@@ -324,7 +320,7 @@ def test_each_group_remembers_its_peak():
     assert [{group["peak"] for group in o.param_groups} for o in (adamw, muon)] == [{0.1}, {0.2}]
 
 
-# --- one step --------------------------------------------------------------------------------------------------------
+# --- one step -------------------------------------------------------------------------------------
 def batch(seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(11, (2, 3), generator=generator), torch.randint(
@@ -474,7 +470,7 @@ def test_targets_not_shifted_are_noticed():
         check_learns_to_count(lambda *args: (get_batch(*args)[0],) * 2)
 
 
-# --- evaluation ------------------------------------------------------------------------------------------------------
+# --- evaluation -----------------------------------------------------------------------------------
 IDS = torch.randint(
     11, (1100,), generator=torch.Generator().manual_seed(5)
 )  # 341 windows of 3 are read at once
@@ -578,7 +574,7 @@ def test_evaluation_does_not_depend_on_how_the_text_is_cut(windows):
     )
 
 
-# --- early stopping --------------------------------------------------------------------------------------------------
+# --- early stopping -------------------------------------------------------------------------------
 def stops_after(losses, patience):
     stopping = EarlyStopping(patience)
     for count, loss in enumerate(losses, start=1):

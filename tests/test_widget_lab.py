@@ -13,12 +13,11 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from test_book import chromium
-from test_playground import Reader, site  # noqa: F401 (a fixture)
-from test_widget_numbers import published, small_model
 
 from course_utils import files, widgets
 from course_utils.lessons.data import CharTokenizer
+from helpers import small_model
+from pages import PATIENCE_MS, Reader, published
 
 
 @pytest.fixture
@@ -166,74 +165,68 @@ def wait_for_address(log):
     pytest.fail(log.read_text()[-1000:])
 
 
-def test_jupyterlab(lab, site):  # noqa: F811
+def test_jupyterlab(lab, browser, site):
     """Moves, generates as the page does, waits for a busy kernel, stops; two widgets don't mix; a restart is told."""
-    with chromium() as browser:
-        page, problems = browser.new_page(viewport={"width": 1280, "height": 1200}), []
-        ours = (lab, "data:", "blob:")
-        page.on(
-            "request", lambda sent: sent.url.startswith(ours) or problems.append(f"asks {sent.url}")
-        )
-        page.on("pageerror", lambda error: problems.append(f"script: {error}"))
-        page.goto(f"{lab}lab/tree/a.ipynb")
-        idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']")
-        idle.wait_for(timeout=60_000)
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(
-            timeout=60_000
-        )  # before that, Run asks for a kernel
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text(
-            re.compile("^Run All( Cells)?$")
-        ).click()  # its name differs between versions
-        one, two = page.locator(".sampler").nth(0), page.locator(".sampler").nth(1)
-        for widget in (one, two):
-            widget.locator(".sampler-pane:not(.sampler-empty)").wait_for(timeout=60_000)
-        rows = one.locator("ol").inner_text()
-        one.get_by_label("Temperature", exact=True).fill("1.2")
-        assert one.locator("ol").inner_text() != rows, "a slider moves the bars"
-        one.get_by_label("Characters", exact=True).fill("60")
-        for widget in (one, two):
-            widget.get_by_role("button", name="Generate").click()
-        for widget in (one, two):
-            widget.locator("[role=status]", has_text="written").wait_for(timeout=60_000)
-        print(one.locator("[role=status]").inner_text())
-        texts = [
-            widget.locator(".sampler-text").evaluate("(text) => text.textContent")
-            for widget in (one, two)
-        ]
-        assert texts[0].startswith("ROMEO:")
-        assert texts[1].startswith("KING")
-        assert [len(text) for text in texts] == [66, 34]
-        reader = Reader(browser, site)
-        assert reader.generate(Temperature=1.2, Characters=60) == texts[:1], (
-            "page and notebook write the same text"
-        )
-        reader.close()
-        page.locator(".jp-CodeCell .cm-content", has_text="nap = 11").click()
-        page.keyboard.press("Shift+Enter")
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status='busy']").wait_for()
-        one.get_by_role("button", name="Generate").click()
-        one.locator(
-            "[role=status]", has_text="No answer from Python yet: the kernel is busy"
-        ).wait_for(timeout=60_000)
-        one.locator("[role=status]", has_text="60 characters written").wait_for(timeout=60_000)
-        assert one.locator(".sampler-text").evaluate("(text) => text.textContent") == texts[0], (
-            "it went on"
-        )
-        one.get_by_label("Characters", exact=True).fill("5000")
-        one.get_by_role("checkbox").check()
-        one.locator(".sampler-pane").nth(2).wait_for()
-        one.get_by_role("button", name="Generate").click()
-        one.locator("[data-at='5']").first.wait_for()
-        one.get_by_role("button", name="Stop").click()
-        assert one.locator("[role=status]").inner_text() == "Stopped."
-        page.get_by_role("menuitem", name="Kernel", exact=True).click()
-        page.get_by_text("Restart Kernel…", exact=True).click()
-        page.locator(".jp-Dialog .jp-mod-accept").click()
-        for widget in (one, two):
-            widget.locator("[role=status]", has_text="the kernel was restarted").wait_for(
-                timeout=60_000
-            )
-            assert widget.get_by_role("button", name="Generate").is_disabled()
-        idle.wait_for(timeout=60_000)  # the server can't end a kernel that is just starting
-        assert not problems
+    page = browser.new_page(viewport={"width": 1280, "height": 1200})
+    page.set_default_timeout(PATIENCE_MS)
+    problems, ours = [], (lab, "data:", "blob:")
+    page.on(
+        "request", lambda sent: sent.url.startswith(ours) or problems.append(f"asks {sent.url}")
+    )
+    page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+    page.goto(f"{lab}lab/tree/a.ipynb")
+    idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+    idle.wait_for()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # before that, Run asks for a kernel
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text(re.compile("^Run All( Cells)?$")).click()  # its name differs between versions
+    one, two = page.locator(".sampler").nth(0), page.locator(".sampler").nth(1)
+    for widget in (one, two):
+        widget.locator(".sampler-pane:not(.sampler-empty)").wait_for()
+    rows = one.locator("ol").inner_text()
+    one.get_by_label("Temperature", exact=True).fill("1.2")
+    assert one.locator("ol").inner_text() != rows, "a slider moves the bars"
+    one.get_by_label("Characters", exact=True).fill("60")
+    for widget in (one, two):
+        widget.get_by_role("button", name="Generate").click()
+    for widget in (one, two):
+        widget.locator("[role=status]", has_text="written").wait_for()
+    print(one.locator("[role=status]").inner_text())
+    texts = [
+        widget.locator(".sampler-text").evaluate("(text) => text.textContent")
+        for widget in (one, two)
+    ]
+    assert texts[0].startswith("ROMEO:")
+    assert texts[1].startswith("KING")
+    assert [len(text) for text in texts] == [66, 34]
+    reader = Reader(browser, site)
+    assert reader.generate(Temperature=1.2, Characters=60) == texts[:1], (
+        "page and notebook write the same text"
+    )
+    reader.close()
+    page.locator(".jp-CodeCell .cm-content", has_text="nap = 11").click()
+    page.keyboard.press("Shift+Enter")
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status='busy']").wait_for()
+    one.get_by_role("button", name="Generate").click()
+    one.locator(
+        "[role=status]", has_text="No answer from Python yet: the kernel is busy"
+    ).wait_for()
+    one.locator("[role=status]", has_text="60 characters written").wait_for()
+    assert one.locator(".sampler-text").evaluate("(text) => text.textContent") == texts[0], (
+        "it went on"
+    )
+    one.get_by_label("Characters", exact=True).fill("5000")
+    one.get_by_role("checkbox").check()
+    one.locator(".sampler-pane").nth(2).wait_for()
+    one.get_by_role("button", name="Generate").click()
+    one.locator("[data-at='5']").first.wait_for()
+    one.get_by_role("button", name="Stop").click()
+    assert one.locator("[role=status]").inner_text() == "Stopped."
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_text("Restart Kernel…", exact=True).click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    for widget in (one, two):
+        widget.locator("[role=status]", has_text="the kernel was restarted").wait_for()
+        assert widget.get_by_role("button", name="Generate").is_disabled()
+    idle.wait_for()  # the server can't end a kernel that is just starting
+    assert not problems

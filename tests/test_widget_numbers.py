@@ -1,14 +1,11 @@
 """The numbers of the sampling widget: JavaScript in a real browser against PyTorch and Hugging Face."""
 
-import importlib.util
 import json
 import math
 import shutil
 
 import pytest
 import torch
-from test_book import chromium, serving
-from test_house import CHECKOUT
 from torch.nn import functional as F
 from transformers.generation.logits_process import (
     TemperatureLogitsWarper,
@@ -18,20 +15,12 @@ from transformers.generation.logits_process import (
 
 from course_utils import corpus, files
 from course_utils.lessons.data import CharTokenizer, get_batch, split
-from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.sampling import filter_logits, window_start
 from course_utils.training import checkpoints, runs
+from helpers import by_path, small_model
+from pages import watched
 
-
-def by_path(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PLAYGROUND = by_path(CHECKOUT / "book/_ext/course_playground.py")
-ROUNDING = by_path(CHECKOUT / "tools/rounding.py")
+ROUNDING = by_path("tools/rounding.py")
 SHIPPED = [r for r in runs.load_all(files.PUBLISHED) if r.checkpoint.is_file()]
 
 LOGITS = """async ([file, texts]) => {
@@ -56,21 +45,18 @@ FILTERED = """async (cases) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    PLAYGROUND.copy_parts(folder / "playground")
-    (folder / "blank.html").write_text("<!doctype html><title>blank</title>", encoding="utf-8")
-    return folder
+@pytest.fixture
+def folder(site_folder):
+    return site_folder
 
 
 @pytest.fixture(scope="module")
-def window(folder):
+def window(browser, site):
     """An empty page beside the modules."""
-    with serving(folder) as site, chromium() as browser:
-        page = browser.new_context().new_page()
-        page.goto(f"{site}blank.html")
-        yield page
+    page = watched(browser.new_context().new_page(), site)
+    page.goto(f"{site}blank.html")
+    yield page
+    page.context.close()
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +68,6 @@ def text():
 def held_out(text):
     """Ids of text that no model was trained on."""
     return split(CharTokenizer(text.text).encode(text.text))[1]
-
-
-def published():
-    return PLAYGROUND.models(files.PUBLISHED)
 
 
 def test_the_published_models_are_found_by_their_records(folder):
@@ -168,24 +150,6 @@ SWITCHES = [
     {"qk_norm": True, "position": "rope"},
     {"position": "sinusoidal", "d_model": 33, "n_heads": 3},
 ]
-
-
-def small_model(**switches):
-    """A model of primes and odd sizes, whose weights are large enough to tell one switch from another."""
-    torch.manual_seed(0)
-    sizes = {
-        "vocab_size": 11,
-        "context_length": 13,
-        "n_layers": 3,
-        "n_heads": 5,
-        "d_model": 30,
-        "d_ff": 17,
-    }
-    model = GPT(GPTConfig(**sizes | switches)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * (0.3 if parameter.ndim == 2 else 1))
-    return model
 
 
 def save(path, model, dtype=torch.float32):
