@@ -1,312 +1,164 @@
 """The rules of the house, each shown a small text that it must reject.
 
-What is installed is what is declared; who may import whom; no module too long; formatted, portable, and not too big.
+What libraries can say, they say: ruff, import-linter and deptry, as pyproject.toml has them.
+The rest is here: what is declared is pinned, importing asks nothing of anybody, no file is
+private or big.
 """
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import distributions, packages_distributions
-from pathlib import Path
+from importlib.metadata import distributions
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-LESSONS = [
-    "data",
-    "attention",
-    "model",
-    "train",
-    "ablation",
-    "sampling",
-]  # as the notebooks are numbered
-
-# Third parties that only these parts of course_utils may import, and what some parts may import at all.
-ONLY = {
-    "ipywidgets": "widgets",
-    "anywidget": "widgets",
-    "IPython": "widgets",
-    "argparse": "__main__",
-}
-THIRD_PARTIES = {"lessons": {"torch"}, "figures": {"numpy", "matplotlib", "pandas", "zhplot"}}
-OURS = {  # `lessons` are held to earlier ones besides
-    "lessons": {"lessons"},
-    "figures": {"figures"},
-    "checks": {"checks", "lessons"},
-    "student": {"paths", "grading"},
-    "grading": {"student", "checks"},
-    "engine": {"lessons"},
-    "decoder": {"lessons"},
-    "writer": {"lessons", "decoder"},
-    "peers": {"lessons"},
-    "evaluation": set(),
-    "trainer": {"lessons", "engine", "evaluation"},
-    "recipes": {"lessons"},
-    "effects": {"statistics"},
-    "studies": {"lessons", "recipes", "runs", "effects"},
-    "schedule": {"lessons", "engine", "files", "profiles", "runs", "trainer"},
-    "tables": {"effects", "statistics"},
-}
-UNSAFE = (
-    "pickle",
-    "dill",
-    "shelve",
-    "torch.load",
-    "torch.save",
-)  # loading a pickle runs whatever it says
-
-# Declared, and never imported: each has its use elsewhere.
-COMMANDS = {
-    "jupyterlab": "./run.sh lab",
-    "ipykernel": "the kernel of the notebooks",
-    "jupyter-book": "./run.sh book",
-    "sphinx-book-theme": "the book's look",
-    "pytest-xdist": "pytest -n 2",
-    "nbval": "runs the notebooks under pytest",
-    "ruff": "formats and lints, below",
-    "setuptools": "builds the package",
-}
-ELSEWHERE = {"google"}  # google.colab is there on Colab, and only there
-
-
-def tree():
-    """The files of the project: what git tracks or would, else (a downloaded copy) all that no tool has left behind."""
-    listed = ["git", "-C", CHECKOUT, "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    try:
-        names = subprocess.run(
-            listed, capture_output=True, check=True, text=True, encoding="utf-8"
-        ).stdout.split("\0")
-        paths = [CHECKOUT / name for name in set(names) if name]
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        left = re.compile(
-            r"\.venv|\.git/|_build/|build/|results/|data/|.*(__pycache__|_cache/|_checkpoints/|\.hypothesis|egg-info)"
-        )
-        paths = [
-            path
-            for path in CHECKOUT.rglob("*")
-            if not left.match(path.relative_to(CHECKOUT).as_posix())
-        ]
-    return sorted(path for path in paths if path.is_file())
-
-
-FILES = tree()
-SOURCES = [path for path in FILES if path.suffix == ".py"]
+from helpers import ROOT, tree
 
 
 def within(folder):
-    found = [path for path in SOURCES if path.relative_to(CHECKOUT).parts[0] == folder]
+    """The Python files of one of the checkout's folders."""
+    found = [p for p in tree() if p.suffix == ".py" and p.relative_to(ROOT).parts[0] == folder]
     assert found, f"no Python file in {folder}/: nothing would be examined"
     return found
 
 
-def imports(code):
-    """All that a syntax tree imports, as (dotted name, may be absent)."""
-    tries = [node for node in ast.walk(code) if isinstance(node, ast.Try)]
-    optional = {
-        id(inner)
-        for node in tries
-        if any(
-            "ImportError" in ast.dump(handler) or "ModuleNotFound" in ast.dump(handler)
-            for handler in node.handlers
-        )
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-    for node in ast.walk(code):
-        match node:
-            case ast.Import(names):
-                yield from ((alias.name, id(node) in optional) for alias in names)
-            case ast.ImportFrom(module, names, level):
-                yield from (
-                    ("." * level + f"{module}.{alias.name}", id(node) in optional)
-                    for alias in names
-                )
-            case ast.Call(
-                ast.Attribute(attr="find_spec" | "import_module"), [ast.Constant(str(name)), *_]
-            ):
-                yield name, True
-            case ast.Call(ast.Name("find_spec" | "import_module"), [ast.Constant(str(name)), *_]):
-                yield name, True
-
-
-def is_under(name, *packages):
-    return any(f"{name}.".startswith(f"{package}.") for package in packages)
-
-
-def broken_rules(path, source):
-    """The import rules that a file breaks. path: from the checkout, as in "course_utils/figures/text.py"."""
-    code = ast.parse(source)
-    imported = [name for name, _ in imports(code)]
-    names = list(imported)
-    for node in ast.walk(code):  # `torch.load(…)` counts as much as `from torch import load`
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            names.append(f"{node.value.id}.{node.attr}")
-    folder, *rest = Path(path).with_suffix("").parts
-    for name in names:
-        if name.endswith(".*"):
-            yield f"import * from {name[:-2]}"
-        if name.startswith("."):
-            yield f"a relative import, {name}"
-        if is_under(name, "sys.path"):
-            yield "sys.path is touched"
-    yield from (
-        f"a notebook is imported, by {name}" for name in imported if is_under(name, "notebooks")
+def said(*command, cwd=ROOT, **options):
+    """-> exit code, all that a tool of this environment said"""
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True, **options
     )
-    if folder == "tests":
-        return
+    return done.returncode, done.stdout + done.stderr
+
+
+def copied(target, *names):
+    """Files and folders of the checkout in another folder, to be spoilt there."""
     for name in names:
-        if is_under(name, *UNSAFE):
-            yield f"{name} runs what it loads"
-    if folder == "notebooks":
-        earlier = LESSONS[: int(rest[0][:2]) - 1]
-        for name in names:
-            if is_under(name, "course_utils.lessons") and name.split(".")[2] not in earlier:
-                yield f"{name} is not an earlier lesson"
-    if folder != "course_utils":
-        return
-    part = rest[0]
-    words = [node.value for node in ast.walk(code) if isinstance(node, ast.Constant)]
-    if "COURSE_PROFILE" in words and part != "profiles":
-        yield "COURSE_PROFILE is read outside profiles"
-    for name in imported:
-        top, *inner = name.split(".")
-        if part != ONLY.get(top, part):
-            yield f"{top} is imported outside {ONLY[top]}"
-        third_party = top != "course_utils" and top not in sys.stdlib_module_names
-        if third_party and top not in THIRD_PARTIES.get(part, {top}):
-            yield f"{part} imports {top}"
-        if top == "course_utils" and inner and inner[0] not in OURS.get(part, {inner[0]}):
-            yield f"{part} imports {name}"
-        if (
-            part == "lessons"
-            and inner[:1] == ["lessons"]
-            and inner[1] not in LESSONS[: LESSONS.index(rest[1])]
-        ):
-            yield f"{name} is not an earlier lesson"
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, target / name)
+    return target
 
 
-def test_every_file_keeps_the_import_rules():
-    examined = [
-        path
-        for folder in ("course_utils", "notebooks", "tests", "tools")
-        for path in within(folder)
-    ]
-    found = {
-        f"{path.relative_to(CHECKOUT)}: {rule}"
-        for path in examined
-        for rule in broken_rules(
-            path.relative_to(CHECKOUT).as_posix(), path.read_text(encoding="utf-8")
-        )
-    }
-    assert not found, "\n".join(sorted(found))
-    assert {path.stem[3:] for path in within("notebooks")} == set(LESSONS)
+# --- ruff -----------------------------------------------------------------------------------------
+RUFF = ("-m", "ruff")
+UNTIDY = """{"cells": [{"cell_type": "code", "execution_count": null, "id": "a", "metadata": {},
+ "outputs": [], "source": ["import os\\n", "x = [ 1 ]"]}],
+ "metadata": {}, "nbformat": 4, "nbformat_minor": 5}"""
+
+
+@pytest.mark.parametrize("command", [("check",), ("format", "--check")], ids=" ".join)
+def test_ruff_finds_nothing_to_say(command, tmp_path):
+    code, words = said(*RUFF, *command, "--no-cache", ".")
+    assert code == 0, words
+    (tmp_path / "untidy.ipynb").write_text(UNTIDY, encoding="utf-8")
+    code, words = said(*RUFF, *command, "--no-cache", "--config", ROOT / "pyproject.toml", tmp_path)
+    assert code == 1, "a notebook is read as well"
+
+
+LONG = "def f(x):\n" + "    x += 1\n" * 41 + "    return x\n"
+BRANCHED = "def f(x):\n" + "    if x:\n        x += 1\n" * 10 + "    return x\n"
 
 
 @pytest.mark.parametrize(
     ("path", "source", "rule"),
     [
-        ("course_utils/lessons/model.py", "import numpy", "lessons imports numpy"),
-        (
-            "course_utils/lessons/model.py",
-            "from course_utils import corpus",
-            "lessons imports course_utils.corpus",
-        ),
-        (
-            "course_utils/lessons/model.py",
-            "from course_utils.lessons.train import f",
-            "is not an earlier lesson",
-        ),
-        (
-            "course_utils/lessons/model.py",
-            "import course_utils.lessons.model",
-            "is not an earlier lesson",
-        ),
-        ("course_utils/figures/text.py", "def f():\n    import torch", "figures imports torch"),
-        ("course_utils/figures/text.py", "from torch import nn", "figures imports torch"),
-        (
-            "course_utils/figures/text.py",
-            "from course_utils import runs",
-            "figures imports course_utils.runs",
-        ),
-        (
-            "course_utils/studies.py",
-            "from course_utils.figures import lines",
-            "studies imports course_utils.figures",
-        ),
-        (
-            "course_utils/trainer.py",
-            "from course_utils import figures",
-            "trainer imports course_utils.figures",
-        ),
-        (
-            "course_utils/checks/train.py",
-            "from course_utils import trainer",
-            "checks imports course_utils.trainer",
-        ),
-        (
-            "course_utils/quality.py",
-            "try:\n    import ipywidgets\nexcept ImportError: 0",
-            "outside widgets",
-        ),
-        ("course_utils/quality.py", "from anywidget import AnyWidget", "outside widgets"),
-        ("course_utils/runs.py", "import argparse", "outside __main__"),
-        (
-            "course_utils/runs.py",
-            "import os\nos.environ['COURSE_PROFILE']",
-            "read outside profiles",
-        ),
-        ("course_utils/runs.py", "import os\nos.getenv('COURSE_PROFILE')", "read outside profiles"),
-        ("course_utils/runs.py", "import pickle", "runs what it loads"),
-        ("course_utils/runs.py", "import torch\ntorch.load('x')", "runs what it loads"),
-        ("course_utils/runs.py", "from torch import load", "runs what it loads"),
-        ("course_utils/runs.py", "from . import paths", "a relative import"),
-        (
-            "notebooks/03_model.py",
-            "from course_utils.lessons.model import GPT",
-            "is not an earlier lesson",
-        ),
-        (
-            "notebooks/03_model.py",
-            "from course_utils.lessons import sampling",
-            "is not an earlier lesson",
-        ),
-        ("notebooks/03_model.py", "from torch import *", "import * from torch"),
-        ("tools/export.py", "import sys\nsys.path.append('x')", "sys.path is touched"),
-        ("tests/test_x.py", "from sys import path", "sys.path is touched"),
-        (
-            "tests/test_x.py",
-            "import importlib\nimportlib.import_module('notebooks.01_data')",
-            "a notebook is imported",
-        ),
+        ("course_utils/training/runs.py", "import pickle\n", "TID251"),
+        ("course_utils/training/runs.py", "import torch\n\ntorch.load('x')\n", "TID251"),
+        ("course_utils/training/runs.py", "from torch import load\n\nload('x')\n", "TID251"),
+        ("course_utils/training/runs.py", "import argparse\n\nargparse.Action\n", "TID251"),
+        ("course_utils/training/runs.py", "import sys\n\nsys.path.append('x')\n", "TID251"),
+        ("course_utils/generation/quality.py", "def f():\n    import IPython\n", "TID251"),
+        ("tests/test_x.py", "from sys import path\n\npath.append('x')\n", "TID251"),
+        ("course_utils/training/runs.py", "from . import engine\n\nengine.x\n", "TID252"),
+        ("notebooks/03_model.py", "from torch import *\n", "F403"),
+        ("course_utils/figures/text.py", LONG, "PLR0915"),
+        ("course_utils/figures/text.py", BRANCHED, "C901"),
     ],
 )
-def test_import_rules_reject(path, source, rule):
-    assert any(rule in broken for broken in broken_rules(path, source))
+def test_ruff_rejects(path, source, rule):
+    arguments = ("check", "--no-cache", "--output-format", "concise", "--stdin-filename", path, "-")
+    code, words = said(*RUFF, *arguments, input=source)
+    assert (code, f" {rule} " in words) == (1, True), words
 
 
-@pytest.mark.parametrize(
-    ("path", "source"),
-    [
-        (
-            "course_utils/lessons/model.py",
-            "import math, torch\nfrom course_utils.lessons.attention import split_heads",
-        ),
-        (
-            "course_utils/figures/text.py",
-            "import numpy, pandas\nfrom course_utils.figures.drawing import Figure",
-        ),
-        (
-            "course_utils/widgets.py",
-            "try:\n    import ipywidgets\nexcept ImportError:\n    ipywidgets = None",
-        ),
-        ("course_utils/profiles.py", "import os\nos.environ.get('COURSE_PROFILE')"),
-        ("notebooks/03_model.py", "from course_utils.lessons.data import split"),
-    ],
-)
-def test_import_rules_accept(path, source):
-    assert not list(broken_rules(path, source))
+# --- who may import whom --------------------------------------------------------------------------
+LINT_IMPORTS = ("-c", "from importlinter.cli import lint_imports_command as lint; lint()")
+SPOILT = {  # what would break a contract of pyproject.toml, and the beginning of its name
+    "files.py": ("from course_utils import corpus", "Arrows run one way"),
+    "lessons/data.py": ("from course_utils.lessons import model", "A lesson stands on earlier"),
+    "lessons/model.py": ("import numpy", "Lessons need torch and nothing else"),
+    "figures/text.py": ("def f():\n    import torch", "Figures draw tables"),
+}
+
+
+def test_arrows_run_one_way(tmp_path):
+    code, words = said(*LINT_IMPORTS, "--no-cache")
+    assert (code, words.count(" KEPT")) == (0, len(SPOILT)), words
+    folder = copied(tmp_path, "course_utils", "pyproject.toml")
+    for name, (line, _) in SPOILT.items():
+        with (folder / "course_utils" / name).open("a") as file:
+            file.write(f"\n{line}\n")
+    code, words = said(*LINT_IMPORTS, "--no-cache", cwd=folder)
+    assert code == 1
+    for _, contract in SPOILT.values():
+        assert re.search(rf"^{contract}.* BROKEN$", words, re.MULTILINE), contract
+
+
+def later_lessons(lesson, source):
+    """The lessons that a notebook imports though they are not of an earlier notebook."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    lessons = [name.split(".")[2] for name in names if name.startswith("course_utils.lessons.")]
+    return [name for name in lessons if name not in LESSONS[: LESSONS.index(lesson)]]
+
+
+LESSONS = [path.stem[3:] for path in within("notebooks") if path.parent.name == "notebooks"]
+
+
+def test_a_notebook_stands_on_earlier_ones():
+    assert LESSONS == ["data", "attention", "model", "train", "ablation", "sampling"]
+    for path in within("notebooks"):
+        assert not later_lessons(path.stem[3:], path.read_text(encoding="utf-8")), path.name
+    own = "from course_utils.lessons.model import GPT"
+    assert later_lessons("model", own) == later_lessons("attention", own) == ["model"]
+    assert later_lessons("model", "from course_utils.lessons import sampling") == ["sampling"]
+    assert later_lessons("model", "import course_utils.lessons.train") == ["train"]
+    assert later_lessons("train", own) == []
+
+
+def test_profiles_alone_read_their_variable():
+    for path in within("course_utils"):
+        if path.name != "profiles.py":
+            assert "COURSE_PROFILE" not in path.read_text(encoding="utf-8"), path.name
+
+
+# --- what is imported, declared and pinned --------------------------------------------------------
+DEPTRY = ("-m", "deptry", "--no-ansi")
+NO_TESTS = ("course_utils", "--ignore", "DEP002", "--optional-dependencies-dev-groups", "book,test")
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_used(tmp_path):
+    for where in ((".",), NO_TESTS):
+        code, words = said(*DEPTRY, *where)
+        assert code == 0, words
+    folder = copied(tmp_path, "course_utils", "notebooks", "tests", "tools", "book")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project = project.replace('    "torch>=2.9",\n', '    "torch>=2.9",\n    "rich>=1",\n')
+    (folder / "pyproject.toml").write_text(project, encoding="utf-8")
+    for name in ("course_utils/files.py", "notebooks/01_data.py", "tests/test_x.py"):
+        with (folder / name).open("a") as file:
+            file.write("\ndef f():\n    import yaml, pytest, sklearn\n")
+    code, words = said(*DEPTRY, ".", cwd=folder)
+    assert (code, words.count("'yaml' imported"), words.count("'sklearn' imported")) == (1, 3, 3)
+    assert "DEP002 'rich' defined as a dependency but not used" in words
+    code, words = said(*DEPTRY, *NO_TESTS, cwd=folder)
+    assert "'pytest' imported but declared as a dev dependency" in words
 
 
 def plain(name):
@@ -314,86 +166,21 @@ def plain(name):
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", name)[0]).lower()
 
 
-PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = {
     extra: {plain(name) for name in names}
     for extra, names in PROJECT["optional-dependencies"].items()
 }
-NEEDED = {plain(name) for name in PROJECT["dependencies"]}
-CONSTRAINTS = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 PINNED = {plain(line): line.partition("==")[2] for line in CONSTRAINTS if "==" in line}
-MAY_IMPORT = {  # folder -> (what is always there, what may be absent)
-    "course_utils": (NEEDED, EXTRAS["lab"] | EXTRAS["bench"] | EXTRAS["cluster"]),
-    "notebooks": (NEEDED | EXTRAS["lab"], set()),
-    "tools": (NEEDED | EXTRAS["lab"] | EXTRAS["test"], EXTRAS["book"]),
-    "tests": (NEEDED | EXTRAS["lab"] | EXTRAS["test"], EXTRAS["book"]),
-}
-OUR_OWN = {"course_utils", "notebooks", "tests"}
-OUR_OWN |= {path.stem for path in SOURCES if path.parent.name in ("tests", "tools")}
-DISTRIBUTIONS = packages_distributions()
 
 
-def third_parties(source):
-    """The distributions that a file imports, as (name, may be absent)."""
-    for name, optional in imports(ast.parse(source)):
-        top = name.split(".")[0]
-        if top and top not in sys.stdlib_module_names | OUR_OWN | ELSEWHERE:
-            yield plain(DISTRIBUTIONS.get(top, [top])[0]), optional
-
-
-def undeclared(folder, source):
-    always, optional = MAY_IMPORT[folder]
-    return {
-        name
-        for name, absent in third_parties(source)
-        if name not in always | (optional if absent else set())
-    }
-
-
-@pytest.mark.parametrize("folder", MAY_IMPORT)
-def test_every_import_is_declared_and_pinned(folder):
-    for path in within(folder):
-        source = path.read_text(encoding="utf-8")
-        assert not undeclared(folder, source), (
-            f"{path.relative_to(CHECKOUT)}: pyproject.toml does not declare it"
-        )
-        assert {name for name, _ in third_parties(source)} <= set(PINNED), (
-            f"{path.relative_to(CHECKOUT)}: not pinned"
-        )
-
-
-@pytest.mark.parametrize(
-    ("folder", "source", "name"),
-    [
-        ("course_utils", "def f():\n    import yaml", "pyyaml"),
-        ("course_utils", "import ipywidgets", "ipywidgets"),  # only where its absence is met
-        ("course_utils", "import pytest", "pytest"),
-        ("course_utils", "from importlib.util import find_spec\nfind_spec('sklearn')", "sklearn"),
-        ("notebooks", "import hypothesis", "hypothesis"),
-        ("tests", "import jupyter_book", "jupyter-book"),
-        ("tests", "from PIL import Image", "pillow"),
-    ],
-)
-def test_undeclared_imports_are_found(folder, source, name):
-    assert undeclared(folder, source) == {name}
-
-
-def test_every_dependency_is_used_and_pinned():
-    declared = (
-        NEEDED
-        | EXTRAS["lab"]
-        | EXTRAS["book"]
-        | EXTRAS["bench"]
-        | EXTRAS["cluster"]
-        | EXTRAS["test"]
-    ) - {plain(PROJECT["name"])}
-    imported = {
-        name for path in SOURCES for name, _ in third_parties(path.read_text(encoding="utf-8"))
-    }
-    assert declared - imported == set(COMMANDS), "declared and unused, or COMMANDS is out of date"
-    assert declared <= set(PINNED)
-    assert EXTRAS["all"] == {plain(PROJECT["name"])}
-    assert {"lab", "book", "bench", "cluster", "test"} == set(EXTRAS) - {"all"}
+def test_every_dependency_is_pinned():
+    own = plain(PROJECT["name"])
+    assert {plain(name) for name in PROJECT["dependencies"]} <= set(PINNED)
+    assert set().union(*EXTRAS.values()) - {own} <= set(PINNED)
+    (line,) = (name for name in PROJECT["optional-dependencies"]["all"])
+    assert set(re.findall(r"\w+", line.partition("[")[2])) == set(EXTRAS) - {"all"}
 
 
 def too_new(requirement, oldest):
@@ -427,7 +214,7 @@ def test_environment_yml_is_python_pip_and_the_package():
     expected = (
         f"name: shakespeare\ndependencies:\n  - {python}\n  - pip\n  - pip:\n      - -e .[all]\n"
     )
-    assert (CHECKOUT / "environment.yml").read_text(encoding="utf-8") == expected
+    assert (ROOT / "environment.yml").read_text(encoding="utf-8") == expected
 
 
 WATCH = """
@@ -441,11 +228,12 @@ def watch(event, args):
 sys.addaudithook(watch)
 for name in sys.argv[1:]:
     import_module(name)
-print(*sorted({name.split(".")[0] for name in sys.modules} & {"torch", "ipywidgets", "transformers"}))
+loaded = {name.split(".")[0] for name in sys.modules}
+print(*sorted(loaded & {"torch", "ipywidgets", "transformers"}))
 """
 
 
-def imported_alone(*names, cwd=CHECKOUT):
+def imported_alone(*names, cwd=ROOT):
     """What a fresh Python, that may not use the network, says after importing these modules."""
     done = subprocess.run(
         [sys.executable, "-c", WATCH, *names], cwd=cwd, capture_output=True, text=True
@@ -454,7 +242,7 @@ def imported_alone(*names, cwd=CHECKOUT):
 
 
 def test_importing_asks_nothing_of_the_network():
-    modules = [path.relative_to(CHECKOUT).with_suffix("") for path in within("course_utils")]
+    modules = [path.relative_to(ROOT).with_suffix("") for path in within("course_utils")]
     names = [".".join(module.parts).removesuffix(".__init__") for module in modules]
     code, loaded, err = imported_alone(*names)
     assert (code, loaded) == (0, "torch"), (
@@ -474,42 +262,7 @@ def test_an_import_that_downloads_is_seen(tmp_path):
     assert (code, said[:21]) == (3, "asked the network for")
 
 
-def too_long(lengths, most=230):
-    return {name: lines for name, lines in lengths.items() if lines > most}
-
-
-def test_hand_written_modules_are_short():
-    helpers = [path for path in within("course_utils") if path.parent.name != "lessons"]
-    names = {path.relative_to(CHECKOUT).as_posix(): path for path in helpers}
-    lengths = {
-        name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in names.items()
-    }
-    print(f"{sum(lengths.values())} lines in {len(lengths)} hand-written modules")
-    assert not too_long(lengths)
-    assert too_long({"a": 230, "b": 231}) == {"b": 231}
-
-
-def ruff(*arguments, cwd=CHECKOUT):
-    done = subprocess.run(
-        [sys.executable, "-m", "ruff", *arguments], cwd=cwd, capture_output=True, text=True
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_ruff_finds_nothing_to_say(tmp_path):
-    for arguments in (["check", "--no-cache", "."], ["format", "--no-cache", "--check", "."]):
-        code, said = ruff(*arguments)
-        assert code == 0, said
-        (tmp_path / "untidy.ipynb").write_text(UNTIDY, encoding="utf-8")
-        config = CHECKOUT / "pyproject.toml"
-        assert (
-            ruff(*arguments, "--config", str(config), cwd=tmp_path)[0] == 1
-        )  # a notebook is read as well
-
-
-UNTIDY = """{"cells": [{"cell_type": "code", "execution_count": null, "id": "a", "metadata": {}, "outputs": [],
- "source": ["import os\\n", "x = [ 1 ]"]}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}"""
-
+# --- nothing private, nothing big -----------------------------------------------------------------
 # A path of somebody's machine, or the address of a package index other than the public ones.
 PRIVATE = re.compile(
     r"(?<![\w.~+-])/(?:work|root|home/\w+|Users/\w+|opt/pypi)\b(?:/[\w.-]|$)"
@@ -520,14 +273,14 @@ PRIVATE = re.compile(
 
 def test_no_file_knows_somebodys_machine():
     examined = 0
-    for path in FILES:
+    for path in tree():
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue  # a picture, or weights
         examined += 1
         found = PRIVATE.search(text)
-        assert not found, f"{path.relative_to(CHECKOUT)} has {found[0]!r}"
+        assert not found, f"{path.relative_to(ROOT)} has {found[0]!r}"
     assert examined > 20
 
 
@@ -563,8 +316,8 @@ def heavy(sizes, each=12, published=40):
 
 
 def test_the_repository_is_light():
-    assert len(FILES) > 20
-    assert not heavy({path.relative_to(CHECKOUT).as_posix(): path.stat().st_size for path in FILES})
+    assert len(tree()) > 20
+    assert not heavy({path.relative_to(ROOT).as_posix(): path.stat().st_size for path in tree()})
 
 
 def test_heavy_files_are_found():
