@@ -37,7 +37,6 @@ class Corpus:
     name: str  # "Tiny Shakespeare", "practice corpus" or a file's name
     sha256: str  # of the file's bytes (of the practice corpus: unpacked)
     source: str  # the place in words, the same on every machine: "the user's cache"
-    path: Path = field(repr=False)  # the file on this machine
     note: str  # one sentence for every table, figure and page; empty for the real text
 
     @property
@@ -46,7 +45,8 @@ class Corpus:
 
     def describe(self):
         """One line for the top of a log or a lesson; it holds no path of this machine."""
-        line = f"{self.name}: {len(self.text):,} characters, {len(set(self.text))} different, from {self.source}"
+        size = f"{len(self.text):,} characters, {len(set(self.text))} different"
+        line = f"{self.name}: {size}, from {self.source}"
         return f"{line}. {self.note}" if self.note else line
 
     def fitting_prompt(self, prompt="ROMEO:\n"):
@@ -57,63 +57,61 @@ class Corpus:
 
 
 def load(path=None, mirrors=MIRRORS):
-    """The text to learn from: a named file, else Tiny Shakespeare from the first place that has it, else practice text.
+    """The text to learn from: a named file, else Tiny Shakespeare, else the practice text.
 
-    A file named by `path` or by COURSE_CORPUS may be any UTF-8 text of at least 100 characters, two of them different;
-    anything else raises CorpusError. Then come `data/` in the checkout, `shared/data/` beside it, the user's cache
-    (COURSE_CACHE moves it) and the mirrors; what they hold is believed only if its sha256 is right. A byte-order mark
-    is dropped, and the newlines of Windows (CR LF) and of old Macs (CR) become LF.
+    A file named by `path` or by COURSE_CORPUS may be any UTF-8 text of at least 100 characters, two
+    of them different; anything else raises CorpusError. Then come `data/` in the checkout,
+    `shared/data/` beside it, the user's cache (COURSE_CACHE moves it) and the mirrors; what they
+    hold is believed only if its sha256 is right. A byte-order mark is dropped, and the newlines of
+    Windows (CR LF) and of old Macs (CR) become LF.
     """
     named = os.environ.get("COURSE_CORPUS") or None if path is None else path
     if named is not None:
         return _named(Path(os.path.abspath(os.path.expanduser(named))))
     for file, source in _places(mirrors):
         if data := _real(file, source):
-            return _corpus(data, source, file)
+            return _corpus(data, source)
     return _practice()
 
 
 def fetch(mirrors=MIRRORS, folder=None, patience_s=4):
-    """Download `tinyshakespeare/input.txt` into `folder`, else the user's cache, once for all processes; its path.
+    """Download `tinyshakespeare/input.txt` into `folder`, else the user's cache; its path.
 
-    Each mirror in turn has `patience_s` seconds for its first bytes and 15 times that for all. Only bytes with the
-    right sha256 ever carry the file's name. CorpusError says how each mirror failed.
+    Once for all processes. Each mirror in turn has `patience_s` seconds for its first bytes and 15
+    times that for all. Only bytes with the right sha256 ever carry the file's name. CorpusError
+    says how each mirror failed.
     """
     folder = Path(folder or _cache()) / FILE.parent
     pooch.get_logger().setLevel("WARNING")  # its other messages hold paths of this machine
     failures = []
     try:
-        with FileLock(
-            folder / "download.lock", timeout=30 * patience_s
-        ):  # a second process waits, then finds the file
+        # A second process waits here, then finds the file.
+        with FileLock(folder / "download.lock", timeout=30 * patience_s):
             for unfinished in folder.glob("tmp????????"):  # pooch's, from a process that was killed
                 unfinished.unlink(missing_ok=True)
             for url in mirrors:
                 try:
-                    pooch.retrieve(
-                        url, SHA256, FILE.name, folder, downloader=partial(_bounded, patience_s)
-                    )
+                    downloader = partial(_bounded, patience_s)
+                    pooch.retrieve(url, SHA256, FILE.name, folder, downloader=downloader)
                     return folder / FILE.name
-                except (
-                    OSError,
-                    ValueError,
-                ) as error:  # requests' errors are OSErrors, a wrong sha256 a ValueError
+                except (OSError, ValueError) as error:  # requests' errors; a wrong sha256
                     failures.append(f"{urlsplit(url).hostname}: {_reason(error)}")
     except OSError as error:
-        failures.append(
-            f"the cache can't be used: {_reason(error)}; COURSE_CACHE may name another folder"
-        )
-    raise CorpusError(
-        f"Tiny Shakespeare could not be downloaded ({'; '.join(failures) or 'no mirror named'})."
-    )
+        advice = "COURSE_CACHE may name another folder"
+        failures.append(f"the cache can't be used: {_reason(error)}; {advice}")
+    reasons = "; ".join(failures) or "no mirror named"
+    raise CorpusError(f"Tiny Shakespeare could not be downloaded ({reasons}).")
 
 
 def _bounded(patience_s, url, output_file, _):
-    """pooch's own download, bounded as a whole: its timeout starts anew for each address of a host and each read."""
+    """pooch's own download, bounded as a whole.
+
+    Its timeout starts anew for each address of a host and each read.
+    """
     with (
         ThreadPool(1) as pool,
-        open(output_file, "wb") as body,
-    ):  # closed, it takes no more from a thread left behind
+        open(output_file, "wb") as body,  # closed, it takes no more from a thread left behind
+    ):
         result = pool.apply_async(pooch.HTTPDownloader(timeout=patience_s), (url, body, None))
         for _ in range(15):
             result.wait(patience_s)
@@ -125,21 +123,18 @@ def _bounded(patience_s, url, output_file, _):
 
 
 def _reason(error):
+    """A failed download in a word or two."""
     status = getattr(getattr(error, "response", None), "status_code", None)
-    what = (
-        "sent something else"
-        if isinstance(error, ValueError)
-        else error.strerror or type(error).__name__
-    )
-    return f"answered {status}" if status else what
+    if status:
+        return f"answered {status}"
+    if isinstance(error, ValueError):
+        return "sent something else"
+    return error.strerror or type(error).__name__
 
 
 def _cache():
-    return Path(
-        os.path.expanduser(
-            os.environ.get("COURSE_CACHE") or pooch.os_cache("shakespeare-layer-by-layer")
-        )
-    )
+    folder = os.environ.get("COURSE_CACHE") or pooch.os_cache("shakespeare-layer-by-layer")
+    return Path(os.path.expanduser(folder))
 
 
 def _places(mirrors):
@@ -155,7 +150,7 @@ def _places(mirrors):
 
 
 def _real(file, source):
-    """The bytes of `file` if they are Tiny Shakespeare, else None; says so if something else lies there."""
+    """The bytes of `file` if they are Tiny Shakespeare, else None; another file there is named."""
     try:
         data = file.read_bytes()
     except OSError:
@@ -170,36 +165,35 @@ def _real(file, source):
 
 
 def _named(file):
-    source = (
-        file.relative_to(files.CHECKOUT).as_posix() if files.CHECKOUT in file.parents else file.name
-    )
+    inside = files.CHECKOUT in file.parents
+    source = file.relative_to(files.CHECKOUT).as_posix() if inside else file.name
     try:
         data = file.read_bytes()
     except OSError as error:
         raise CorpusError(
             f"The corpus {file} can't be read ({error.strerror}); name a UTF-8 text file."
         ) from error
-    return _corpus(
-        data, source, file, file.name, f"Trained on {file.name}, not on Tiny Shakespeare."
-    )
+    note = f"Trained on {file.name}, not on Tiny Shakespeare."
+    return _corpus(data, source, file.name, note)
 
 
 def _practice():
-    file = files.PUBLISHED / "practice.txt.xz"
     try:
-        data = lzma.decompress(file.read_bytes())
+        data = lzma.decompress((files.PUBLISHED / "practice.txt.xz").read_bytes())
     except (OSError, lzma.LZMAError) as error:
         raise CorpusError(
             "No text was found, not even for practice; COURSE_CORPUS may name a UTF-8 file."
         ) from error
     note = "Practice text, written by the course's own model: not Shakespeare."
-    return _corpus(data, "the course itself", file, "practice corpus", note)
+    return _corpus(data, "the course itself", "practice corpus", note)
 
 
-def _corpus(data, source, path, name="Tiny Shakespeare", note=""):
+def _corpus(data, source, name="Tiny Shakespeare", note=""):
+    """The text in these bytes, if it is one to learn from."""
     sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 == SHA256:
-        name, note = "Tiny Shakespeare", ""
+    if sha256 == SHA256:  # by whatever name it was asked for
+        name = "Tiny Shakespeare"
+        note = ""
     try:
         text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
     except UnicodeDecodeError as error:
@@ -208,4 +202,4 @@ def _corpus(data, source, path, name="Tiny Shakespeare", note=""):
         raise CorpusError(
             f"The corpus {source} must have at least 100 characters, and at least 2 different ones."
         )
-    return Corpus(text, name, sha256, source, path, note)
+    return Corpus(text, name, sha256, source, note)

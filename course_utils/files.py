@@ -1,4 +1,4 @@
-"""Where the course keeps its files; and files that are whole or absent, whatever happens while they are written.
+"""Where the course keeps its files; and files that are whole or absent, whatever happens.
 
 Nothing in a file is executed.
 """
@@ -9,18 +9,18 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_above = Path(__file__).resolve().parent.parent
-CHECKOUT = (
-    _above if (_above / "pyproject.toml").is_file() else None
-)  # None: installed from a wheel, as on Colab
-PUBLISHED = (
-    Path(__file__).resolve().parent / "published"
-)  # the recorded study, shipped with the package
+_package = Path(__file__).resolve().parent
+_is_checkout = (_package.parent / "pyproject.toml").is_file()
+CHECKOUT = _package.parent if _is_checkout else None  # None: from a wheel, as on Colab
+PUBLISHED = _package / "published"  # the recorded study, shipped with the package
 FORMAT = "1"  # of checkpoints, states and records
 
 
 def results():
-    """The folder for runs, tables and figures: COURSE_RESULTS, else `results` in the checkout or here."""
+    """The folder for runs, tables and figures: COURSE_RESULTS, else `results` in the checkout.
+
+    Without a checkout, `results` here.
+    """
     return Path(os.environ.get("COURSE_RESULTS") or (CHECKOUT or Path.cwd()) / "results")
 
 
@@ -50,19 +50,16 @@ def write(path, content):
 
 def write_tensors(path, tensors, about):
     """Tensors and a dict about them as one safetensors file. tensors: name -> tensor"""
-    from safetensors.torch import (
-        save,
-    )  # here, because it loads torch: who asks for a folder's name can do without
+    # Imported here, because it loads torch: who asks for a folder's name can do without.
+    from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = json.dumps(
-        {"format": FORMAT, **about}
-    )  # one entry: the order of several would be random
-    write(path, save(tensors, metadata={"course": content}))
+    content = json.dumps({"format": FORMAT, **about})
+    write(path, save(tensors, metadata={"course": content}))  # several would come in random order
 
 
 def read_tensors(path, kind):
-    """-> (name -> tensor, dict about them). kind: what it should be, for the message. RunError if it is not that."""
+    """-> (name -> tensor, dict about them). RunError if it is not what kind says in words."""
     from safetensors import SafetensorError
     from safetensors.torch import load  # and not safe_open, which takes a Ctrl-C for a damaged file
 
@@ -89,8 +86,6 @@ def lock(folder):
     try:
         return guard.acquire(timeout=0)
     except Timeout:
-        print(
-            f"Another process of the course is at work in {folder}: waiting for it to end.",
-            flush=True,
-        )
+        words = f"Another process of the course is at work in {folder}: waiting for it to end."
+        print(words, flush=True)
         return guard.acquire()

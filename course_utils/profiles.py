@@ -19,32 +19,34 @@ class Profile:
     sample_characters: int  # length of each sample whose quality is measured
 
 
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile(
-            "smoke", "smoke", "smoke", seeds=2, loop_steps=20, demo_steps=5, sample_characters=200
-        ),
-        Profile(
-            "laptop",
-            "laptop",
-            "laptop",
-            seeds=2,
-            loop_steps=200,
-            demo_steps=100,
-            sample_characters=1000,
-        ),
-        Profile(
-            "gpu",
-            "laptop",
-            "baseline",
-            seeds=6,
-            loop_steps=1000,
-            demo_steps=300,
-            sample_characters=1000,
-        ),
-    )
-}
+SMOKE = Profile(
+    name="smoke",
+    recipe="smoke",
+    study_recipe="smoke",
+    seeds=2,
+    loop_steps=20,
+    demo_steps=5,
+    sample_characters=200,
+)
+LAPTOP = Profile(
+    name="laptop",
+    recipe="laptop",
+    study_recipe="laptop",
+    seeds=2,
+    loop_steps=200,
+    demo_steps=100,
+    sample_characters=1000,
+)
+GPU = Profile(
+    name="gpu",
+    recipe="laptop",
+    study_recipe="baseline",
+    seeds=6,
+    loop_steps=1000,
+    demo_steps=300,
+    sample_characters=1000,
+)
+PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU)}
 
 
 def device():
@@ -56,16 +58,15 @@ def device():
 
 def current(name=None):
     """The profile named here or by COURSE_PROFILE, else the one that fits the device."""
-    name = (
-        name or os.environ.get("COURSE_PROFILE") or ("gpu" if device().type == "cuda" else "laptop")
-    )
+    fitting = "gpu" if device().type == "cuda" else "laptop"
+    name = name or os.environ.get("COURSE_PROFILE") or fitting
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}; allowed are {', '.join(PROFILES)}")
     return PROFILES[name]
 
 
 def parallel_runs(device):
-    """How many runs can go on at once without getting in each other's way: one a GPU, or one a core."""
+    """How many runs can go on at once, each undisturbed: one a GPU, or one a core."""
     if device.type == "cuda":
         return torch.cuda.device_count()
     return cores() if device.type == "cpu" else 1

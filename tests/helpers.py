@@ -74,7 +74,7 @@ def wait_until(true, log=None, process=None, seconds=300):
 # --- texts ----------------------------------------------------------------------------------------
 QUESTION = "To be, or not to be: that is the question.\n"
 SPEECH = (QUESTION + "Whether 'tis nobler in the mind to suffer\n") * 40
-OWN = Corpus(QUESTION * 60, "Hamlet", "0" * 64, "a test", None, "a note")
+OWN = Corpus(QUESTION * 60, "Hamlet", "0" * 64, "a test", "a note")
 
 
 def counting(n=500):

@@ -303,7 +303,7 @@ def test_places_are_asked_in_order(real, mirror, course, tmp_path):
 real, good, *places = sys.argv[1:]
 def look(mirrors):
     found = corpus.load(mirrors=mirrors)
-    return [found.source, found.name, found.is_real, found.note, found.describe(), str(found.path)]
+    return [found.source, found.name, found.is_real, found.note, found.describe()]
 def remove(place):
     if place == os.environ.get("COURSE_CORPUS"):
         del os.environ["COURSE_CORPUS"]
@@ -335,14 +335,13 @@ print(json.dumps([every, alone]))
     download, _, practice = steps[-3:]
     assert argument == words[0]
     assert [step[0] for step in steps[:4]] == ["mine.txt", *words]
-    assert [step[5] for step in steps[:4]] == list(map(str, [named, data, shared, cache]))
     assert download[0] == "a download"
     assert mirror.requests == {"good": 1}
     assert alone == words
-    for source, name, is_real, note, line, _ in [*steps[:4], download]:
+    for source, name, is_real, note, line in [*steps[:4], download]:
         assert (name, is_real, note) == ("Tiny Shakespeare", True, "")
         assert line == f"Tiny Shakespeare: 1,115,394 characters, 65 different, from {source}"
-    source, name, is_real, note, line, _ = practice
+    source, name, is_real, note, line = practice
     assert (source, name, is_real) == ("the course itself", "practice corpus", False)
     assert note == "Practice text, written by the course's own model: not Shakespeare."
     assert line.startswith(f"practice corpus: {len(PRACTICE)} characters, ")
@@ -414,10 +413,11 @@ def test_a_cache_that_cannot_be_written_is_said_in_words(mirror, course, tmp_pat
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="XDG_CACHE_HOME is Linux's")
 def test_the_cache_is_the_users_own_unless_it_is_moved(real, mirror, course, tmp_path):
     _, run = course
-    script = "print(json.dumps([str(corpus.load(mirrors=sys.argv[1:]).path) for _ in range(2)]))"
+    script = "print(json.dumps([corpus.load(mirrors=sys.argv[1:]).source for _ in range(2)]))"
     home = tmp_path / "home"
-    where, err = run(script, mirror.url("good"), COURSE_CACHE="", XDG_CACHE_HOME=str(home))
-    assert where == [str(home / "shakespeare-layer-by-layer" / corpus.FILE)] * 2
+    sources, err = run(script, mirror.url("good"), COURSE_CACHE="", XDG_CACHE_HOME=str(home))
+    assert sources == ["a download", "the user's cache"]
+    assert (home / "shakespeare-layer-by-layer" / corpus.FILE).is_file()
     assert mirror.requests == {"good": 1}
     assert err == ""
 
@@ -464,7 +464,7 @@ def test_any_text_can_be_named(tmp_path, monkeypatch, data, by):
     monkeypatch.setenv("COURSE_CORPUS", str(file if by == "environment" else tmp_path / "another"))
     found = corpus.load(file if by == "argument" else None)
     assert found.text == LINES
-    assert (found.name, found.source, found.path) == ("songs.txt", "songs.txt", file)
+    assert (found.name, found.source) == ("songs.txt", "songs.txt")
     assert (found.sha256, found.is_real) == (hashlib.sha256(data).hexdigest(), False)
     assert found.note == "Trained on songs.txt, not on Tiny Shakespeare."
     assert found.describe().endswith(f"from songs.txt. {found.note}")
@@ -475,7 +475,7 @@ def test_a_relative_name_and_a_home_are_understood(tmp_path, monkeypatch):
     file = put(tmp_path / "songs.txt", LINES.encode())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert corpus.load("songs.txt").path == corpus.load("~/songs.txt").path == file
+    assert corpus.load("songs.txt") == corpus.load("~/songs.txt") == corpus.load(file)
 
 
 def test_a_named_file_inside_the_checkout_keeps_its_folder(course):
