@@ -1,4 +1,4 @@
-"""The checks of the exercises: every mutant is caught with its words, every right answer passes, stubs are stubs."""
+"""The checks: each mutant is caught with its words, right answers pass, stubs are stubs."""
 
 import json
 import math
@@ -9,50 +9,31 @@ import torch
 
 from course_utils import checks
 from course_utils.checks import Wrong, agree
+from course_utils.checks.stubs import is_stub
 from course_utils.checks.values import same, show
 from tests import mutants
+from tools import mutants as tool
 
 CASES = mutants.all_cases()
-VARIANTS = ["0", "1", "7"]
-MUTANTS = [
-    pytest.param(n, *m, id=f"{n}-{i}")
-    for n, case in CASES.items()
-    for i, m in enumerate(case.mutants)
-]
-UNUSUAL = [
-    pytest.param(n, u, id=f"{n}-{i}")
-    for n, case in CASES.items()
-    for i, u in enumerate(case.unusual)
-]
 
 
-@pytest.fixture(params=VARIANTS)
-def variant(request, monkeypatch):
-    monkeypatch.setenv("COURSE_VARIANT", request.param)
-
-
-@pytest.mark.parametrize(("number", "attempt", "words"), MUTANTS)
-@pytest.mark.usefixtures("variant")
-def test_a_mutant_is_rejected_with_its_words(number, attempt, words):
-    found = checks.answer(number, mutants.made(attempt))
-    assert found.status == "not yet", found
-    assert words.casefold() in str(found).casefold()
-
-
-@pytest.mark.parametrize(("number", "attempt"), UNUSUAL)
-@pytest.mark.usefixtures("variant")
-def test_an_unusual_right_answer_is_accepted(number, attempt):
-    found = checks.answer(number, mutants.made(attempt))
-    assert found.status == "right", found
+@pytest.fixture(autouse=True)
+def _variant(monkeypatch):
+    monkeypatch.setenv("COURSE_VARIANT", "0")
 
 
 @pytest.mark.parametrize("number", CASES)
-@pytest.mark.usefixtures("variant")
-def test_solution_and_stub(number):
-    assert mutants.said(number, "solution") == "", (
-        "right, which is not said under a stub that is not"
-    )
-    assert mutants.said(number, "exercise") == f"{number} not attempted yet.\n"
+def test_mutants_die_and_unusual_right_answers_live(number):
+    assert tool.alive(number, CASES[number], mutants.made) == []
+    assert tool.refused(number, CASES[number], mutants.made) == []
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_solution_and_stub(number, monkeypatch):
+    for variant in tool.VARIANTS:
+        monkeypatch.setenv("COURSE_VARIANT", variant)
+        assert mutants.said(number, "exercise") == f"{number} not attempted yet.\n"
+        assert mutants.said(number, "solution") == "", "said under a stub, it would confuse"
 
 
 @pytest.mark.parametrize("number", CASES)
@@ -60,7 +41,7 @@ def test_an_exercise_has_its_parts(number):
     exercise, case = checks.find(number), CASES[number]
     assert len(case.mutants) >= 3, "too few mutants to trust the check"
     assert case.unusual, "one right answer that is written otherwise"
-    prose = "\n".join(c.source for c in mutants.nbformat.read(mutants.notebook(number), 4).cells)
+    prose = "\n".join(c.source for c in mutants.read(mutants.notebook(number)).cells)
     head = f"### Exercise {number} · {exercise.level} · {exercise.minutes} min"
     assert head in prose
     told = prose[prose.index(head) :].partition("\n### ")[0]
@@ -142,20 +123,50 @@ def test_stubs_are_not_attempted(capsys):
 
     for stub in (None, ..., lambda n: None, lambda n: ..., raises, Stub):
         assert said_of(stub, capsys) == "0.1 not attempted yet.\n"
-    for forgets in (
-        lambda n: print(end=""),
-        lambda n: [n].sort(),
-    ):  # they work, so they are no stubs
+    forgotten = "got nothing. Perhaps: is a `return` missing?\n"
+    for forgets in (lambda n: print(end=""), lambda n: [n].sort()):  # they work: no stubs
         said = said_of(forgets, capsys)
-        assert (
-            said
-            == "0.1 not yet: given n = 2, expected 4, got nothing. Perhaps: is a `return` missing?\n"
-        )
+        assert said == f"0.1 not yet: given n = 2, expected 4, {forgotten}"
     late = said_of(lambda n: 4 if n == 2 else None, capsys)
-    assert (
-        late
-        == "0.1 not yet: given n = 3, expected 6, got nothing. Perhaps: is a `return` missing?\n"
-    )
+    assert late == f"0.1 not yet: given n = 3, expected 6, {forgotten}"
+
+
+STUBS = """
+def dots(n): ...
+def passes(n): pass
+def explained(n):
+    'Twice n.'
+def returns(n):
+    'Twice n.'
+    return None
+class Empty:
+    def __init__(self, n): ...
+"""
+NO_STUBS = """
+def computes(n): n + 1
+def text(n): return "4"
+def forgets(n): print(end="")
+class Full:
+    def __init__(self, n): self.n = n
+"""
+
+
+def test_a_stub_is_told_with_its_source_and_without(tmp_path, monkeypatch):
+    (tmp_path / "typed.py").write_text(STUBS + NO_STUBS, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    import typed
+
+    unknown = {}
+    exec(STUBS + NO_STUBS, unknown)
+    for name in ("dots", "passes", "explained", "returns"):
+        assert is_stub(getattr(typed, name))
+        assert is_stub(unknown[name]), "told by what it was compiled to"
+    for name in ("computes", "text", "forgets"):
+        assert not is_stub(getattr(typed, name))
+        assert not is_stub(unknown[name])
+    assert is_stub(typed.Empty)
+    assert not is_stub(typed.Full)
+    assert not any(map(is_stub, (lambda: 4, lambda n: n, len, torch.add, 4)))
 
 
 def test_what_can_not_be_used_is_not_said_to_be_raised(capsys):

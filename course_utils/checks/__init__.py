@@ -1,29 +1,22 @@
-"""The answer to an exercise: not attempted yet; not yet (given, expected, got, a likely misconception); right.
+"""The answer to an exercise: not attempted yet; not yet, and where it went wrong; right.
 
-`check("1.2", attempt)` prints it as plain text and never raises for a wrong answer. A lesson's checks lie in the module
-of its name and are imported when the first one is asked for.
+`check("1.2", attempt)` prints it as plain text and never raises for a wrong answer. A lesson's
+checks lie in the module of its name and are imported when the first one is asked for.
 """
 
-import dis
 import functools
 import importlib.util
-import inspect
 import os
 import random
 from dataclasses import dataclass
 
 import torch
 
+from course_utils.checks.stubs import is_nothing, is_stub
 from course_utils.checks.values import described, plain, same, show
 
-LESSONS = (
-    "data",
-    "attention",
-    "model",
-    "train",
-    "ablation",
-    "sampling",
-)  # in the order of their numbers
+# In the order of their numbers.
+LESSONS = ("data", "attention", "model", "train", "ablation", "sampling")
 LEVELS = ("warm-up", "core", "stretch")
 NO_RETURN = "is a `return` missing?"
 EXERCISES = {}  # number -> Exercise, of the lessons imported so far
@@ -43,7 +36,7 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Answer:
-    """status: "right", "not yet" or "not attempted". error: the attempt's own exception in words, else ""."""
+    """status: "right", "not yet" or "not attempted". error: what the attempt raised, else ""."""
 
     number: str
     status: str
@@ -53,9 +46,8 @@ class Answer:
     def __str__(self):
         if self.status == "not attempted":
             return f"{self.number} not attempted yet."
-        return f"{self.number} {self.status}: {self.words}" + (
-            "" if self.words.endswith(("?", ".")) else "."
-        )
+        end = "" if self.words.endswith(("?", ".")) else "."
+        return f"{self.number} {self.status}: {self.words}{end}"
 
 
 class NotAttempted(Exception):
@@ -63,19 +55,25 @@ class NotAttempted(Exception):
 
 
 class Wrong(Exception):
-    """An answer that is not right. wanted and found in words, wanted "" where it is not told; got: the value found.
+    """An answer that is not right.
 
-    perhaps: a question that names a likely misconception.
+    given, wanted and found in words, wanted "" where it is not told. perhaps: a question that
+    names a likely misconception. got: the value found.
     """
 
     def __init__(self, given, wanted, found, perhaps="", got=""):
         self.got = got
-        text = f"given {given}, " + (f"expected {wanted}, " if wanted else "") + f"got {found}."
-        super().__init__(text + (f" Perhaps: {perhaps}" if perhaps else ""))
+        text = f"given {given}, "
+        if wanted:
+            text += f"expected {wanted}, "
+        text += f"got {found}."
+        if perhaps:
+            text += f" Perhaps: {perhaps}"
+        super().__init__(text)
 
 
 def exercise(number, title, level, minutes, sizes=None):
-    """Register a check. sizes: a function of draw(low, high), which gives a whole number from low to high; -> dict."""
+    """Register a check. sizes: of draw(low, high), a whole number from low to high -> dict."""
     if level not in LEVELS:
         raise ValueError(f"unknown level {level!r}; allowed are {', '.join(LEVELS)}")
 
@@ -119,15 +117,16 @@ def sizes(number):
 
 
 def check(number, attempt, quiet=False):
-    """Print the answer to an attempt (a function, a class or a value); quiet: unless it is right, as a solution is."""
+    """Print the answer to an attempt, a function or a value; quiet: unless it is right."""
     found = answer(number, attempt)
     if not (quiet and found.status == "right"):
         print(found)
 
 
 def answer(number, attempt):
-    """The Answer to an attempt. Whatever the attempt raises becomes part of it; a KeyboardInterrupt goes through."""
-    found, last = find(number), Call()
+    """The Answer to an attempt, whatever it raises; a KeyboardInterrupt alone goes through."""
+    found = find(number)
+    last = Call()
     if is_nothing(attempt):
         return Answer(number, "not attempted")
     try:
@@ -135,60 +134,42 @@ def answer(number, attempt):
     except (NotAttempted, NotImplementedError):
         return Answer(number, "not attempted")
     except Wrong as wrong:
-        if isinstance(attempt, type) and is_nothing(
-            wrong.got
-        ):  # a stub class: its methods give nothing
-            return Answer(number, "not attempted")
         return Answer(number, "not yet", str(wrong))
     except (Exception, SystemExit) as error:
-        said = plain(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-        what = (
-            f"what your code gave can't be used: {said}"
-            if last.ended
-            else f"your code raised {said}"
-        )
-        if last.ended and is_nothing(last.got):
-            what = f"your code gave nothing back. Perhaps: {NO_RETURN}"
-        return Answer(
-            number, "not yet", (f"given {last.given}, " if last.given else "") + what, error=said
-        )
-
-
-def is_nothing(value):
-    """Whether it is what a stub gives: None or an ellipsis."""
-    return value is None or value is ...
-
-
-def is_stub(function):
-    """Whether it does nothing: no more than a docstring, `...` or `pass`."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    nothing = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
-    return code is not None and {step.opname for step in dis.get_instructions(code)} <= nothing
+        said = plain(": ".join(filter(None, (type(error).__name__, str(error)))))
+        return Answer(number, "not yet", last.words_for(said), error=said)
 
 
 @dataclass
 class Call:
-    """The last call of an attempt. given: its arguments in words; ended: whether it came back, with got."""
+    """The last call of an attempt: its arguments in words; whether it came back; what it gave."""
 
     given: str = ""
     ended: bool = False
     got: object = None
 
+    def words_for(self, error):
+        """What went wrong at this call, the error in words."""
+        given = f"given {self.given}, " if self.given else ""
+        if not self.ended:
+            return f"{given}your code raised {error}"
+        if is_nothing(self.got):
+            return f"{given}your code gave nothing back. Perhaps: {NO_RETURN}"
+        return f"{given}what your code gave can't be used: {error}"
+
 
 def watched(attempt, last):
     """The attempt, a stub noticed at its first call, each call kept in `last`, a Call."""
-    if isinstance(attempt, type) or not callable(attempt):
+    if not callable(attempt):
         return attempt
 
     @functools.wraps(attempt, updated=())
-    def call(*arguments, **named):
+    def call(*arguments):
         first = not last.given
-        last.given = ", ".join(
-            [*map(show, arguments), *(f"{name} = {show(value)}" for name, value in named.items())]
-        )
+        last.given = ", ".join(map(show, arguments))
         last.ended = False
         try:
-            last.got = attempt(*arguments, **named)
+            last.got = attempt(*arguments)
         except NotImplementedError:
             if first:
                 raise NotAttempted from None
@@ -202,9 +183,10 @@ def watched(attempt, last):
 
 
 def agree(got, expected, given, perhaps=None, tolerance=1e-5, secret=False):
-    """Raise Wrong where got is not expected. perhaps: question -> what that mistake would give (first fit).
+    """Raise Wrong where got is not expected.
 
-    secret: what is expected is all that is asked for, so it is not told.
+    perhaps: question -> what that mistake would give; the first that fits is asked. secret: what is
+    expected is all that is asked for, so it is not told.
     """
     if same(got, expected, tolerance):
         return

@@ -1,4 +1,4 @@
-"""What lesson 5 asks for: how sure a mean is, paired intervals, p-values of few seeds and many arms, honest choices."""
+"""Checks of lesson 5: how sure a mean is, paired intervals, p-values, many arms, honest choices."""
 
 import itertools
 import math
@@ -21,18 +21,24 @@ def drawn(count, salt, digits=3):
 def _(attempt):
     """Against the sum of squares by hand."""
     for values in ([1.0, 2.0, 3.0, 4.0, 10.0], [2.5, 2.5, 2.5], drawn(6, 51), drawn(11, 52)):
-        n, mean = len(values), sum(values) / len(values)
+        n = len(values)
+        mean = sum(values) / n
         squares = sum((x - mean) ** 2 for x in values)
-        deviation = math.sqrt(squares / (n - 1))
+        one_value = math.sqrt(squares / (n - 1))
         agree(
-            attempt(values), deviation / math.sqrt(n), given=f"values = {values}", tolerance=1e-7,
+            attempt(values),
+            one_value / math.sqrt(n),
+            given=f"values = {values}",
+            tolerance=1e-7,
             perhaps={
-                "is the deviation divided by n? The root of n is asked for": deviation / n,
-                "does the deviation divide by n? The mean was fitted to these values: n - 1": math.sqrt(squares) / n,
-                "is that the deviation of one value? The mean of n is surer": deviation,
-                "is that a variance, and its root missing?": deviation**2 / n,
+                "is the deviation divided by n? The root of n is asked for": one_value / n,
+                "does the deviation divide by n? The mean was fitted to these values: n - 1": (
+                    math.sqrt(squares) / n
+                ),
+                "is that the deviation of one value? The mean of n is surer": one_value,
+                "is that a variance, and its root missing?": one_value**2 / n,
             },
-        )  # fmt: skip
+        )
     return "four times the seeds, half the error"
 
 
@@ -42,12 +48,18 @@ def _(attempt):
     for alpha in (0.5, 0.05, 0.3, 0.01, 0.125, 0.04, 0.001):
         needed = next(n for n in itertools.count(1) if sign_flip_p([1.0] * n) <= alpha)
         agree(
-            attempt(alpha), needed, given=f"alpha = {alpha}",
+            attempt(alpha),
+            needed,
+            given=f"alpha = {alpha}",
             perhaps={
-                "is one direction counted? All minuses look as extreme as all pluses": math.ceil(math.log2(1 / alpha)),
-                "must p lie below alpha in your code? It may be equal": math.floor(math.log2(2 / alpha)) + 1,
+                "is one direction counted? All minuses look as extreme as all pluses": (
+                    math.ceil(math.log2(1 / alpha))
+                ),
+                "must p lie below alpha in your code? It may be equal": (
+                    math.floor(math.log2(2 / alpha)) + 1
+                ),
             },
-        )  # fmt: skip
+        )
     return "n pairs have 2ⁿ flips, and the best that they can say is 2 of these"
 
 
@@ -55,7 +67,8 @@ def _(attempt):
 def _(attempt):
     """Six paired seeds, in another order in each arm; against scipy-free arithmetic."""
     for salt, t in ((53, 2.571), (54, 4.032)):
-        luck, noise = drawn(6, salt), drawn(6, salt + 100, digits=4)
+        luck = drawn(6, salt)
+        noise = drawn(6, salt + 100, digits=4)
         losses = {
             seed: round(luck[seed] - 0.02 + (noise[seed] - 1.5) / 10, 4)
             for seed in (3, 1, 5, 0, 4, 2)
@@ -65,25 +78,29 @@ def _(attempt):
         as_listed = [a - b for a, b in zip(losses.values(), others.values(), strict=True)]
         apart = math.sqrt(deviation(list(losses.values())) ** 2 + deviation(luck) ** 2)
         middle = sum(by_seed) / 6
-        low, _, high = expected = around(middle, t * deviation(by_seed) / 6**0.5)
-        agree(
-            attempt(losses, others, t), expected,
-            given=f"losses = {losses}, others = {others}, t = {t}", tolerance=1e-7,
-            perhaps={
-                "are losses paired as they are listed? The dicts list the seeds in different orders": around(
-                    middle, t * deviation(as_listed) / 6**0.5
-                ),
-                "are the arms' own scatters used? They are mostly shared luck: take the differences": around(
-                    middle, t * apart / 6**0.5
-                ),
-                "is the deviation divided by n? The root of n is asked for": around(middle, t * deviation(by_seed) / 6),
-                "is that where one difference lies, not their mean?": around(middle, t * deviation(by_seed)),
-                "losses minus others: is it the other way round?": around(-middle, t * deviation(by_seed) / 6**0.5),
-                "are they in another order? Asked for are the lower end, the mean, the upper end": (middle, low, high),
-                "is t left out?": around(middle, deviation(by_seed) / 6**0.5),
-                "does the deviation divide by n?": around(middle, t * deviation(by_seed) * (5 / 6) ** 0.5 / 6**0.5),
-            },
-        )  # fmt: skip
+        one = deviation(by_seed)
+        half = t * one / 6**0.5
+        low, high = middle - half, middle + half
+        mistakes = {
+            "are losses paired as they are listed? The dicts list the seeds in different orders": (
+                around(middle, t * deviation(as_listed) / 6**0.5)
+            ),
+            "are the arms' own scatters used? They are mostly shared luck: take the differences": (
+                around(middle, t * apart / 6**0.5)
+            ),
+            "is the deviation divided by n? The root of n is asked for": around(
+                middle, t * one / 6
+            ),
+            "is that where one difference lies, not their mean?": around(middle, t * one),
+            "losses minus others: is it the other way round?": around(-middle, half),
+            "are they in another order? Asked for are the lower end, the mean, the upper end": (
+                (middle, low, high)
+            ),
+            "is t left out?": around(middle, one / 6**0.5),
+            "does the deviation divide by n?": around(middle, half * (5 / 6) ** 0.5),
+        }
+        given = f"losses = {losses}, others = {others}, t = {t}"
+        agree(attempt(losses, others, t), (low, middle, high), given, mistakes, tolerance=1e-7)
     return "pairing takes out the luck that both arms share"
 
 
@@ -107,27 +124,32 @@ def _(attempt):
         [0.03],
         uniform,
     ):
-        m, falling = len(p_values), sorted(p_values)
-        raw = {p: (m - rank) * p for rank, p in enumerate(falling)}  # no two are equal
-        expected = [min(1.0, max(raw[q] for q in falling if q <= p)) for p in p_values]
-        agree(
-            attempt(p_values), expected, given=f"p_values = {p_values}", tolerance=1e-9,
-            perhaps={
-                "is every p multiplied by m? That is Bonferroni; Holm's fall": [min(1, m * p) for p in p_values],
-                "are they sorted? Asked for is the order in which they came": sorted(expected),
-                "does a larger p come out below a smaller one?": [min(1, raw[p]) for p in p_values],
-                "do ranks begin at 1? The smallest p is multiplied by m": [
-                    min(1, max(raw[q] - q for q in falling if q <= p)) for p in p_values
-                ],
-                "does one come out above 1?": [max(raw[q] for q in falling if q <= p) for p in p_values],
-                "does the largest p get the largest factor? The smallest should": [
-                    min(1.0, max((falling.index(q) + 1) * q for q in falling if q <= p)) for p in p_values
-                ],
-                "is that Hochberg's, from the largest p down? It asks for more than Holm": [
-                    min(min(1.0, raw[q]) for q in falling if q >= p) for p in p_values
-                ],
-            },
-        )  # fmt: skip
+        m = len(p_values)
+        rising = sorted(p_values)
+        raw = {}  # p -> its factor times p; of equal ones the first has the largest factor
+        for rank, p in enumerate(rising):
+            raw.setdefault(p, (m - rank) * p)
+        running = {p: max(raw[q] for q in rising if q <= p) for p in rising}
+        expected = [min(1.0, running[p]) for p in p_values]
+        turned = {p: max((rising.index(q) + 1) * q for q in rising if q <= p) for p in rising}
+        mistakes = {
+            "is every p multiplied by m? That is Bonferroni; Holm's fall": (
+                [min(1, m * p) for p in p_values]
+            ),
+            "are they sorted? Asked for is the order in which they came": sorted(expected),
+            "does a larger p come out below a smaller one?": [min(1, raw[p]) for p in p_values],
+            "do ranks begin at 1? The smallest p is multiplied by m": (
+                [min(1, max(raw[q] - q for q in rising if q <= p)) for p in p_values]
+            ),
+            "does one come out above 1?": [running[p] for p in p_values],
+            "does the largest p get the largest factor? The smallest should": (
+                [min(1.0, turned[p]) for p in p_values]
+            ),
+            "is that Hochberg's, from the largest p down? It asks for more than Holm": (
+                [min(min(1.0, raw[q]) for q in rising if q >= p) for p in p_values]
+            ),
+        }
+        agree(attempt(p_values), expected, f"p_values = {p_values}", mistakes, tolerance=1e-9)
     return "the smallest of m is judged m times as strictly, the next m - 1 times"
 
 
@@ -137,28 +159,27 @@ def _(attempt):
     for salt, shape in ((56, (2, 3, 5)), (57, (3, 5, 2)), (58, (1, 7, 1))):
         losses = 1.5 + torch.randn(shape, generator=generator(salt), dtype=torch.float64)
         trials = [(trial.mean() - min(arm.mean() for arm in trial)).item() for trial in losses]
-        everything = losses.flatten(1).mean(1)
-        agree(
-            attempt(losses), sum(trials) / len(trials), given=f"losses of shape {shape} (trials, arms, seeds)",
-            perhaps={
-                "is it the best single run? Asked for is the arm with the best mean": (
-                    everything - losses.flatten(1).min(1).values
-                ).mean().item(),
-                "is it the lowest number of all? Asked for is the best arm of each trial": (
-                    (losses.mean() - losses.min()).item()
-                ),
-                "is one arm best in all trials? Each has its own": (losses.mean() - losses.mean((0, 2)).min()).item(),
-                "is it the highest loss? The lowest is the best": (
-                    losses.mean(2).max(1).values - everything
-                ).mean().item(),
-                "is one minimum taken over all trials? Each has its own": (losses.mean() - losses.mean(2).min()).item(),
-                "is the sign turned? Asked for is how much lower": -sum(trials) / len(trials),
-                "is it the luckiest trial? Asked for is the mean over trials": max(trials),
-                "is that the best loss itself? Asked for is how far below the others it lies": (
-                    losses.mean(2).min(1).values.mean().item()
-                ),
-            },
-        )  # fmt: skip
+        arms = losses.mean(2)  # (trials, arms)
+        middle = losses.mean().item()
+        gain = sum(trials) / len(trials)
+        mistakes = {
+            "is it the best single run? Asked for is the arm with the best mean": (
+                middle - losses.amin((1, 2)).mean().item()
+            ),
+            "is it the lowest number of all? Asked for is the best arm of each trial": (
+                middle - losses.min().item()
+            ),
+            "is one arm best in all trials? Each has its own": middle - arms.mean(0).min().item(),
+            "is it the highest loss? The lowest is the best": arms.amax(1).mean().item() - middle,
+            "is one minimum taken over all trials? Each has its own": middle - arms.min().item(),
+            "is the sign turned? Asked for is how much lower": -gain,
+            "is it the luckiest trial? Asked for is the mean over trials": max(trials),
+            "is that the best loss itself? Asked for is how far below the others it lies": (
+                arms.amin(1).mean().item()
+            ),
+        }
+        given = f"losses of shape {shape} (trials, arms, seeds)"
+        agree(attempt(losses), gain, given, mistakes)
     one, six = (float(attempt(torch.randn(4000, 20, n, generator=generator(59)))) for n in (1, 6))
     x = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     density = 20 * torch.exp(-x * x / 2) / math.sqrt(2 * math.pi) * torch.special.ndtr(x) ** 19
@@ -168,14 +189,18 @@ def _(attempt):
         "4,000 studies of 20 equal arms, one seed each",
         tolerance=0.03,
     )
-    return f"the best of 20 equal arms seems {one:.2f} seed deviations better with one seed, {six:.2f} with six"
+    return (
+        f"the best of 20 equal arms seems {one:.2f} seed deviations better with one seed, "
+        f"{six:.2f} with six"
+    )
 
 
 @exercise("5.6", "Choose on one half, report on the other", level="stretch", minutes=120)
 def _(attempt):
     """By hand on tables where the two halves disagree."""
     halves = torch.rand(2, 2, 3, generator=generator(60)).tolist()
-    rates, arms = (0.001, 0.003, 0.01), ("2 layers", "6 layers")
+    rates = (0.001, 0.003, 0.01)
+    arms = ("2 layers", "6 layers")
     tables = [
         {arm: dict(zip(rates, row, strict=True)) for arm, row in zip(arms, half, strict=True)}
         for half in halves
@@ -195,23 +220,29 @@ def _(attempt):
         )
         rates = next(iter(choosing.values()))
         shared = min(rates, key=lambda rate: sum(row[rate] for row in choosing.values()))
-        agree(
-            attempt(choosing, reporting), taken(reporting, best), given=f"choosing: {choosing}, reporting: {reporting}",
-            perhaps={
-                "is the loss reported on the half that chose? The other half chose nothing": taken(choosing, best),
-                "is the rate chosen on the half that reports? Then nothing is held out": taken(reporting, peeked),
-                "is the reporting half's own best loss told? Asked for is its loss at the rate chosen": {
-                    arm: (rate, min(reporting[arm].values())) for arm, rate in best.items()
-                },
-                "is it the smallest rate? Asked for is the one with the lowest loss": taken(
-                    reporting, {arm: min(row) for arm, row in choosing.items()}
-                ),
-                "is it one rate for all arms? Each has its own best": taken(reporting, dict.fromkeys(choosing, shared)),
-                "is it the highest loss? The lowest is the best": taken(
-                    reporting, {arm: max(row, key=row.get) for arm, row in choosing.items()}
-                ),
-            },
-        )  # fmt: skip
+        smallest = {arm: min(row) for arm, row in choosing.items()}
+        highest = {arm: max(row, key=row.get) for arm, row in choosing.items()}
+        lowest = {arm: (rate, min(reporting[arm].values())) for arm, rate in best.items()}
+        mistakes = {
+            "is the loss reported on the half that chose? The other half chose nothing": (
+                taken(choosing, best)
+            ),
+            "is the rate chosen on the half that reports? Then nothing is held out": (
+                taken(reporting, peeked)
+            ),
+            "is that the reporting half's best loss? Asked for is its loss at the rate chosen": (
+                lowest
+            ),
+            "is it the smallest rate? Asked for is the one with the lowest loss": (
+                taken(reporting, smallest)
+            ),
+            "is it one rate for all arms? Each has its own best": (
+                taken(reporting, dict.fromkeys(choosing, shared))
+            ),
+            "is it the highest loss? The lowest is the best": taken(reporting, highest),
+        }
+        given = f"choosing: {choosing}, reporting: {reporting}"
+        agree(attempt(choosing, reporting), taken(reporting, best), given, mistakes)
     return "what was chosen on one half is judged on the other, arm by arm"
 
 

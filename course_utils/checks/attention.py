@@ -21,9 +21,9 @@ def _(attempt):
             "is everything in sight? The mask is a triangle": torch.ones_like(seen),
             "is the next position, the answer, in sight?": at <= at[:, None] + 1,
             "does it hold numbers, where truth values are asked for?": seen.float(),
-            "is that what is added to the scores? Asked for are truth values": torch.zeros(
-                n, n
-            ).masked_fill(~seen, -math.inf),
+            "is that what is added to the scores? Asked for are truth values": (
+                torch.zeros(n, n).masked_fill(~seen, -math.inf)
+            ),
         }
         agree(attempt(n), seen, f"T = {n}", mistakes)
     return "row t may listen to t + 1 positions, itself the last of them"
@@ -45,11 +45,9 @@ def _(attempt):
     """A pair of whole numbers for the variant's sizes."""
     given = sizes("2.2")
     b, t, c, h = given.values()
-    square, triangle, words = (
-        t * t,
-        t * (t + 1) // 2,
-        ", ".join(f"{name} = {size}" for name, size in given.items()),
-    )
+    words = ", ".join(f"{name} = {size}" for name, size in given.items())
+    square = t * t
+    triangle = t * (t + 1) // 2
     for i, (what, each) in enumerate({"computed": square, "surviving": triangle}.items()):
         right = b * h * each
         mistakes = {
@@ -86,15 +84,16 @@ def _(attempt):
     }
     for given, scores in cases.items():
         e = scores.exp()
+        below_largest = (scores - scores.max()).exp()
         mistakes = {
-            "does the exponential overflow? Take the row's largest score away first": e
-            / e.sum(-1, keepdim=True),
+            "does the exponential overflow? Take the row's largest score away first": (
+                e / e.sum(-1, keepdim=True)
+            ),
             "does the sum run over the wrong axis?": scores.softmax(-2),
             "does the sum run over everything?": scores.flatten().softmax(0).view_as(scores),
             "is the largest of all scores taken away, where each row has its own?": (
-                scores - scores.max()
-            ).exp()
-            / (scores - scores.max()).exp().sum(-1, keepdim=True),
+                below_largest / below_largest.sum(-1, keepdim=True)
+            ),
             "is the division missing?": (scores - scores.amax(-1, keepdim=True)).exp(),
             "is it the logarithm of the weights?": scores.log_softmax(-1),
         }
@@ -114,11 +113,8 @@ def _(attempt):
 
     for width in (1, 2, 3, 7):
         seen = (distance >= 0) & (distance < width)
-        late = (q @ k.transpose(-2, -1) / math.sqrt(d)).softmax(-1).masked_fill(~seen, 0) @ v
         scores = q @ k.transpose(-2, -1) / math.sqrt(d)
-        by_query = (q @ k.transpose(-2, -1) / math.sqrt(d)).masked_fill(~seen, -math.inf).softmax(
-            -2
-        ) @ v
+        masked = scores.masked_fill(~seen, -math.inf)
         mistakes = {
             "is the window one too wide? The position itself counts": library(
                 (distance >= 0) & (distance <= width)
@@ -133,15 +129,14 @@ def _(attempt):
             "is the mask turned round? A row is a query, its keys lie behind it": library(seen.T),
             "is the scale √D missing?": library(seen, scale=1.0),
             "is it divided by D, where √D is asked for?": library(seen, scale=1 / d),
-            "does the mask come after the softmax? Then rows don't sum to 1": late,
-            "does the softmax run over the queries?": by_query,
+            "does the mask come after the softmax? Then rows don't sum to 1": (
+                scores.softmax(-1).masked_fill(~seen, 0) @ v
+            ),
+            "does the softmax run over the queries?": masked.softmax(-2) @ v,
             "are scores multiplied by the mask? A score of 0 still gets weight": (
-                scores * seen
-            ).softmax(-1)
-            @ v,
-            "are those the weights? What they bring of v is asked for": scores.masked_fill(
-                ~seen, -math.inf
-            ).softmax(-1),
+                (scores * seen).softmax(-1) @ v
+            ),
+            "are those the weights? What they bring of v is asked for": masked.softmax(-1),
         }
         agree(attempt(q, k, v, width), library(seen), f"a window of {width} at T = {t}", mistakes)
     return "each position hears itself and its nearest past"
@@ -150,11 +145,9 @@ def _(attempt):
 def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key"):
     """Attention block by block, right unless told otherwise."""
     t, d = q.shape[-2:]
-    largest, total, heard = (
-        torch.full((*q.shape[:-1], 1), -math.inf),
-        torch.zeros(1),
-        torch.zeros(1),
-    )
+    largest = torch.full((*q.shape[:-1], 1), -math.inf)
+    total = torch.zeros(1)
+    heard = torch.zeros(1)
     for start in range(0, t, size):
         scores = q @ k[:, :, start : start + size].transpose(-2, -1) / math.sqrt(d)
         at = torch.arange(t)[start : start + size]
@@ -163,16 +156,14 @@ def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key")
         new = torch.maximum(largest, scores.amax(-1, keepdim=True))
         shrink = (largest - new).exp() if rescale else 1
         e = (scores - new).exp()
-        total, heard = (
-            total * shrink + e.sum(-1, keepdim=True),
-            heard * shrink + e @ v[:, :, start : start + size],
-        )
+        total = total * shrink + e.sum(-1, keepdim=True)
+        heard = heard * shrink + e @ v[:, :, start : start + size]
         largest = new
     return heard / total if divide else heard
 
 
 class Watched(torch.Tensor):
-    """A tensor that remembers the size of the largest result it had a part in, and the widest row of a product."""
+    """A tensor that remembers the largest result it had a part in, and a product's widest row."""
 
     most = widest = 0
 
@@ -193,16 +184,18 @@ class Watched(torch.Tensor):
 
 @exercise("2.5", "Attention in blocks", level="stretch", minutes=90)
 def _(attempt):
-    """Against PyTorch's attention, for blocks that fit and that don't, and scores that would overflow."""
+    """Against PyTorch's, for blocks that fit and that don't, and scores that would overflow."""
     b, h, t, d = 2, 3, 11, 2
     for size, scale in ((11, 1), (4, 1), (1, 1), (5, 40)):
         q, k, v = torch.randn(3, b, h, t, d, generator=generator(size))
-        q, k = q * scale, k * (1 if scale == 1 else 10)
+        if scale > 1:
+            q, k = q * scale, k * 10
         expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         scores = (q @ k.transpose(-2, -1) / math.sqrt(d)).masked_fill(
             torch.ones(t, t).triu(1) > 0, -math.inf
         )
-        raw, parts = scores.exp(), zip(scores.split(size, -1), v.split(size, -2), strict=True)
+        raw = scores.exp()
+        parts = zip(scores.split(size, -1), v.split(size, -2), strict=True)
         mistakes = {
             "is what was summed before not made smaller when the maximum grows?": blocks(
                 q, k, v, size, rescale=False
@@ -212,9 +205,9 @@ def _(attempt):
             "does the mask count keys from the block's beginning?": blocks(
                 q, k, v, size, masked_by="block"
             ),
-            "does the exponential overflow? Keep the largest score": raw
-            @ v
-            / raw.sum(-1, keepdim=True),
+            "does the exponential overflow? Keep the largest score": (
+                raw @ v / raw.sum(-1, keepdim=True)
+            ),
             "has each block a softmax of its own? One sum runs over all blocks": sum(
                 some.softmax(-1) @ theirs for some, theirs in parts
             ),

@@ -61,7 +61,8 @@ def _(attempt):
     """Lengths that T divides, and that it does not; the questions in order, none twice."""
     for n, t in ((14, 5), (11, 5), (5, 7), (31, 3)):
         ids = torch.randint(65, (n,), generator=generator(n))
-        given, got = f"{n} ids, T = {t}", list(attempt(ids, t))
+        given = f"{n} ids, T = {t}"
+        got = list(attempt(ids, t))
         agree(
             all(len(pair) == 2 for pair in got),
             True,
@@ -93,7 +94,8 @@ def _(attempt):
 
 def bigram(train, validation, v, extra, unit=1.0):
     """The same by a dictionary of pairs."""
-    pairs, before = Counter(itertools.pairwise(train)), Counter(train[:-1])
+    pairs = Counter(itertools.pairwise(train))
+    before = Counter(train[:-1])
     p = [(pairs[a, b] + extra) / (before[a] + extra * v) for a, b in itertools.pairwise(validation)]
     return -sum(map(math.log, p)) / len(p) / unit
 
@@ -102,15 +104,18 @@ def bigram(train, validation, v, extra, unit=1.0):
 def _(attempt):
     """Against a dictionary of pairs, on ids that are far from symmetric."""
     for v, extra in ((7, 1), (11, 0.5)):
-        weights, each = torch.arange(1.0, v + 1) ** 2, torch.arange(v)  # each character occurs
+        weights = torch.arange(1.0, v + 1) ** 2
+        each = torch.arange(v)  # so that every character occurs
         train, validation = (
             torch.cat([each, torch.multinomial(weights, n, True, generator=generator(n))])
             for n in (97, 43)
         )
         a, b = train.tolist(), validation.tolist()
-        pairs, before = Counter(itertools.pairwise(a)), Counter(a[:-1])
+        pairs = Counter(itertools.pairwise(a))
+        before = Counter(a[:-1])
         asked = list(itertools.pairwise(b))
-        column, whole = Counter(a[1:]), len(a) - 1
+        column = Counter(a[1:])
+        whole = len(a) - 1
         half = -sum(math.log((pairs[x, y] + extra) / before[x]) for x, y in asked) / len(asked)
         across = -sum(
             math.log((pairs[x, y] + extra) / (column[y] + extra * v)) for x, y in asked
@@ -131,7 +136,7 @@ def _(attempt):
             "does each column sum to 1, where each row should?": across,
             "is extra in the counts, but not in the sum of the row?": half,
             "is extra added after the division? It belongs to the counts": behind,
-            "does each column get its row's sum? `keepdim=True` keeps the sums beside their rows": turned,
+            "does each column get its row's sum? `keepdim=True` leaves sums beside rows": turned,
             "is the table divided by its whole sum? A row is what follows one character": joint,
             "are the pairs counted on the validation split?": bigram(b, b, v, extra),
             "is the loss measured on the training text?": bigram(a, a, v, extra),

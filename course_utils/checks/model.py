@@ -1,4 +1,4 @@
-"""Checks of lesson 3: counting, a norm, a rotation, a probe for leaks, tied weights, a fifth way to tell positions."""
+"""Checks of lesson 3: counting, a norm, a rotation, a probe for leaks, tied weights, ALiBi."""
 
 import math
 from functools import partial
@@ -30,6 +30,7 @@ def _(attempt):
     given = sizes("3.1")
     right = count_parameters(GPT(GPTConfig(**given)))
     v, t, layers, heads, c, f = given.values()
+    layer = 4 * c * c + 2 * c * f + 2 * c
     mistakes = {
         "is the head counted as well? It is the embedding": right + v * c,
         "are the positions forgotten?": right - t * c,
@@ -38,31 +39,25 @@ def _(attempt):
         "is one norm a layer in your count? There are two, and the last": right - layers * c,
         "has a feed-forward layer two matrices in your count?": right - layers * c * f,
         "are there biases in your count? This model has none": right + layers * (4 * c + f + c),
-        "does the head count matter? It cuts the same matrices into parts": right
-        + layers * 4 * c * c * (heads - 1),
+        "does the head count matter? It cuts the same matrices into parts": (
+            right + layers * 4 * c * c * (heads - 1)
+        ),
         "is d_ff taken for 4 × d_model?": right + layers * 2 * c * (4 * c - f),
-        "is one layer counted, where there are several?": right
-        - (layers - 1) * (4 * c * c + 2 * c * f + 2 * c),
-        "has attention four matrices in your count? q, k, v and the way back": right
-        - layers * c * c,
+        "is one layer counted, where there are several?": right - (layers - 1) * layer,
+        "has attention four matrices in your count? q, k, v and the way back": (
+            right - layers * c * c
+        ),
     }
-    agree(
-        attempt,
-        right,
-        ", ".join(f"{name} = {size}" for name, size in given.items()),
-        mistakes,
-        secret=True,
-    )
-    return f"{right:,}, of which the layers hold {layers * (4 * c * c + 2 * c * f + 2 * c) / right:.0%}"
+    words = ", ".join(f"{name} = {size}" for name, size in given.items())
+    agree(attempt, right, words, mistakes, secret=True)
+    return f"{right:,}, of which the layers hold {layers * layer / right:.0%}"
 
 
 @exercise("3.2", "RMSNorm", level="core", minutes=10)
 def _(attempt):
     """Against PyTorch's own."""
-    drawn, gain = (
-        torch.randn(2, 3, 7, generator=generator(1)),
-        torch.randn(7, generator=generator(2)),
-    )
+    drawn = torch.randn(2, 3, 7, generator=generator(1))
+    gain = torch.randn(7, generator=generator(2))
     cases = {
         "x around 0": drawn,
         "x around 5": drawn + 5,
@@ -71,32 +66,29 @@ def _(attempt):
     for given, x in cases.items():
         eps = 1e-5
         square = x.square().mean(-1, keepdim=True)
-        centred = x - x.mean(-1, keepdim=True)
+        mean = x.mean(-1, keepdim=True)
+        variance = (x - mean).square().mean(-1, keepdim=True)
+        over_time = x.square().mean(1, keepdim=True)
         mistakes = {
             "is eps outside the root?": gain * x / (square.sqrt() + eps),
             "is eps missing?": gain * x / square.sqrt(),
             "is it the square of the mean? Asked for is the mean of the squares": (
-                gain * x / (x.mean(-1, keepdim=True).square() + eps).sqrt()
+                gain * x / (mean.square() + eps).sqrt()
             ),
             "is the gain missing?": x / (square + eps).sqrt(),
             "is the mean taken away? That is LayerNorm": F.layer_norm(x, (7,), gain, eps=eps),
-            "is it the standard deviation, around the mean?": gain
-            * x
-            / (centred.square().mean(-1, keepdim=True) + eps).sqrt(),
+            "is it the standard deviation, around the mean?": gain * x / (variance + eps).sqrt(),
             "is the root missing?": gain * x / (square + eps),
-            "is it the sum of squares, where their mean is asked for?": gain
-            * x
-            / (7 * square + eps).sqrt(),
-            "does the mean run over all positions? Each has its own": gain
-            * x
-            / (x.square().mean() + eps).sqrt(),
-            "does the mean run over time?": gain
-            * x
-            / (x.square().mean(1, keepdim=True) + eps).sqrt(),
+            "is it the sum of squares, where their mean is asked for?": (
+                gain * x / (7 * square + eps).sqrt()
+            ),
+            "does the mean run over all positions? Each has its own": (
+                gain * x / (x.square().mean() + eps).sqrt()
+            ),
+            "does the mean run over time?": gain * x / (over_time + eps).sqrt(),
         }
-        agree(
-            attempt(x.clone(), gain.clone(), eps), F.rms_norm(x, (7,), gain, eps), given, mistakes
-        )
+        right = F.rms_norm(x, (7,), gain, eps)
+        agree(attempt(x.clone(), gain.clone(), eps), right, given, mistakes)
     return "each position has its own size, and eps saves the silent ones"
 
 
@@ -173,8 +165,9 @@ def tiny(seed, leaky=(), **changes):
 
 @exercise("3.4", "Does it look ahead?", level="core", minutes=15)
 def _(attempt):
-    """Sound models and broken ones; what is asked is whether any output depends on a later token."""
-    sound, rotary = tiny(1), tiny(2, position="rope")
+    """Sound models and broken ones: does any output depend on a later token?"""
+    sound = tiny(1)
+    rotary = tiny(2, position="rope")
     table = torch.randn(11, 11, generator=generator(6))
 
     def peeks(at, tokens):  # one position sees the token behind it
@@ -221,7 +214,10 @@ def _(attempt):
                 7,
             )
         if i > 2 and len(read) > 1 and all(map(torch.equal, read[::2], read[1::2])):
-            perhaps = "does the model read the same tokens twice? Change a `clone()`, and after the first reading"
+            perhaps = (
+                "does the model read the same tokens twice? Change a `clone()`, and after the "
+                "first reading"
+            )
         agree(bool(got) if isinstance(got, torch.Tensor) else got, i > 2, given, {perhaps: i <= 2})
     return "three sound models pass and four leaks are found, each in another place"
 
@@ -250,19 +246,29 @@ def _(attempt):
             "is it returned?",
         )
     if isinstance(model.head, nn.Embedding):
-        raise Wrong("the model's head", "a Linear whose weight is the embedding's", "the embedding itself",
-                    "is the whole layer shared? It looks rows up, it can't multiply")  # fmt: skip
+        raise Wrong(
+            "the model's head",
+            "a Linear whose weight is the embedding's",
+            "the embedding itself",
+            "is the whole layer shared? It looks rows up, it can't multiply",
+        )
     agree(model.head.weight, model.embedding.weight, "the two ends", {}, 0)
     given = "one step of training"
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     F.cross_entropy(model(torch.arange(3)), torch.arange(3) + 1).backward()
     optimizer.step()
     if not torch.equal(model.head.weight, model.embedding.weight):
-        raise Wrong(given, "a matrix that is the same at both ends", "a pair of matrices that have parted",
-                    "are the values copied, where the parameter itself should be shared?")  # fmt: skip
+        raise Wrong(
+            given,
+            "a matrix that is the same at both ends",
+            "a pair of matrices that have parted",
+            "are the values copied, where the parameter itself should be shared?",
+        )
     learned = [p for p in model.parameters() if p.requires_grad]
-    counts = {"do the two share memory and yet count as two parameters, each with its own gradient?": 70,
-              "is the shared matrix frozen?": 0}  # fmt: skip
+    counts = {
+        "do the two share memory and yet count as two parameters, each with its own gradient?": 70,
+        "is the shared matrix frozen?": 0,
+    }
     agree(sum(p.numel() for p in learned), 35, "V = 7, C = 5: parameters that learn", counts)
     return "one parameter with two places: reading and writing teach it together"
 
@@ -277,19 +283,20 @@ def _(attempt):
         bias = (-slopes * back).masked_fill(ahead, -math.inf)
         first = torch.tensor([2 ** (-8 * h / heads) for h in range(heads)])[:, None, None]
         mistakes = {
-            "do distances earn, where they should cost?": (slopes * back).masked_fill(
-                ahead, -math.inf
+            "do distances earn, where they should cost?": (
+                (slopes * back).masked_fill(ahead, -math.inf)
             ),
             "is the future not forbidden?": -slopes * back,
             "does the future cost, where it should be forbidden?": -slopes * back.abs(),
-            "does the future cost nothing? It should be forbidden, with -inf": -slopes
-            * back.clamp(min=0),
-            "is the first head's slope 1? Heads count from 1": (-first * back).masked_fill(
-                ahead, -math.inf
+            "does the future cost nothing? It should be forbidden, with -inf": (
+                -slopes * back.clamp(min=0)
             ),
-            "have all heads one slope?": (-slopes[:1] * back)
-            .expand(heads, t, t)
-            .masked_fill(ahead, -math.inf),
+            "is the first head's slope 1? Heads count from 1": (
+                (-first * back).masked_fill(ahead, -math.inf)
+            ),
+            "have all heads one slope?": (
+                (-slopes[:1] * back).expand(heads, t, t).masked_fill(ahead, -math.inf)
+            ),
             "are rows and columns swapped? A row is a query": bias.mT,
         }
         agree(attempt(heads, t), bias, f"n_heads = {heads}, T = {t}", mistakes)

@@ -1,4 +1,4 @@
-"""What lesson 6 asks for: the cache's price, temperature, entropy, and sampling rules from their descriptions."""
+"""Checks of lesson 6: the cache's price, temperature, entropy, rules from their descriptions."""
 
 import math
 
@@ -15,13 +15,16 @@ NO = -math.inf
 def _(attempt):
     """Against the bytes of a real cache."""
     for n_layers, heads, d_head, context_length, texts in ((3, 2, 11, 13, 5), (7, 3, 5, 17, 1)):
-        cache, C = [KVCache(context_length) for _ in range(n_layers)], heads * d_head
+        cache = [KVCache(context_length) for _ in range(n_layers)]
+        C = heads * d_head
         for layer in cache:
             layer.extend(*torch.zeros(2, texts, heads, 1, d_head))
         held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
         agree(
-            attempt(n_layers, C, context_length, texts), held,
-            given=f"n_layers = {n_layers}, d_model = {C}, context_length = {context_length}, texts = {texts}",
+            attempt(n_layers, C, context_length, texts),
+            held,
+            given=f"n_layers = {n_layers}, d_model = {C}, context_length = {context_length}, "
+            f"texts = {texts}",
             perhaps={
                 "are only the keys counted? There are values too": held // 2,
                 "are those numbers, and not yet bytes?": held // 4,
@@ -30,8 +33,11 @@ def _(attempt):
                 "is it one text's? Every text has its own keys and values": held // texts,
                 "is it one layer's? Every layer has its own keys and values": held // n_layers,
             },
-        )  # fmt: skip
-    return "2 numbers a layer, character and channel: the cache grows with the texts, the weights do not"
+        )
+    return (
+        "2 numbers a layer, character and channel: the cache grows with the texts, the weights "
+        "do not"
+    )
 
 
 @exercise("6.2", "Temperature, zero included", level="warm-up", minutes=10)
@@ -43,22 +49,32 @@ def _(attempt):
     cases += [(torch.stack([drawn, drawn.flip(0), drawn.roll(2)]), t) for t in (0.7, 0)]
     cases += [(torch.tensor([300.0, 301.0, 5.0]), 0.01)]
     for logits, temperature in cases:
-        agree(
-            attempt(logits, temperature), exactly(logits, temperature),
-            given=f"logits = {show(logits)}, temperature = {temperature}",
-            perhaps={
-                "is the softmax over the first axis? Tokens lie on the last": exactly(logits, temperature, axis=0),
-                "are the logits multiplied by the temperature?": (logits * temperature).softmax(-1),
-                "is there a division by 0? Temperature 0 needs a branch of its own": (logits / temperature).softmax(-1),
-                "do two equal bests share? The first one alone gets everything": split_among_best(logits),
-                "do two equal bests both get everything?": (logits == logits.amax(-1, keepdim=True)).float(),
-                "is a small number added to the temperature?": (logits / (temperature + 1e-6)).softmax(-1),
-                "is a tiny number added? Beside a tiny τ it counts": (logits / (temperature + 1e-9)).softmax(-1),
-                "is that the best token's id? Asked for is a probability for each": logits.argmax(-1),
-                "are those logits, and not yet probabilities?": logits / (temperature or 1),
-                "is the temperature left out?": logits.softmax(-1),
-            },
-        )  # fmt: skip
+        best = (logits == logits.amax(-1, keepdim=True)).float()
+        mistakes = {
+            "is the softmax over the first axis? Tokens lie on the last": (
+                exactly(logits, temperature, axis=0)
+            ),
+            "are the logits multiplied by the temperature?": (logits * temperature).softmax(-1),
+            "is there a division by 0? Temperature 0 needs a branch of its own": (
+                (logits / temperature).softmax(-1)
+            ),
+            "do two equal bests share? The first one alone gets everything": (
+                best / best.sum(-1, keepdim=True)
+            ),
+            "do two equal bests both get everything?": best,
+            "is a small number added to the temperature?": (
+                (logits / (temperature + 1e-6)).softmax(-1)
+            ),
+            "is a tiny number added? Beside a tiny τ it counts": (
+                (logits / (temperature + 1e-9)).softmax(-1)
+            ),
+            "is that the best token's id? Asked for is a probability for each": logits.argmax(-1),
+            "are those logits, and not yet probabilities?": logits / (temperature or 1),
+            "is the temperature left out?": logits.softmax(-1),
+        }
+        given = f"logits = {show(logits)}, temperature = {temperature}"
+        right = exactly(logits, temperature)
+        agree(attempt(logits.clone(), temperature), right, given, mistakes)
     return "the best one alone at 0, and exp(z / τ) in its share of all above it"
 
 
@@ -68,11 +84,6 @@ def exactly(logits, temperature, axis=-1):
         return torch.zeros_like(logits).scatter(axis, logits.argmax(axis, keepdim=True), 1.0)
     weights = ((logits.double() - logits.double().amax(axis, keepdim=True)) / temperature).exp()
     return (weights / weights.sum(axis, keepdim=True)).float()
-
-
-def split_among_best(logits):
-    best = (logits == logits.amax(-1, keepdim=True)).float()
-    return best / best.sum(-1, keepdim=True)
 
 
 @exercise("6.3", "The entropy of what is left", level="core", minutes=10)
@@ -93,16 +104,22 @@ def _(attempt):
         ]
         expected = torch.tensor([-sum(row) for row in rows]).reshape(logits.shape[:-1])
         agree(
-            attempt(logits), expected, given=f"logits = {show(logits)}",
+            attempt(logits.clone()),
+            expected,
+            given=f"logits = {show(logits)}",
             perhaps={
-                "is there a 0 · ln 0? It counts as 0, but the computer says nan": expected * math.nan,
-                "is it in bits? Asked for are nats, by the natural logarithm": expected / math.log(2),
+                "is there a 0 · ln 0? It counts as 0, but the computer says nan": (
+                    expected * math.nan
+                ),
+                "is it in bits? Asked for are nats, by the natural logarithm": (
+                    expected / math.log(2)
+                ),
                 "is the minus missing?": -expected,
                 "is it a mean over the tokens? Entropy is a sum": expected / logits.shape[-1],
                 "is it the exponential of the entropy? Asked for is the entropy": expected.exp(),
                 "does the sum run over everything? Each row has its own entropy": expected.sum(),
             },
-        )  # fmt: skip
+        )
     return "k equal tokens have ln k nats, and what was dropped adds nothing"
 
 
@@ -124,23 +141,25 @@ def _(attempt):
     for probabilities, p in [*cases, (many / many.sum(), 0.755)]:
         falling, order = probabilities.sort(descending=True)
         sums = falling.double().cumsum(0)
-        from_below, prefix = falling.flip(0).double().cumsum(0), torch.arange(len(order))
+        from_below = falling.flip(0).double().cumsum(0)
         size = next((n for n in range(1, len(sums) + 1) if sums[n - 1] >= p - 1e-9), len(sums))
-        agree(
-            attempt(probabilities, p), kept(order, size),
-            given=f"probabilities = {show(probabilities)}, p = {p:g}",
-            perhaps={
-                "may nothing stay, if p is small? One token always does": kept(order, 0),
-                "is the token dropped with which the sum crosses p? It stays": kept(order, size - 1),
-                "is one more kept? A set whose mass equals p is enough": kept(order, size + 1),
-                "are the least probable taken first?": kept(order.flip(0), int((from_below < p - 1e-9).sum()) + 1),
-                "is the answer in the order of the sorted tokens? Asked for is the alphabet's": prefix < size,
-                "are only the 50 best looked at?": kept(order, min(size, 50)),
-                "does `stays[order]` put them back? It reads; write to `out[order]`": (prefix < size)[order],
-                "are those the tokens' ids? Asked for is a truth value for each": order[:size],
-                "does it keep what comes when p is reached, not what leads there?": ~kept(order, size - 1),
-            },
-        )  # fmt: skip
+        least = int((from_below < p - 1e-9).sum()) + 1
+        prefix = torch.arange(len(order)) < size
+        mistakes = {
+            "may nothing stay, if p is small? One token always does": kept(order, 0),
+            "is the token dropped with which the sum crosses p? It stays": kept(order, size - 1),
+            "is one more kept? A set whose mass equals p is enough": kept(order, size + 1),
+            "are the least probable taken first?": kept(order.flip(0), least),
+            "is the answer in the order of the sorted tokens? Asked for is the alphabet's": prefix,
+            "are only the 50 best looked at?": kept(order, min(size, 50)),
+            "does `stays[order]` put them back? It reads; write to `out[order]`": prefix[order],
+            "are those the tokens' ids? Asked for is a truth value for each": order[:size],
+            "does it keep what comes when p is reached, not what leads there?": (
+                ~kept(order, size - 1)
+            ),
+        }
+        given = f"probabilities = {show(probabilities)}, p = {p:g}"
+        agree(attempt(probabilities.clone(), p), kept(order, size), given, mistakes)
     return "the smallest set whose mass reaches p, with the token that crosses it, and never empty"
 
 
@@ -170,25 +189,33 @@ def _(attempt):
                 for row in shares.view(-1, shares.shape[-1])
             ]
         )
-        stays, best = stays.view_as(logits), shares.amax(-1, keepdim=True)
+        stays = stays.view_as(logits)
+        best = shares.amax(-1, keepdim=True)
         agree(
-            attempt(logits, share), logits.masked_fill(~stays, NO),
+            attempt(logits.clone(), share),
+            logits.masked_fill(~stays, NO),
             given=f"logits = {show(logits)}, share = {share}",
             perhaps={
-                "is one best taken for all rows? Each has its own": masked(logits, shares < share * shares.max()),
+                "is one best taken for all rows? Each has its own": (
+                    masked(logits, shares < share * shares.max())
+                ),
                 "is a token with exactly that share dropped? It stays": masked(
                     logits, shares <= share * best + 1e-7
                 ),
-                "is share taken for a probability? It is a share of the best one's": masked(logits, shares < share),
+                "is share taken for a probability? It is a share of the best one's": (
+                    masked(logits, shares < share)
+                ),
                 "are logits compared? Asked for are probabilities": masked(
                     logits, logits < share * logits.amax(-1, keepdim=True)
                 ),
                 "is a dropped logit 0? It must be -inf": logits.masked_fill(~stays, 0),
-                "is a dropped logit a very negative number? It must be -inf": logits.masked_fill(~stays, -1e9),
+                "is a dropped logit a very negative number? It must be -inf": (
+                    logits.masked_fill(~stays, -1e9)
+                ),
                 "are those probabilities? Asked for are logits": shares.masked_fill(~stays, 0),
                 "are those probabilities beside -inf? Asked for are logits": masked(shares, ~stays),
             },
-        )  # fmt: skip
+        )
     return "the bar rises and falls with the best token"
 
 
@@ -198,7 +225,7 @@ def masked(logits, dropped):
 
 @exercise("6.6", "A penalty for repetition", level="stretch", minutes=30)
 def _(attempt):
-    """Against Keskar et al. (2019), equation 1, token by token; a penalty never makes a token likelier."""
+    """Against Keskar et al. (2019), equation 1, token by token; no token gets likelier."""
     drawn = torch.randn(13, generator=generator(66))
     cases = [
         (torch.tensor([2.0, -2.0, 1.0, -1.0]), [0, 1], 2.0),
@@ -206,24 +233,20 @@ def _(attempt):
     ]
     cases += [(drawn, [2, 5, 5, 11, 12], 1.2), (drawn, [], 1.2), (drawn, [0, 1, 2], 1.0)]
     for logits, seen, penalty in cases:
-        before, given = (
-            logits.clone(),
-            f"logits = {show(logits)}, seen = {seen}, penalty = {penalty}",
-        )
-        got, times = (
-            attempt(logits, seen, penalty),
-            torch.tensor([seen.count(i) for i in range(len(logits))]),
-        )
+        before = logits.clone()
+        given = f"logits = {show(logits)}, seen = {seen}, penalty = {penalty}"
+        got = attempt(logits, seen, penalty)
+        times = torch.tensor([seen.count(i) for i in range(len(before))])
         perhaps = {
             "is a negative logit divided? It comes closer to 0, and the token gets likelier": (
                 torch.where(times > 0, before / penalty, before)
             ),
-            "is a token penalised for each time it was seen? Once is enough": penalised(
-                before, times, penalty
+            "is a token penalised for each time it was seen? Once is enough": (
+                penalised(before, times, penalty)
             ),
             "is the penalty subtracted? It is a factor": before - penalty * (times > 0),
-            "are the others penalised? It should be the seen ones": penalised(
-                before, (times == 0).int(), penalty
+            "are the others penalised? It should be the seen ones": (
+                penalised(before, (times == 0).int(), penalty)
             ),
         }
         agree(got, penalised(before, (times > 0).int(), penalty), given, perhaps)
@@ -261,24 +284,29 @@ def _(attempt):
         entropy = sum(p * s for p, s in zip(probabilities.tolist(), surprise, strict=True))
         by, bits = ([abs(s - entropy * unit) for s in surprise] for unit in (1, 1 / math.log(2)))
         by_mean = [abs(s - sum(surprise) / len(surprise)) for s in surprise]
-        agree(
-            attempt(probabilities, mass), nearest(by, probabilities, mass),
-            given=f"probabilities = {show(probabilities)}, mass = {mass:g}",
-            perhaps={
-                "is that top-p? Sort by distance from the entropy": nearest(surprise, probabilities, mass),
-                "is the token dropped that reaches the mass? It stays": nearest(by, probabilities, mass, less=1),
-                "is one of entropy and surprise in bits? Both are in nats": nearest(bits, probabilities, mass),
-                "does each token's surprise count alike? Entropy weighs it by the probability": (
-                    nearest(by_mean, probabilities, mass)
-                ),
-                "are the farthest taken first?": nearest([-x for x in by], probabilities, mass),
-            },
-        )  # fmt: skip
+        mistakes = {
+            "is that top-p? Sort by distance from the entropy": (
+                nearest(surprise, probabilities, mass)
+            ),
+            "is the token dropped that reaches the mass? It stays": (
+                nearest(by, probabilities, mass, less=1)
+            ),
+            "is one of entropy and surprise in bits? Both are in nats": (
+                nearest(bits, probabilities, mass)
+            ),
+            "does each token's surprise count alike? Entropy weighs it by the probability": (
+                nearest(by_mean, probabilities, mass)
+            ),
+            "are the farthest taken first?": nearest([-x for x in by], probabilities, mass),
+        }
+        right = nearest(by, probabilities, mass)
+        given = f"probabilities = {show(probabilities)}, mass = {mass:g}"
+        agree(attempt(probabilities.clone(), mass), right, given, mistakes)
     return "the tokens that surprise about as much as the model expects to be surprised"
 
 
 def nearest(distances, probabilities, mass, less=0):
-    """Which tokens are needed, the smallest distance first, until their mass reaches this. -> (V,) bool"""
+    """The tokens that are needed, nearest first, until their mass reaches this. -> (V,) bool"""
     order = sorted(range(len(distances)), key=distances.__getitem__)
     sums = probabilities[order].double().cumsum(0)
     size = int((sums < mass).sum()) + 1

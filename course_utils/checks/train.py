@@ -1,4 +1,4 @@
-"""Checks of lesson 4: means of means, stopping, a schedule, what decays, batches in parts, measuring, AdamW."""
+"""Checks of lesson 4: means of means, stopping, a schedule, decay, parts, measuring, AdamW."""
 
 import math
 
@@ -16,17 +16,23 @@ def _(attempt):
     for losses, counts in (([2.0, 1.0], [5, 5]), ([2.0, 1.5, 4.0], [128, 128, 7]), ([1.7], [3])):
         total = sum(counts)
         sums = sum(loss * n for loss, n in zip(losses, counts, strict=True))
-        mean, flat = sums / total, sum(losses) / len(losses)
+        mean = sums / total
+        flat = sum(losses) / len(losses)
         mistakes = {
             "does a short piece count as much as a long one?": math.exp(flat),
-            "is a piece's loss a mean? It counts for each of its characters": math.exp(sum(losses) / total),
+            "is a piece's loss a mean? It counts for each of its characters": math.exp(
+                sum(losses) / total
+            ),
             "is it the loss, where its exponential was asked for?": mean,
             "is 2 the base? The losses are in nats": 2**mean,
             "is it a mean of perplexities? The mean comes first, then the exponential": sum(
                 math.exp(loss) * n for loss, n in zip(losses, counts, strict=True)
-            ) / total,
-            "is it the sum, never divided by the characters?": math.exp(sums) if sums < 700 else math.inf,
-        }  # fmt: skip
+            )
+            / total,
+            "is it the sum, never divided by the characters?": math.exp(sums)
+            if sums < 700
+            else math.inf,
+        }
         agree(
             attempt(list(losses), list(counts)),
             math.exp(mean),
@@ -60,16 +66,23 @@ def _(attempt):
         right = stopped(losses, patience)
         falls = [i for i in range(1, len(losses)) if losses[i] >= losses[i - 1]]
         mistakes = {
-            "is an equal loss taken for a better one?": stopped(losses, patience, lambda new, best: new <= best),
+            "is an equal loss taken for a better one?": stopped(
+                losses, patience, lambda new, best: new <= best
+            ),
             "does it compare with the evaluation before, where the best so far counts?": (
-                falls[patience - 1] + 1 if len(falls) >= patience else len(losses), right[1]),
+                falls[patience - 1] + 1 if len(falls) >= patience else len(losses),
+                right[1],
+            ),
             "does it wait one evaluation too many?": stopped(losses, patience + 1),
             "is it the best loss, where its number is asked for?": (right[0], losses[right[1] - 1]),
             "are evaluations counted from 0?": (right[0] - 1, right[1] - 1),
             "is the last evaluation kept, where the best was asked for?": (right[0], right[0]),
-            "does it look at evaluations after it has stopped?": (right[0], losses.index(min(losses)) + 1),
+            "does it look at evaluations after it has stopped?": (
+                right[0],
+                losses.index(min(losses)) + 1,
+            ),
             "does it never stop?": (len(losses), losses.index(min(losses)) + 1),
-        }  # fmt: skip
+        }
         got = attempt(list(losses), patience)
         agree(
             tuple(got) if isinstance(got, list) else got,
@@ -195,7 +208,8 @@ def _(attempt):
             ),
             "is `backward` missing?": walk([0] * n),
         }
-        model, given = tiny(1), f"parts of {', '.join(map(str, cuts))} lines"
+        model = tiny(1)
+        given = f"parts of {', '.join(map(str, cuts))} lines"
         got = attempt(model, [(x.clone(), y.clone()) for x, y in parts])
         moved = not all(map(torch.equal, model.parameters(), tiny(1).parameters()))
         agree(
@@ -232,7 +246,8 @@ def _(attempt):
     tokens = torch.randint(11, (3, 6), generator=generator(9))
     for training in (True, False):
         given = f"a model in {'training' if training else 'evaluation'}"
-        model, recorded = tiny(2, dropout=0.5), []
+        model = tiny(2, dropout=0.5)
+        recorded = []
         right = loss_of(model.eval(), tokens[:, :-1], tokens[:, 1:]).item()
         model.train(training)
         model.register_forward_pre_hook(

@@ -10,7 +10,7 @@ KINDS = ("truth values", "whole numbers", "fractions")
 
 
 def same(got, expected, tolerance=1e-5):
-    """Whether got is expected. Floats: within tolerance × max(1, |expected|); whole numbers, strings: exactly."""
+    """Whether got is expected: floats within tolerance × max(1, |expected|), all else exactly."""
     if isinstance(expected, torch.Tensor):
         if (
             not isinstance(got, torch.Tensor)
@@ -43,7 +43,7 @@ def same(got, expected, tolerance=1e-5):
 
 
 def kind(tensor):
-    """Its place in KINDS. A tensor may be of a simpler kind than was asked for, not of a later one."""
+    """Its place in KINDS. A tensor may be of a simpler kind than was asked for, not of a later."""
     return 0 if tensor.dtype == torch.bool else 1 + tensor.is_floating_point()
 
 
@@ -59,7 +59,7 @@ def number_of(value):
 
 
 def described(expected, got):
-    """Both in words: where shapes or types differ these, where two large tensors differ the first such place."""
+    """Both in words: shapes or types if these differ, of large tensors the first place."""
     if isinstance(expected, torch.Tensor) and isinstance(got, torch.Tensor):
         if expected.shape != got.shape:
             return tuple(f"a tensor of shape {tuple(tensor.shape)}" for tensor in (expected, got))

@@ -1,10 +1,11 @@
-"""Wrong answers that the checks must reject, and right ones in unusual clothes that they must accept.
+"""Wrong answers that the checks must reject, and unusual right ones that they must accept.
 
 Each lesson's module holds EXERCISES: number -> Case.
 """
 
 import ast
 import contextlib
+import functools
 import importlib
 import io
 import re
@@ -38,15 +39,20 @@ def all_cases():
     }
 
 
+@functools.cache
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
 def notebook(number):
     """The lesson's notebook that an exercise stands in."""
     return next((ROOT / "notebooks").glob(f"{int(number.partition('.')[0]):02}_*.ipynb"))
 
 
 def cells(number):
-    """The exercise's cells: {"exercise": cell, "solution": cell}, found by their call of checks.check."""
+    """The exercise's cells, found by their call: {"exercise": cell, "solution": cell}."""
     found = {}
-    for cell in nbformat.read(notebook(number), as_version=4).cells:
+    for cell in read(notebook(number)).cells:
         for tag in {"exercise", "solution"} & set(cell.metadata.get("tags", [])):
             if re.search(rf'checks\.check\("{re.escape(number)}"', cell.source):
                 assert tag not in found, f"two cells tagged {tag} check {number}"
@@ -55,8 +61,9 @@ def cells(number):
 
 
 def said(number, tag):
-    """What an exercise's cell prints when it is run after its lesson's imports and definitions, but no other cell."""
-    namespace, heard = definitions(notebook(number)), io.StringIO()
+    """What an exercise's cell prints after its lesson's imports and definitions, and no other."""
+    namespace = definitions(notebook(number))
+    heard = io.StringIO()
     with contextlib.redirect_stdout(heard):
         exec(compile(cells(number)[tag].source, f"exercise {number}, {tag}", "exec"), namespace)
     return heard.getvalue()
@@ -65,7 +72,7 @@ def said(number, tag):
 def definitions(path):
     """The names that a lesson's cells of nothing but imports, functions and classes make."""
     namespace = {"__name__": path.stem}
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in read(path).cells:
         tags = cell.metadata.get("tags", [])
         if cell.cell_type != "code" or {"setup", "exercise", "solution"} & set(tags):
             continue
@@ -79,7 +86,7 @@ def definitions(path):
 
 
 def late(make):
-    """Mark a function without arguments that makes an attempt: for answers that depend on the variant."""
+    """Mark a function that makes an attempt: for answers that depend on the variant."""
     make.late = True
     return make
 

@@ -11,7 +11,8 @@ from tests.mutants import Case
 
 
 def interval(differences, t, error):
-    middle, half = statistics.mean(differences), t * error(differences)
+    middle = statistics.mean(differences)
+    half = t * error(differences)
     return middle - half, middle, middle + half
 
 
@@ -40,7 +41,8 @@ def by_course(losses, others, t):
 
 def holm(p_values, factor=lambda m, rank: m - rank, keep=max, cap=1.0, back=True):
     m, order = len(p_values), sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted, running = [0.0] * m, 0.0
+    adjusted = [0.0] * m
+    running = 0.0
     for rank, i in enumerate(order):
         running = keep(running, factor(m, rank) * p_values[i])
         adjusted[i if back else rank] = min(cap, running)
@@ -49,7 +51,8 @@ def holm(p_values, factor=lambda m, rank: m - rank, keep=max, cap=1.0, back=True
 
 def hochberg(p_values):
     m, order = len(p_values), sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted, running = [0.0] * m, 1.0
+    adjusted = [0.0] * m
+    running = 1.0
     for rank in reversed(range(m)):
         running = min(running, (m - rank) * p_values[order[rank]])
         adjusted[order[rank]] = running

@@ -1,4 +1,4 @@
-"""Lesson 2: masks that are off by one, softmax over the wrong axis, forgotten scales, blocks that don't add up."""
+"""Lesson 2: masks off by one, softmax over the wrong axis, forgotten scales, blocks that leak."""
 
 import math
 
@@ -15,7 +15,7 @@ def with_sizes(make):
 
 
 def sliding(low=0, high=0, both=False, scale=math.sqrt, dim=-1, after=False):
-    """Sliding attention, right unless told otherwise: distances from low up to, not with, width + high."""
+    """Sliding attention, right unless told otherwise: distances from low to below width + high."""
 
     def attempt(q, k, v, width):
         T, D = q.shape[-2:]
@@ -82,7 +82,8 @@ def blocks(rescale=True, divide=True, mask=True, local=False, stable=True):
     def attempt(q, k, v, size):
         T, D = q.shape[-2:]
         top = torch.full(q.shape[:-1], -math.inf if stable else 0.0)
-        total, heard = torch.zeros(q.shape[:-1]), torch.zeros(v.shape)
+        total = torch.zeros(q.shape[:-1])
+        heard = torch.zeros(v.shape)
         for keys, values, where in zip(
             k.split(size, 2), v.split(size, 2), torch.arange(T).split(size), strict=True
         ):
@@ -93,11 +94,9 @@ def blocks(rescale=True, divide=True, mask=True, local=False, stable=True):
             new = torch.maximum(top, scores.amax(-1)) if stable else top
             factor = (top - new).exp() if rescale else torch.ones_like(top)
             e = (scores - new[..., None]).exp()
-            total, heard, top = (
-                total * factor + e.sum(-1),
-                heard * factor[..., None] + e @ values,
-                new,
-            )
+            total = total * factor + e.sum(-1)
+            heard = heard * factor[..., None] + e @ values
+            top = new
         return heard / total[..., None] if divide else heard
 
     return attempt
@@ -106,7 +105,8 @@ def blocks(rescale=True, divide=True, mask=True, local=False, stable=True):
 def by_logarithms(q, k, v, size):
     """Keeps the logarithm of the sum and the mean so far, and mixes the two means."""
     T, D = q.shape[-2:]
-    log_total, mean = torch.full((*q.shape[:-1], 1), -math.inf), torch.zeros_like(v)
+    log_total = torch.full((*q.shape[:-1], 1), -math.inf)
+    mean = torch.zeros_like(v)
     for start in range(0, T, size):
         scores = torch.matmul(q, k[:, :, start : start + size].mT) * D**-0.5
         scores = scores + torch.full((T, T), -math.inf).triu(1)[:, start : start + size]
@@ -123,7 +123,8 @@ def naive(scores):
 
 def each_alone(q, k, v, size):
     """A softmax in each block, as if the others were not there."""
-    heard, T = 0, q.shape[2]
+    T = q.shape[2]
+    heard = 0
     for start in range(0, T, size):
         scores = q @ k[:, :, start : start + size].mT / math.sqrt(q.shape[-1])
         future = torch.arange(start, min(start + size, T)) > torch.arange(T)[:, None]

@@ -82,7 +82,8 @@ def extra_last(train, validation, vocab_size, extra):
 
 def by_dictionary(train, validation, vocab_size, extra):
     train, validation = train.tolist(), validation.tolist()
-    pairs, rows = Counter(itertools.pairwise(train)), Counter(train[:-1])
+    pairs = Counter(itertools.pairwise(train))
+    rows = Counter(train[:-1])
     asked = list(itertools.pairwise(validation))
     return mean(
         [math.log(rows[a] + extra * vocab_size) - math.log(pairs[a, b] + extra) for a, b in asked]
@@ -104,7 +105,8 @@ def cutter(
             best = min(counts, key=lambda pair: rank(counts[pair], pair))
             if backwards:
                 ids, best = ids[::-1], best[::-1]
-            out, at = [], 0
+            out = []
+            at = 0
             while at < len(ids):
                 found = tuple(ids[at : at + 2]) == best
                 out.append(new(vocab_size, i) if found else ids[at])

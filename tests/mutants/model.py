@@ -43,14 +43,16 @@ def by_numbers(x, gain, eps):
 
 def neighbours(even, odd, back=lambda a, b: torch.stack((a, b), -1).flatten(-2)):
     def attempt(x, angles):
-        a, b, cos, sin = x[..., ::2], x[..., 1::2], angles.cos(), angles.sin()
+        a, b = x[..., ::2], x[..., 1::2]
+        cos, sin = angles.cos(), angles.sin()
         return back(even(a, b, cos, sin), odd(a, b, cos, sin))
 
     return attempt
 
 
 def halves(x, angles):
-    a, b, cos, sin = *x.chunk(2, dim=-1), angles.cos(), angles.sin()
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = angles.cos(), angles.sin()
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
@@ -85,7 +87,8 @@ def probe(places=lambda T: range(1, T), compared=lambda out, t: out[0, :t], fres
 def by_slope(model, vocab_size, context_length):
     """A batch of all changes at once."""
     tokens = torch.zeros(context_length, context_length, dtype=torch.int64)
-    base, moved = model(tokens), model(tokens + torch.eye(context_length, dtype=torch.int64))
+    base = model(tokens)
+    moved = model(tokens + torch.eye(context_length, dtype=torch.int64))
     return bool(((moved - base).abs().amax(-1).tril(-1) > 1e-6).any())
 
 
@@ -152,10 +155,19 @@ EXERCISES = {
             (with_sizes(lambda *sizes: count(*sizes, gains=False)), "gains forgotten"),
             (with_sizes(lambda *sizes: count(*sizes, bias=True)), "biases"),
             (with_sizes(lambda *sizes: count(*sizes, matrices=3)), "four matrices"),
-            (with_sizes(lambda v, t, layers, h, c, f: count(v, t, layers, h, c, 4 * c)), "d_ff taken for"),
+            (
+                with_sizes(lambda v, t, layers, h, c, f: count(v, t, layers, h, c, 4 * c)),
+                "d_ff taken for",
+            ),
             (with_sizes(lambda v, t, layers, h, c, f: count(v, t, 1, h, c, f)), "one layer"),
-            (with_sizes(lambda v, t, n, h, c, f: count(v, t, n, h, c, f) - n * c), "one norm a layer"),
-            (with_sizes(lambda v, t, n, h, c, f: count(v, t, n, h, c, f) - n * c * f), "two matrices"),
+            (
+                with_sizes(lambda v, t, n, h, c, f: count(v, t, n, h, c, f) - n * c),
+                "one norm a layer",
+            ),
+            (
+                with_sizes(lambda v, t, n, h, c, f: count(v, t, n, h, c, f) - n * c * f),
+                "two matrices",
+            ),
             ("many", "got"),
         ],
         unusual=[with_sizes(count), with_sizes(lambda *sizes: torch.tensor(count(*sizes)))],
@@ -164,14 +176,22 @@ EXERCISES = {
         mutants=[
             (rms(lambda square, eps: square.sqrt() + eps), "eps outside the root"),
             (rms(lambda square, eps: square.sqrt()), "eps missing"),
-            (lambda x, gain, eps: gain * x / (x.mean(-1, keepdim=True) ** 2 + eps).sqrt(), "square of the mean"),
+            (
+                lambda x, gain, eps: gain * x / (x.mean(-1, keepdim=True) ** 2 + eps).sqrt(),
+                "square of the mean",
+            ),
             (rms(lambda square, eps: square + eps), "root missing"),
             (rms(centre=True), "mean taken away"),
             (rms(axis=1), "over time"),
             (rms(axis=(0, 1, 2)), "over all positions"),
             (rms(lambda square, eps: (7 * square + eps).sqrt()), "sum of squares"),
             (lambda x, gain, eps: rms()(x, 1.0, eps), "gain missing"),
-            (lambda x, gain, eps: gain * x / (x.var(-1, unbiased=False, keepdim=True) + eps).sqrt(), "deviation"),
+            (
+                lambda x, gain, eps: (
+                    gain * x / (x.var(-1, unbiased=False, keepdim=True) + eps).sqrt()
+                ),
+                "deviation",
+            ),
             (rms(keep=False), "your code raised RuntimeError"),
         ],
         unusual=[by_numbers, lambda x, gain, eps: F.rms_norm(x, x.shape[-1:], gain, eps)],
@@ -180,10 +200,22 @@ EXERCISES = {
         mutants=[
             (halves, "are the halves turned"),
             (lambda x, angles: by_matrices(x, -angles), "the other way"),
-            (neighbours(lambda a, b, c, s: a * c - b * s, lambda a, b, c, s: a * s + b * c,
-                        lambda a, b: torch.cat((a, b), -1)), "side by side"),
-            (neighbours(lambda a, b, c, s: a * c + b * s, lambda a, b, c, s: a * s + b * c), "sign lost"),
-            (neighbours(lambda a, b, c, s: a * s - b * c, lambda a, b, c, s: a * c + b * s), "swapped"),
+            (
+                neighbours(
+                    lambda a, b, c, s: a * c - b * s,
+                    lambda a, b, c, s: a * s + b * c,
+                    lambda a, b: torch.cat((a, b), -1),
+                ),
+                "side by side",
+            ),
+            (
+                neighbours(lambda a, b, c, s: a * c + b * s, lambda a, b, c, s: a * s + b * c),
+                "sign lost",
+            ),
+            (
+                neighbours(lambda a, b, c, s: a * s - b * c, lambda a, b, c, s: a * c + b * s),
+                "swapped",
+            ),
             (lambda x, angles: x, "expected"),
         ],
         unusual=[by_matrices],
@@ -193,7 +225,10 @@ EXERCISES = {
             (probe(places=lambda T: [T - 1]), "only the last token changed"),
             (probe(compared=lambda out, t: out[0, -1]), "the changed position itself"),
             (probe(compared=lambda out, t: out[0]), "the changed position itself"),
-            (probe(places=lambda T: range(2, T), compared=lambda out, t: out[0, :1]), "last position alone"),
+            (
+                probe(places=lambda T: range(2, T), compared=lambda out, t: out[0, :1]),
+                "last position alone",
+            ),
             (probe(compared=lambda out, t: out[0, :0]), "mask off by one in the second"),
             (probe(places=lambda T: range(1, 2)), "every place tried"),
             (probe(fresh=True), "given a sound model"),
@@ -226,4 +261,4 @@ EXERCISES = {
         ],
         unusual=[bias(slope=lambda h, H: (2 ** (-8 / H)) ** (h + 1))],
     ),
-}  # fmt: skip
+}

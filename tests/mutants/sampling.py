@@ -86,7 +86,8 @@ def cut_to_50(probabilities, p):
 
 def by_a_loop(probabilities, p, enough=lambda mass, p: mass >= p * (1 - 1e-7)):
     """One token after the other, as one would by hand."""
-    stays, left = [False] * len(probabilities), dict(enumerate(probabilities.tolist()))
+    stays = [False] * len(probabilities)
+    left = dict(enumerate(probabilities.tolist()))
     while left and not enough(
         sum(x for x, stay in zip(probabilities.tolist(), stays, strict=True) if stay), p
     ):
@@ -154,7 +155,8 @@ def typical(
 def typical_by_python(probabilities, mass):
     p = probabilities.tolist()
     entropy = -sum(x * math.log(x) for x in p)
-    stays, total = [False] * len(p), 0.0
+    stays = [False] * len(p)
+    total = 0.0
     for i in sorted(range(len(p)), key=lambda i: abs(-math.log(p[i]) - entropy)):
         if total < mass:
             stays[i], total = True, total + p[i]

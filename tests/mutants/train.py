@@ -105,7 +105,8 @@ def parts(
     """Reads parts one by one, right unless told otherwise."""
 
     def attempt(model, parts):
-        lines, total = sum(len(tokens) for tokens, _ in parts), 0.0
+        lines = sum(len(tokens) for tokens, _ in parts)
+        total = 0.0
         for tokens, targets in parts:
             if empty:
                 model.zero_grad()
