@@ -32,6 +32,7 @@ class Exercise:
     minutes: int
     run: object  # attempt -> a sentence that says what is now known; raises Wrong
     sizes: object  # draw(low, high) -> dict; None where the text names no sizes
+    own_word: str  # what the attempt's own process alone can tell, else ""
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,13 @@ class Wrong(Exception):
         super().__init__(text)
 
 
-def exercise(number, title, level, minutes, sizes=None):
+def exercise(number, title, level, minutes, sizes=None, own_word=""):
     """Register a check. sizes: of draw(low, high), a whole number from low to high -> dict."""
     if level not in LEVELS:
         raise ValueError(f"unknown level {level!r}; allowed are {', '.join(LEVELS)}")
 
     def register(run):
-        EXERCISES[number] = Exercise(number, title, level, minutes, run, sizes)
+        EXERCISES[number] = Exercise(number, title, level, minutes, run, sizes, own_word)
         return run
 
     return register
@@ -108,6 +109,11 @@ def variant():
 def generator(salt=0):
     """A torch.Generator whose draws depend on the variant."""
     return torch.Generator().manual_seed(1000 * variant() + salt)
+
+
+def drawn_from(low, high, salt):
+    """A whole number from low to high that depends on the variant."""
+    return torch.randint(low, high + 1, (), generator=generator(salt)).item()
 
 
 def sizes(number):
@@ -179,6 +185,7 @@ def watched(attempt, last):
             raise NotAttempted
         return last.got
 
+    call.there = getattr(attempt, "there", None)  # see witness.observed
     return call
 
 

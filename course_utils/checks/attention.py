@@ -5,13 +5,14 @@ import math
 import torch
 from torch.nn import functional as F
 
-from course_utils.checks import agree, exercise, generator, sizes
+from course_utils.checks import agree, drawn_from, exercise, generator, sizes
+from course_utils.checks.witness import observed, sizes_of_parts
 
 
 @exercise("2.1", "The mask", level="warm-up", minutes=5)
 def _(attempt):
     """Against a comparison of positions."""
-    for n in (5, 1, 2):
+    for n in (5, 1, 2, drawn_from(6, 60, 21)):
         at = torch.arange(n)
         seen = at <= at[:, None]
         mistakes = {
@@ -138,7 +139,8 @@ def _(attempt):
             ),
             "are those the weights? What they bring of v is asked for": masked.softmax(-1),
         }
-        agree(attempt(q, k, v, width), library(seen), f"a window of {width} at T = {t}", mistakes)
+        got = attempt(q.clone(), k.clone(), v.clone(), width)
+        agree(got, library(seen), f"a window of {width} at T = {t}", mistakes)
     return "each position hears itself and its nearest past"
 
 
@@ -162,27 +164,13 @@ def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key")
     return heard / total if divide else heard
 
 
-class Watched(torch.Tensor):
-    """A tensor that remembers the largest result it had a part in, and a product's widest row."""
-
-    most = widest = 0
-
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        got = super().__torch_function__(function, types, args, kwargs or {})
-        if isinstance(got, torch.Tensor):
-            library = function is F.scaled_dot_product_attention
-            cls.most = max(cls.most, math.inf if library else got.numel())
-            if (
-                function.__name__
-                in ("matmul", "__matmul__", "__rmatmul__", "bmm", "mm", "mv", "einsum")
-                and got.ndim
-            ):
-                cls.widest = max(cls.widest, got.shape[-1])
-        return got
-
-
-@exercise("2.5", "Attention in blocks", level="stretch", minutes=90)
+@exercise(
+    "2.5",
+    "Attention in blocks",
+    level="stretch",
+    minutes=90,
+    own_word="how many keys are held at a time",
+)
 def _(attempt):
     """Against PyTorch's, for blocks that fit and that don't, and scores that would overflow."""
     b, h, t, d = 2, 3, 11, 2
@@ -213,16 +201,11 @@ def _(attempt):
             ),
         }
         given = f"T = {t} in blocks of {size}" + (", large scores" if scale > 1 else "")
-        agree(attempt(q, k, v, size), expected, given, mistakes, tolerance=1e-4)
+        got = attempt(q.clone(), k.clone(), v.clone(), size)
+        agree(got, expected, given, mistakes, tolerance=1e-4)
     t, size, d = 64, 8, 2
-    Watched.most = Watched.widest = 0
-    attempt(
-        *(torch.randn(1, 1, t, d, generator=generator(9)).as_subclass(Watched) for _ in range(3)),
-        size,
-    )
-    agree(
-        Watched.most <= t * size * d and Watched.widest <= size,
-        True,
-        f"T = {t}, size = {size}: at most {size} keys at a time",
-    )
+    tensors = list(torch.randn(3, 1, 1, t, d, generator=generator(9)))
+    most, widest = observed(sizes_of_parts, attempt, tensors, size)
+    fits = most <= t * size * d and widest <= size
+    agree(fits, True, f"T = {t}, size = {size}: at most {size} keys at a time")
     return "the same as all at once, with a block of scores in memory"

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.checks import Wrong, agree, exercise, generator, sizes
+from course_utils.checks import Wrong, agree, drawn_from, exercise, generator, sizes
+from course_utils.checks.witness import observed, tied, trained, two_ends
 from course_utils.lessons.attention import merge_heads
 from course_utils.lessons.model import GPT, Attention, GPTConfig, count_parameters
 
@@ -133,7 +134,7 @@ def _(attempt):
     )
     steady = torch.arange(5.0)[:, None] * angles[:1]
     q, k = (part.expand(1, 1, 5, 8) for part in torch.randn(2, 1, 1, 1, 8, generator=generator(5)))
-    scores = (attempt(q, steady) @ attempt(k, steady).mT)[0, 0]
+    scores = (attempt(q.clone(), steady) @ attempt(k.clone(), steady).mT)[0, 0]
     agree(
         scores.diagonal(-1)[1:],
         scores.diagonal(-1)[:-1],
@@ -170,6 +171,9 @@ def _(attempt):
     rotary = tiny(2, position="rope")
     table = torch.randn(11, 11, generator=generator(6))
 
+    def sees_itself(tokens):
+        return table[tokens]
+
     def peeks(at, tokens):  # one position sees the token behind it
         logits = table[tokens].clone()
         logits[:, at] += table[tokens[:, at + 1]]
@@ -185,7 +189,7 @@ def _(attempt):
             "is something else random between the two calls?",
         ),
         "a bigram": (
-            lambda tokens: table[tokens],
+            sees_itself,
             "may a sound model's output not differ from place to place?",
         ),
         "a mask off by one in the second of three blocks": (
@@ -218,65 +222,61 @@ def _(attempt):
                 "does the model read the same tokens twice? Change a `clone()`, and after the "
                 "first reading"
             )
-        agree(bool(got) if isinstance(got, torch.Tensor) else got, i > 2, given, {perhaps: i <= 2})
-    return "three sound models pass and four leaks are found, each in another place"
+        agree(truth(got), i > 2, given, {perhaps: i <= 2})
+    for i in range(20):  # so many that nobody guesses them
+        at = drawn_from(0, 11, 100 + i)
+        leaks = at < 6
+        given = f"a position {at} that peeks at the next" if leaks else "a bigram"
+        got = attempt(partial(peeks, at) if leaks else sees_itself, 11, 7)
+        agree(truth(got), leaks, given)
+    return "sound models pass and leaks are found, each in another place"
 
 
-class TwoEnds(nn.Module):
-    """The two ends of a model, with nothing between."""
-
-    def __init__(self):
-        super().__init__()
-        self.embedding, self.head = nn.Embedding(7, 5), nn.Linear(5, 7, bias=False)
-
-    def forward(self, tokens):
-        return self.head(self.embedding(tokens))
+def truth(value):
+    """A tensor of one number as True or False; all else as it is."""
+    return bool(value) if isinstance(value, torch.Tensor) else value
 
 
 @exercise("3.5", "Tie the ends", level="core", minutes=10)
 def _(attempt):
-    """One matrix in both places: still one after a step, and counted once."""
-    torch.manual_seed(4)
-    model = attempt(TwoEnds())
-    if not isinstance(model, TwoEnds):
-        raise Wrong(
-            "a model with .embedding and .head",
-            "a model",
-            f"a {type(model).__name__}",
-            "is it returned?",
-        )
-    if isinstance(model.head, nn.Embedding):
+    """One matrix in both places: still one after two steps, and counted once."""
+    tokens, targets = torch.randint(7, (2, 5), generator=generator(7))
+    told = observed(tied, attempt, tokens, targets)
+    if "head" not in told:
+        got = f"a {told['kind']}"
+        raise Wrong("a model with .embedding and .head", "a model", got, "is it returned?")
+    if told["head"] != "Linear":
         raise Wrong(
             "the model's head",
             "a Linear whose weight is the embedding's",
             "the embedding itself",
             "is the whole layer shared? It looks rows up, it can't multiply",
         )
-    agree(model.head.weight, model.embedding.weight, "the two ends", {}, 0)
-    given = "one step of training"
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    F.cross_entropy(model(torch.arange(3)), torch.arange(3) + 1).backward()
-    optimizer.step()
-    if not torch.equal(model.head.weight, model.embedding.weight):
-        raise Wrong(
-            given,
-            "a matrix that is the same at both ends",
-            "a pair of matrices that have parted",
-            "are the values copied, where the parameter itself should be shared?",
-        )
-    learned = [p for p in model.parameters() if p.requires_grad]
+    embedding, head = told["before"]
+    agree(head, embedding, "the two ends", {}, 0)
     counts = {
         "do the two share memory and yet count as two parameters, each with its own gradient?": 70,
         "is the shared matrix frozen?": 0,
     }
-    agree(sum(p.numel() for p in learned), 35, "V = 7, C = 5: parameters that learn", counts)
+    embedding, head = told["after"]
+    if not torch.equal(head, embedding):
+        raise Wrong(
+            "two steps of training",
+            "a matrix that is the same at both ends",
+            "a pair of matrices that have parted",
+            "are the values copied, where the parameter itself should be shared?",
+        )
+    agree(told["learned"], 35, "V = 7, C = 5: parameters that learn", counts)
+    right, _ = trained(two_ends(told["before"][0]), tokens, targets)
+    agree(embedding, right, "the shared matrix after two steps of training")
     return "one parameter with two places: reading and writing teach it together"
 
 
 @exercise("3.6", "ALiBi", level="stretch", minutes=90)
 def _(attempt):
     """Against the paper's formula, place by place."""
-    for heads, t in ((2, 3), (4, 5), (8, 7)):
+    drawn = (2 ** drawn_from(1, 5, 61), drawn_from(8, 60, 62))
+    for heads, t in ((2, 3), (4, 5), (8, 7), drawn):
         back = torch.arange(t)[:, None] - torch.arange(t)
         slopes = torch.tensor([2 ** (-8 * (h + 1) / heads) for h in range(heads)])[:, None, None]
         ahead = back < 0

@@ -4,8 +4,9 @@ import math
 
 import torch
 
-from course_utils.checks import agree, exercise, generator
+from course_utils.checks import agree, drawn_from, exercise, generator
 from course_utils.checks.values import show
+from course_utils.checks.witness import kept, observed
 from course_utils.lessons.sampling import KVCache, filter_logits
 
 NO = -math.inf
@@ -14,7 +15,12 @@ NO = -math.inf
 @exercise("6.1", "What the cache costs", level="warm-up", minutes=5)
 def _(attempt):
     """Against the bytes of a real cache."""
-    for n_layers, heads, d_head, context_length, texts in ((3, 2, 11, 13, 5), (7, 3, 5, 17, 1)):
+    drawn = [drawn_from(2, 9, 610 + i) for i in range(5)]
+    for n_layers, heads, d_head, context_length, texts in (
+        (3, 2, 11, 13, 5),
+        (7, 3, 5, 17, 1),
+        drawn,
+    ):
         cache = [KVCache(context_length) for _ in range(n_layers)]
         C = heads * d_head
         for layer in cache:
@@ -146,24 +152,24 @@ def _(attempt):
         least = int((from_below < p - 1e-9).sum()) + 1
         prefix = torch.arange(len(order)) < size
         mistakes = {
-            "may nothing stay, if p is small? One token always does": kept(order, 0),
-            "is the token dropped with which the sum crosses p? It stays": kept(order, size - 1),
-            "is one more kept? A set whose mass equals p is enough": kept(order, size + 1),
-            "are the least probable taken first?": kept(order.flip(0), least),
+            "may nothing stay, if p is small? One token always does": staying(order, 0),
+            "is the token dropped with which the sum crosses p? It stays": staying(order, size - 1),
+            "is one more kept? A set whose mass equals p is enough": staying(order, size + 1),
+            "are the least probable taken first?": staying(order.flip(0), least),
             "is the answer in the order of the sorted tokens? Asked for is the alphabet's": prefix,
-            "are only the 50 best looked at?": kept(order, min(size, 50)),
+            "are only the 50 best looked at?": staying(order, min(size, 50)),
             "does `stays[order]` put them back? It reads; write to `out[order]`": prefix[order],
             "are those the tokens' ids? Asked for is a truth value for each": order[:size],
             "does it keep what comes when p is reached, not what leads there?": (
-                ~kept(order, size - 1)
+                ~staying(order, size - 1)
             ),
         }
         given = f"probabilities = {show(probabilities)}, p = {p:g}"
-        agree(attempt(probabilities.clone(), p), kept(order, size), given, mistakes)
+        agree(attempt(probabilities.clone(), p), staying(order, size), given, mistakes)
     return "the smallest set whose mass reaches p, with the token that crosses it, and never empty"
 
 
-def kept(order, size):
+def staying(order, size):
     return torch.zeros(len(order), dtype=torch.bool).scatter(0, order[:size], True)
 
 
@@ -180,6 +186,7 @@ def _(attempt):
         (even, 0.01),
         (drawn, 0.1),
         (drawn, 0.4),
+        (torch.stack([steep, even]), 0.25),
     ]
     for logits, share in cases:
         shares = logits.softmax(-1)
@@ -233,29 +240,24 @@ def _(attempt):
     ]
     cases += [(drawn, [2, 5, 5, 11, 12], 1.2), (drawn, [], 1.2), (drawn, [0, 1, 2], 1.0)]
     for logits, seen, penalty in cases:
-        before = logits.clone()
         given = f"logits = {show(logits)}, seen = {seen}, penalty = {penalty}"
-        got = attempt(logits, seen, penalty)
-        times = torch.tensor([seen.count(i) for i in range(len(before))])
+        got, after = observed(kept, attempt, logits.clone(), seen, penalty)
+        times = torch.tensor([seen.count(i) for i in range(len(logits))])
         perhaps = {
             "is a negative logit divided? It comes closer to 0, and the token gets likelier": (
-                torch.where(times > 0, before / penalty, before)
+                torch.where(times > 0, logits / penalty, logits)
             ),
             "is a token penalised for each time it was seen? Once is enough": (
-                penalised(before, times, penalty)
+                penalised(logits, times, penalty)
             ),
-            "is the penalty subtracted? It is a factor": before - penalty * (times > 0),
+            "is the penalty subtracted? It is a factor": logits - penalty * (times > 0),
             "are the others penalised? It should be the seen ones": (
-                penalised(before, (times == 0).int(), penalty)
+                penalised(logits, (times == 0).int(), penalty)
             ),
         }
-        agree(got, penalised(before, (times > 0).int(), penalty), given, perhaps)
-        agree(
-            logits,
-            before,
-            "logits, looked at after the call",
-            {"is the input changed in place?": got},
-        )
+        agree(got, penalised(logits, (times > 0).int(), penalty), given, perhaps)
+        in_place = {"is the input changed in place?": got}
+        agree(after, logits, "logits, looked at after the call", in_place)
     return "what was seen becomes less likely, whatever the sign of its logit"
 
 
@@ -310,4 +312,4 @@ def nearest(distances, probabilities, mass, less=0):
     order = sorted(range(len(distances)), key=distances.__getitem__)
     sums = probabilities[order].double().cumsum(0)
     size = int((sums < mass).sum()) + 1
-    return kept(torch.tensor(order), size - less)
+    return staying(torch.tensor(order), size - less)

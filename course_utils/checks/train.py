@@ -6,32 +6,49 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.checks import Wrong, agree, exercise, generator
-from course_utils.lessons.model import GPT, GPTConfig
+from course_utils.checks import Wrong, agree, drawn_from, exercise, generator
+from course_utils.checks.values import number_of
+from course_utils.checks.witness import (
+    LAYERS,
+    gradients,
+    made_of,
+    measured,
+    names_chosen,
+    observed,
+    read_in_parts,
+    small_gpt,
+    weights,
+)
 
 
 @exercise("4.1", "A mean of means", level="warm-up", minutes=5)
 def _(attempt):
     """Pieces of equal size, then a short last one."""
-    for losses, counts in (([2.0, 1.0], [5, 5]), ([2.0, 1.5, 4.0], [128, 128, 7]), ([1.7], [3])):
+    drawn = [round(drawn_from(1000, 4000, 40 + i) / 1000, 3) for i in range(4)]
+    cases = (
+        ([2.0, 1.0], [5, 5]),
+        ([2.0, 1.5, 4.0], [128, 128, 7]),
+        ([1.7], [3]),
+        (drawn, [64, 64, 64, drawn_from(1, 63, 44)]),
+    )
+    for losses, counts in cases:
         total = sum(counts)
         sums = sum(loss * n for loss, n in zip(losses, counts, strict=True))
         mean = sums / total
         flat = sum(losses) / len(losses)
         mistakes = {
             "does a short piece count as much as a long one?": math.exp(flat),
-            "is a piece's loss a mean? It counts for each of its characters": math.exp(
-                sum(losses) / total
+            "is a piece's loss a mean? It counts for each of its characters": (
+                math.exp(sum(losses) / total)
             ),
             "is it the loss, where its exponential was asked for?": mean,
             "is 2 the base? The losses are in nats": 2**mean,
-            "is it a mean of perplexities? The mean comes first, then the exponential": sum(
-                math.exp(loss) * n for loss, n in zip(losses, counts, strict=True)
-            )
-            / total,
-            "is it the sum, never divided by the characters?": math.exp(sums)
-            if sums < 700
-            else math.inf,
+            "is it a mean of perplexities? The mean comes first, then the exponential": (
+                sum(math.exp(loss) * n for loss, n in zip(losses, counts, strict=True)) / total
+            ),
+            "is it the sum, never divided by the characters?": (
+                math.exp(sums) if sums < 700 else math.inf
+            ),
         }
         agree(
             attempt(list(losses), list(counts)),
@@ -61,6 +78,7 @@ def _(attempt):
         [3.0, 2.0, 2.0, 2.0, 1.0],
         [3.0, 2.9, 2.8],
         [1.0, 2.0, 3.0, 0.5],
+        [drawn_from(10, 25, 450 + i) / 10 for i in range(30)],
     )
     for losses, patience in [(curve, patience) for curve in curves for patience in (1, 2, 3)]:
         right = stopped(losses, patience)
@@ -96,7 +114,8 @@ def _(attempt):
 @exercise("4.3", "A cosine schedule", level="core", minutes=15)
 def _(attempt):
     """Against the formula, at every step."""
-    for steps, warmup, floor in ((11, 4, 0.1), (7, 0, 0.0), (13, 1, 0.25)):
+    drawn = (drawn_from(20, 90, 46), drawn_from(2, 15, 47), drawn_from(1, 30, 48) / 100)
+    for steps, warmup, floor in ((11, 4, 0.1), (7, 0, 0.0), (13, 1, 0.25), drawn):
 
         def share(step, first=warmup, last=steps - 1, floor=floor):
             return (
@@ -106,26 +125,28 @@ def _(attempt):
         for step in range(steps):
             right = (step + 1) / warmup if step < warmup else share(step)
             mistakes = {
-                "does the warm-up begin at 0? A first step at rate 0 learns nothing": step
-                / max(1, warmup)
+                "does the warm-up begin at 0? A first step at rate 0 learns nothing": (
+                    step / max(1, warmup)
+                )
             }
             if step >= warmup:
+                no_floor = share(step, floor=0.0)
+                along = (step - warmup) / (steps - 1 - warmup)
                 mistakes = {
-                    "does the warm-up last one step too long? Its steps are 0 to warm-up - 1": 1
-                    + 1 / max(1, warmup),
-                    "does the fall end one step too late? The last step is steps - 1": share(
-                        step, last=steps
+                    "does the warm-up last one step too long? Its steps are 0 to warm-up - 1": (
+                        1 + 1 / max(1, warmup)
                     ),
-                    "does the wave begin at step 0, not where the warm-up ends?": share(
-                        step, first=0
+                    "does the fall end one step too late? The last step is steps - 1": (
+                        share(step, last=steps)
                     ),
-                    "does the floor come on top? The fall goes from 1": floor
-                    + share(step, floor=0.0),
-                    "is the floor missing, or the wave cut off at it? It should end there": share(
-                        step, floor=0.0
+                    "does the wave begin at step 0, not where the warm-up ends?": (
+                        share(step, first=0)
                     ),
-                    "is it a straight line?": 1
-                    - (1 - floor) * (step - warmup) / (steps - 1 - warmup),
+                    "does the floor come on top? The fall goes from 1": floor + no_floor,
+                    "is the floor missing, or the wave cut off at it? It should end there": (
+                        no_floor
+                    ),
+                    "is it a straight line?": 1 - (1 - floor) * along,
                 }
             given = f"step {step} of {steps}, warm-up {warmup}, floor {floor}"
             agree(attempt(step, steps, warmup, floor), right, given, mistakes)
@@ -134,51 +155,40 @@ def _(attempt):
 
 @exercise("4.4", "What decays?", level="core", minutes=10)
 def _(attempt):
-    """The course's GPT, and a model with biases and gains that a rule by name gets wrong."""
-    gpt = GPT(GPTConfig(11, 7, n_layers=2, n_heads=2, d_model=8, d_ff=12))
-    other = nn.Sequential(
-        nn.Embedding(7, 5), nn.LayerNorm(5), nn.Linear(5, 3), nn.BatchNorm1d(3), nn.Linear(3, 7)
-    )
-    for given, model in (("the course's GPT", gpt), ("a model with biases", other)):
-        named = dict(model.named_parameters())
+    """The course's GPT, and models with biases and gains that a rule by name gets wrong."""
+    names = list(LAYERS)
+    cases = {
+        "the course's GPT": 2,
+        "a model with biases": ["Embedding", "LayerNorm", "Linear", "BatchNorm1d", "Linear"],
+        "a deeper GPT": drawn_from(3, 9, 41),
+        "another model with biases": [names[drawn_from(0, 3, 420 + i)] for i in range(20)],
+    }
+    for given, layers in cases.items():
+        named = dict(made_of(layers).named_parameters())
         right = sorted(name for name, p in named.items() if p.ndim == 2)
         mistakes = {
             "do gains and biases decay as well?": sorted(named),
-            "does every `weight` decay? A norm's gain is called weight too": sorted(
-                n for n in named if "weight" in n
+            "does every `weight` decay? A norm's gain is called weight too": (
+                [n for n in named if "weight" in n]
             ),
-            "is the embedding spared? It is a matrix": [
-                n for n in right if "embedding" not in n and n != "0.weight"
-            ],
+            "is the embedding spared? It is a matrix": (
+                [n for n in right if "embedding" not in n and n != "0.weight"]
+            ),
             "are only the blocks looked at?": [n for n in right if "blocks" in n],
             "are these the ones to spare?": sorted(set(named) - set(right)),
         }
-        got = attempt(model)
-        if not isinstance(got, set | list | tuple) or not all(
-            isinstance(name, str) for name in got
-        ):
+        got = observed(names_chosen, attempt, layers)
+        several = isinstance(got, set | list | tuple)
+        if not several or not all(isinstance(name, str) for name in got):
             raise Wrong(given, "a set or list of names", "a collection of something else")
         apart = {question: sorted(set(names) ^ set(right)) for question, names in mistakes.items()}
-        agree(
-            sorted(set(got) ^ set(right)), [], f"{given}: names that are missing or too many", apart
-        )
+        missing = sorted(set(got) ^ set(right))
+        agree(missing, [], f"{given}: names that are missing or too many", apart)
     return "matrices decay; gains and biases, which have one axis, do not"
-
-
-def tiny(seed, dropout=0.0):
-    torch.manual_seed(seed)
-    return GPT(GPTConfig(11, 5, n_layers=1, n_heads=2, d_model=8, d_ff=12, dropout=dropout))
 
 
 def loss_of(model, tokens, targets, reduction="mean"):
     return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), reduction=reduction)
-
-
-def gradients(model):
-    """All gradients in one line; where there is none, 0."""
-    return torch.cat(
-        [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in model.parameters()]
-    )
 
 
 @exercise("4.5", "A batch in parts", level="core", minutes=15)
@@ -187,94 +197,81 @@ def _(attempt):
     for cuts in ((2, 2), (4, 1), (3, 1, 2)):
         tokens = torch.randint(11, (sum(cuts), 6), generator=generator(sum(cuts)))
         parts = list(zip(tokens[:, :-1].split(cuts), tokens[:, 1:].split(cuts), strict=True))
-
-        def walk(weights, parts=parts, tokens=tokens):
-            model = tiny(1)
-            sum(
-                w * loss_of(model, *part) for w, part in zip(weights, parts, strict=True)
-            ).backward()
-            return gradients(model)
-
-        n = len(cuts)
-        mistakes = {
-            "are the parts' means added, where their mean is asked for?": walk([1] * n),
-            "do all parts count alike, however many lines they hold?": walk([1 / n] * n),
-            "are sums added, never divided?": walk([5 * c for c in cuts]),
-            "is the gradient emptied between the parts?": walk(
-                [0] * (n - 1) + [cuts[-1] / sum(cuts)]
-            ),
-            "is the gradient emptied between the parts? And the last one counts whole": walk(
-                [0] * (n - 1) + [1]
-            ),
-            "is `backward` missing?": walk([0] * n),
-        }
-        model = tiny(1)
         given = f"parts of {', '.join(map(str, cuts))} lines"
-        got = attempt(model, [(x.clone(), y.clone()) for x, y in parts])
-        moved = not all(map(torch.equal, model.parameters(), tiny(1).parameters()))
+        copies = [(x.clone(), y.clone()) for x, y in parts]
+        got, found, moved = observed(read_in_parts, attempt, 1, copies)
         agree(
-            moved,
+            not torch.equal(moved, weights(small_gpt(1))),
             False,
             f"{given}, whether the weights have moved",
             {"was there a step? None is asked for": True},
         )
-        agree(
-            gradients(model),
-            walk([c / sum(cuts) for c in cuts]),
-            f"{given}, the gradients",
-            mistakes,
-        )
+        right = gradients_of([c / sum(cuts) for c in cuts], parts)
+        agree(found, right, f"{given}, the gradients", wrong_gradients(cuts, parts))
         whole, *each = (
-            loss_of(model, *batch).item() for batch in ((tokens[:, :-1], tokens[:, 1:]), *parts)
+            loss_of(small_gpt(1), *batch).item()
+            for batch in ((tokens[:, :-1], tokens[:, 1:]), *parts)
         )
         mistakes = {
             "is it the last part's loss alone?": each[-1],
             "are the parts' losses added?": sum(each),
         }
-        agree(
-            got.item() if isinstance(got, torch.Tensor) else got,
-            whole,
-            f"{given}, the loss",
-            mistakes,
-        )
+        agree(got, whole, f"{given}, the loss", mistakes)
     return "the memory of one part, the gradient of the whole"
 
 
-@exercise("4.6", "Measure without a trace", level="core", minutes=10)
+def gradients_of(shares, parts):
+    """The gradients of a sum of the parts' losses, each times its share."""
+    model = small_gpt(1)
+    losses = [loss_of(model, *part) for part in parts]
+    sum(share * loss for share, loss in zip(shares, losses, strict=True)).backward()
+    return gradients(model)
+
+
+def wrong_gradients(cuts, parts):
+    """Question -> the gradients that this mistake would give."""
+    n = len(cuts)
+    last_alone = [0] * (n - 1)
+    shares = {
+        "are the parts' means added, where their mean is asked for?": [1] * n,
+        "do all parts count alike, however many lines they hold?": [1 / n] * n,
+        "are sums added, never divided?": [5 * c for c in cuts],
+        "is the gradient emptied between the parts?": [*last_alone, cuts[-1] / sum(cuts)],
+        "is the gradient emptied between the parts? And the last one counts whole": [
+            *last_alone,
+            1,
+        ],
+        "is `backward` missing?": [0] * n,
+    }
+    return {question: gradients_of(share, parts) for question, share in shares.items()}
+
+
+@exercise(
+    "4.6",
+    "Measure without a trace",
+    level="core",
+    minutes=10,
+    own_word="that nothing is recorded",
+)
 def _(attempt):
     """The loss without dropout; the model found in the mode it was left in."""
-    tokens = torch.randint(11, (3, 6), generator=generator(9))
-    for training in (True, False):
-        given = f"a model in {'training' if training else 'evaluation'}"
-        model = tiny(2, dropout=0.5)
-        recorded = []
-        right = loss_of(model.eval(), tokens[:, :-1], tokens[:, 1:]).item()
-        model.train(training)
-        model.register_forward_pre_hook(
-            lambda *_, recorded=recorded: recorded.append(torch.is_grad_enabled())
-        )
-        got = attempt(model, tokens[:, :-1], tokens[:, 1:])
-        got = got.item() if isinstance(got, torch.Tensor) else got
+    ids = torch.randint(11, (3, 6), generator=generator(9))
+    tokens, targets = ids[:, :-1], ids[:, 1:]
+    words = {True: "a model in training", False: "a model in evaluation"}
+    right = loss_of(small_gpt(2, dropout=0.5).eval(), tokens, targets).item()
+    for training, given in words.items():
+        got, modes, recorded = observed(measured, attempt, 2, training, tokens, targets)
+        got = number_of(got)
         noisy = isinstance(got, float) and abs(got - right) > 1e-5
         agree(got, right, given, {"is dropout still on?": got} if noisy else {})
-        mode = {True: "a model in training", False: "a model in evaluation"}
-        if (found := {part.training for part in model.modules()}) != {training}:
-            left = (
-                mode[model.training] if len(found) == 1 else "a model whose parts are in both modes"
-            )
-            raise Wrong(
-                given,
-                mode[training],
-                left,
-                "is the mode put back to what it was, by `train(mode)`?",
-            )
-        if any(recorded):
-            raise Wrong(
-                given,
-                "a pass that records nothing",
-                "a pass that recorded gradients",
-                "is no_grad missing?",
-            )
+        if set(modes) != {training}:
+            one_mode = len(set(modes)) == 1
+            left = words[modes[0]] if one_mode else "a model whose parts are in both modes"
+            question = "is the mode put back to what it was, by `train(mode)`?"
+            raise Wrong(given, words[training], left, question)
+        if recorded:
+            found = "a pass that recorded gradients"
+            raise Wrong(given, "a pass that records nothing", found, "is no_grad missing?")
     return "dropout off, no graph, and nobody notices that you were there"
 
 
