@@ -32,16 +32,13 @@ import importlib.util
 import subprocess
 import sys
 
-if (
-    importlib.util.find_spec("course_utils") is None
-):  # on Colab: add the course, replace nothing that is there
+# On Colab: add the course, replace nothing that is there.
+if importlib.util.find_spec("course_utils") is None:
     address = "git+https://github.com/shakespeare-layer-by-layer/course"
     wanted = "anywidget", "psygnal"  # for lesson 6's widget
     light = [name for name in wanted if importlib.util.find_spec(name) is None]
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", address, *light],
-        check=True,
-    )
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*install, address, *light], check=True)
 
 # %% tags=["export"]
 import itertools
