@@ -419,3 +419,29 @@ def test_published_runs_load():
         record = runs.RunRecord.load(path)
         if record.seed == 0:
             assert checkpoints.load_model(record.checkpoint)[0].config == GPTConfig(**record.model)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "gpu"])
+def test_the_lessons_models_are_those_of_the_study_of_depth(profile, monkeypatch):
+    monkeypatch.setenv("COURSE_PROFILE", profile)
+    specs = studies.STUDIES["depth"].specs(profiles.current().recipe, [3], OWN)
+    assert [runs.depth_spec(n, OWN, seed=3) for n in (2, 4, 6)] == specs
+
+
+def test_a_lesson_finds_what_the_one_before_has_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_PROFILE", "smoke")
+    monkeypatch.setenv("COURSE_RESULTS", str(tmp_path))
+    model, record = runs.small_model(OWN)
+    records = studies.records(studies.STUDIES["depth"], OWN, seeds=1)
+    models = runs.depth_models(OWN)
+    assert record.name == records[0].name
+    assert list(models) == [r.arm for r in records] == ["2 layers", "4 layers", "6 layers"]
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, models["2 layers"].state_dict()[name].cpu())
+    said = [line.rsplit("(", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert said == [
+        "trained just now)",
+        "your run)",
+        *2 * ["trained just now)"],
+        *3 * ["your run)"],
+    ]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from course_utils import profiles
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import TrainConfig
 from course_utils.research.effects import PAIRED, best_rates
@@ -210,3 +211,13 @@ STUDIES = {
     )
 }  # fmt: skip
 RECORDED = [name for name, study in STUDIES.items() if study.recipe]
+
+
+def records(study, corpus, seeds=None):
+    """A study's runs at this machine's size: the reader's own, else the published, else made now.
+
+    seeds: how many; as many as the profile asks for where nothing is said. -> list of runs.RunRecord
+    """
+    profile, device = profiles.current(), profiles.device()
+    specs = study.specs(profile.recipe, range(seeds or profile.seeds), corpus)
+    return [runs.find_or_train(spec, corpus, device) for spec in specs]

@@ -84,3 +84,8 @@ def named_recipe(name):
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r} (choose from {', '.join(RECIPES)})")
     return RECIPES[name]
+
+
+def layers(n):
+    """The name of an arm with so many layers."""
+    return f"{n} layer" if n == 1 else f"{n} layers"

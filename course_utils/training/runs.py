@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from course_utils import files
+from course_utils import files, profiles
 from course_utils.files import FORMAT, RunError
 from course_utils.lessons.data import CharTokenizer, split
 from course_utils.lessons.model import GPTConfig, count_parameters
 from course_utils.lessons.train import TrainConfig
 from course_utils.training import checkpoints, trainer
+from course_utils.training.recipes import layers, named_recipe
 
 
 @dataclass(frozen=True)
@@ -268,3 +269,26 @@ def command():
     """The command line, without the folders of this machine."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]
     return " ".join(words).replace("__main__.py", "course")
+
+
+def depth_spec(n_layers, corpus, seed=0):
+    """The study of depth's run of so many layers, by the recipe of this machine's profile."""
+    recipe = profiles.current().recipe
+    model, train = named_recipe(recipe)
+    model = GPTConfig(**model | {"vocab_size": len(set(corpus.text)), "n_layers": n_layers})
+    train = replace(train, seed=seed)
+    return RunSpec("depth", recipe, layers(n_layers), model, train, corpus.sha256)
+
+
+def small_model(corpus, device="cpu"):
+    """The 2-layer model and its record: the reader's own, else the published, else trained now."""
+    return load_or_train(depth_spec(2, corpus), corpus, device)
+
+
+def depth_models(corpus, depths=(2, 4, 6)):
+    """The models of the study of depth, found or made like the small one, on this machine's device.
+
+    -> {"2 layers": model, …}
+    """
+    specs, device = [depth_spec(n, corpus) for n in depths], profiles.device()
+    return {spec.arm: load_or_train(spec, corpus, device)[0] for spec in specs}
