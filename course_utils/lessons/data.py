@@ -3,14 +3,16 @@
 GENERATED from notebooks/01_data.py by tools/export.py: change it there.
 """
 
+import math
+
 import torch
 
 
 class CharTokenizer:
-    """Characters to integers and back: a character's id is its place in the sorted alphabet.
+    """Characters to integers and back: a character's id is its place in the alphabet.
 
-    text: any string; its distinct characters become the alphabet. An unknown character (or id)
-    raises a ValueError that names it.
+    text: any string; its distinct characters, sorted, become the alphabet. An unknown
+    character (or id) raises a ValueError that names it.
     """
 
     def __init__(self, text):
@@ -25,9 +27,8 @@ class CharTokenizer:
             return [self._id_of[character] for character in text]
         except KeyError:
             unknown = "".join(sorted(set(text) - set(self.alphabet)))
-            raise ValueError(
-                f"unknown characters {unknown!r}; allowed are {self.alphabet!r}"
-            ) from None
+            message = f"unknown characters {unknown!r}; allowed are {self.alphabet!r}"
+            raise ValueError(message) from None
 
     def decode(self, ids):
         ids = [int(i) for i in ids]
@@ -37,7 +38,7 @@ class CharTokenizer:
 
 
 def split(ids, fraction=0.9):
-    """The first `fraction` of the ids for training, the rest, in order, for validation."""
+    """The first `fraction` of the ids for training, the rest for validation."""
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, not {fraction!r}")
     cut = int(fraction * len(ids))
@@ -50,12 +51,11 @@ def get_batch(ids, batch_size, context_length, generator=None):
     ids: (N,) int64 -> tokens, targets: (B, T) int64, targets one ahead of tokens.
     generator: a torch.Generator; the same seed draws the same windows.
     """
-    if len(ids) <= context_length:
-        raise ValueError(
-            f"{len(ids)} tokens are too few for a context of {context_length}: one more is needed"
-        )
-    starts = torch.randint(len(ids) - context_length, (batch_size, 1), generator=generator)
-    index = (starts + torch.arange(context_length)).to(ids.device)
+    N, T = len(ids), context_length
+    if N <= T:
+        raise ValueError(f"{N} tokens are too few: a context of {T} takes {T + 1}")
+    starts = torch.randint(N - T, (batch_size, 1), generator=generator)
+    index = (starts + torch.arange(T)).to(ids.device)  # (B, T)
     return ids[index], ids[index + 1]
 
 
@@ -66,46 +66,62 @@ def ngram_codes(ids, n, vocab_size):
 
 
 def lookup(keys, values, wanted):
-    """values[i] where keys[i] == wanted, else 0. keys: (K,) sorted, wanted: (N,) -> (N,)."""
+    """values[i] where keys[i] == wanted, else 0: (K,) sorted, (K,), (N,) -> (N,)."""
     i = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
     return torch.where(keys[i] == wanted, values[i], 0)
+
+
+def count_ngrams(ids, n, vocab_size):
+    """-> the n-grams, their counts; the contexts, their c(h), their t(h): five (K,)."""
+    grams, counts = ngram_codes(ids, n, vocab_size).unique(return_counts=True)
+    before = grams // vocab_size  # without the last character: its context
+    contexts, at, types = before.unique(return_inverse=True, return_counts=True)
+    totals = torch.zeros_like(types).index_add_(0, at, counts)
+    return grams, counts, contexts, totals, types
 
 
 class WittenBell:
     """An n-gram model that trusts each context as far as it has seen it.
 
-    p(w|h) = (c(hw) + t(h) p(w|h')) / (c(h) + t(h)); below the unigram stands 1/V. ids: (N,) int64.
+    p(w|h) = (c(hw) + t(h) p(w|h')) / (c(h) + t(h)); below the unigram stands 1/V.
     Witten and Bell (1991), IEEE Trans. Inf. Theory 37(4), method C.
     """
 
     def __init__(self, ids, order, vocab_size):
         if not 1 <= order <= len(ids) or vocab_size**order >= 2**63:
-            raise ValueError(
-                f"order {order} is not allowed for {len(ids)} tokens of {vocab_size} characters"
-            )
-        self.vocab_size, self.tables = vocab_size, []
-        for n in range(1, order + 1):
-            grams, counts = ngram_codes(ids, n, vocab_size).unique(return_counts=True)
-            contexts, at, types = (grams // vocab_size).unique(
-                return_inverse=True, return_counts=True
-            )
-            self.tables.append(
-                (grams, counts, contexts, torch.zeros_like(types).index_add_(0, at, counts), types)
-            )
+            sizes = f"{len(ids)} tokens of {vocab_size} characters"
+            raise ValueError(f"order {order} is not allowed for {sizes}")
+        self.vocab_size = vocab_size
+        self.tables = [count_ngrams(ids, n, vocab_size) for n in range(1, order + 1)]
 
     def probabilities(self, ids):
-        """p of every token but the first, given up to order - 1 before it: (T,) -> (T - 1,)."""
+        """p of every token but the first, given those before it: (T,) -> (T - 1,)."""
         p = torch.full((len(ids),), 1 / self.vocab_size, dtype=torch.float64)
-        for n, (grams, counts, contexts, totals, types) in enumerate(
-            self.tables[: len(ids)], start=1
-        ):
+        for n, table in enumerate(self.tables[: len(ids)], start=1):
+            grams, counts, contexts, totals, types = table
             gram = ngram_codes(ids, n, self.vocab_size)
             context = gram // self.vocab_size
             c, t = lookup(contexts, totals, context), lookup(contexts, types, context)
-            mixed = (lookup(grams, counts, gram) + t * p[n - 1 :]) / (c + t).clamp(min=1)
-            p[n - 1 :] = torch.where(c > 0, mixed, p[n - 1 :])
+            shorter = p[n - 1 :]
+            mixed = (lookup(grams, counts, gram) + t * shorter) / (c + t).clamp(min=1)
+            p[n - 1 :] = torch.where(c > 0, mixed, shorter)
         return p[1:]
 
     def loss(self, ids):
-        """Mean surprise in nats/character over every token but the first."""
+        """The mean token loss in nats/character over every token but the first."""
         return -self.probabilities(ids).log().mean().item()
+
+
+def baseline_losses(text):
+    """What counting the first nine tenths of a text reaches on its last tenth.
+
+    -> {"uniform": ln V, "unigram": …, "bigram": …, "5-gram": …}, in nats/character
+    """
+    tokenizer = CharTokenizer(text)
+    train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text)))
+    V = tokenizer.vocab_size
+    losses = {"uniform": math.log(V)}
+    for order, name in ((1, "unigram"), (2, "bigram"), (5, "5-gram")):
+        if V**order < 2**63:  # so that an n-gram can be one integer
+            losses[name] = WittenBell(train_ids, order, V).loss(validation_ids)
+    return losses
