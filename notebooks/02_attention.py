@@ -52,9 +52,8 @@ import pandas as pd
 from torch import nn
 
 from course_utils import checks, corpus, figures, profiles
-from course_utils.research import studies
+from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
 from course_utils.training import runs
-from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
 
 # %% [markdown]
 # The letters of shapes, once and for all: `B` sequences in a batch, `T` positions, `C` channels, `H` heads,
@@ -86,14 +85,9 @@ by_loop = torch.stack([v[:, :, : t + 1].mean(dim=2) for t in range(T)], dim=2)
 # %%
 equal = torch.ones(T, T).tril()
 equal = equal / equal.sum(dim=1, keepdim=True)
-assert torch.allclose(equal @ v, by_loop, atol=1e-6), (
-    "a lower triangle of weights is a mean over the past"
-)
-figures.heatmaps(
-    equal,
-    labels=("position", "listens to position", "weight"),
-    title="Equal weights: the mean of the past",
-)
+assert torch.allclose(equal @ v, by_loop, atol=1e-6), "a triangle of weights is a mean"
+labels = ("position", "listens to position", "weight")
+figures.heatmaps(equal, labels=labels, title="Equal weights: the mean of the past")
 
 # %% [markdown]
 # Row $t$ spreads its attention evenly over the $t + 1$ positions that it may see. Everything above the diagonal
@@ -118,36 +112,32 @@ figures.heatmaps(
 # %%
 text, profile = corpus.load(), profiles.current()
 print(text.describe())
-spec = studies.STUDIES["depth"].specs(profile.recipe, [0], text)[0]
-model, record = runs.load_or_train(spec, text)
+model, record = runs.small_model(text)
 
 # %%
 tokenizer = CharTokenizer(text.text)
 train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
 line = text.text[text.text.index("\n") + 1 :][:21]
-tokens, kept = torch.tensor([tokenizer.encode(line)]), []
-hook = model.blocks[1].norm_1.register_forward_hook(
-    lambda layer, inputs, output: kept.append(output)
-)
+tokens, passed = torch.tensor([tokenizer.encode(line)]), []
+second = model.blocks[1]
+hook = second.norm_1.register_forward_hook(lambda norm, x, out: passed.append(out))
 with torch.no_grad():
     model(tokens)
-    angles = (
-        None if model.angles is None else model.angles[: len(line)]
-    )  # lesson 3 says what these are
-    q_real, k_real, v_real = model.blocks[1].attention.queries_keys_values(kept[0], angles)
+    angles = None if model.angles is None else model.angles[: len(line)]  # lesson 3
+    q_real, k_real, v_real = second.attention.queries_keys_values(passed[0], angles)
 hook.remove()
-print(
-    f"{line!r}: queries {tuple(q_real.shape)}, {q_real.shape[-1]} channels for each head and position"
-)
+print(f"{line!r}: queries {tuple(q_real.shape)},", end=" ")
+print(f"{q_real.shape[-1]} channels for each head and position")
 
 # %% [markdown]
 # > **Predict.** No mask is at work yet. Will the future, right of the diagonal, look different from the
 # > past?
 
 # %%
-scores = q_real @ k_real.transpose(-2, -1)
-names = "query", "key", "score"
-figures.heatmaps(scores[0, 0], line, line, labels=names, title="q · k of one head", note=text.note)
+scores = (q_real @ k_real.transpose(-2, -1))[0, 0]
+labels = ("query", "key", "score")
+title = "q · k of one head"
+figures.heatmaps(scores, line, line, labels=labels, title=title, note=text.note)
 
 # %% [markdown]
 # Bright means "this is what I look for". The upper right, the future, is paler, since this model was trained with a mask
@@ -167,20 +157,15 @@ for d in sizes:
     a, b = torch.randn(2, 1000, 1, d, generator=torch.Generator().manual_seed(0))
     dots = (a * b).sum(-1).view(100, 10)
     for name, scale in zip(luckiest, (1, math.sqrt(d)), strict=True):
-        luckiest[name].append((dots / scale).softmax(-1).amax(-1).mean().item())
+        weights = (dots / scale).softmax(-1)
+        luckiest[name].append(weights.amax(-1).mean().item())
     print(f"D = {d:4}: spread of the scores {dots.std():4.1f}")
 
 # %%
-figures.lines(
-    sizes,
-    luckiest,
-    "channels D (log scale)",
-    "largest of ten weights",
-    baselines={"even": 0.1},
-    log_x=True,
-    low=0,
-    title="Why √D: the share of the luckiest key",
-)
+labels = ("channels D (log scale)", "largest of ten weights")
+look = {"baselines": {"even": 0.1}, "log_x": True, "low": 0}
+title = "Why √D: the share of the luckiest key"
+figures.lines(sizes, luckiest, *labels, **look, title=title)
 
 # %% [markdown]
 # Undivided, the largest weight goes to 1 as $D$ grows. That is bad for learning: where one weight is 1, a small change of the
@@ -223,13 +208,10 @@ def attention_weights(q, k):
 
 # %%
 weights = attention_weights(q, k)
-assert torch.allclose(weights.sum(-1), torch.ones(B, H, T)), (
-    "softmax runs over the keys: each row sums to 1"
-)
+ones = torch.ones(B, H, T)
+assert torch.allclose(weights.sum(-1), ones), "softmax runs over the keys"
 assert (weights.triu(diagonal=1) == 0).all(), "nobody listens to the future"
-assert torch.allclose(weights[:, :, 0, 0], torch.ones(B, H)), (
-    "the first position has only itself to listen to"
-)
+assert torch.allclose(weights[..., 0, 0], ones[..., 0]), "the first has only itself"
 
 # %% [markdown]
 # Back to the real line: heads of the same layer, now masked and softened.
@@ -237,17 +219,11 @@ assert torch.allclose(weights[:, :, 0, 0], torch.ones(B, H)), (
 # > **Predict.** Will they look alike? Where will most of the weight lie?
 
 # %%
-weights_real = attention_weights(q_real, k_real)
-heads = [f"head {h + 1}" for h in range(min(4, spec.model.n_heads))]
-figures.heatmaps(
-    weights_real[0, : len(heads)],
-    line,
-    line,
-    heads,
-    ("query", "key", "weight"),
-    title="Who listens to whom",
-    note=text.note,
-)
+weights_real = attention_weights(q_real, k_real)[0]
+heads = [f"head {h}" for h in range(1, len(weights_real) + 1)]
+few, labels = weights_real[:4], ("query", "key", "weight")
+title = "Who listens to whom"
+figures.heatmaps(few, line, line, heads[:4], labels, title=title, note=text.note)
 
 # %% [markdown]
 # Each panel is one head of layer 2, each row a position and where its attention goes. Most of it lies near the
@@ -263,7 +239,7 @@ figures.heatmaps(
 # %%
 by_hand = attention_weights(q, k) @ v
 library = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-assert torch.allclose(by_hand, library, atol=1e-6), "four steps by hand are PyTorch's one function"
+assert torch.allclose(by_hand, library, atol=1e-6), "our four steps are PyTorch's one"
 
 # %% [markdown]
 # They agree, so from here on we use PyTorch's: it never writes the `(T, T)` weights to memory and is faster. One
@@ -275,22 +251,23 @@ assert torch.allclose(by_hand, library, atol=1e-6), "four steps by hand are PyTo
 def causal_attention(q, k, v, dropout=0.0):
     """Each position's weighted mean of the values that it may see.
 
-    q: (B, H, Tq, D), k, v: (B, H, T, D) float -> (B, H, Tq, D). Where Tq < T the queries are
-    the last Tq positions (a key-value cache). dropout: share of the weights set to 0 at random.
+    q: (B, H, Tq, D), k, v: (B, H, T, D) float -> (B, H, Tq, D). Where Tq < T the queries
+    are the last Tq positions (a key-value cache). dropout: share of weights set to 0.
     """
     queries, keys = q.shape[-2], k.shape[-2]
-    if queries in (1, keys):  # PyTorch's own masks: nothing to hide from one query, or the triangle
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=queries > 1)
-    seen = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(
-        diagonal=keys - queries
-    )
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout)
+    attend = F.scaled_dot_product_attention
+    if queries in (1, keys):  # nothing to hide from one query; from all, the triangle
+        return attend(q, k, v, dropout_p=dropout, is_causal=queries > 1)
+    ones = torch.ones(queries, keys, dtype=torch.bool, device=q.device)
+    seen = ones.tril(diagonal=keys - queries)
+    return attend(q, k, v, attn_mask=seen, dropout_p=dropout)
 
 
 # %%
 assert torch.allclose(causal_attention(q, k, v), by_hand, atol=1e-6)
 for last in (1, 2):
-    assert torch.allclose(causal_attention(q[:, :, -last:], k, v), by_hand[:, :, -last:], atol=1e-6)
+    ours = causal_attention(q[:, :, -last:], k, v)
+    assert torch.allclose(ours, by_hand[:, :, -last:], atol=1e-6)
 
 # %% [markdown]
 # The proof that no future leaks in: change the last token's key and value, and see that no earlier output moves.
@@ -300,17 +277,11 @@ for last in (1, 2):
 k_changed, v_changed = k.clone(), v.clone()
 k_changed[:, :, -1] += 1
 v_changed[:, :, -1] += 1
-moved = (
-    (causal_attention(q, k_changed, v_changed) - causal_attention(q, k, v))
-    .abs()
-    .amax(dim=(0, 1, 3))
-)
-unmasked = [F.scaled_dot_product_attention(q, a, b) for a, b in ((k_changed, v_changed), (k, v))]
-print("masked, positions that moved:  ", (moved > 1e-6).tolist())
-print(
-    "unmasked, positions that moved:",
-    ((unmasked[0] - unmasked[1]).abs().amax(dim=(0, 1, 3)) > 1e-6).tolist(),
-)
+ways = {"masked": causal_attention, "unmasked": F.scaled_dot_product_attention}
+for name, attend in ways.items():
+    difference = attend(q, k_changed, v_changed) - attend(q, k, v)
+    moved = difference.abs().amax(dim=(0, 1, 3)) > 1e-6
+    print(f"{name}, positions that moved: {moved.tolist()}")
 
 # %% [markdown]
 # ## Many heads
@@ -334,11 +305,10 @@ def merge_heads(x):
 
 # %%
 x = torch.randn(B, T, H * D)
-assert split_heads(x, H).shape == (B, H, T, D)
-assert torch.equal(merge_heads(split_heads(x, H)), x), "splitting and merging lose nothing"
-assert torch.equal(split_heads(x, H)[:, 1], x[..., D : 2 * D]), (
-    "the second head owns the second D channels"
-)
+heads_of_x = split_heads(x, H)
+assert heads_of_x.shape == (B, H, T, D)
+assert torch.equal(merge_heads(heads_of_x), x), "splitting and merging lose nothing"
+assert torch.equal(heads_of_x[:, 1], x[..., D : 2 * D]), "each head has its D channels"
 
 # %% [markdown]
 # **What breaks if you cut without turning?** `view` to `(B, H, T, D)` has the right shape, and no error tells you that the first head
@@ -346,8 +316,8 @@ assert torch.equal(split_heads(x, H)[:, 1], x[..., D : 2 * D]), (
 
 # %%
 cut = x.view(B, H, T, D)
-assert cut.shape == split_heads(x, H).shape, "the shape can't tell"
-print("channels in their right place:", f"{(cut == split_heads(x, H)).float().mean():.0%}")
+assert cut.shape == heads_of_x.shape, "the shape can't tell"
+print(f"channels in their right place: {(cut == heads_of_x).float().mean():.0%}")
 
 # %% [markdown]
 # ## What a head looks at
@@ -360,49 +330,47 @@ print("channels in their right place:", f"{(cut == split_heads(x, H)).float().me
 
 # %%
 def attention_maps(model, tokens):
-    """The weights of all heads, layer by layer: tokens (1, T) -> {"L1:H1": (T, T), …}."""
-    maps, kept = {}, []
-    hooks = [
-        b.norm_1.register_forward_hook(lambda *passed: kept.append(passed[-1]))
-        for b in model.blocks
-    ]
+    """The weights of all heads of all layers: tokens (1, T) -> {"L1:H1": (T, T), …}."""
+    maps, passed = {}, []
+
+    def keep(norm, x, out):
+        passed.append(out)
+
+    hooks = [block.norm_1.register_forward_hook(keep) for block in model.blocks]
     with torch.no_grad():
         model(tokens)
         angles = None if model.angles is None else model.angles[: tokens.shape[1]]
-        for layer, (block, x) in enumerate(zip(model.blocks, kept, strict=True), start=1):
-            weights = attention_weights(*block.attention.queries_keys_values(x, angles)[:2])[0]
-            maps |= {f"L{layer}:H{h}": head for h, head in enumerate(weights, start=1)}
+        for i, x in enumerate(passed):
+            q, k, _ = model.blocks[i].attention.queries_keys_values(x, angles)
+            for h, weights in enumerate(attention_weights(q, k)[0], start=1):
+                maps[f"L{i + 1}:H{h}"] = weights
     for hook in hooks:
         hook.remove()
     return maps
 
 
 maps = attention_maps(model, tokens)
-assert torch.allclose(maps["L2:H1"], weights_real[0, 0], atol=1e-5), "the head that you saw above"
+assert torch.allclose(maps["L2:H1"], weights_real[0], atol=1e-5), "the head from above"
 
 # %%
 stretch = validation_ids[: min(128, model.config.context_length)]
 maps, n = attention_maps(model, stretch[None]), len(stretch)
-gap = torch.isin(stretch, torch.tensor(tokenizer.encode(" \n"))).float().expand(n, n)
+gap = torch.isin(stretch, torch.tensor(tokenizer.encode(" \n"))).float()
 places = {
     "itself": torch.eye(n),
     "previous": torch.ones(n, n).tril(-1).triu(-1),
     "copies": (stretch[:, None] == stretch).float().tril(-2),
-    "gaps": gap.tril(-2),
+    "gaps": gap.expand(n, n).tril(-2),
 }
 
 # %%
-shares = [
-    [(weights * place).sum(-1).mean() for place in places.values()] for weights in maps.values()
-]
-figures.heatmaps(
-    shares,
-    list(maps),
-    list(places),
-    labels=("layer and head", "listens to", "share"),
-    title="What each head listens to",
-    note=text.note,
-)
+shares = []
+for weights in maps.values():
+    shares.append([(weights * place).sum(-1).mean() for place in places.values()])
+rows, columns = list(maps), list(places)
+labels = ("layer and head", "listens to", "share")
+title = "What each head listens to"
+figures.heatmaps(shares, rows, columns, labels=labels, title=title, note=text.note)
 
 # %% [markdown]
 # The colours end at the largest share, so read the numbers. A head that gave nearly all to one column would be a
@@ -417,15 +385,11 @@ figures.heatmaps(
 # %%
 positions = torch.arange(len(line), dtype=torch.float)
 distance = positions[:, None] - positions
-reach = (weights_real[0] * distance).sum(-1)
-figures.lines(
-    positions,
-    {f"head {h + 1}": reach[h] for h in range(spec.model.n_heads)},
-    x_label="position (characters)",
-    y_label="mean look back (characters)",
-    title="How far back each head listens",
-    note=text.note,
-)
+reach = (weights_real * distance).sum(-1)
+labels = ("position (characters)", "mean look back (characters)")
+curves = dict(zip(heads, reach, strict=True))
+title = "How far back each head listens"
+figures.lines(positions, curves, *labels, title=title, note=text.note)
 
 # %% [markdown]
 # No: one line stays low, as a 5-gram's would, which looks four back wherever it stands; the other climbs where the text
@@ -440,23 +404,20 @@ figures.lines(
 
 # %%
 class Listener(nn.Module):
-    """One attention between embeddings and logits. listen: q, k, v (B, H, T, D) -> (B, H, T, D)."""
+    """One attention between embeddings and logits. listen: q, k, v -> (B, H, T, D)."""
 
     def __init__(self, vocab_size, context_length, d_model, n_heads, listen):
         super().__init__()
         self.n_heads, self.listen = n_heads, listen
-        self.token, self.position = (
-            nn.Embedding(vocab_size, d_model),
-            nn.Embedding(context_length, d_model),
-        )
-        self.qkv, self.guess = (
-            nn.Linear(d_model, 3 * d_model, bias=False),
-            nn.Linear(d_model, vocab_size),
-        )
+        self.token = nn.Embedding(vocab_size, d_model)
+        self.position = nn.Embedding(context_length, d_model)
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.guess = nn.Linear(d_model, vocab_size)
 
     def forward(self, tokens):
         x = self.token(tokens) + self.position.weight[: tokens.shape[1]]
-        q, k, v = (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        three = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = (split_heads(part, self.n_heads) for part in three)
         return self.guess(x + merge_heads(self.listen(q, k, v)))
 
 
@@ -468,21 +429,19 @@ class Listener(nn.Module):
 def trained(listen, n_heads, steps, T=32):
     """A Listener after some steps, and its loss on the last tenth in nats/character."""
     torch.manual_seed(0)
-    model, generator = (
-        Listener(tokenizer.vocab_size, T, 64, n_heads, listen),
-        torch.Generator().manual_seed(0),
-    )
+    model = Listener(tokenizer.vocab_size, T, 64, n_heads, listen)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    draw = torch.Generator().manual_seed(0)
     for _ in range(steps):
-        tokens, targets = get_batch(train_ids, 32, T, generator)
+        tokens, targets = get_batch(train_ids, 32, T, draw)
         loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     whole = (len(validation_ids) - 1) // T * T
     with torch.no_grad():
-        logits = model(validation_ids[:whole].view(-1, T))
-    return model, F.cross_entropy(logits.flatten(0, 1), validation_ids[1 : whole + 1]).item()
+        logits = model(validation_ids[:whole].view(-1, T)).flatten(0, 1)
+    return model, F.cross_entropy(logits, validation_ids[1 : whole + 1]).item()
 
 
 # %% [markdown]
@@ -499,12 +458,11 @@ def mean_of_the_past(q, k, v):
 
 
 steps = 3 * profile.demo_steps
-ways = {
-    "mean of the past": (mean_of_the_past, 1),
-    "one head": (causal_attention, 1),
-    "four heads": (causal_attention, 4),
+listeners = {
+    "mean of the past": trained(mean_of_the_past, 1, steps),
+    "one head": trained(causal_attention, 1, steps),
+    "four heads": trained(causal_attention, 4, steps),
 }
-listeners = {name: trained(listen, n_heads, steps) for name, (listen, n_heads) in ways.items()}
 losses = {name: loss for name, (_, loss) in listeners.items()}
 print({name: round(loss, 3) for name, loss in losses.items()})
 
@@ -522,14 +480,13 @@ print({name: round(loss, 3) for name, loss in losses.items()})
 
 # %%
 without, loss_without = trained(F.scaled_dot_product_attention, 4, steps)
-print(
-    f"loss with the mask {losses['four heads']:.3f}, without it {loss_without:.3f} nats/character"
-)
+masked = losses["four heads"]
+print(f"loss with the mask {masked:.3f}, without it {loss_without:.3f} nats/character")
 
 
 # %%
 def write(model, prompt, n_new, T=32):
-    """Draw one character after the other; a model that writes has no future to look at."""
+    """Draw one character after the other; who writes has no future to look at."""
     generator, out = torch.Generator().manual_seed(0), tokenizer.encode(prompt)
     for _ in range(n_new):
         logits = model(torch.tensor([out[-T:]]))[0, -1]
@@ -551,10 +508,7 @@ for name, listener in {"with": listeners["four heads"][0], "without": without}.i
 # The cheater stays out of it: its number is not a prediction.
 
 # %%
-log = {"uniform": math.log(tokenizer.vocab_size)}
-for name, order in {"unigram": 1, "bigram": 2, "5-gram": 5}.items():
-    log[name] = WittenBell(train_ids, order, tokenizer.vocab_size).loss(validation_ids)
-log |= losses
+log = baseline_losses(text.text) | losses
 loss_log = pd.DataFrame({"nats/character": log})
 loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
 loss_log.round(3)
@@ -619,7 +573,7 @@ checks.check("2.1", may_listen, quiet=True)
 # %% [markdown]
 # ### Exercise 2.2 · warm-up · 5 min
 #
-# Count by hand, for the sizes that the next cell prints: how many scores $q \cdot k$ does one layer compute for a batch if it
+# Count by hand, for the sizes that the next cell prints: how many scores $q \cdot k$ does one attention compute for a batch if it
 # computes them all, and how many of them survive the mask? The answer is a pair of whole numbers.
 #
 # <details><summary>Hint 1</summary>
@@ -809,4 +763,4 @@ checks.check("2.5", attention_in_blocks, quiet=True)
 # (b). (a) luck is worth hundredths. (c) more heads help a little and never that much. </details>
 
 # %% [markdown]
-# **Next:** [3 · The model](03_model.ipynb), where attention becomes one half of a layer.
+# **Next:** [3 · The model](03_model.ipynb), where attention becomes the first half of a layer.

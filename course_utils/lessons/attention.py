@@ -24,16 +24,16 @@ def attention_weights(q, k):
 def causal_attention(q, k, v, dropout=0.0):
     """Each position's weighted mean of the values that it may see.
 
-    q: (B, H, Tq, D), k, v: (B, H, T, D) float -> (B, H, Tq, D). Where Tq < T the queries are
-    the last Tq positions (a key-value cache). dropout: share of the weights set to 0 at random.
+    q: (B, H, Tq, D), k, v: (B, H, T, D) float -> (B, H, Tq, D). Where Tq < T the queries
+    are the last Tq positions (a key-value cache). dropout: share of weights set to 0.
     """
     queries, keys = q.shape[-2], k.shape[-2]
-    if queries in (1, keys):  # PyTorch's own masks: nothing to hide from one query, or the triangle
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=queries > 1)
-    seen = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(
-        diagonal=keys - queries
-    )
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout)
+    attend = F.scaled_dot_product_attention
+    if queries in (1, keys):  # nothing to hide from one query; from all, the triangle
+        return attend(q, k, v, dropout_p=dropout, is_causal=queries > 1)
+    ones = torch.ones(queries, keys, dtype=torch.bool, device=q.device)
+    seen = ones.tril(diagonal=keys - queries)
+    return attend(q, k, v, attn_mask=seen, dropout_p=dropout)
 
 
 def split_heads(x, n_heads):
