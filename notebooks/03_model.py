@@ -56,9 +56,8 @@ from dataclasses import replace
 import pandas as pd
 
 from course_utils import corpus, figures, profiles
-from course_utils.research import studies
-from course_utils.training import evaluation, runs
-from course_utils.lessons.data import CharTokenizer, get_batch, split
+from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
+from course_utils.training import runs
 
 # %% [markdown]
 # The text and its alphabet, as in lesson 1. The profile says how much work this machine is given.
@@ -67,10 +66,8 @@ from course_utils.lessons.data import CharTokenizer, get_batch, split
 text, profile = corpus.load(), profiles.current()
 print(text.describe(), f"\nprofile {profile.name}")
 tokenizer = CharTokenizer(text.text)
-V, train_ids, validation_ids = (
-    tokenizer.vocab_size,
-    *split(torch.tensor(tokenizer.encode(text.text))),
-)
+V = tokenizer.vocab_size
+train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
 
 # %% [markdown]
 # ## The whole, before its parts
@@ -78,8 +75,7 @@ V, train_ids, validation_ids = (
 # Here is a model of two layers that somebody trained for about a minute.
 
 # %%
-(spec,) = studies.Study("depth", "", {"2 layers": {"n_layers": 2}}).specs(profile.recipe, [0], text)
-trained, record = runs.load_or_train(spec, text)
+trained, record = runs.small_model(text)
 _ = trained.eval()  # no dropout; `_ =` keeps the notebook from printing the model
 
 # %% [markdown]
@@ -111,8 +107,8 @@ print(speak(trained, text.fitting_prompt(), 300))
 print(trained)
 
 # %% [markdown]
-# These are all its learned layers. Read from the top: an embedding; blocks, each with two norms, an attention and a
-# feed-forward layer; a last norm; a *head* that scores the next character. How they are joined, and how the model knows
+# These are all its learned parts. Read from the top: an embedding; its layers, called blocks in code, each with two norms, an
+# attention and a feed-forward network; a last norm; a *head* that scores the next character. How they are joined, and how the model knows
 # about order, comes below. By the end of this lesson you have written every line of it.
 #
 # ## The settings
@@ -131,7 +127,7 @@ class GPTConfig:
     n_layers: int = 6
     n_heads: int = 8  # H
     d_model: int = 256  # C, the width of the residual stream
-    d_ff: int = 1024  # the width inside a feed-forward layer
+    d_ff: int = 1024  # the width inside a feed-forward network
     dropout: float = 0.1  # share of activations set to 0 in training
     position: str = "learned"  # learned | sinusoidal | rope | none
     norm: str = "layernorm"  # layernorm | rmsnorm | none
@@ -139,7 +135,7 @@ class GPTConfig:
     activation: str = "gelu"  # gelu | relu | relu2 | swiglu
     tie_embeddings: bool = True  # one matrix reads tokens and writes logits
     qk_norm: bool = False  # queries and keys scaled to a root mean square of 1
-    residual: bool = True  # add a layer's output to its input
+    residual: bool = True  # add a sublayer's output to its input
 
     def __post_init__(self):
         for name, problem in check_config(self).items():
@@ -165,12 +161,11 @@ CHOICES = {
 # %% tags=["export"]
 def check_config(config):
     """What is wrong with a config: {setting: what is allowed}, empty if nothing is."""
-    sizes = ("vocab_size", "context_length", "n_layers", "n_heads", "d_model", "d_ff")
-    wrong = {
-        name: "must be a whole number of at least 1"
-        for name in sizes
-        if not isinstance(getattr(config, name), int) or getattr(config, name) < 1
-    }
+    wrong = {}
+    for name in ("vocab_size", "context_length", "n_layers", "n_heads", "d_model", "d_ff"):
+        size = getattr(config, name)
+        if not isinstance(size, int) or size < 1:
+            wrong[name] = "must be a whole number of at least 1"
     for name, allowed in CHOICES.items():
         if getattr(config, name) not in allowed:
             wrong[name] = f"must be one of {', '.join(allowed)}"
@@ -179,9 +174,8 @@ def check_config(config):
     if not wrong and config.d_model % config.n_heads:
         wrong["d_model"] = f"must be a multiple of n_heads ({config.n_heads})"
     if not wrong and config.position == "rope" and config.d_model // config.n_heads % 2:
-        wrong["d_model"] = (
-            f"must be an even multiple of n_heads ({config.n_heads}) where position is rope"
-        )
+        multiple = f"an even multiple of n_heads ({config.n_heads})"
+        wrong["d_model"] = f"must be {multiple} where position is rope"
     return wrong
 
 
@@ -201,13 +195,15 @@ except ValueError as error:
 # trains them all the same way (the loop is lesson 4's subject), and one fixed set of held-out windows measures them.
 
 # %%
-small = GPTConfig(V, context_length=32, n_layers=2, n_heads=4, d_model=64, d_ff=256, dropout=0.0)
-T, C, steps = small.context_length, small.d_model, min(400, 4 * profile.demo_steps)
+sizes = {"n_layers": 2, "n_heads": 4, "d_model": 64, "d_ff": 256, "dropout": 0.0}
+small = GPTConfig(V, context_length=32, **sizes)
+T, C = small.context_length, small.d_model
+steps = min(400, 4 * profile.demo_steps)
 held_out = get_batch(validation_ids, 512, T, torch.Generator().manual_seed(1))
 
 
 def loss_of(model, tokens, targets):
-    """Mean surprise at the next character: nats/character."""
+    """The mean token loss, in nats/character."""
     return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
 
@@ -217,7 +213,7 @@ def loss_of(model, tokens, targets):
 
 # %%
 def learn(make, length=1.0, rate=3e-3):
-    """Make a model and train it for length × steps. -> the model, its losses, its loss on held-out text"""
+    """Make a model, train it for length × steps. -> model, losses, held-out loss"""
     torch.manual_seed(0)
     model, draw, losses = make(), torch.Generator().manual_seed(0), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
@@ -232,25 +228,28 @@ def learn(make, length=1.0, rate=3e-3):
 
 
 # %% [markdown]
-# Each rung is an embedding, some layers, and a linear head that scores the characters. Each layer's output is *added* to what passes by;
-# take that plus on trust for now.
+# Each rung is an embedding, some **sublayers** (the parts that a layer is made of), and a linear head that scores the
+# characters. Each sublayer's output is *added* to what passes by; take that plus on trust for now.
 
 
 # %%
 class Rung(nn.Module):
-    """Tokens (B, T) -> logits (B, T, V) through the given layers."""
+    """Tokens (B, T) -> logits (B, T, V) through the given sublayers."""
 
-    def __init__(self, *layers, added=None, angles=None):
+    def __init__(self, *sublayers, added=None, angles=None):
         super().__init__()
-        self.embedding, self.layers = nn.Embedding(V, C), nn.ModuleList(layers)
+        self.embedding = nn.Embedding(V, C)
+        self.sublayers = nn.ModuleList(sublayers)
         self.added, self.angles = added, angles  # what tells it about position
         self.head = nn.Linear(C, V, bias=False)
 
     def forward(self, tokens):
         x = self.embedding(tokens)
-        x = x if self.added is None else x + self.added
-        for layer in self.layers:
-            x = x + (layer(x, self.angles) if isinstance(layer, Attention) else layer(x))
+        if self.added is not None:
+            x = x + self.added
+        for sublayer in self.sublayers:
+            turned = {"angles": self.angles} if isinstance(sublayer, Attention) else {}
+            x = x + sublayer(x, **turned)
         return self.head(x)
 
 
@@ -263,20 +262,17 @@ class Rung(nn.Module):
 # %%
 embedding = nn.Embedding(11, 6)
 ids = torch.tensor([3, 1, 4])
-one_hots = F.one_hot(ids, 11).float()
-assert torch.equal(embedding(ids), one_hots @ embedding.weight), (
-    "a lookup is a product with one-hots"
-)
+product = F.one_hot(ids, 11).float() @ embedding.weight
+assert torch.equal(embedding(ids), product), "a lookup is a product with one-hots"
 
 # %% [markdown]
 # **Predict:** the trained model never heard of vowels or capitals. Which characters will have vectors that lie close
 # together?
 
 # %%
-figures.character_map(
-    trained.embedding.weight.detach(), tokenizer.alphabet,
-    title="Characters as the trained model sees them", note=text.note,
-)  # fmt: skip
+vectors = trained.embedding.weight.detach()
+title = "Characters as the trained model sees them"
+figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
 
 # %% [markdown]
 # Capitals on one side, small letters on the other, sentence ends far from both: characters lie together that stand in the
@@ -287,17 +283,16 @@ figures.character_map(
 # best it can hope for?
 
 # %%
-baselines, ladder = evaluation.baseline_losses(text), {}
-_, _, ladder["one character"] = learn(Rung)
-print(
-    f"one character {ladder['one character']:.3f}, bigram {baselines['bigram']:.3f} nats/character"
-)
+baselines, ladder = baseline_losses(text.text), {}
+_, _, loss = learn(Rung)
+ladder["one character"] = loss
+print(f"one character {loss:.3f}, bigram {baselines['bigram']:.3f} nats/character")
 
 # %% [markdown]
 # The bigram: both know one character and nothing else. The network learns by gradient what lesson 1 counted. To do
 # better, a position must hear from the others.
 #
-# ## Attention as a layer
+# ## Attention, with weights to learn
 #
 # Lesson 2's functions with learned maps around them: one matrix makes queries, keys and values from the stream, one
 # writes the result back. `angles` is for the next section and `cache` for lesson 6. `qk_norm` scales queries and keys to
@@ -310,13 +305,15 @@ class Attention(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.n_heads, self.qk_norm, self.dropout = config.n_heads, config.qk_norm, config.dropout
+        self.n_heads, self.qk_norm = config.n_heads, config.qk_norm
+        self.dropout = config.dropout
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
 
     def queries_keys_values(self, x, angles=None):
-        """x: (B, T, C) -> q, k, v, each (B, H, T, D), normed and turned as the config says."""
-        q, k, v = (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        """x: (B, T, C) -> q, k, v: (B, H, T, D), normed and turned as configured."""
+        three = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = (split_heads(part, self.n_heads) for part in three)
         if self.qk_norm:
             q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
         if angles is not None:
@@ -336,13 +333,14 @@ class Attention(nn.Module):
 # characters but the last, what happens to the guess after the last one?
 
 # %%
-bag, _, ladder["+ attention"] = learn(lambda: Rung(Attention(small)))
+bag, _, loss = learn(lambda: Rung(Attention(small)))
+ladder["+ attention"] = loss
 line = held_out[0][:1]
 shuffled = torch.cat([line[:, torch.randperm(T - 1)], line[:, -1:]], dim=1)
 with torch.no_grad():
     in_order, mixed = bag(line)[:, -1], bag(shuffled)[:, -1]
-assert torch.allclose(in_order, mixed, atol=1e-4), "without positions: a bag of characters"
-print(f"+ attention {ladder['+ attention']:.3f}")
+assert torch.allclose(in_order, mixed, atol=1e-4), "no positions: a bag of characters"
+print(f"+ attention {loss:.3f}")
 
 # %% [markdown]
 # Nothing happens. This model reads a *bag of characters*: it knows which letters came, not that `h` came after `t`. It is a
@@ -351,8 +349,8 @@ print(f"+ attention {ladder['+ attention']:.3f}")
 # ## Position
 #
 # Four ways to mend that. The `baseline` learns **one vector a position** and adds it to the embedding. The first Transformer
-# added fixed **waves**: sines and cosines whose speed falls from channel to channel. (It also
-# multiplied the embeddings by $\sqrt C$; otherwise the waves, which are large, would drown them.)
+# added fixed **sinusoids**: sines and cosines whose speed falls from channel to channel. (It also
+# multiplied the embeddings by $\sqrt C$; otherwise the sinusoids, which are large, would drown them.)
 
 
 # %% tags=["export"]
@@ -363,12 +361,12 @@ def position_angles(context_length, d):
 
 
 # %% [markdown]
-# From these clocks the waves: half of the channels hold the sines, half the cosines.
+# From these angles the sinusoids: half of the channels hold the sines, half the cosines.
 
 
 # %% tags=["export"]
 def sinusoidal_positions(context_length, d_model):
-    """A fixed vector a position, sines then cosines: (T, C). Vaswani et al. (2017), section 3.5."""
+    """A fixed vector a position, sines, then cosines: (T, C). Vaswani (2017), 3.5."""
     angles = position_angles(context_length, d_model + d_model % 2)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :d_model]
 
@@ -377,11 +375,9 @@ def sinusoidal_positions(context_length, d_model):
 # **Predict:** which channels differ between two neighbours, and which between places that are far apart?
 
 # %%
-figures.heatmaps(
-    sinusoidal_positions(64, 64),
-    labels=("position", "channel (sines, then cosines)", "value"),
-    title="Sinusoidal positions",
-)
+labels = ("position", "channel (sines, then cosines)", "value")
+table = sinusoidal_positions(64, 64)
+figures.heatmaps(table, labels=labels, title="Sinusoidal positions")
 
 # %% [markdown]
 # Each row is a position's own pattern, like the hands of many clocks. The left channels of each half turn fast and tell
@@ -396,7 +392,7 @@ figures.heatmaps(
 def rotate(x, angles):
     """Turn the channel pair (i, i + D/2) at position t by angles[t, i]; lengths stay.
 
-    x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D). Su et al. (2021), RoFormer, eq. 34.
+    x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D). Su et al. (2021), eq. 34.
     """
     cos, sin = angles.cos(), angles.sin()
     a, b = x.chunk(2, dim=-1)
@@ -408,15 +404,13 @@ def rotate(x, angles):
 
 # %%
 angles = position_angles(23, 8)
-one_query, one_key = torch.randn(2, 1, 1, 1, 8).expand(2, 1, 1, 23, 8)
-turned = (rotate(one_query, angles) @ rotate(one_key, angles).mT)[0, 0]
-assert torch.allclose(turned[5, 3], turned[20, 18], atol=1e-5), (
-    "a rotary score depends on the distance alone"
-)
-figures.lines(
-    torch.arange(23), {"one query, one key": turned[22].flip(0)},
-    x_label="distance (positions)", y_label="score q · k", title="One query and one key, turned apart",
-)  # fmt: skip
+query, key = torch.randn(2, 1, 1, 1, 8).expand(2, 1, 1, 23, 8)
+turned = (rotate(query, angles) @ rotate(key, angles).mT)[0, 0]
+assert torch.allclose(turned[5, 3], turned[20, 18], atol=1e-5), "the distance decides"
+curve = {"one query, one key": turned[22].flip(0)}
+labels = ("distance (positions)", "score q · k")
+title = "One query and one key, turned apart"
+figures.lines(torch.arange(23), curve, *labels, title=title)
 
 # %% [markdown]
 # Wherever the pair stands, three apart is three apart: the score is a curve over the distance, and this head could learn to
@@ -428,10 +422,18 @@ figures.lines(
 
 # %%
 turns = position_angles(T, C // small.n_heads)
-_, _, ladder["+ learned positions"] = learn(
-    lambda: Rung(Attention(small), added=nn.Parameter(torch.randn(T, C)))
-)  # fmt: skip
-_, _, ladder["+ rotary positions instead"] = learn(lambda: Rung(Attention(small), angles=turns))
+
+
+def learned():
+    return Rung(Attention(small), added=nn.Parameter(torch.randn(T, C)))
+
+
+def rotary():
+    return Rung(Attention(small), angles=turns)
+
+
+_, _, ladder["+ learned positions"] = learn(learned)
+_, _, ladder["+ rotary positions instead"] = learn(rotary)
 print({rung: round(loss, 3) for rung, loss in ladder.items()})
 
 # %% [markdown]
@@ -440,13 +442,14 @@ print({rung: round(loss, 3) for rung, loss in ladder.items()})
 #
 # ## A place to think
 #
-# Attention only mixes what is there. The **feed-forward** layer works on each position alone: up to a wider space, a
-# bend, and back. Without the bend, two linear maps would be one.
+# Attention only mixes what is there. The **feed-forward network** (or **MLP**, for *multi-layer perceptron*) works on each
+# position alone: up to a wider space, an **activation function**, which bends what passes, and back. Without that bend, two
+# linear maps would be one.
 
 
 # %% tags=["export"]
 class FeedForward(nn.Module):
-    """Two linear maps with a bend between them, at each position alone: (B, T, C) -> (B, T, C)."""
+    """Two linear maps, an activation function between them: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config):
         super().__init__()
@@ -460,12 +463,12 @@ class FeedForward(nn.Module):
 
 
 # %% [markdown]
-# The bend comes in four kinds. `swiglu` asks for twice the width, since one half decides how much of the other gets through.
+# There are four to choose from. `swiglu` asks for twice the width, since one half decides how much of the other gets through.
 
 
 # %% tags=["export"]
 def activate(h, activation):
-    """The nonlinearity between the two maps; swiglu halves the width: one half gates the other.
+    """The activation function. swiglu halves the width: one half gates the other.
 
     Shazeer (2020) for swiglu; So et al. (2021), Primer, for relu2.
     """
@@ -482,12 +485,11 @@ def activate(h, activation):
 # **Predict:** which two of them are hard to tell apart, and where do they differ?
 
 # %%
-grid = torch.linspace(-3, 3, 61)
-bends = {name: activate(grid, name) for name in ("relu", "gelu", "relu2")}
-bends["swiglu, both halves equal"] = activate(torch.stack([grid, grid], dim=-1), "swiglu").squeeze(
-    -1
-)
-figures.lines(grid, bends, x_label="in", y_label="out", title="Four bends")
+x = torch.linspace(-3, 3, 61)
+curves = {name: activate(x, name) for name in ("relu", "gelu", "relu2")}
+both = activate(torch.stack([x, x], dim=-1), "swiglu")
+curves["swiglu, both halves equal"] = both.squeeze(-1)
+figures.lines(x, curves, "in", "out", title="Four activation functions")
 
 # %% [markdown]
 # **Why GELU?** ReLU is flat on the left: a unit that has landed there for all inputs gets no gradient and stays dead. GELU is
@@ -495,49 +497,49 @@ figures.lines(grid, bends, x_label="in", y_label="out", title="Four bends")
 # stronger; SwiGLU lets one half gate the other. Lesson 5 measures whether any of it matters here.
 
 # %% [markdown]
-# On the ladder, one layer of it, and then a second pair of attention and feed-forward:
+# On the ladder, one such network, and then a second pair of attention and feed-forward:
+
 
 # %%
-assert activate(torch.tensor(-0.5, requires_grad=True), "gelu") != 0, (
-    "GELU lets a little through left of 0"
-)
-_, _, ladder["+ feed-forward"] = learn(
-    lambda: Rung(Attention(small), FeedForward(small), angles=turns)
-)
-pairs = [layer for _ in range(2) for layer in (Attention, FeedForward)]
-_, _, ladder["+ a second pair"] = learn(
-    lambda: Rung(*(layer(small) for layer in pairs), angles=turns)
-)
+def pairs(n):
+    """Attention and a feed-forward network, n times over, with rotary positions."""
+    sublayers = [kind(small) for kind in n * [Attention, FeedForward]]
+    return Rung(*sublayers, angles=turns)
+
+
+assert activate(torch.tensor(-0.5), "gelu") != 0, "GELU lets a little through left of 0"
+_, _, ladder["+ feed-forward"] = learn(lambda: pairs(1))
+_, _, ladder["+ a second pair"] = learn(lambda: pairs(2))
 
 # %% [markdown]
 # All rungs, beside what counting reached. **Predict** which step removes most.
 
 # %%
-figures.loss_bars(
-    {name: baselines[name] for name in ("unigram", "bigram")} | ladder,
-    title="The ladder: each part for the loss it removes", note=text.note,
-)  # fmt: skip
+rungs = {name: baselines[name] for name in ("unigram", "bigram")} | ladder
+title = "The ladder: each part for the loss it removes"
+figures.loss_bars(rungs, title=title, note=text.note)
 
 # %% [markdown]
-# Each rung pays. Two pairs of layers beat one, because the second works on what the first has found: heads that look for
+# Each rung pays. Two pairs of sublayers beat one, because the second works on what the first has made: heads that look for
 # *words* need somebody who has put words together. So stack twelve pairs? Without the plus that you took on trust, they
 # would not train.
 #
 # ## The residual stream
 #
-# Each layer reads the stream that passes by and *adds* what it found. In the forward pass nothing has to be rebuilt; in the
-# backward pass the gradient of $x + f(x)$ is $1 + f'(x)$, and the 1 is a straight road beside each layer.
-# **Predict:** without the plus, how much of a gradient is left after twelve layers?
+# Each sublayer reads the stream that passes by and *adds* its output: a **residual connection** (or *skip connection*). In
+# the forward pass nothing has to be rebuilt; in the
+# backward pass the gradient of $x + f(x)$ is $1 + f'(x)$, and the 1 is a straight road beside each sublayer.
+# **Predict:** without the plus, how much of a gradient is left after twelve feed-forward networks?
 
 
 # %%
-def gradient_by_layer(plus, depth=12):
-    """log10 of the gradient's length in the stream, after each of `depth` untrained layers."""
+def gradient_by_depth(plus, depth=12):
+    """log10 of the gradient's length in the stream, after each of `depth` networks."""
     torch.manual_seed(0)
     x, stages = torch.randn(16, T, C), []
     for _ in range(depth):
-        layer = FeedForward(small)
-        x = x + layer(x) if plus else layer(x)
+        network = FeedForward(small)  # untrained
+        x = x + network(x) if plus else network(x)
         x.retain_grad()
         stages.append(x)
     x.sum().backward()
@@ -548,19 +550,19 @@ def gradient_by_layer(plus, depth=12):
 # The scale is logarithmic: one less is a tenth.
 
 # %%
-figures.lines(
-    range(1, 13), {"with the plus": gradient_by_layer(True), "without": gradient_by_layer(False)},
-    x_label="after layer", y_label="length of the gradient (log10)", title="What comes back to each layer",
-)  # fmt: skip
+curves = {"with the plus": gradient_by_depth(True), "without": gradient_by_depth(False)}
+labels = ("after feed-forward network", "length of the gradient (log10)")
+title = "What comes back to each of twelve"
+figures.lines(range(1, 13), curves, *labels, title=title)
 
 # %% [markdown]
-# Read it from right to left, the way the gradient travels. With the plus every layer hears about the same. Without it each
-# layer passes on about a sixth, and a rate that suits the last layer leaves the first one where it was. That is the *vanishing
+# Read it from right to left, the way the gradient travels. With the plus all of them hear about the same. Without it each
+# passes on about a sixth, and a rate that suits the last one leaves the first where it was. That is the *vanishing
 # gradient*, and the residual stream (He et al., 2016) is the cure.
 #
 # ## Normalisation
 #
-# Now all layers write to one stream, and it grows. A **norm** rescales each position's
+# Now all sublayers write to one stream, and it grows. A **norm** rescales each position's
 # channels to a standard size, with one learned gain a channel. LayerNorm also takes the mean away; RMSNorm leaves it:
 #
 # $$y_i = g_i\, x_i \big/ \sqrt{\tfrac1C\textstyle\sum_j x_j^2 + \varepsilon}$$
@@ -568,13 +570,15 @@ figures.lines(
 
 # %% tags=["export"]
 def make_norm(config):
-    """Each position's channels rescaled to a common size, or left alone: (B, T, C) -> (B, T, C).
+    """Each position's channels at a common size, or left alone: (B, T, C) -> (B, T, C).
 
     Ba et al. (2016) for LayerNorm; Zhang and Sennrich (2019) for RMSNorm.
     """
     if config.norm == "layernorm":
         return nn.LayerNorm(config.d_model, bias=False)
-    return nn.RMSNorm(config.d_model, eps=1e-5) if config.norm == "rmsnorm" else nn.Identity()
+    if config.norm == "rmsnorm":
+        return nn.RMSNorm(config.d_model, eps=1e-5)
+    return nn.Identity()
 
 
 # %% [markdown]
@@ -584,17 +588,18 @@ def make_norm(config):
 x = 5 + 3 * torch.randn(2, 3, 256)
 for kind in ("layernorm", "rmsnorm", "none"):
     y = make_norm(GPTConfig(norm=kind))(x)
-    print(f"{kind}: mean {y.mean():.2f}, root mean square {y.square().mean().sqrt():.2f}")
+    size = y.square().mean().sqrt()
+    print(f"{kind}: mean {y.mean():.2f}, root mean square {size:.2f}")
 
 # %% [markdown]
-# **Where does it stand?** Before each layer (*pre*), beside the road: the layer reads a tidy copy, the stream itself runs
+# **Where does it stand?** Before each sublayer (*pre*), beside the road: the sublayer reads a tidy copy, the stream itself runs
 # untouched. In the first Transformer it stood on the road, after each sum (*post*): every norm rescales the whole stream
 # and the gradient with it, so that deep models needed a careful warm-up (Xiong et al., 2020).
 
 
 # %% tags=["export"]
 class Block(nn.Module):
-    """Attention, then feed-forward, each added to the stream that passes by: (B, T, C) -> (B, T, C)."""
+    """Attention, then feed-forward, each added to the stream: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config):
         super().__init__()
@@ -603,9 +608,9 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.pre, self.residual = config.norm_placement == "pre", config.residual
 
-    def add(self, x, norm, layer):
-        """x plus what the layer makes of it, with the norm before the layer or after the sum."""
-        update = self.dropout(layer(norm(x) if self.pre else x))
+    def add(self, x, norm, sublayer):
+        """x plus what the sublayer makes of it, normed before it or after the sum."""
+        update = self.dropout(sublayer(norm(x) if self.pre else x))
         x = x + update if self.residual else update
         return x if self.pre else norm(x)
 
@@ -624,38 +629,29 @@ class Block(nn.Module):
 
 # %% tags=["export"]
 class GPT(nn.Module):
-    """A decoder-only Transformer: tokens (B, T) int64 -> logits (B, T, V), a score for each next token."""
+    """A decoder-only Transformer: tokens (B, T) int64 -> logits (B, T, V)."""
 
     def __init__(self, config):
         super().__init__()
-        self.config, T = config, config.context_length
-        self.scale = (
-            config.d_model**0.5 if config.position == "sinusoidal" else 1.0
-        )  # or waves drown tokens
-        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.positions = (
-            nn.Parameter(torch.empty(T, config.d_model)) if config.position == "learned" else None
-        )
-        sinusoids = (
-            sinusoidal_positions(T, config.d_model) if config.position == "sinusoidal" else None
-        )
-        angles = (
-            position_angles(T, config.d_model // config.n_heads)
-            if config.position == "rope"
-            else None
-        )
+        self.config, kind = config, config.position
+        T, C, V = config.context_length, config.d_model, config.vocab_size
+        sinusoids = sinusoidal_positions(T, C) if kind == "sinusoidal" else None
+        angles = position_angles(T, C // config.n_heads) if kind == "rope" else None
+        self.scale = C**0.5 if kind == "sinusoidal" else 1.0  # sinusoids drown tokens
+        self.embedding = nn.Embedding(V, C)
+        self.positions = nn.Parameter(torch.empty(T, C)) if kind == "learned" else None
         self.register_buffer("sinusoids", sinusoids, persistent=False)
         self.register_buffer("angles", angles, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = make_norm(config) if config.norm_placement == "pre" else nn.Identity()
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = nn.Linear(C, V, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
         initialise(self)
 
     def forward(self, tokens, cache=None):
-        """cache: one key-value cache a layer (lesson 6); the tokens then follow those already in it."""
+        """cache: one a layer (lesson 6); the tokens then follow those already in it."""
         start = cache[0].length if cache else 0
         added, angles = positions_at(self, start, start + tokens.shape[1])
         x = self.dropout(self.embedding(tokens) * self.scale + added)
@@ -671,15 +667,14 @@ class GPT(nn.Module):
 
 # %% tags=["export"]
 def positions_at(model, start, stop):
-    """What the positions start … stop - 1 add to the embeddings, and by what they turn queries and keys.
+    """What positions start … stop - 1 add to embeddings, and turn queries and keys by.
 
-    -> (T, C) or 0.0, and (T, D/2) radians or None. ValueError beyond the context length.
+    -> (T, C) or 0.0, and (T, D/2) radians or None. ValueError beyond the context.
     """
-    if stop > model.config.context_length:
-        raise ValueError(
-            f"{stop} tokens are more than the context length of {model.config.context_length}"
-        )
-    added = {"learned": model.positions, "sinusoidal": model.sinusoids}.get(model.config.position)
+    longest, kind = model.config.context_length, model.config.position
+    if stop > longest:
+        raise ValueError(f"{stop} tokens are more than the context length of {longest}")
+    added = {"learned": model.positions, "sinusoidal": model.sinusoids}.get(kind)
     angles = None if model.angles is None else model.angles[start:stop]
     return (0.0 if added is None else added[start:stop]), angles
 
@@ -694,14 +689,15 @@ def positions_at(model, start, stop):
 # %% tags=["export"]
 @torch.no_grad()
 def initialise(model, std=0.02):
-    """GPT-2's start: normal weights; the 2L layers that write to the stream smaller by 1/√(2L).
+    """GPT-2's start: normal weights; what writes to the stream is smaller by 1/√(2L).
 
     Radford et al. (2019), section 2.3.
     """
+    smaller = (2 * model.config.n_layers) ** -0.5
     for name, weight in model.named_parameters():
         if weight.ndim == 2:
-            smaller = (2 * model.config.n_layers) ** -0.5 if name.endswith("out.weight") else 1.0
-            nn.init.normal_(weight, std=std * smaller)
+            writes = name.endswith("out.weight")
+            nn.init.normal_(weight, std=std * smaller if writes else std)
 
 
 # %% [markdown]
@@ -713,9 +709,8 @@ for std in (0.002, 0.02, 0.1, 1.0):
     model = GPT(small)
     initialise(model, std)
     with torch.no_grad():
-        print(
-            f"deviation {std}: first loss {loss_of(model, *held_out):.2f} (uniform {math.log(V):.2f})"
-        )
+        loss = loss_of(model, *held_out)
+    print(f"deviation {std}: first loss {loss:.2f} (uniform {math.log(V):.2f})")
 
 # %% [markdown]
 # A first loss far above $\ln V$ means a model that is *sure and wrong*: it spends its first hundreds of steps unlearning that. If
@@ -726,15 +721,13 @@ for std in (0.002, 0.02, 0.1, 1.0):
 # Six layers, a few seconds each, one thing taken away, or two. **Predict** the order, best to worst.
 
 # %%
-changes = {
-    "all as it should be": {}, "post-norm": {"norm_placement": "post"}, "no norm": {"norm": "none"},
-    "no residual": {"residual": False}, "neither": {"norm": "none", "residual": False},
-}  # fmt: skip
-deep = replace(small, n_layers=6, position="rope")
-broken = {}
+deep, broken = replace(small, n_layers=6, position="rope"), {}
+changes = {"all as it should be": {}, "post-norm": {"norm_placement": "post"}}
+changes |= {"no norm": {"norm": "none"}, "no residual": {"residual": False}}
+changes["neither"] = {"norm": "none", "residual": False}
 for name, change in changes.items():
     config = replace(deep, **change)
-    broken[name] = learn(lambda config=config: GPT(config), length=0.25)[2]
+    _, _, broken[name] = learn(lambda config=config: GPT(config), length=0.25)
 figures.loss_bars(broken, title="Six layers, parts missing", note=text.note)
 
 # %% [markdown]
@@ -745,10 +738,10 @@ figures.loss_bars(broken, title="Six layers, parts missing", note=text.note)
 
 # %%
 for name in ("all as it should be", "no norm"):
-    _, losses, _ = learn(
-        lambda c=changes[name]: GPT(replace(deep, n_layers=3, **c)), length=0.25, rate=3e-2
-    )
-    print(f"{name}: the worst loss on the way is {max(losses):.3g}, the last {losses[-1]:.3g}")
+    config = replace(deep, n_layers=3, **changes[name])
+    _, losses, _ = learn(lambda config=config: GPT(config), length=0.25, rate=3e-2)
+    worst, last = max(losses), losses[-1]
+    print(f"{name}: the worst loss on the way is {worst:.3g}, the last {last:.3g}")
 
 # %% [markdown]
 # ## What positions learn
@@ -759,15 +752,16 @@ for name in ("all as it should be", "no norm"):
 # %%
 torch.manual_seed(0)
 start = GPT(small).positions.detach().clone()
-own, _, ladder["GPT, learned positions, twice the steps"] = learn(lambda: GPT(small), length=2)
-turned_ones = rotate(torch.ones(1, 1, T, C), position_angles(T, C))[0, 0]
+own, _, loss = learn(lambda: GPT(small), length=2)
+ladder["GPT, learned positions, twice the steps"] = loss
+turned = rotate(torch.ones(1, 1, T, C), position_angles(T, C))[0, 0]
 kinds = {"learned, start": start, "learned": own.positions.detach()}
-kinds |= {"sinusoidal": sinusoidal_positions(T, C), "rotary": turned_ones}
+kinds |= {"sinusoidal": sinusoidal_positions(T, C), "rotary": turned}
 figures.position_similarity(kinds, title="How alike two positions are", note=text.note)
 
 # %% [markdown]
 # Nobody told the learned vectors that position 7 lies beside position 8; they found it out because neighbours have to
-# be treated alike. The waves and the rotations bring that order with them, from the first step on. (Their two lines lie on
+# be treated alike. The sinusoids and the rotations bring that order with them, from the first step on. (Their two lines lie on
 # each other: they are the same clocks, added in one case, turned by in the other.)
 
 # %% [markdown]
@@ -790,18 +784,17 @@ def stream_after(model, tokens):
 
 
 # %% [markdown]
-# Norm and head after each stage; the figure writes down each stage's best guess, and colours how likely it found the right one.
+# Norm and head after each layer; the figure writes down each stage's best guess, and colours the probability of the right one.
 
 # %%
-line = validation_ids[3 : 3 + min(33, spec.model.context_length)]
+line = validation_ids[3 : 3 + min(33, trained.config.context_length)]
 with torch.no_grad():
-    stages = [
-        trained.head(trained.norm(x)).softmax(-1)[0] for x in stream_after(trained, line[None, :-1])
-    ]
+    stream = stream_after(trained, line[None, :-1])
+    stages = [trained.head(trained.norm(x)).softmax(-1)[0] for x in stream]
 guesses = [tokenizer.decode(p.argmax(-1)) for p in stages]
-of_the_next = torch.stack([p.gather(-1, line[1:, None])[:, 0] for p in stages])
-title = "What the model would say after each layer"
-figures.logit_lens(guesses, of_the_next, tokenizer.decode(line), title=title, note=text.note)
+right = torch.stack([p.gather(-1, line[1:, None])[:, 0] for p in stages])
+title, written = "What the model would say after each layer", tokenizer.decode(line)
+figures.logit_lens(guesses, right, written, title=title, note=text.note)
 
 # %% [markdown]
 # Before any layer it says *the character it has just read*: a tied head asks which embedding the stream resembles, and it is
@@ -832,33 +825,27 @@ def closed_form(c):
 
 for n_layers in (2, 4, 6):
     config = GPTConfig(n_layers=n_layers)
-    assert count_parameters(GPT(config)) == closed_form(config), (
-        "the closed form counts every parameter"
-    )
-    print(f"{n_layers} layers: {closed_form(config):,} parameters")
+    count = count_parameters(GPT(config))
+    assert count == closed_form(config), "the closed form counts every parameter"
+    print(f"{n_layers} layers: {count:,} parameters")
 
 # %% [markdown]
 # And where are they? **Predict** the largest share.
 
 # %% tags=["nbval-check-output"]
 baseline = GPT(GPTConfig())
-shares = {
-    "embedding and head": baseline.embedding.weight.numel(),
-    "positions": baseline.positions.numel(),
-}
+shares = {"embedding and head": baseline.embedding.weight.numel()}
+shares["positions"] = baseline.positions.numel()
 for name, kind in (("attention", Attention), ("feed-forward", FeedForward)):
-    shares[name] = sum(
-        count_parameters(part) for part in baseline.modules() if isinstance(part, kind)
-    )
-shares["norms"] = count_parameters(baseline) - sum(shares.values())
-print(
-    "\n".join(
-        f"{name:20} {n:9,}  {n / count_parameters(baseline):6.1%}" for name, n in shares.items()
-    )
-)
+    parts = [part for part in baseline.modules() if isinstance(part, kind)]
+    shares[name] = sum(map(count_parameters, parts))
+total = count_parameters(baseline)
+shares["norms"] = total - sum(shares.values())
+for name, n in shares.items():
+    print(f"{name:20} {n:9,}  {n / total:6.1%}")
 
 # %% [markdown]
-# Two thirds sit in the feed-forward layers, and nearly all of the rest in attention. With 65 characters the embedding is
+# Two thirds sit in the feed-forward networks, and nearly all of the rest in attention. With 65 characters the embedding is
 # small change; a model of words would spend millions on it, and there tying saves a great deal.
 #
 # ## Test before you train
@@ -897,10 +884,9 @@ for _ in range(max(60, profile.demo_steps)):
     optimizer.step()
     losses.append(loss.item())
 assert losses[-1] < 0.5 * losses[0], "a sound model learns one batch by heart"
-figures.lines(
-    range(1, len(losses) + 1), {"loss on the one batch": losses},
-    x_label="step", y_label="loss (nats/character)", title="Learning eight lines by heart", note=text.note,
-)  # fmt: skip
+curve, labels = {"loss on the one batch": losses}, ("step", "loss (nats/character)")
+x, title = range(1, len(losses) + 1), "Learning eight lines by heart"
+figures.lines(x, curve, *labels, title=title, note=text.note)
 
 # %% [markdown]
 # It falls far below the best n-gram, which proves nothing about language and a lot about the code: gradients reach
@@ -908,7 +894,8 @@ figures.lines(
 
 # %%
 switches = [{name: value} for name, values in CHOICES.items() for value in values]
-for switch in [*switches, {"tie_embeddings": False}, {"qk_norm": True}, {"residual": False}]:
+switches += [{"tie_embeddings": False}, {"qk_norm": True}, {"residual": False}]
+for switch in switches:
     variant = GPT(replace(small, **switch))
     moved = (variant(changed) - variant(tokens)).abs().amax(dim=(0, 2)) > 1e-6
     assert not moved[:-1].any(), f"{switch} looks ahead"
@@ -922,9 +909,8 @@ for switch in [*switches, {"tie_embeddings": False}, {"qk_norm": True}, {"residu
 # **The loss log**, with the rungs of this lesson (seconds of training each):
 
 # %%
-pd.Series(baselines | ladder, name="nats/character").sort_values(ascending=False).round(
-    3
-).to_frame()
+log = pd.Series(baselines | ladder, name="nats/character")
+log.sort_values(ascending=False).round(3).to_frame()
 
 # %% [markdown]
 # The rungs are measured on 512 windows of the last tenth, the n-grams on all of it: differences below a hundredth mean
@@ -936,7 +922,7 @@ pd.Series(baselines | ladder, name="nats/character").sort_values(ascending=False
 # ## Questions
 #
 # 1. Where would *"dog bites man."* and *"man bites dog."* differ in a model with `position="none"`, if at all?
-# 2. Why are only the layers that *write* to the stream made smaller at the start?
+# 2. Why are only the matrices that *write* to the stream made smaller at the start?
 # 3. Double `d_model`: by how much does the parameter count grow? And if you double `n_layers`?
 # 4. A friend's untrained model has a first loss of 11. Where do you look?
 
@@ -977,9 +963,8 @@ checks.check("3.1", parameters)
 sizes = checks.sizes("3.1")
 width, wide = sizes["d_model"], sizes["d_ff"]
 one_layer = 4 * width**2 + 2 * width * wide + 2 * width
-parameters = (
-    sizes["n_layers"] * one_layer + (sizes["vocab_size"] + sizes["context_length"] + 1) * width
-)
+rest = (sizes["vocab_size"] + sizes["context_length"] + 1) * width
+parameters = sizes["n_layers"] * one_layer + rest
 
 checks.check("3.1", parameters, quiet=True)
 
@@ -1065,7 +1050,7 @@ checks.check("3.3", turn_neighbours, quiet=True)
 
 # %% tags=["exercise"]
 def looks_ahead(model, vocab_size, context_length):
-    """model: tokens (B, T) int64 -> logits (B, T, V). -> True if an output depends on a later token."""
+    """model: tokens (B, T) int64 -> logits (B, T, V). -> True if it looks ahead."""
     ...
 
 

@@ -21,7 +21,7 @@ class GPTConfig:
     n_layers: int = 6
     n_heads: int = 8  # H
     d_model: int = 256  # C, the width of the residual stream
-    d_ff: int = 1024  # the width inside a feed-forward layer
+    d_ff: int = 1024  # the width inside a feed-forward network
     dropout: float = 0.1  # share of activations set to 0 in training
     position: str = "learned"  # learned | sinusoidal | rope | none
     norm: str = "layernorm"  # layernorm | rmsnorm | none
@@ -29,7 +29,7 @@ class GPTConfig:
     activation: str = "gelu"  # gelu | relu | relu2 | swiglu
     tie_embeddings: bool = True  # one matrix reads tokens and writes logits
     qk_norm: bool = False  # queries and keys scaled to a root mean square of 1
-    residual: bool = True  # add a layer's output to its input
+    residual: bool = True  # add a sublayer's output to its input
 
     def __post_init__(self):
         for name, problem in check_config(self).items():
@@ -46,12 +46,11 @@ CHOICES = {
 
 def check_config(config):
     """What is wrong with a config: {setting: what is allowed}, empty if nothing is."""
-    sizes = ("vocab_size", "context_length", "n_layers", "n_heads", "d_model", "d_ff")
-    wrong = {
-        name: "must be a whole number of at least 1"
-        for name in sizes
-        if not isinstance(getattr(config, name), int) or getattr(config, name) < 1
-    }
+    wrong = {}
+    for name in ("vocab_size", "context_length", "n_layers", "n_heads", "d_model", "d_ff"):
+        size = getattr(config, name)
+        if not isinstance(size, int) or size < 1:
+            wrong[name] = "must be a whole number of at least 1"
     for name, allowed in CHOICES.items():
         if getattr(config, name) not in allowed:
             wrong[name] = f"must be one of {', '.join(allowed)}"
@@ -60,9 +59,8 @@ def check_config(config):
     if not wrong and config.d_model % config.n_heads:
         wrong["d_model"] = f"must be a multiple of n_heads ({config.n_heads})"
     if not wrong and config.position == "rope" and config.d_model // config.n_heads % 2:
-        wrong["d_model"] = (
-            f"must be an even multiple of n_heads ({config.n_heads}) where position is rope"
-        )
+        multiple = f"an even multiple of n_heads ({config.n_heads})"
+        wrong["d_model"] = f"must be {multiple} where position is rope"
     return wrong
 
 
@@ -71,13 +69,15 @@ class Attention(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.n_heads, self.qk_norm, self.dropout = config.n_heads, config.qk_norm, config.dropout
+        self.n_heads, self.qk_norm = config.n_heads, config.qk_norm
+        self.dropout = config.dropout
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
 
     def queries_keys_values(self, x, angles=None):
-        """x: (B, T, C) -> q, k, v, each (B, H, T, D), normed and turned as the config says."""
-        q, k, v = (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        """x: (B, T, C) -> q, k, v: (B, H, T, D), normed and turned as configured."""
+        three = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = (split_heads(part, self.n_heads) for part in three)
         if self.qk_norm:
             q, k = F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])
         if angles is not None:
@@ -99,7 +99,7 @@ def position_angles(context_length, d):
 
 
 def sinusoidal_positions(context_length, d_model):
-    """A fixed vector a position, sines then cosines: (T, C). Vaswani et al. (2017), section 3.5."""
+    """A fixed vector a position, sines, then cosines: (T, C). Vaswani (2017), 3.5."""
     angles = position_angles(context_length, d_model + d_model % 2)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :d_model]
 
@@ -107,7 +107,7 @@ def sinusoidal_positions(context_length, d_model):
 def rotate(x, angles):
     """Turn the channel pair (i, i + D/2) at position t by angles[t, i]; lengths stay.
 
-    x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D). Su et al. (2021), RoFormer, eq. 34.
+    x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D). Su et al. (2021), eq. 34.
     """
     cos, sin = angles.cos(), angles.sin()
     a, b = x.chunk(2, dim=-1)
@@ -115,7 +115,7 @@ def rotate(x, angles):
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a bend between them, at each position alone: (B, T, C) -> (B, T, C)."""
+    """Two linear maps, an activation function between them: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config):
         super().__init__()
@@ -129,7 +129,7 @@ class FeedForward(nn.Module):
 
 
 def activate(h, activation):
-    """The nonlinearity between the two maps; swiglu halves the width: one half gates the other.
+    """The activation function. swiglu halves the width: one half gates the other.
 
     Shazeer (2020) for swiglu; So et al. (2021), Primer, for relu2.
     """
@@ -143,17 +143,19 @@ def activate(h, activation):
 
 
 def make_norm(config):
-    """Each position's channels rescaled to a common size, or left alone: (B, T, C) -> (B, T, C).
+    """Each position's channels at a common size, or left alone: (B, T, C) -> (B, T, C).
 
     Ba et al. (2016) for LayerNorm; Zhang and Sennrich (2019) for RMSNorm.
     """
     if config.norm == "layernorm":
         return nn.LayerNorm(config.d_model, bias=False)
-    return nn.RMSNorm(config.d_model, eps=1e-5) if config.norm == "rmsnorm" else nn.Identity()
+    if config.norm == "rmsnorm":
+        return nn.RMSNorm(config.d_model, eps=1e-5)
+    return nn.Identity()
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each added to the stream that passes by: (B, T, C) -> (B, T, C)."""
+    """Attention, then feed-forward, each added to the stream: (B, T, C) -> (B, T, C)."""
 
     def __init__(self, config):
         super().__init__()
@@ -162,9 +164,9 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.pre, self.residual = config.norm_placement == "pre", config.residual
 
-    def add(self, x, norm, layer):
-        """x plus what the layer makes of it, with the norm before the layer or after the sum."""
-        update = self.dropout(layer(norm(x) if self.pre else x))
+    def add(self, x, norm, sublayer):
+        """x plus what the sublayer makes of it, normed before it or after the sum."""
+        update = self.dropout(sublayer(norm(x) if self.pre else x))
         x = x + update if self.residual else update
         return x if self.pre else norm(x)
 
@@ -174,38 +176,29 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """A decoder-only Transformer: tokens (B, T) int64 -> logits (B, T, V), a score for each next token."""
+    """A decoder-only Transformer: tokens (B, T) int64 -> logits (B, T, V)."""
 
     def __init__(self, config):
         super().__init__()
-        self.config, T = config, config.context_length
-        self.scale = (
-            config.d_model**0.5 if config.position == "sinusoidal" else 1.0
-        )  # or waves drown tokens
-        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.positions = (
-            nn.Parameter(torch.empty(T, config.d_model)) if config.position == "learned" else None
-        )
-        sinusoids = (
-            sinusoidal_positions(T, config.d_model) if config.position == "sinusoidal" else None
-        )
-        angles = (
-            position_angles(T, config.d_model // config.n_heads)
-            if config.position == "rope"
-            else None
-        )
+        self.config, kind = config, config.position
+        T, C, V = config.context_length, config.d_model, config.vocab_size
+        sinusoids = sinusoidal_positions(T, C) if kind == "sinusoidal" else None
+        angles = position_angles(T, C // config.n_heads) if kind == "rope" else None
+        self.scale = C**0.5 if kind == "sinusoidal" else 1.0  # sinusoids drown tokens
+        self.embedding = nn.Embedding(V, C)
+        self.positions = nn.Parameter(torch.empty(T, C)) if kind == "learned" else None
         self.register_buffer("sinusoids", sinusoids, persistent=False)
         self.register_buffer("angles", angles, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = make_norm(config) if config.norm_placement == "pre" else nn.Identity()
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = nn.Linear(C, V, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
         initialise(self)
 
     def forward(self, tokens, cache=None):
-        """cache: one key-value cache a layer (lesson 6); the tokens then follow those already in it."""
+        """cache: one a layer (lesson 6); the tokens then follow those already in it."""
         start = cache[0].length if cache else 0
         added, angles = positions_at(self, start, start + tokens.shape[1])
         x = self.dropout(self.embedding(tokens) * self.scale + added)
@@ -215,29 +208,29 @@ class GPT(nn.Module):
 
 
 def positions_at(model, start, stop):
-    """What the positions start … stop - 1 add to the embeddings, and by what they turn queries and keys.
+    """What positions start … stop - 1 add to embeddings, and turn queries and keys by.
 
-    -> (T, C) or 0.0, and (T, D/2) radians or None. ValueError beyond the context length.
+    -> (T, C) or 0.0, and (T, D/2) radians or None. ValueError beyond the context.
     """
-    if stop > model.config.context_length:
-        raise ValueError(
-            f"{stop} tokens are more than the context length of {model.config.context_length}"
-        )
-    added = {"learned": model.positions, "sinusoidal": model.sinusoids}.get(model.config.position)
+    longest, kind = model.config.context_length, model.config.position
+    if stop > longest:
+        raise ValueError(f"{stop} tokens are more than the context length of {longest}")
+    added = {"learned": model.positions, "sinusoidal": model.sinusoids}.get(kind)
     angles = None if model.angles is None else model.angles[start:stop]
     return (0.0 if added is None else added[start:stop]), angles
 
 
 @torch.no_grad()
 def initialise(model, std=0.02):
-    """GPT-2's start: normal weights; the 2L layers that write to the stream smaller by 1/√(2L).
+    """GPT-2's start: normal weights; what writes to the stream is smaller by 1/√(2L).
 
     Radford et al. (2019), section 2.3.
     """
+    smaller = (2 * model.config.n_layers) ** -0.5
     for name, weight in model.named_parameters():
         if weight.ndim == 2:
-            smaller = (2 * model.config.n_layers) ** -0.5 if name.endswith("out.weight") else 1.0
-            nn.init.normal_(weight, std=std * smaller)
+            writes = name.endswith("out.weight")
+            nn.init.normal_(weight, std=std * smaller if writes else std)
 
 
 def count_parameters(model):
