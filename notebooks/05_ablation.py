@@ -48,16 +48,16 @@ import torch
 # %%
 import pandas as pd
 
-from course_utils import checks, corpus, figures, profiles
+from course_utils import checks, corpus, figures
+from course_utils.lessons.data import baseline_losses
 from course_utils.research import effects, recorded, studies, tables
-from course_utils.training import evaluation, runs
 from course_utils.research.statistics import mean_interval
 
 # %% [markdown]
-# The text, and how much work this machine should do:
+# The text:
 
 # %%
-text, profile, device = corpus.load(), profiles.current(), profiles.device()
+text = corpus.load()
 print(text.describe())
 
 # %% [markdown]
@@ -70,9 +70,7 @@ print(text.describe())
 
 # %%
 study = studies.STUDIES["depth"]
-specs = study.specs(profile.recipe, range(profile.seeds), text)
 print(study.question, study.arms)
-print(f"{len(specs)} runs of {specs[0].train.steps} steps, recipe {profile.recipe}")
 
 # %% [markdown]
 # ## The runs
@@ -81,10 +79,12 @@ print(f"{len(specs)} runs of {specs[0].train.steps} steps, recipe {profile.recip
 # how much will 6 layers beat 2, and will 4 lie halfway?
 
 # %%
-records = [runs.find_or_train(spec, text, device) for spec in specs]
+records = studies.records(study, text)
+steps = records[0].train["steps"]
+print(f"{len(records)} runs of {steps} steps, recipe {records[0].recipe}")
 
 # %%
-baselines = evaluation.baseline_losses(text)
+baselines = baseline_losses(text.text)
 figures.training_curves(tables.curves(records), baselines, note=text.note)
 
 # %% [markdown]
@@ -123,13 +123,14 @@ figures.parameters_vs_perplexity(arms, final, note=text.note, baselines=baseline
 
 # %% tags=["export"]
 def sign_flip_p(differences):
-    """Two-sided p-value of paired differences: the share of sign flips at least as extreme as what was seen.
+    """Two-sided p-value of paired differences, one a seed: Fisher (1935).
 
-    differences: n numbers, one a seed; all 2**n flips are counted. Fisher (1935), The Design of Experiments.
+    The share of all 2**n flips of signs that are at least as extreme as what was seen.
     """
     d = torch.tensor(differences, dtype=torch.float64)
-    signs = torch.tensor(list(itertools.product((1.0, -1.0), repeat=len(d))), dtype=torch.float64)
-    return ((signs @ d).abs() >= d.sum().abs() - 1e-12).double().mean().item()
+    flips = list(itertools.product((1.0, -1.0), repeat=len(d)))
+    sums = torch.tensor(flips, dtype=torch.float64) @ d
+    return (sums.abs() >= d.sum().abs() - 1e-12).double().mean().item()
 
 
 # %% tags=["nbval-check-output"]
@@ -146,15 +147,13 @@ for comparison in tables.comparisons(records):
     print(comparison.verdict)
 
 # %%
-losses = {
-    arm: group.set_index("seed")["validation_loss"]
-    for arm, group in final.groupby("arm", sort=False)
-}
+by_arm = final.pivot(index="seed", columns="arm", values="validation_loss")
 for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
-    differences = (losses[deeper] - losses[shallower]).tolist()
+    differences = (by_arm[deeper] - by_arm[shallower]).tolist()
     low, mean, high = mean_interval(differences)
-    print(f"{deeper} - {shallower}: {[round(d, 3) for d in differences]}, mean {mean:+.3f} "
-          f"({low:+.3f} to {high:+.3f}), p = {sign_flip_p(differences):.2f}")  # fmt: skip
+    print(f"{deeper} - {shallower}: {[round(d, 3) for d in differences]},", end=" ")
+    print(f"mean {mean:+.3f} ({low:+.3f} to {high:+.3f}),", end=" ")
+    print(f"p = {sign_flip_p(differences):.2f}")
 
 # %% [markdown]
 # In the published runs both seeds say that deeper is better, and still the verdict is *no difference seen*: an interval from two
@@ -171,18 +170,17 @@ for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
 # gap will be clear of zero, and which model stops first?
 
 # %%
-found = recorded.load("depth")
-full = tables.final_table(found)
-figures.ablation_bars(
-    tables.arm_table(full), full, baselines, note=text.note and found[0].corpus["name"]
-)
+depth = recorded.load("depth")
+full = tables.final_table(depth)
+note = text.note and depth[0].corpus["name"]
+figures.ablation_bars(tables.arm_table(full), full, baselines, note=note)
 
 # %%
-for comparison in tables.comparisons(
-    found, "reporting_loss"
-):  # on the second half of the validation split
+second_half = "reporting_loss"  # of the validation split
+for comparison in tables.comparisons(depth, second_half):
     print(comparison.verdict)
-full.groupby("arm", sort=False)[["best_step", "training_loss", "validation_loss"]].mean().round(3)
+columns = ["best_step", "training_loss", "validation_loss"]
+full.groupby("arm", sort=False)[columns].mean().round(3)
 
 # %% [markdown]
 # The second pair of layers is worth its price; the third can't be told from nothing. The table says why: six layers stop
@@ -200,9 +198,8 @@ full.groupby("arm", sort=False)[["best_step", "training_loss", "validation_loss"
 # Predict: do deeper models want higher rates or lower ones?
 
 # %%
-figures.rate_sweep(
-    effects.rate_table(recorded.load("rates")), note=text.note and found[0].corpus["name"]
-)
+rates = effects.rate_table(recorded.load("rates"))
+figures.rate_sweep(rates, note=note)
 
 # %% [markdown]
 # Neither: from 2 layers to 12 the same rate is best, far above the first study's 1e-4, which lies off this picture to the
@@ -212,7 +209,7 @@ figures.rate_sweep(
 
 # %%
 fair = sorted(recorded.load("depth-fair"), key=lambda r: r.model["n_layers"])
-for comparison in tables.comparisons(fair, "reporting_loss"):
+for comparison in tables.comparisons(fair, second_half):
     print(comparison.verdict)
 
 # %% [markdown]
@@ -221,7 +218,7 @@ for comparison in tables.comparisons(fair, "reporting_loss"):
 
 # %%
 stopping = sorted(recorded.load("depth-stopping"), key=lambda r: r.model["n_layers"])
-for comparison in tables.comparisons(stopping, "reporting_loss"):
+for comparison in tables.comparisons(stopping, second_half):
     print(comparison.verdict)
 
 # %% [markdown]
@@ -243,14 +240,12 @@ for one in studies.CHOICES:
 # %%
 modern = recorded.whole(recorded.load("choices-modern"), seeds=6)
 ranked = effects.effects(modern, studies.REFERENCE)
-figures.effect_ranking(ranked, note=text.note and found[0].corpus["name"])
+figures.effect_ranking(ranked, note=note)
 
 # %%
-# p is that of the paired t test: with six seeds the sign-flip test can't go below 2 / 2**6
+# p is that of the paired t test: with six seeds sign flips can't go below 2 / 2**6
 control = ranked.set_index("arm").loc["unchanged, other seeds"]
-assert control["low"] < 0 < control["high"], (
-    "no effect, and its interval covers zero, as 19 in 20 such do"
-)
+assert control["low"] < 0 < control["high"], "no effect: its interval covers 0"
 small, clear = (ranked["p"] < 0.05).sum(), ranked["clear"].sum()
 print(f"{len(ranked)} arms; p < 0.05 for {small}, after correction for {clear}")
 
@@ -269,23 +264,13 @@ print(f"{len(ranked)} arms; p < 0.05 for {small}, after correction for {clear}")
 # The shortest honest run: the same recipe at the shallowest depth, few steps. Predict the order of the four.
 
 # %%
-arms_short = {
-    kind: {
-        "position": kind,
-        "n_layers": 2,
-        "steps": profile.demo_steps,
-        "evaluate_every": 0,
-        "decay": 0.0,
-    }
-    for kind in ("none", "learned", "sinusoidal", "rope")
-}
-short = studies.Study("position-short", "Which position, after a few steps?", arms_short)
-position = [
-    runs.find_or_train(spec, text, device) for spec in short.specs(profile.recipe, [0], text)
-]
-pd.Series(
-    {r.arm: round(r.validation_loss, 3) for r in position}, name="nats/character, one seed"
-).sort_values()
+short = {"n_layers": 2, "steps": max(1, steps // 12), "evaluate_every": 0, "decay": 0.0}
+kinds = ("none", "learned", "sinusoidal", "rope")
+arms = {kind: {"position": kind, **short} for kind in kinds}
+question = "Which position, after a few steps?"
+own = studies.records(studies.Study("position-short", question, arms), text, seeds=1)
+losses = {r.arm: r.validation_loss for r in own}
+pd.Series(losses, name="nats/character, one seed").sort_values().round(3)
 
 # %% [markdown]
 # One seed and few steps: a hint, not a finding, and the table says so. To make it a finding, give it seeds. The book's
@@ -390,7 +375,7 @@ checks.check("5.2", pairs_needed, quiet=True)
 
 # %% tags=["exercise"]
 def paired_interval(losses, others, t):
-    """losses, others: dicts, seed -> nats/character, the same seeds -> (low, mean, high)"""
+    """losses, others: dicts, seed -> nats/character -> (low, mean, high)"""
     ...
 
 
@@ -399,10 +384,10 @@ checks.check("5.3", paired_interval)
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def paired_interval(losses, others, t):
-    differences = torch.tensor(
-        [losses[seed] - others[seed] for seed in losses], dtype=torch.float64
-    )
-    mean, half = differences.mean().item(), t * differences.std().item() / len(differences) ** 0.5
+    pairs = [losses[seed] - others[seed] for seed in losses]
+    differences = torch.tensor(pairs, dtype=torch.float64)
+    mean, spread = differences.mean().item(), differences.std().item()
+    half = t * spread / len(pairs) ** 0.5
     return mean - half, mean, mean + half
 
 
@@ -499,7 +484,7 @@ checks.check("5.5", seeming_gain, quiet=True)
 
 # %% tags=["exercise"]
 def honest_losses(choosing, reporting):
-    """Both: arm -> {learning rate: loss}, on one half and on the other -> arm -> (learning rate, loss)"""
+    """Both: arm -> {learning rate: loss}, one a half -> arm -> (learning rate, loss)"""
     ...
 
 

@@ -9,10 +9,11 @@ import torch
 
 
 def sign_flip_p(differences):
-    """Two-sided p-value of paired differences: the share of sign flips at least as extreme as what was seen.
+    """Two-sided p-value of paired differences, one a seed: Fisher (1935).
 
-    differences: n numbers, one a seed; all 2**n flips are counted. Fisher (1935), The Design of Experiments.
+    The share of all 2**n flips of signs that are at least as extreme as what was seen.
     """
     d = torch.tensor(differences, dtype=torch.float64)
-    signs = torch.tensor(list(itertools.product((1.0, -1.0), repeat=len(d))), dtype=torch.float64)
-    return ((signs @ d).abs() >= d.sum().abs() - 1e-12).double().mean().item()
+    flips = list(itertools.product((1.0, -1.0), repeat=len(d)))
+    sums = torch.tensor(flips, dtype=torch.float64) @ d
+    return (sums.abs() >= d.sum().abs() - 1e-12).double().mean().item()
