@@ -19,12 +19,12 @@ def run_all(args):
 
 
 def show_data(args):
-    from course_utils.training import evaluation
+    from course_utils.lessons.data import baseline_losses
 
     print(
         f"sha256 {args.text.sha256}\nLoss on the last tenth, counted on the rest, in nats/character:"
     )
-    for name, loss in evaluation.baseline_losses(args.text).items():
+    for name, loss in baseline_losses(args.text.text).items():
         print(f"  {name:8} {loss:.4f}")
 
 

@@ -54,11 +54,10 @@ from dataclasses import replace
 import pandas as pd
 
 from course_utils import corpus, figures, profiles, widgets
-from course_utils.research import studies, tables
-from course_utils.training import evaluation, recipes, runs, trainer
 from course_utils.lessons.attention import attention_weights
-from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
-from course_utils.lessons.model import GPTConfig, count_parameters, positions_at
+from course_utils.lessons.data import CharTokenizer, WittenBell, baseline_losses, get_batch, split
+from course_utils.lessons.model import GPT, GPTConfig, count_parameters, positions_at
+from course_utils.training import runs, trainer
 
 # %% [markdown]
 # The text, cut as in lesson 1, on the fastest device at hand.
@@ -67,9 +66,8 @@ from course_utils.lessons.model import GPTConfig, count_parameters, positions_at
 text, profile, device = corpus.load(), profiles.current(), profiles.device()
 print(text.describe(), f"\nprofile {profile.name}, on {device.type}")
 tokenizer = CharTokenizer(text.text)
-train_ids, validation_ids = (
-    part.to(device) for part in split(torch.tensor(tokenizer.encode(text.text)))
-)
+ids = torch.tensor(tokenizer.encode(text.text), device=device)
+train_ids, validation_ids = split(ids)
 
 # %% [markdown]
 # ## The losses to beat
@@ -78,7 +76,7 @@ train_ids, validation_ids = (
 # anything by gradient.
 
 # %%
-baselines = evaluation.baseline_losses(text)
+baselines = baseline_losses(text.text)
 pd.Series(baselines, name="nats/character").round(3).to_frame()
 
 # %% [markdown]
@@ -95,7 +93,7 @@ class TrainConfig:
 
     steps: int = 20_000  # at most; early stopping may end it before
     batch_size: int = 32  # B, windows a step
-    optimizer: str = "adamw"  # adamw | muon (the blocks' matrices by Muon, the rest by AdamW)
+    optimizer: str = "adamw"  # adamw | muon, for the blocks' matrices
     learning_rate: float = 1e-4  # the peak, of AdamW
     muon_learning_rate: float = 0.02  # the peak, of Muon
     muon_momentum: float = 0.95  # the share of its last direction that Muon keeps
@@ -104,43 +102,32 @@ class TrainConfig:
     warmup_steps: int = 0  # over which the rate climbs to its peak
     decay: float = 0.0  # the last share of the steps, over which the rate falls to 0
     clip_norm: float = 1.0  # the longest gradient that is let through
-    evaluate_every: int = (
-        0  # steps; 0 is once an epoch: as many characters as the training split holds
-    )
-    patience: int = 5  # evaluations without improvement before training stops; 0 never stops
+    evaluate_every: int = 0  # steps; 0 is once an epoch, all text once
+    patience: int = 5  # evaluations without a new best before it stops; 0 never
     seed: int = 0  # of weights, batches and dropout
 
     def __post_init__(self):
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
-        if min(self.steps, self.batch_size) < 1:
-            raise ValueError("steps and batch_size must be at least 1")
-        if (
-            min(self.learning_rate, self.muon_learning_rate, self.clip_norm) <= 0
-            or not 0 <= self.decay <= 1
-        ):
-            raise ValueError(
-                "learning rates and clip_norm must be above 0, and decay a share from 0 to 1"
-            )
-        if not 0 <= self.muon_momentum < 1 or self.muon_iterations not in range(1, 6):
-            raise ValueError(
-                "muon_momentum must lie in [0, 1), muon_iterations be a whole number from 1 to 5"
-            )
+        if min(self.learning_rate, self.muon_learning_rate, self.clip_norm) <= 0:
+            raise ValueError("learning rates and clip_norm must be above 0")
+        if not 0 <= self.decay <= 1 or not 0 <= self.muon_momentum < 1:
+            raise ValueError("decay must lie in [0, 1], muon_momentum in [0, 1)")
+        if min(self.steps, self.batch_size) < 1 or self.muon_iterations not in range(1, 6):
+            raise ValueError("steps, batch_size: at least 1; muon_iterations: 1 … 5")
         if min(self.weight_decay, self.warmup_steps, self.evaluate_every, self.patience) < 0:
-            raise ValueError(
-                "weight_decay, warmup_steps, evaluate_every and patience must not be negative"
-            )
+            raise ValueError("weight_decay, warmup, evaluate_every, patience: 0 or more")
 
 
 # %% [markdown]
 # ## One step
 #
-# Predict, measure, differentiate, clip, move. The loss is cross-entropy, the mean surprise of lesson 1.
+# Predict, measure, differentiate, clip, move. The loss is cross-entropy, the mean token loss of lesson 1.
 
 
 # %% tags=["export"]
 def next_character_loss(model, tokens, targets):
-    """Mean surprise at the next token, in nats/character. tokens, targets: (B, T) int64 -> ()."""
+    """The mean token loss, in nats/character. tokens, targets: (B, T) int64 -> ()."""
     return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
 
@@ -150,22 +137,17 @@ def next_character_loss(model, tokens, targets):
 
 # %% tags=["export"]
 def training_step(
-    model,
-    optimizers,
-    tokens,
-    targets,
-    rate,
-    clip_norm=1.0,
-    loss_of=next_character_loss,
-    micro_batches=1,
+    model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=None, micro_batches=1
 ):
-    """Predict, measure, differentiate, clip, move. -> the batch's loss before the move, nats/character
+    """Predict, measure, differentiate, clip, move. -> the batch's loss before the move
 
-    rate: the share of the peak learning rates, a number or a tensor of shape (). micro_batches: read the batch in
-    so many pieces, where the whole does not fit in memory; their gradients add up to the same.
+    rate: the share of the peak rates, a number or a tensor of shape (). loss_of: where it
+    is not next_character_loss. micro_batches: read the batch in so many pieces, where the
+    whole does not fit in memory; their gradients add up to the same.
     """
-    losses = []
-    for some, theirs in zip(tokens.chunk(micro_batches), targets.chunk(micro_batches), strict=True):
+    loss_of, losses = loss_of or next_character_loss, []
+    pieces = zip(tokens.chunk(micro_batches), targets.chunk(micro_batches), strict=True)
+    for some, theirs in pieces:
         loss = loss_of(model, some, theirs) * (len(some) / len(tokens))
         loss.backward()
         losses.append(loss.detach())
@@ -204,7 +186,7 @@ def training_step(
 
 
 # %% tags=["export"]
-POLYNOMIALS = (  # a, b, c of each iteration; by the method of Amsel et al. (2025), The Polar Express
+POLYNOMIALS = (  # a, b, c of each iteration: Amsel et al. (2025), Polar Express
     (8.3837, -24.7659, 18.3571),
     (4.0434, -3.0114, 0.5695),
     (3.5056, -2.6267, 0.5257),
@@ -219,17 +201,18 @@ POLYNOMIALS = (  # a, b, c of each iteration; by the method of Amsel et al. (202
 
 # %% tags=["export"]
 def orthogonalise(updates, iterations=5):
-    """Push every singular value of each matrix towards 1: (N, rows, columns) -> the same shape.
+    """Push every singular value of each matrix towards 1: (N, R, C) -> (N, R, C).
 
     Jordan et al. (2024), Muon, with the first `iterations` of POLYNOMIALS.
     """
     x = updates.bfloat16() if updates.is_cuda else updates
-    x = x / (1.01 * x.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # below 1, however bfloat16 rounds
+    x = x / (1.01 * x.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # below 1
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     for a, b, c in POLYNOMIALS[:iterations]:
         square = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+        mixed = torch.baddbmm(square, square, square, beta=b, alpha=c)  # b s + c s²
+        x = torch.baddbmm(x, mixed, x, beta=a)  # a x + (b s + c s²) x
     return (x.mT if tall else x).to(updates.dtype)
 
 
@@ -238,17 +221,15 @@ def orthogonalise(updates, iterations=5):
 
 # %%
 random = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(0))
-rough, fine = (
-    torch.linalg.svdvals(orthogonalise(random, n)[0]).sort(descending=True).values for n in (3, 5)
-)
 before = torch.linalg.svdvals(random[0])
-assert (fine[:60] - 1).abs().max() < 0.05, (
-    "after five, all but the weakest directions are equally strong"
-)
-figures.lines(
-    range(1, 65), {"before": before / before.max(), "3 iterations": rough, "5 iterations": fine},
-    x_label="rank of the direction", y_label="singular value", title="Muon makes all directions count",
-)  # fmt: skip
+rows = {"before": before / before.max()}
+for n in (3, 5):
+    values = torch.linalg.svdvals(orthogonalise(random, n)[0])
+    rows[f"{n} iterations"] = values.sort(descending=True).values
+off = (rows["5 iterations"][:60] - 1).abs()
+assert off.max() < 0.05, "after five, all but the weakest directions are equally strong"
+labels = ("rank of the direction", "singular value")
+figures.lines(range(1, 65), rows, *labels, title="Muon makes all directions count")
 
 # %% [markdown]
 # Before, the strengths fall from 1 to almost nothing; after five iterations all but the very weakest are 1, and strong
@@ -257,33 +238,30 @@ figures.lines(
 
 # %% tags=["export"]
 class Muon(torch.optim.Optimizer):
-    """Momentum made orthogonal, so that every direction of a matrix moves equally far.
-
-    matrices: 2-D parameters; those of one shape are slices of one tensor, treated at once. Jordan et al. (2024).
-    """
+    """Momentum made orthogonal: all directions move alike. Jordan et al. (2024)."""
 
     def __init__(self, matrices, lr, weight_decay=0.0, momentum=0.95, iterations=5):
         shapes = {}
         for matrix in matrices:
             shapes.setdefault(matrix.shape, []).append(matrix)
         groups = [{"params": same} for same in shapes.values()]
-        defaults = dict(lr=lr, weight_decay=weight_decay, momentum=momentum, iterations=iterations)
-        super().__init__(groups, defaults)
+        settings = dict(lr=lr, weight_decay=weight_decay, momentum=momentum)
+        super().__init__(groups, settings | {"iterations": iterations})
         self.orthogonalise = orthogonalise  # a faster twin may take its place
+        # The matrices of one shape become slices of one tensor, to be treated at once.
         self.weights = [torch.stack([p.data for p in same]) for same in shapes.values()]
-        for same, weights in zip(shapes.values(), self.weights, strict=True):
-            for p, weight in zip(same, weights, strict=True):
+        for group, weights in zip(self.param_groups, self.weights, strict=True):
+            for p, weight in zip(group["params"], weights, strict=True):
                 p.data = weight
 
     @torch.no_grad()
     def step(self):
         for group, weights in zip(self.param_groups, self.weights, strict=True):
             gradients = torch.stack([p.grad for p in group["params"]])
-            velocity = self.state[group["params"][0]].setdefault(
-                "momentum_buffer", torch.zeros_like(gradients)
-            )
+            state = self.state[group["params"][0]]
+            velocity = state.setdefault("momentum_buffer", torch.zeros_like(gradients))
             velocity.lerp_(gradients, 1 - group["momentum"])
-            ahead = gradients.lerp(velocity, group["momentum"])  # Nesterov: look one step ahead
+            ahead = gradients.lerp(velocity, group["momentum"])  # Nesterov's
             update = self.orthogonalise(ahead, group["iterations"])
             rows, columns = update.shape[1:]
             weights.mul_(1 - group["lr"] * group["weight_decay"])
@@ -298,23 +276,21 @@ class Muon(torch.optim.Optimizer):
 def make_optimizers(model, config):
     """AdamW for everything, or Muon for the blocks' matrices and AdamW for the rest.
 
-    Only matrices decay. Each group remembers its peak rate as group["peak"]. -> a list of optimisers
+    Only matrices decay. Each group remembers its peak rate as group["peak"]. -> a list
     """
-    inner = [
-        p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")
-    ]
-    by_muon = inner if config.optimizer == "muon" else []
+    by_muon = []
+    if config.optimizer == "muon":
+        by_muon = [p for p in model.blocks.parameters() if p.ndim == 2]
     rest = [p for p in model.parameters() if not any(p is q for q in by_muon)]
+    matrices, gains = [p for p in rest if p.ndim == 2], [p for p in rest if p.ndim < 2]
     groups = [
-        {"params": [p for p in rest if p.ndim == 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": gains, "weight_decay": 0.0},
     ]
     device = next(model.parameters()).device.type
-    kernel = {
-        "fused": device in ("cpu", "cuda"),
-        "capturable": device == "cuda",
-    }  # one call for all weights
-    optimizers = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), **kernel)]
+    kernel = {"fused": device in ("cpu", "cuda"), "capturable": device == "cuda"}
+    rate, betas = config.learning_rate, (0.9, 0.95)
+    optimizers = [torch.optim.AdamW(groups, lr=rate, betas=betas, **kernel)]
     if by_muon:
         settings = (config.weight_decay, config.muon_momentum, config.muon_iterations)
         optimizers.append(Muon(by_muon, config.muon_learning_rate, *settings))
@@ -330,7 +306,7 @@ def make_optimizers(model, config):
 # ## How fast to learn
 #
 # A fresh model's first gradients are wild, so the rate climbs over a few steps; towards the end small steps settle what
-# the large ones found. In between, flat. The function gives the *share* of the peak.
+# the large ones began. In between, flat. The function gives the *share* of the peak.
 
 
 # %% tags=["export"]
@@ -348,16 +324,11 @@ def learning_rate_at(step, config):
 # The recipe for this machine, and the schedule that it makes:
 
 # %%
-_, recipe = recipes.named_recipe(profile.recipe)
+recipe = runs.depth_spec(2, text).train
 print(recipe)
-rates = [learning_rate_at(step, recipe) for step in range(recipe.steps)]
-figures.lines(
-    range(recipe.steps),
-    {"share of the peak rate": rates},
-    x_label="step",
-    y_label="share",
-    title="The schedule",
-)
+steps = range(recipe.steps)
+rates = {"share of the peak rate": [learning_rate_at(step, recipe) for step in steps]}
+figures.lines(steps, rates, "step", "share", title="The schedule")
 
 # %% [markdown]
 # ## Try the knobs
@@ -367,12 +338,12 @@ figures.lines(
 
 
 # %%
-shape = {"n_layers": 2, "n_heads": 4, "d_model": 64, "d_ff": 256}
-small = GPTConfig(tokenizer.vocab_size, context_length=32, **shape, dropout=0.0, position="rope")
-held_out = get_batch(validation_ids, 512, 32, torch.Generator().manual_seed(1))
-trial = TrainConfig(
-    steps=2 * profile.demo_steps, batch_size=16, learning_rate=3e-3, warmup_steps=10
-)
+V, T = tokenizer.vocab_size, 32
+sizes = {"n_layers": 2, "n_heads": 4, "d_model": 64, "d_ff": 256, "dropout": 0.0}
+small = GPTConfig(V, T, **sizes, position="rope")
+held_out = get_batch(validation_ids, 512, T, torch.Generator().manual_seed(1))
+steps = 2 * profile.demo_steps
+trial = TrainConfig(steps=steps, batch_size=16, learning_rate=3e-3, warmup_steps=10)
 
 
 def held_out_loss(model):
@@ -385,19 +356,17 @@ def held_out_loss(model):
 
 
 # %%
-def attempt(config, make=make_optimizers, ids=None):
-    """Train a tiny model. -> its loss at each step, its loss on held-out text every tenth of the run"""
-    model, draw = (
-        trainer.new_model(small, config, device),
-        torch.Generator().manual_seed(config.seed),
-    )
+def attempt(config, make=make_optimizers, ids=train_ids):
+    """Train a tiny model. -> its loss at each step, and on held-out text ten times"""
+    torch.manual_seed(config.seed)
+    model = GPT(small).to(device)
+    draw = torch.Generator().manual_seed(config.seed)
     optimizers, losses, held = make(model, config), [], []
     for step in range(config.steps):
-        batch = get_batch(
-            train_ids if ids is None else ids, config.batch_size, small.context_length, draw
-        )
+        batch = get_batch(ids, config.batch_size, T, draw)
         rate = learning_rate_at(step, config)
-        losses.append(training_step(model, optimizers, *batch, rate, config.clip_norm).item())
+        loss = training_step(model, optimizers, *batch, rate, config.clip_norm)
+        losses.append(loss.item())
         if (step + 1) % max(1, config.steps // 10) == 0:
             held.append(held_out_loss(model))
     return losses, held
@@ -410,22 +379,24 @@ def attempt(config, make=make_optimizers, ids=None):
 
 # %%
 def sgd(model, config):
-    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=0.9)
-    optimizer.param_groups[0]["peak"] = config.learning_rate
+    rate = config.learning_rate
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
+    optimizer.param_groups[0]["peak"] = rate
     return [optimizer]
 
 
 # %%
-by_sgd = [attempt(replace(trial, learning_rate=rate), sgd)[1] for rate in (0.1, 0.3, 1.0)]
-contest = {"SGD": min(by_sgd, key=lambda held: held[-1]), "AdamW": attempt(trial)[1]}
+rates = (0.1, 0.3, 1.0)
+by_sgd = [attempt(replace(trial, learning_rate=rate), sgd)[1] for rate in rates]
+contest = {"SGD": min(by_sgd, key=lambda held: held[-1])}
+contest["AdamW"] = attempt(trial)[1]
 contest["Muon"] = attempt(replace(trial, optimizer="muon"))[1]
 
 # %%
 tenths = [trial.steps // 10 * (i + 1) for i in range(10)]
-figures.lines(
-    tenths, contest, "step", "loss on held-out text (nats/character)", baselines,
-    title="Three ways to move", note=text.note,
-)  # fmt: skip
+labels = ("step", "loss on held-out text (nats/character)")
+title = "Three ways to move"
+figures.lines(tenths, contest, *labels, baselines, title=title, note=text.note)
 
 # %% [markdown]
 # Patience would close it: SGD is not stuck, it is slow, and with several times the steps it comes where AdamW is here.
@@ -436,32 +407,28 @@ figures.lines(
 # too large.
 
 # %%
-three = {
-    f"rate {rate:g}": attempt(replace(trial, learning_rate=rate))[0] for rate in (1e-4, 3e-3, 1e-1)
-}
-smooth = {name: pd.Series(losses).ewm(span=10).mean() for name, losses in three.items()}
-figures.lines(
-    range(1, trial.steps + 1), smooth, "step", "training loss (nats/character)", baselines,
-    title="Too low, about right, too high", note=text.note,
-)  # fmt: skip
+smooth = {}
+for rate in (1e-4, 3e-3, 1e-1):
+    losses, _ = attempt(replace(trial, learning_rate=rate))
+    smooth[f"rate {rate:g}"] = pd.Series(losses).ewm(span=10).mean()
+x, labels = range(1, trial.steps + 1), ("step", "training loss (nats/character)")
+title = "Too low, about right, too high"
+figures.lines(x, smooth, *labels, baselines, title=title, note=text.note)
 
 # %% [markdown]
 # Too low is a smooth curve that is still falling when you stop: patient and late. Too high falls at once and then
-# *hovers*, here between the unigram and the bigram: each step leaps over what the last one found. If you see a plateau, try
+# *hovers*, here between the unigram and the bigram: each step leaps over what the last one reached. If you see a plateau, try
 # a third of the rate before you try anything else.
 #
 # **Warm-up and decay.** The same peak, a little higher than is comfortable, with four schedules:
 
 # %%
 hurried = replace(trial, learning_rate=1e-2)
-for warmup_steps, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
-    configs = [
-        replace(hurried, warmup_steps=warmup_steps, decay=decay, seed=seed) for seed in range(3)
-    ]
-    loss = sum(attempt(config)[1][-1] for config in configs) / len(configs)
-    print(
-        f"warm-up {warmup_steps:2} steps, decay over the last {decay:4.0%}: {loss:.3f} nats/character"
-    )
+for warmup, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
+    config = replace(hurried, warmup_steps=warmup, decay=decay)
+    losses = [attempt(replace(config, seed=seed))[1][-1] for seed in range(3)]
+    schedule = f"warm-up {warmup:2} steps, decay over the last {decay:4.0%}"
+    print(f"{schedule}: {sum(losses) / len(losses):.3f} nats/character")
 
 # %% [markdown]
 # Each number is the mean of three seeds, since one seed moves as much as the schedule does (lesson 5). Without warm-up AdamW
@@ -475,15 +442,15 @@ for warmup_steps, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
 # nonsense: the right answer is always the rarest character of the alphabet.
 
 # %%
-model = trainer.new_model(small, trial, device)
-(optimizer,) = sgd(model, replace(trial, learning_rate=0.3))
+torch.manual_seed(trial.seed)
+model = GPT(small).to(device)
+optimizers = sgd(model, replace(trial, learning_rate=0.3))
 draw = torch.Generator().manual_seed(0)
 for _ in range(trial.steps):
-    training_step(model, [optimizer], *get_batch(train_ids, 16, 32, draw), rate=1.0)
-tokens, targets = get_batch(train_ids, 16, 32, draw)
-strange = torch.full_like(
-    targets, train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item()
-)
+    training_step(model, optimizers, *get_batch(train_ids, 16, T, draw), rate=1.0)
+tokens, targets = get_batch(train_ids, 16, T, draw)
+rarest = train_ids.bincount(minlength=V).argmin().item()
+strange = torch.full_like(targets, rarest)
 
 # %% [markdown]
 # Two copies take the strange step, one of them unclipped. **Predict** by how much each one's loss rises.
@@ -495,9 +462,8 @@ for clip_norm in (math.inf, 1.0):
     optimizers = sgd(twin, replace(trial, learning_rate=0.3))
     training_step(twin, optimizers, tokens, strange, rate=1.0, clip_norm=clip_norm)
     after = held_out_loss(twin)
-    print(
-        f"clip at {clip_norm}: held-out loss {before:.2f} before the strange batch, {after:.2f} after"
-    )
+    print(f"clip at {clip_norm}: held-out loss {before:.2f}", end=" ")
+    print(f"before the strange batch, {after:.2f} after")
 
 # %% [markdown]
 # Unclipped, one batch costs the model a good part of what it had learned in all the steps before; clipped, it passes almost
@@ -507,33 +473,39 @@ for clip_norm in (math.inf, 1.0):
 #
 # Many tutorials estimate the validation loss from a few random batches, and then argue about differences smaller than
 # that noise. The whole split is only a hundred thousand predictions, so we make them all: windows side by side, each
-# character but the first predicted exactly once, dropout off.
+# character but the first predicted exactly once, dropout off. First the loss of each, then their mean:
 
 
 # %% tags=["export"]
 @torch.no_grad()
-def evaluate(model, ids):
-    """The exact loss over all of ids, in nats/character: every token but the first is predicted once.
+def token_losses(model, ids):
+    """The loss at each token but the first: (N,) int64 -> (N - 1,) float64, CPU, nats.
 
-    ids: (N,) int64, N >= 2, read in windows of the context length that don't overlap; dropout is off. A few
-    windows at a time stay in a CPU's cache; a GPU wants many.
+    Dropout is off. Read in windows of the context length that don't overlap; the last may
+    be shorter. A few at a time stay in a CPU's cache; a GPU wants many.
     """
     if len(ids) < 2:
-        raise ValueError("evaluation needs at least 2 tokens: one to read and one to predict")
-    T, was_training, sums = model.config.context_length, model.training, []
+        raise ValueError("evaluation needs at least 2 tokens: to read and to predict")
+    T, N, was_training = model.config.context_length, len(ids) - 1, model.training
+    at_once = max(1, (2**16 if ids.is_cuda else 2**10) // T)
     model.eval()
-    whole, at_once = (len(ids) - 1) // T * T, max(1, (2**16 if ids.is_cuda else 2**10) // T) * T
-    pieces = [(start, min(start + at_once, whole), T) for start in range(0, whole, at_once)]
-    if whole < len(ids) - 1:  # the last window is shorter
-        pieces.append((whole, len(ids) - 1, len(ids) - 1 - whole))
-    for start, stop, length in pieces:
-        tokens, targets = (
-            ids[start:stop].view(-1, length),
-            ids[start + 1 : stop + 1].view(-1, length),
-        )
-        sums.append(next_character_loss(model, tokens, targets) * (stop - start))
+    losses, start = [], 0
+    while start < N:
+        left = N - start
+        windows = min(at_once, left // T)  # whole ones first
+        stop = start + (windows * T or left)
+        logits = model(ids[start:stop].view(-1, min(T, left))).flatten(0, 1)
+        targets = ids[start + 1 : stop + 1]
+        losses.append(F.cross_entropy(logits, targets, reduction="none"))
+        start = stop
     model.train(was_training)
-    return sum(torch.stack(sums).tolist()) / (len(ids) - 1)  # a GPU is waited for once
+    return torch.cat(losses).cpu().double()
+
+
+# %% tags=["export"]
+def evaluate(model, ids):
+    """The exact loss over all of ids: the mean token loss, in nats/character."""
+    return token_losses(model, ids).mean().item()
 
 
 # %% [markdown]
@@ -546,11 +518,12 @@ def evaluate(model, ids):
 few = train_ids[:10_000]
 losses, held = attempt(replace(trial, steps=3 * trial.steps), ids=few)
 tenth = len(losses) // 10
-seen = [sum(losses[i : i + tenth]) / tenth for i in range(0, 10 * tenth, tenth)]
-figures.lines(
-    [tenth * (i + 1) for i in range(10)], {"trained on": seen, "held out": held},
-    "step", "loss (nats/character)", baselines, title="One chapter, read again and again", note=text.note,
-)  # fmt: skip
+x = range(tenth, 10 * tenth + 1, tenth)
+seen = [sum(losses[i - tenth : i]) / tenth for i in x]
+curves = {"trained on": seen, "held out": held}
+labels = ("step", "loss (nats/character)")
+title = "One chapter, read again and again"
+figures.lines(x, curves, *labels, baselines, title=title, note=text.note)
 
 # %% [markdown]
 # First both fall: what the model learns is true of all such text. Then it begins to learn *this* text by heart, and what it
@@ -562,7 +535,7 @@ figures.lines(
 
 # %% tags=["export"]
 class EarlyStopping:
-    """Stop after `patience` evaluations in a row without a new best loss; patience 0 never stops."""
+    """Stop after `patience` evaluations in a row without a new best loss; 0 never stops."""
 
     def __init__(self, patience):
         self.patience, self.best, self.waited = patience, math.inf, 0
@@ -585,9 +558,8 @@ class EarlyStopping:
 # %% tags=["nbval-check-output"]
 stopping = EarlyStopping(patience=2)
 for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
-    print(
-        loss, "best so far" if stopping.update(loss) else "", "stop" if stopping.should_stop else ""
-    )
+    said = "best so far" if stopping.update(loss) else ""
+    print(loss, said, "stop" if stopping.should_stop else "")
     if stopping.should_stop:
         break
 
@@ -600,39 +572,40 @@ for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
 # smallest model of the study, 2 layers.
 
 # %%
-(spec,) = studies.Study("depth", "", {"2 layers": {"n_layers": 2}}).specs(profile.recipe, [0], text)
-config = replace(
-    spec.train, steps=profile.loop_steps, evaluate_every=max(1, profile.loop_steps // 5)
-)
+spec = runs.depth_spec(2, text)
+every = max(1, profile.loop_steps // 5)
+config = replace(spec.train, steps=profile.loop_steps, evaluate_every=every)
 
 # %% [markdown]
 # Read it once from top to bottom. `live` redraws one figure in its place; all the rest you have met.
 
 # %%
-model = trainer.new_model(spec.model, config, device)
-optimizers, windows = make_optimizers(model, config), torch.Generator().manual_seed(config.seed)
+torch.manual_seed(config.seed)
+model = GPT(spec.model).to(device)
+optimizers, context = make_optimizers(model, config), spec.model.context_length
+draw = torch.Generator().manual_seed(config.seed)
 torch.manual_seed(config.seed + 1)  # dropout
-losses, rows, live = [], [], widgets.Live()
 stopping, best = EarlyStopping(config.patience), None
+losses, rows, live = [], [], widgets.Live()
 for step in range(config.steps):
-    tokens, targets = get_batch(train_ids, config.batch_size, spec.model.context_length, windows)
+    tokens, targets = get_batch(train_ids, config.batch_size, context, draw)
     rate = learning_rate_at(step, config)
-    losses.append(training_step(model, optimizers, tokens, targets, rate, config.clip_norm).item())
+    loss = training_step(model, optimizers, tokens, targets, rate, config.clip_norm)
+    losses.append(loss.item())
     if (step + 1) % config.evaluate_every == 0:
-        lately, measured = losses[-20:], evaluate(model, validation_ids)
-        rows.append(
-            {"arm": "2 layers", "seed": 0, "step": step + 1, "characters": 0, "elapsed_s": 0}
-        )
-        rows[-1] |= {"training_loss": sum(lately) / len(lately), "validation_loss": measured}
-        live.show(figures.training_curves(pd.DataFrame(rows), baselines, note=text.note))
+        measured = evaluate(model, validation_ids)
+        lately = sum(losses[-20:]) / len(losses[-20:])
+        row = {"training_loss": lately, "validation_loss": measured}
+        rows.append({"arm": "2 layers", "seed": 0, "step": step + 1} | row)
+        curve = pd.DataFrame(rows)
+        live.show(figures.training_curves(curve, baselines, note=text.note))
         if stopping.update(measured):
-            best = {name: weight.clone() for name, weight in model.state_dict().items()}
+            best = copy.deepcopy(model.state_dict())
         if stopping.should_stop:
             break
 model.load_state_dict(best)
-print(
-    f"best validation loss {stopping.best:.3f} nats/character, perplexity {math.exp(stopping.best):.2f}"
-)
+print(f"best validation loss {stopping.best:.3f} nats/character,", end=" ")
+print(f"perplexity {math.exp(stopping.best):.2f}")
 
 # %% [markdown]
 # Each step is small, and yet within a minute the model has passed the unigram and the bigram. The dashed training loss
@@ -647,12 +620,13 @@ print(
 # bits and replays a whole step as one recording, which is several times as fast, and agrees as far as 16 bits can.
 
 # %%
-twin = trainer.new_model(spec.model, config, device)
-result = trainer.train(twin, train_ids, validation_ids, config)
-both = rows, result.history
-ours, theirs = ([row["validation_loss"] for row in r if "validation_loss" in row] for r in both)
+torch.manual_seed(config.seed)
+twin = GPT(spec.model).to(device)
+history = trainer.train(twin, train_ids, validation_ids, config).history
+ours = [row["validation_loss"] for row in rows]
+theirs = [row["validation_loss"] for row in history if "validation_loss" in row]
 near = 1e-4 if device.type == "cpu" else 0.05  # a GPU rounds to bfloat16
-assert torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=near), "one seed, one result"
+assert torch.allclose(torch.tensor(ours), torch.tensor(theirs), atol=near)
 print("loop   ", [f"{loss:.4f}" for loss in ours])
 print("package", [f"{loss:.4f}" for loss in theirs])
 
@@ -663,8 +637,9 @@ print("package", [f"{loss:.4f}" for loss in theirs])
 # the output says so; otherwise it takes about a minute on a laptop. **Predict:** will two layers beat the 5-gram?
 
 # %%
-model, record = runs.load_or_train(spec, text, device)
-figures.training_curves(tables.curves([record]), baselines, note=text.note)
+model, record = runs.small_model(text, device)
+curve = pd.DataFrame(record.history).assign(arm=record.arm, seed=record.seed)
+figures.training_curves(curve, baselines, note=text.note)
 
 # %% [markdown]
 # This recipe measures the validation loss once, at the end: hence a single mark. It lies above the training loss, as in
@@ -672,18 +647,17 @@ figures.training_curves(tables.curves([record]), baselines, note=text.note)
 # number of equally likely next characters:
 
 # %%
-curve = tables.curves([record])
-figures.lines(
-    curve["step"], {"training": curve["training_loss"].map(math.exp)},
-    x_label="step", y_label="perplexity (characters)", title="Training perplexity of 2 layers", note=text.note,
-)  # fmt: skip
+perplexity = {"training": curve["training_loss"].map(math.exp)}
+labels = ("step", "perplexity (characters)")
+title = "Training perplexity of 2 layers"
+figures.lines(curve["step"], perplexity, *labels, title=title, note=text.note)
 
 # %% [markdown]
 # The loss of the weights that were kept, exactly, as the last line of the log:
 
 # %%
 loss = evaluate(model, validation_ids)
-assert abs(loss - record.validation_loss) < 2e-3, "the weights on disk are the best weights"
+assert abs(loss - record.validation_loss) < 2e-3, "the weights on disk are the best"
 log = pd.DataFrame({"nats/character": baselines | {"2 layers, this lesson": loss}})
 log["perplexity"] = log["nats/character"].map(math.exp)
 log.round(3)
@@ -694,12 +668,12 @@ log.round(3)
 # %%
 margin = min(baselines.values()) - loss
 verdict = "better" if margin > 0 else "worse"
-print(f"2 layers: {loss:.3f} nats/character, {abs(margin):.3f} {verdict} than the best n-gram")
-order = 5 if "5-gram" in baselines else 2  # five would be too many for a very large alphabet
-counts = sum(
-    len(grams) for grams, *_ in WittenBell(train_ids.cpu(), order, tokenizer.vocab_size).tables
-)
-print(f"The {order}-gram model keeps {counts:,} counts, yours {count_parameters(model):,} weights.")
+print(f"2 layers: {loss:.3f} nats/character,", end=" ")
+print(f"{abs(margin):.3f} {verdict} than the best n-gram")
+order = 5 if "5-gram" in baselines else 2  # five are too many for a very large alphabet
+counts = sum(len(grams) for grams, *_ in WittenBell(train_ids.cpu(), order, V).tables)
+print(f"The {order}-gram model keeps {counts:,} counts,", end=" ")
+print(f"yours {count_parameters(model):,} weights.")
 
 # %% [markdown]
 # That is the last line of the log so far. The n-gram model remembers what it has counted, and has no idea what to do with a
@@ -711,21 +685,11 @@ print(f"The {order}-gram model keeps {counts:,} counts, yours {count_parameters(
 # apart. **Predict:** at the first place it has read one character. Which model of lesson 1 is it then?
 
 # %%
-model.eval()
-context = spec.model.context_length
-whole = (len(validation_ids) - 1) // context * context
-tokens, targets = (validation_ids[i : whole + i].view(-1, context).split(64) for i in (0, 1))
-with torch.no_grad():
-    each = [
-        F.cross_entropy(model(x).mT, y, reduction="none")
-        for x, y in zip(tokens, targets, strict=True)
-    ]
-figures.loss_by_position(
-    torch.cat(each).mean(0).cpu(),
-    baselines,
-    title="What each character more is worth",
-    note=text.note,
-)
+losses = token_losses(model, validation_ids)
+whole = len(losses) // context * context
+by_place = losses[:whole].view(-1, context).mean(0)
+title = "What each character more is worth"
+figures.loss_by_position(by_place, baselines, title=title, note=text.note)
 
 # %% [markdown]
 # With one character it can't beat the bigram, and is even a little worse: few of the places that it was trained on are first
@@ -741,12 +705,12 @@ figures.loss_by_position(
 def weights_of(model, tokens):
     """Each head's attention while the model reads: tokens (1, T) -> (L, H, T, T)."""
     added, angles = positions_at(model, 0, tokens.shape[1])
-    x, found = model.embedding(tokens) * model.scale + added, []
+    x, maps = model.embedding(tokens) * model.scale + added, []
     for block in model.blocks:
         q, k, _ = block.attention.queries_keys_values(block.norm_1(x), angles)
-        found.append(attention_weights(q, k)[0])
+        maps.append(attention_weights(q, k)[0])
         x = block(x, angles)
-    return torch.stack(found)
+    return torch.stack(maps)
 
 
 # %% [markdown]
@@ -756,9 +720,8 @@ def weights_of(model, tokens):
 line = validation_ids[11:29]
 weights = weights_of(model, line[None]).cpu()
 assert weights.triu(1).abs().max() == 0, "masked in every layer"
-figures.attention_maps(
-    weights, tokenizer.decode(line), title="Where each head looks", note=text.note
-)
+title = "Where each head looks"
+figures.attention_maps(weights, tokenizer.decode(line), title=title, note=text.note)
 
 # %% [markdown]
 # The hatched half is the future, in every layer. Below it, each map has its habit: bright next to the diagonal is "the
@@ -771,7 +734,7 @@ figures.attention_maps(
 
 # %%
 def without(model, layer, part):
-    """A copy whose head number `part` of a layer, or whose "feed-forward", writes nothing to the stream."""
+    """A copy whose head number `part`, or whose "feed-forward", writes nothing."""
     twin, D = copy.deepcopy(model), model.config.d_model // model.config.n_heads
     block = twin.blocks[layer]
     with torch.no_grad():
@@ -786,20 +749,19 @@ def without(model, layer, part):
 # One part after the other, each time the loss over 20,000 characters:
 
 # %%
-sample = validation_ids[:20_000]
-removed = {}
+sample, removed = validation_ids[:20_000], {}
 for layer in range(spec.model.n_layers):
     for part in (*range(spec.model.n_heads), "feed-forward"):
         name = part if part == "feed-forward" else f"head {part + 1}"
-        removed[f"layer {layer + 1} · {name}"] = evaluate(without(model, layer, part), sample)
+        loss = evaluate(without(model, layer, part), sample)
+        removed[f"layer {layer + 1} · {name}"] = loss
 whole = evaluate(model, sample)
-figures.parts_removed(
-    removed, whole, title="What the model loses without each part", note=text.note
-)
+title = "What the model loses without each part"
+figures.parts_removed(removed, whole, title=title, note=text.note)
 
 # %% [markdown]
-# The first feed-forward layer is missed most by far: what comes later is built on it. Of the heads, which are smaller, the
-# first layer's first counts about as much as the whole second feed-forward layer. But this measures a part *in this model*. Trained without it from the start, the others would have
+# The first layer's feed-forward network is missed most by far: what comes later is built on it. Of the heads, which are smaller, the
+# first layer's first counts about as much as the second layer's whole feed-forward network. But this measures a part *in this model*. Trained without it from the start, the others would have
 # learned to do some of its work; lesson 5 asks that question.
 
 # %% [markdown]
@@ -974,7 +936,7 @@ checks.check("4.4", decaying, quiet=True)
 
 # %% tags=["exercise"]
 def in_parts(model, parts):
-    """parts: a list of (tokens, targets), each (B_i, T) -> the loss, a float; the gradients are in the model."""
+    """parts: a list of (tokens, targets), each (B_i, T) -> the loss, a float."""
     ...
 
 
@@ -1055,7 +1017,7 @@ checks.check("4.6", measure, quiet=True)
 
 # %% tags=["exercise"]
 def adamw(weight, gradients, rate, betas, eps, weight_decay):
-    """weight: a tensor, gradients: a list of such, one a step -> the weight after all steps."""
+    """weight: a tensor, gradients: a list of such, one a step -> the last weight."""
     ...
 
 
@@ -1069,7 +1031,8 @@ def adamw(weight, gradients, rate, betas, eps, weight_decay):
         mean = mean.lerp(gradient, 1 - betas[0])
         mean_square = mean_square.lerp(gradient.square(), 1 - betas[1])
         size = (mean_square / (1 - betas[1] ** t)).sqrt() + eps
-        weight = weight * (1 - rate * weight_decay) - rate * mean / (1 - betas[0] ** t) / size
+        update = mean / (1 - betas[0] ** t) / size
+        weight = weight * (1 - rate * weight_decay) - rate * update
     return weight
 
 

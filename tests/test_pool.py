@@ -14,7 +14,7 @@ import torch
 from scipy import stats
 
 from course_utils.lessons.model import GPT, GPTConfig
-from course_utils.lessons.train import evaluate
+from course_utils.lessons.train import token_losses
 from course_utils.research import effects, pool, studies
 from course_utils.training import checkpoints, evaluation, recipes, runs, trainer
 from helpers import counting as text
@@ -135,18 +135,19 @@ def small_model():
 
 
 @pytest.mark.parametrize("length", [2, 8, 9, 10, 17, 1000, 1500])
-def test_surprises_are_what_evaluate_averages(length):
-    model, ids = (
-        small_model(),
-        torch.randint(11, (length,), generator=torch.Generator().manual_seed(1)),
-    )
-    found = evaluation.token_losses(model, ids)
-    assert found.shape == (length - 1,)
-    assert found.mean().item() == pytest.approx(evaluate(model, ids), abs=1e-6)
-    window = max(0, (length - 2) // 8 * 8)
-    logits = model.eval()(ids[None, window : length - 1])
-    last = torch.nn.functional.cross_entropy(logits[0, -1], ids[-1]).item()
-    assert found[-1].item() == pytest.approx(last, abs=1e-5)
+def test_token_losses_are_those_of_windows_read_one_by_one(length):
+    generator = torch.Generator().manual_seed(1)
+    model, ids = small_model(), torch.randint(11, (length,), generator=generator)
+    losses = token_losses(model, ids)
+    assert model.training, "the mode is as it was"
+    model.eval()
+    alone = []
+    for start in range(0, length - 1, 8):
+        tokens, targets = ids[start : length - 1][:8], ids[start + 1 :][:8]
+        with torch.no_grad():
+            logits = model(tokens[None])[0]
+        alone.append(torch.nn.functional.cross_entropy(logits, targets, reduction="none"))
+    assert torch.allclose(losses, torch.cat(alone).double(), atol=1e-5)
 
 
 def test_halves_are_cut_between_windows_and_places_hold_their_means():

@@ -11,10 +11,10 @@ import pandas as pd
 
 from course_utils import corpus, figures, files
 from course_utils.generation import quality
-from course_utils.lessons.data import split
+from course_utils.lessons.data import baseline_losses, split
 from course_utils.research import recorded, statistics, studies, tables
 from course_utils.research.effects import effects, losses_of, rate_table
-from course_utils.training import evaluation, runs
+from course_utils.training import runs
 
 SEEDS = 6  # an arm with fewer is not shown
 SPEAKER = re.compile(r"^([A-Z][A-Za-z ]+):$", re.MULTILINE)
@@ -78,7 +78,7 @@ def verdicts(found, measure):
 @functools.cache
 def baselines():
     """What n-grams reach, counted once a build."""
-    return evaluation.baseline_losses(corpus.load())
+    return baseline_losses(corpus.load().text)
 
 
 def rates(name):

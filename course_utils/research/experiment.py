@@ -7,11 +7,11 @@ from tqdm import tqdm
 
 from course_utils import figures, files
 from course_utils.generation import quality
-from course_utils.lessons.data import split
+from course_utils.lessons.data import baseline_losses, split
 from course_utils.lessons.train import evaluate
 from course_utils.research import pool, report, studies
 from course_utils.research.tables import arm_table, comparisons, curves, final_table
-from course_utils.training import checkpoints, evaluation, runs
+from course_utils.training import checkpoints, runs
 
 LOSS_TOLERANCE = (
     1e-3  # nats/character, between a recorded loss and the same weights on another machine
@@ -69,7 +69,7 @@ def run(profile, corpus, folder, seeds=None, device="cpu", workers=1, first_seed
                 first_seed,
                 on_sample=bar.update,
             )
-        baselines = evaluation.baseline_losses(corpus)
+        baselines = baseline_losses(corpus.text)
         findings = conclude(records, tables, baselines)
         write(folder, tables, baselines, findings, corpus, records)
     return findings

@@ -16,9 +16,9 @@ import torch
 from tqdm import tqdm
 
 from course_utils.lessons.model import GPT
-from course_utils.lessons.train import EarlyStopping
+from course_utils.lessons.train import EarlyStopping, token_losses
 from course_utils.training import engine
-from course_utils.training.evaluation import by_position, half, token_losses
+from course_utils.training.evaluation import by_position, half
 
 REPORTS = 50  # of the training loss, in a run of full length
 LARGEST = 1e6  # weights this large mean divergence, even if the loss is finite
