@@ -238,3 +238,26 @@ def test_colab(tmp_path):
     torch_file, course_file = where.stdout.split()
     assert torch_file.startswith(sysconfig.get_path("purelib"))
     assert course_file.startswith(str(site))
+
+
+def test_terms_tells_what_is_used_before_it_is_explained(tmp_path):
+    for part in ("notebooks", "tools", "book"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("_build"))
+    glossary, script = tmp_path / "book/glossary.md", tmp_path / "notebooks/01_data.py"
+    both = "```{glossary}\ngrue\n  A thing.\n\nfirst gnome, wumpus\n  Others.\n"
+    glossary.write_text(glossary.read_text().replace("```{glossary}\n", both))
+    text = script.read_text()
+    told = "# %% [markdown]\n# A grue. The **wumpus**.\n\n# %%\ntorch.hypot(a, b).gcd(c)\n\n"
+    later = "# %% [markdown]\n# The **Grues**, `torch.hypot`, a **dragon**.\n\n"
+    begin = text.index("# %% [markdown]")
+    script.write_text(text[:begin] + told + later + text[begin:])
+    done = tool("terms", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.rsplit(maxsplit=2)[::2] for line in done.stdout.splitlines() if "·" in line)
+    seen = [rows[name] for name in ("grue", "wumpus", "torch.hypot", ".gcd")]
+    assert seen == ["1·2", "1·0", "1·2", "–"]
+    assert "first gnome" not in rows, "no lesson uses it"
+    assert "dragon" in done.stdout.splitlines()[-1]
+    late = tool("terms", "--late", root=tmp_path).stdout
+    assert "grue " in late
+    assert "wumpus" not in late
