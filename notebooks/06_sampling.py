@@ -50,22 +50,21 @@ import time
 
 import pandas as pd
 
-from course_utils import checks, corpus, figures, profiles, widgets
-from course_utils.generation import quality, writer
-from course_utils.research import studies
-from course_utils.training import runs
+from course_utils import checks, corpus, figures, widgets
+from course_utils.generation import quality
 from course_utils.lessons.data import CharTokenizer, split
+from course_utils.training import runs
 
 # %% [markdown]
 # Three models speak in this lesson: 2, 4 and 6 layers, yours if you have trained them, else the published ones.
 
 # %%
-text, profile, device = corpus.load(), profiles.current(), profiles.device()
+text = corpus.load()
 print(text.describe())
 tokenizer = CharTokenizer(text.text)
-specs = studies.STUDIES["depth"].specs(profile.recipe, [0], text)
-models = {spec.arm: runs.load_or_train(spec, text, device)[0] for spec in specs}
+models = runs.depth_models(text)
 model = models["6 layers"].eval()
+device, context = next(model.parameters()).device, model.config.context_length
 
 # %% [markdown]
 # ## The whole thing first
@@ -82,7 +81,7 @@ tokens = torch.tensor([tokenizer.encode(prompt)], device=device)
 def write_with(choose, n=240):
     written = tokens
     for _ in range(n):
-        logits = model(written[:, -model.config.context_length :])[:, -1]
+        logits = model(written[:, -context:])[:, -1]
         written = torch.cat([written, choose(logits)], dim=1)
     return tokenizer.decode(written[0])
 
@@ -93,8 +92,10 @@ def write_with(choose, n=240):
 
 # %%
 torch.manual_seed(0)
-print("── the likeliest\n" + write_with(lambda logits: logits.argmax(-1, keepdim=True)))
-print("\n── by probability\n" + write_with(lambda logits: torch.multinomial(logits.softmax(-1), 1)))
+likeliest = write_with(lambda logits: logits.argmax(-1, keepdim=True))
+print("── the likeliest\n" + likeliest)
+drawn = write_with(lambda logits: torch.multinomial(logits.softmax(-1), 1))
+print("\n── by probability\n" + drawn)
 
 # %% [markdown]
 # The likeliest goes in circles, although each single choice was the best one. The other never repeats itself, and breaks
@@ -124,9 +125,8 @@ print(f"{len(rare)} characters have less than 1 % each, together {rare.sum():.1%
 with torch.no_grad():
     inside = model(tokens[:, :-2])[0, -1].cpu()  # before the last letter and the space
 slip = 1 - inside.softmax(-1).max().item()
-print(
-    f"after {prompt[:-2]!r}: {slip:.1%} on all but the likeliest, {500 * slip:.0f} slips in 500 such choices"
-)
+print(f"after {prompt[:-2]!r}: {slip:.1%} on all but the likeliest,", end=" ")
+print(f"{500 * slip:.0f} slips in 500 such choices")
 
 # %% [markdown]
 # There one is right, and nearly every other choice breaks the word. A little at each letter is a broken word every few
@@ -146,14 +146,14 @@ print(
 
 # %% tags=["export"]
 def draw(logits, generator=None):
-    """One token a row, by the probabilities that its logits stand for: (B, V) -> (B, 1).
+    """One token a row, by the probabilities of its logits: (B, V) -> (B, 1).
 
-    A race: each token takes a random time, the shorter the likelier it is, and the first to arrive is drawn.
+    A race: each token takes a random time, the shorter the likelier it is, and the
+    first to arrive is drawn.
     """
     speeds = logits.softmax(dim=-1)
-    return (speeds / torch.empty_like(speeds).exponential_(generator=generator)).argmax(
-        dim=-1, keepdim=True
-    )
+    lengths = torch.empty_like(speeds).exponential_(generator=generator)
+    return (speeds / lengths).argmax(dim=-1, keepdim=True)
 
 
 # %%
@@ -161,9 +161,8 @@ n = 20_000
 drawn = draw(logits.expand(n, -1), torch.Generator().manual_seed(0)).flatten()
 drawn = drawn.bincount(minlength=len(logits)) / n
 deviation = (probabilities * (1 - probabilities) / n).sqrt()
-assert ((drawn - probabilities).abs() < 5 * deviation + 1 / n).all(), (
-    "each as often as its probability says"
-)
+near = (drawn - probabilities).abs() < 5 * deviation + 1 / n
+assert near.all(), "each as often as its probability says"
 
 # %% [markdown]
 # ## Temperature
@@ -180,22 +179,18 @@ assert ((drawn - probabilities).abs() < 5 * deviation + 1 / n).all(), (
 
 # %%
 temperatures = torch.linspace(0.05, 3.0, 60)
-entropies = {
-    repr(seen[-5:]): [
-        torch.distributions.Categorical(logits=z / t).entropy().item() for t in temperatures
-    ]
-    for seen, z in ((prompt, logits), (prompt[:-2], inside))
-}
-assert all((torch.tensor(curve).diff() > -1e-5).all() for curve in entropies.values()), (
-    "wider with every degree"
-)
+entropies = {}
+for seen, z in {prompt: logits, prompt[:-2]: inside}.items():
+    each = torch.distributions.Categorical(logits=z / temperatures[:, None]).entropy()
+    assert (each.diff() > -1e-5).all(), "wider with every degree"
+    entropies[repr(seen[-5:])] = each
 
 # %%
-figures.lines(
-    temperatures, entropies, x_label="temperature", y_label="entropy (nats)",
-    baselines={"all equal": math.log(tokenizer.vocab_size)},
-    title="Entropy of the next character, by what came before", note=text.note,
-)  # fmt: skip
+labels = ("temperature", "entropy (nats)")
+all_equal = {"all equal": math.log(tokenizer.vocab_size)}
+title = "Entropy of the next character, by what came before"
+look = {"baselines": all_equal, "title": title, "note": text.note}
+figures.lines(temperatures, entropies, *labels, **look)
 
 # %% [markdown]
 # Where the model is sure, a temperature below 1 has nothing left to sharpen; where it is not, it cuts the choices down. Above 1
@@ -215,9 +210,8 @@ def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be at least 0, not {max_new_tokens!r}")
     if not 0 <= temperature < math.inf:
-        raise ValueError(
-            f"temperature must be a number of at least 0 (0 is greedy), not {temperature!r}"
-        )
+        allowed = "a number of at least 0 (0 is greedy)"
+        raise ValueError(f"temperature must be {allowed}, not {temperature!r}")
     if top_k is not None and (top_k < 1 or top_k % 1):
         raise ValueError(f"top_k must be a whole number of at least 1, not {top_k!r}")
     if top_p is not None and not 0 < top_p <= 1:
@@ -232,30 +226,26 @@ def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
 def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
     """Temperature, then top-k, then top-p over what is left; dropped tokens become -inf.
 
-    logits: (..., V) float -> (..., V). temperature 0 keeps the best token alone. Tokens that tie with
-    the k-th stay. top_p keeps the smallest set whose mass reaches p, at least one token (Holtzman et
-    al., 2020). None switches a filter off.
+    logits: (..., V) float -> (..., V). temperature 0 keeps the best token alone. Those that
+    tie with the k-th stay. top_p keeps the smallest set whose mass reaches p, at least one
+    token (Holtzman et al., 2020). None switches a filter off.
     """
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:
-        best = torch.zeros_like(logits, dtype=torch.bool).scatter(
-            -1, logits.argmax(-1, keepdim=True), True
-        )
-        return logits.masked_fill(~best, -math.inf)
+        others = torch.ones_like(logits, dtype=torch.bool)
+        others = others.scatter(-1, logits.argmax(-1, keepdim=True), False)
+        return logits.masked_fill(others, -math.inf)
     if temperature != 1:
-        tiny = torch.finfo(
-            logits.dtype
-        ).tiny  # below it the best has all, above 1 / tiny all have the same
-        logits = logits - logits.amax(
-            dim=-1, keepdim=True
-        )  # at most 0: no temperature makes it overflow
-        logits = logits / min(max(temperature, tiny), 1 / tiny)
+        tiny = torch.finfo(logits.dtype).tiny  # below it the best has all
+        temperature = min(max(temperature, tiny), 1 / tiny)  # above, all are alike
+        best = logits.amax(dim=-1, keepdim=True)
+        logits = (logits - best) / temperature  # at most 0, which never overflows
     if top_k is not None:
         kth = logits.topk(min(int(top_k), logits.shape[-1])).values[..., -1:]
         logits = logits.masked_fill(logits < kth, -math.inf)
     if top_p is not None and top_p < 1:
         rising, order = logits.sort(dim=-1)
-        tail = rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p  # what the set can do without
+        tail = rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p  # not needed for p
         tail[..., -1] = False  # the best token stays, however small p is
         logits = logits.masked_fill(tail.scatter(-1, order, tail), -math.inf)
     return logits
@@ -266,15 +256,11 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
 
 # %% tags=["nbval-check-output"]
 easy = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
-rules = (
-    {"temperature": 0},
-    {"temperature": 0.5},
-    {"top_k": 2},
-    {"top_p": 0.7},
-    {"top_k": 3, "top_p": 0.8},
-)
+rules = [{"temperature": 0}, {"temperature": 0.5}, {"top_k": 2}]
+rules += [{"top_p": 0.7}, {"top_k": 3, "top_p": 0.8}]
 for settings in rules:
-    print(settings, [round(p, 2) for p in filter_logits(easy, **settings).softmax(-1).tolist()])
+    shares = filter_logits(easy, **settings).softmax(-1).tolist()
+    print(settings, [round(p, 2) for p in shares])
 
 # %% [markdown]
 # Why top-p *after* top-k? So that $p$ is a share of what can still be drawn. In the last line top-k leaves 0.5, 0.25,
@@ -296,25 +282,22 @@ assert torch.equal(filter_logits(easy, top_k=3, top_p=0.8), k_then_p)
 five = filter_logits(logits, top_k=5)
 broken = five.masked_fill(five == -math.inf, 1e-10).softmax(-1)
 unlikely = torch.tensor((before < 0.01).to_numpy())
-print(f"the rare ones: {rare.sum():.1%} for the model, {broken[unlikely].sum():.1%} after the broken filter, "
-      f"{five.softmax(-1)[unlikely].sum():.0%} after ours")  # fmt: skip
+print(f"the rare ones: {rare.sum():.1%} for the model,", end=" ")
+print(f"{broken[unlikely].sum():.1%} after the broken filter,", end=" ")
+print(f"{five.softmax(-1)[unlikely].sum():.0%} after ours")
 
 # %% [markdown]
 # The filter feeds what it should starve, and nothing fails: only the text is odd. Now the right rules, on the real
 # distribution, before and after:
 
 # %%
-settings = ({"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8})
-after = {}
-for setting in settings:
-    name = ", ".join(f"{name} {value}" for name, value in setting.items())
-    after[name] = filter_logits(logits, **setting).softmax(-1)
-rows = list(tokenizer.alphabet)
-figures.next_character(
-    pd.DataFrame({"before": before, **after}, index=rows),
-    title=f"What follows {prompt!r}",
-    note=text.note,
-)
+rules = [{"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8}]
+columns = {"before": before}
+for settings in rules:
+    name = ", ".join(f"{name} {value}" for name, value in settings.items())
+    columns[name] = filter_logits(logits, **settings).softmax(-1)
+table, title = pd.DataFrame(columns), f"What follows {prompt!r}"
+figures.next_character(table, title=title, note=text.note)
 
 # %% [markdown]
 # Temperature moves every bar; top-k and top-p drop bars and raise those that stay, all by the same factor.
@@ -322,34 +305,31 @@ figures.next_character(
 # %% [markdown]
 # ## What surprises a model
 #
-# Let the three models read a line that none has seen. A character's *surprise* is $-\ln p$ of it; the mean over a text is
+# Let the three models read a line that none has seen. A character's *token loss* is $-\ln p$ of it; the mean over a text is
 # the loss that you know. Where in a line will the dark and the bright places be?
 
 # %%
-held_out, context = split(text.text)[1], model.config.context_length
-line = max(
-    (x for x in held_out[1000:4000].splitlines()[1:] if len(x) <= min(44, context - 4)), key=len
-)
-start = held_out.index(line)
-seen = held_out[max(0, start - (context - len(line))) : start + len(line)]
+held_out = split(text.text)[1]
+lines = held_out[1000:4000].splitlines()[1:]
+line = max((x for x in lines if len(x) <= min(44, context - 4)), key=len)
+n, end = len(line), held_out.index(line) + len(line)
+seen = held_out[max(0, end - context) : end]
 ids = torch.tensor([tokenizer.encode(seen)], device=device)
 with torch.no_grad():
-    read = {arm: m.eval()(ids)[0, -len(line) - 1 : -1].cpu() for arm, m in models.items()}
-targets = ids[0, -len(line) :].cpu()
-surprise = {arm: -z.log_softmax(-1)[range(len(line)), targets] for arm, z in read.items()}
+    read = {arm: m.eval()(ids)[0, -n - 1 : -1].cpu() for arm, m in models.items()}
+targets = ids[0, -n:].cpu()
+losses = {arm: -z.log_softmax(-1)[range(n), targets] for arm, z in read.items()}
 
 # %%
-figures.heatmaps(
-    torch.stack(list(surprise.values())), rows=[m.config.n_layers for m in models.values()], columns=list(line),
-    labels=("layers", "the next character of the line", "nats"),
-    title="How much each character surprises", note=text.note,
-)  # fmt: skip
+rows = [m.config.n_layers for m in models.values()]
+labels = ("layers", "the next character of the line", "token loss (nats)")
+look = {"labels": labels, "title": "The loss of each character", "note": text.note}
+figures.heatmaps(torch.stack(list(losses.values())), rows, list(line), **look)
 
 # %%
-for arm, values in surprise.items():
-    print(
-        f"{arm}: {values.mean():.2f} nats/character on this line, at most {values.max():.1f} at one place"
-    )
+for arm, each in losses.items():
+    print(f"{arm}: {each.mean():.2f} nats/character on this line,", end=" ")
+    print(f"at most {each.max():.1f} at one place")
 
 # %% [markdown]
 # Beginnings of words are mostly bright, the rest of a word is mostly dark: that is where the loss of a character model lies. (Which
@@ -357,14 +337,11 @@ for arm, values in surprise.items():
 # keeps. Below each character, how many candidates the 6-layer model had there (9: nine or more):
 
 # %%
-keeps = {
-    f"top-p {p}": (filter_logits(read["6 layers"], top_p=p) > -math.inf).sum(-1) for p in (0.5, 0.9)
-}
 print(f"{'':12}{line}")
-for name, counts in keeps.items():
-    print(
-        f"{name:12}{''.join(str(min(9, n)) for n in counts.tolist())}   from {min(counts)} to {max(counts)}"
-    )
+for p in (0.5, 0.9):
+    kept = (filter_logits(read["6 layers"], top_p=p) > -math.inf).sum(-1).tolist()
+    digits = "".join(str(min(9, n)) for n in kept)
+    print(f"{f'top-p {p}':12}{digits}   from {min(kept)} to {max(kept)}")
 
 # %% [markdown]
 # A fixed $k$ can't do that: large enough for the beginning of a word, it lets nonsense into the middle.
@@ -379,7 +356,7 @@ for name, counts in keeps.items():
 
 # %% tags=["export"]
 class KVCache:
-    """One layer's keys and values for the tokens read so far, so that each is computed once."""
+    """One layer's keys and values for the tokens read so far, each computed once."""
 
     def __init__(self, context_length):
         self.context_length, self.length = context_length, 0
@@ -405,26 +382,26 @@ class KVCache:
 def window_start(length, context_length):
     """Where the model begins to read a text of `length` tokens.
 
-    0 while the text fits; then the window moves in jumps of half a context, so that a cache lives
-    that long. A long text is always read with at least half a context, at most a whole one.
+    0 while the text fits; then the window moves in jumps of half a context, so that a cache
+    lives that long. A long text is read with at least half a context, at most a whole one.
     """
     jump = max(1, context_length // 2)
     return max(0, -(-(length - context_length) // jump) * jump)
 
 
 # %% tags=["nbval-check-output"]
-print([(length, window_start(length, context_length=8)) for length in (1, 8, 9, 12, 13, 16, 17)])
+lengths = (1, 8, 9, 12, 13, 16, 17)
+print([(length, window_start(length, context_length=8)) for length in lengths])
 
 # %%
 lengths = range(1, 4 * context)
-windows = {
+seen = {
     "jumps, cached": [length - window_start(length, context) for length in lengths],
     "slides, no cache": [min(length, context) for length in lengths],
 }
-figures.lines(
-    lengths, windows, x_label="length of the text (characters)", y_label="read by the model (characters)",
-    title=f"What a context of {context} characters sees", note=text.note,
-)  # fmt: skip
+labels = ("length of the text (characters)", "read by the model (characters)")
+title = f"What a context of {context} characters sees"
+figures.lines(lengths, seen, *labels, title=title, note=text.note)
 
 # %% [markdown]
 # The price is the saw: just after a jump the model knows half as much as it could. What it buys comes in a minute. The loop
@@ -434,21 +411,19 @@ figures.lines(
 # %% tags=["export"]
 @torch.no_grad()
 def stream(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None):
-    """Yield one new token (B, 1) after the other; each continues tokens (B, T) and those before it.
+    """Yield one new token (B, 1) after the other; each continues tokens (B, T).
 
     The model is used as it is: call model.eval() first, or dropout garbles the text.
     """
     check_sampling(temperature, top_k, top_p, max_new_tokens)
     if tokens.ndim != 2 or tokens.shape[1] == 0:
-        raise ValueError(
-            "generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1"
-        )
+        shape = "tokens of shape (B, T), T >= 1"
+        raise ValueError(f"generation needs a prompt of at least one character: {shape}")
     context, start = model.config.context_length, None
     for _ in range(max_new_tokens):
-        if (
-            window_start(tokens.shape[1], context) != start
-        ):  # a new window is read from its beginning
-            start = read_to = window_start(tokens.shape[1], context)
+        begin = window_start(tokens.shape[1], context)
+        if begin != start:  # a new window is read from its beginning
+            start = read_to = begin
             cache = [KVCache(context) for _ in range(model.config.n_layers)]
         logits = model(tokens[:, read_to:], cache)[:, -1]
         read_to = tokens.shape[1]
@@ -463,12 +438,14 @@ def generate(
 ):
     """Continue each row by max_new_tokens, dropout off: tokens (B, T) int64 -> (B, T + N).
 
-    Sampling means what filter_logits says. A text longer than the context is read from window_start on.
+    Sampling means what filter_logits says. A text longer than the context is read from
+    window_start on.
     """
     was_training = model.training
     model.eval()
     try:
-        new = list(stream(model, tokens, max_new_tokens, temperature, top_k, top_p, generator))
+        settings = (temperature, top_k, top_p, generator)
+        new = list(stream(model, tokens, max_new_tokens, *settings))
     finally:
         model.train(was_training)
     return torch.cat([tokens, *new], dim=1)
@@ -476,8 +453,7 @@ def generate(
 
 # %% [markdown]
 # The cache must change nothing but the time. So compare it with a loop that reads the same windows anew at each character,
-# past the context length too (a window that slides would read more, and write another text there). The third
-# contender is the package's `writer`: the same cache, with fewer and smaller operations a character. Predict how many
+# past the context length too (a window that slides would read more, and write another text there). Predict how many
 # times as fast the cache is.
 
 
@@ -485,25 +461,19 @@ def generate(
 @torch.no_grad()
 def generate_plainly(model, tokens, max_new_tokens, generator):
     for _ in range(max_new_tokens):
-        seen = tokens[:, window_start(tokens.shape[1], model.config.context_length) :]
+        seen = tokens[:, window_start(tokens.shape[1], context) :]
         tokens = torch.cat([tokens, draw(model(seen)[:, -1], generator)], dim=1)
     return tokens
 
 
-length, took, texts = context + profile.demo_steps, {}, {}
-for name, method in (
-    ("plain", generate_plainly),
-    ("cached", generate),
-    ("package", writer.generate),
-):
+took, texts = {}, {}
+for name, method in {"plain": generate_plainly, "cached": generate}.items():
     begin, generator = time.perf_counter(), torch.Generator(device).manual_seed(0)
-    texts[name] = method(model, tokens, length, generator=generator)
+    texts[name] = method(model, tokens, 2 * context, generator=generator)
     took[name] = time.perf_counter() - begin
-assert torch.equal(texts["plain"], texts["cached"]), "the cache changes nothing but the time"
-for name in ("cached", "package"):
-    print(
-        f"{name}: {length} characters {took['plain'] / took[name]:.1f} times as fast as the plain way"
-    )
+assert torch.equal(texts["plain"], texts["cached"]), "a cache changes only the time"
+times = took["plain"] / took["cached"]
+print(f"{2 * context} characters, {times:.1f} times as fast as the plain way")
 
 # %% [markdown]
 # Why no more than that? Measure one character, by the length of the text before it, with and without a cache. Which
@@ -531,10 +501,9 @@ def milliseconds(length, keep):
 lengths = range(context // 8, context + 1, context // 8)
 ways = {"without": False, "with a cache": True}
 each = {name: [milliseconds(n, keep) for n in lengths] for name, keep in ways.items()}
-figures.lines(
-    lengths, each, x_label="length of the text (characters)", y_label="one more character (ms)",
-    low=0, title="What a cache saves", note=text.note,
-)  # fmt: skip
+labels = ("length of the text (characters)", "one more character (ms)")
+title = "What a cache saves"
+figures.lines(lengths, each, *labels, low=0, title=title, note=text.note)
 
 # %% [markdown]
 # Without a cache, the time grows with the text; with one it stays. But it stays well above zero: a model this small spends
@@ -549,9 +518,8 @@ c, cache = model.config, [KVCache(context) for _ in range(model.config.n_layers)
 with torch.no_grad():
     model(tokens, cache)
 held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
-assert held == 2 * c.n_layers * c.context_length * c.d_model * 4, (
-    "keys and values, 4 bytes a number"
-)
+formula = 2 * c.n_layers * c.context_length * c.d_model * 4
+assert held == formula, "keys and values, 4 bytes a number"
 weights = sum(w.nbytes for w in model.parameters())
 for n in (1, 64):
     print(f"texts: {n}; cache: {n * held / 1e6:.1f} MB; weights: {weights / 1e6:.1f} MB")
@@ -567,14 +535,11 @@ for n in (1, 64):
 
 # %%
 judge = quality.Judge(text)
-rules = (
-    {"temperature": 0.0},
-    {"temperature": 0.7},
-    {"temperature": 1.0, "top_p": 0.9},
-    {"temperature": 1.5},
-)
+rules = [{"temperature": 0.0}, {"temperature": 0.7}]
+rules += [{"temperature": 1.0, "top_p": 0.9}, {"temperature": 1.5}]
 for settings in rules:
-    print(f"── {settings}\n{prompt}{judge.sample(model, prompt, 160, seed=1, **settings)}\n")
+    written = judge.sample(model, prompt, 160, seed=1, **settings)
+    print(f"── {settings}\n{prompt}{written}\n")
 
 # %% [markdown]
 # Greedy is stuck again. A loop feeds itself: a model that has just read a phrase finds it likely once more, more so each
@@ -585,32 +550,22 @@ for settings in rules:
 # temperature (at 0 they are one): draw both shares in your mind. Where do they cross, and where is a human?
 
 # %%
-degrees, length = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4), profile.sample_characters // 2
+degrees, length = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4), 4 * context
 shares = {"repetition": [], "invented words": []}
 for degree in degrees:
-    together = writer.generate(
-        model,
-        tokens.expand(8, -1),
-        length,
-        degree,
-        generator=torch.Generator(device).manual_seed(0),
-    )
-    eight = [tokenizer.decode(row[tokens.shape[1] :]) for row in together]
+    generator = torch.Generator(device).manual_seed(0)
+    rows = generate(model, tokens.expand(8, -1), length, degree, generator=generator)
+    eight = [tokenizer.decode(row[tokens.shape[1] :]) for row in rows]
+    known = [quality.known_words(one, judge.vocabulary) for one in eight]
     shares["repetition"].append(sum(map(quality.repetition, eight)) / 8)
-    shares["invented words"].append(
-        1 - sum(quality.known_words(one, judge.vocabulary) for one in eight) / 8
-    )
-human = pd.DataFrame(judge.human(length))
-marks = {
-    "human, invented": 1 - human["known_words"].mean(),
-    "human, repetition": human["repetition"].mean(),
-}
+    shares["invented words"].append(1 - sum(known) / 8)
+human = pd.DataFrame(judge.human(length))[["known_words", "repetition"]].mean()
+marks = {"human, invented": 1 - human["known_words"]}
+marks["human, repetition"] = human["repetition"]
 
 # %%
-figures.lines(
-    degrees, shares, x_label="temperature", y_label="share", baselines=marks,
-    title="Two ways to go wrong", note=text.note,
-)  # fmt: skip
+look = {"baselines": marks, "title": "Two ways to go wrong", "note": text.note}
+figures.lines(degrees, shares, "temperature", "share", **look)
 
 # %% [markdown]
 # Cold repeats, warm invents; they cross near the cold end, and between them is a stretch where neither is bad. A human invents a
@@ -624,9 +579,9 @@ figures.lines(
 
 # %%
 for arm, one in models.items():
-    print(
-        f"── {arm}\n{prompt}{judge.sample(one, prompt, 160, seed=3, temperature=0.8, top_p=0.95)}\n"
-    )
+    settings = {"temperature": 0.8, "top_p": 0.95}
+    written = judge.sample(one, prompt, 160, seed=3, **settings)
+    print(f"── {arm}\n{prompt}{written}\n")
 
 # %% [markdown]
 # Not easily: a text of three lines is one draw. So measure longer ones, and beside them, because a number alone says
@@ -636,31 +591,23 @@ for arm, one in models.items():
 # * **repetition** and **known words**: as above; invented words are what is missing to 100 %.
 # * **longest copy**: the longest stretch that stands letter for letter in the training text. The human row shows how
 #   much of that is chance.
-# * **5-gram loss**: how surprised the counter of lesson 1 is; another judge, though it learned from the same text.
+# * **5-gram loss**: the loss that lesson 1's counter has on the text; another judge, though it learned from the same text.
 
 # %%
-table = quality.compare_samples(models, judge, prompt, profile.sample_characters, seed=0)
-columns = ["distinct_2", "repetition", "known_words", "longest_copy", "five_gram_loss"]
+table = quality.compare_samples(models, judge, prompt, 8 * context)
 settings = ["temperature", "top_k", "top_p"]
-told = (
-    table.convert_dtypes()
-    .astype(dict.fromkeys(settings, object))
-    .fillna(dict.fromkeys(settings, "–"))
-)
-told.groupby(["arm", *settings], sort=False)[columns].mean().round(3)
+columns = ["distinct_2", "repetition", "known_words", "longest_copy", "five_gram_loss"]
+shown = table.convert_dtypes()
+shown[settings] = shown[settings].astype(object).fillna("–")
+shown.groupby(["arm", *settings], sort=False)[columns].mean().round(3)
 
 # %%
 samples = table[table["arm"] != quality.HUMAN]
-greedy, free = (
-    quality.like(samples, setting) for setting in ({"temperature": 0.0}, {"temperature": 1.0})
-)
-print(
-    f"repetition: greedy {greedy['repetition'].mean():.0%}, temperature 1 {free['repetition'].mean():.0%}"
-)
-if text.is_real and profile.name != "smoke":
-    assert greedy["repetition"].mean() > free["repetition"].mean(), (
-        "the likeliest text goes in circles"
-    )
+greedy = quality.like(samples, {"temperature": 0.0})["repetition"].mean()
+free = quality.like(samples, {"temperature": 1.0})["repetition"].mean()
+print(f"repetition: greedy {greedy:.0%}, temperature 1 {free:.0%}")
+if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned something
+    assert greedy > free, "the likeliest text goes in circles"
 
 # %% [markdown]
 # Read every column against the last row, itself a mean of few stretches. Most rules that cut or cool make a text easier to
@@ -677,19 +624,16 @@ if text.is_real and profile.name != "smoke":
 # %%
 def play(temperature, top_k, top_p):
     after = filter_logits(logits, temperature, top_k, top_p).softmax(-1)
-    table = pd.DataFrame({"before": before, "after": after}, index=list(tokenizer.alphabet))
+    table = pd.DataFrame({"before": before, "after": after})
     return figures.next_character(table, title=f"What follows {prompt!r}", note=text.note)
 
 
-play(temperature=0.8, top_k=tokenizer.vocab_size, top_p=0.9)
+V = tokenizer.vocab_size
+play(temperature=0.8, top_k=V, top_p=0.9)
 
 # %%
-widgets.sliders(
-    play,
-    temperature=(0.0, 2.0, 0.05, 0.8),
-    top_k=(1, tokenizer.vocab_size, 1, tokenizer.vocab_size),
-    top_p=(0.05, 1.0, 0.05, 0.9),
-)
+degrees, mass = (0.0, 2.0, 0.05, 0.8), (0.05, 1.0, 0.05, 0.9)  # low, high, step, start
+widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
 
 # %% [markdown]
 # The course's own widget grew from these ten lines: it writes while you watch, and lets all three models write at once
@@ -782,7 +726,8 @@ checks.check("6.2", shares_at)
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def shares_at(logits, temperature):
     if temperature == 0:
-        return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+        best = torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1])
+        return best.to(logits.dtype)
     return ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
 
 
@@ -931,7 +876,7 @@ checks.check("6.6", penalise, quiet=True)
 # ### Exercise 6.7 · stretch · 120 min
 #
 # *Typical sampling* (Meister et al., 2023): people rarely say the likeliest thing. So sort tokens by how close their
-# surprise $-\ln p$ lies to the entropy, the closest first, and keep as many as reach a given mass, at least one. Write
+# loss $-\ln p$ lies to the entropy, the closest first, and keep as many as reach a given mass, at least one. Write
 # which are kept.
 #
 # Then the evening: draw with it at masses from 0.2 to 0.95, and measure 1,000 characters of each with `judge.measure`,
@@ -944,12 +889,12 @@ checks.check("6.6", penalise, quiet=True)
 #
 # <details><summary>Hint 2</summary>
 #
-# `distance = (surprise - entropy).abs()`, `order = distance.argsort()`, then the mass before each, as in 6.4. </details>
+# `distance = (losses - entropy).abs()`, `order = distance.argsort()`, then the mass before each, as in 6.4. </details>
 
 
 # %% tags=["exercise"]
 def typical_keeps(probabilities, mass):
-    """probabilities: (V,), all above 0; mass in (0, 1) -> (V,) bool, True where the token stays"""
+    """probabilities: (V,), all above 0; mass in (0, 1) -> (V,) bool, True: it stays"""
     ...
 
 
@@ -958,8 +903,8 @@ checks.check("6.7", typical_keeps)
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
 def typical_keeps(probabilities, mass):
-    surprise = -probabilities.log()
-    order = (surprise - (probabilities * surprise).sum()).abs().argsort()
+    losses = -probabilities.log()
+    order = (losses - (probabilities * losses).sum()).abs().argsort()
     sorted_shares = probabilities[order]
     stays = sorted_shares.cumsum(0) - sorted_shares < mass
     return torch.zeros_like(stays).scatter(0, order, stays)
@@ -986,7 +931,7 @@ checks.check("6.7", typical_keeps, quiet=True)
 #
 # <details><summary>Answer</summary>
 #
-# **(a)** Its mass alone reaches 0.9. (b) no: one always stays, and here one is enough. (c) sure is not right: surprises of
+# **(a)** Its mass alone reaches 0.9. (b) no: one always stays, and here one is enough. (c) sure is not right: token losses of
 # several nats happen in such places. </details>
 
 # %% [markdown]

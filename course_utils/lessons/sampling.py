@@ -9,14 +9,14 @@ import torch
 
 
 def draw(logits, generator=None):
-    """One token a row, by the probabilities that its logits stand for: (B, V) -> (B, 1).
+    """One token a row, by the probabilities of its logits: (B, V) -> (B, 1).
 
-    A race: each token takes a random time, the shorter the likelier it is, and the first to arrive is drawn.
+    A race: each token takes a random time, the shorter the likelier it is, and the
+    first to arrive is drawn.
     """
     speeds = logits.softmax(dim=-1)
-    return (speeds / torch.empty_like(speeds).exponential_(generator=generator)).argmax(
-        dim=-1, keepdim=True
-    )
+    lengths = torch.empty_like(speeds).exponential_(generator=generator)
+    return (speeds / lengths).argmax(dim=-1, keepdim=True)
 
 
 def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
@@ -24,9 +24,8 @@ def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be at least 0, not {max_new_tokens!r}")
     if not 0 <= temperature < math.inf:
-        raise ValueError(
-            f"temperature must be a number of at least 0 (0 is greedy), not {temperature!r}"
-        )
+        allowed = "a number of at least 0 (0 is greedy)"
+        raise ValueError(f"temperature must be {allowed}, not {temperature!r}")
     if top_k is not None and (top_k < 1 or top_k % 1):
         raise ValueError(f"top_k must be a whole number of at least 1, not {top_k!r}")
     if top_p is not None and not 0 < top_p <= 1:
@@ -36,37 +35,33 @@ def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
 def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
     """Temperature, then top-k, then top-p over what is left; dropped tokens become -inf.
 
-    logits: (..., V) float -> (..., V). temperature 0 keeps the best token alone. Tokens that tie with
-    the k-th stay. top_p keeps the smallest set whose mass reaches p, at least one token (Holtzman et
-    al., 2020). None switches a filter off.
+    logits: (..., V) float -> (..., V). temperature 0 keeps the best token alone. Those that
+    tie with the k-th stay. top_p keeps the smallest set whose mass reaches p, at least one
+    token (Holtzman et al., 2020). None switches a filter off.
     """
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:
-        best = torch.zeros_like(logits, dtype=torch.bool).scatter(
-            -1, logits.argmax(-1, keepdim=True), True
-        )
-        return logits.masked_fill(~best, -math.inf)
+        others = torch.ones_like(logits, dtype=torch.bool)
+        others = others.scatter(-1, logits.argmax(-1, keepdim=True), False)
+        return logits.masked_fill(others, -math.inf)
     if temperature != 1:
-        tiny = torch.finfo(
-            logits.dtype
-        ).tiny  # below it the best has all, above 1 / tiny all have the same
-        logits = logits - logits.amax(
-            dim=-1, keepdim=True
-        )  # at most 0: no temperature makes it overflow
-        logits = logits / min(max(temperature, tiny), 1 / tiny)
+        tiny = torch.finfo(logits.dtype).tiny  # below it the best has all
+        temperature = min(max(temperature, tiny), 1 / tiny)  # above, all are alike
+        best = logits.amax(dim=-1, keepdim=True)
+        logits = (logits - best) / temperature  # at most 0, which never overflows
     if top_k is not None:
         kth = logits.topk(min(int(top_k), logits.shape[-1])).values[..., -1:]
         logits = logits.masked_fill(logits < kth, -math.inf)
     if top_p is not None and top_p < 1:
         rising, order = logits.sort(dim=-1)
-        tail = rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p  # what the set can do without
+        tail = rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p  # not needed for p
         tail[..., -1] = False  # the best token stays, however small p is
         logits = logits.masked_fill(tail.scatter(-1, order, tail), -math.inf)
     return logits
 
 
 class KVCache:
-    """One layer's keys and values for the tokens read so far, so that each is computed once."""
+    """One layer's keys and values for the tokens read so far, each computed once."""
 
     def __init__(self, context_length):
         self.context_length, self.length = context_length, 0
@@ -85,8 +80,8 @@ class KVCache:
 def window_start(length, context_length):
     """Where the model begins to read a text of `length` tokens.
 
-    0 while the text fits; then the window moves in jumps of half a context, so that a cache lives
-    that long. A long text is always read with at least half a context, at most a whole one.
+    0 while the text fits; then the window moves in jumps of half a context, so that a cache
+    lives that long. A long text is read with at least half a context, at most a whole one.
     """
     jump = max(1, context_length // 2)
     return max(0, -(-(length - context_length) // jump) * jump)
@@ -94,21 +89,19 @@ def window_start(length, context_length):
 
 @torch.no_grad()
 def stream(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None):
-    """Yield one new token (B, 1) after the other; each continues tokens (B, T) and those before it.
+    """Yield one new token (B, 1) after the other; each continues tokens (B, T).
 
     The model is used as it is: call model.eval() first, or dropout garbles the text.
     """
     check_sampling(temperature, top_k, top_p, max_new_tokens)
     if tokens.ndim != 2 or tokens.shape[1] == 0:
-        raise ValueError(
-            "generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1"
-        )
+        shape = "tokens of shape (B, T), T >= 1"
+        raise ValueError(f"generation needs a prompt of at least one character: {shape}")
     context, start = model.config.context_length, None
     for _ in range(max_new_tokens):
-        if (
-            window_start(tokens.shape[1], context) != start
-        ):  # a new window is read from its beginning
-            start = read_to = window_start(tokens.shape[1], context)
+        begin = window_start(tokens.shape[1], context)
+        if begin != start:  # a new window is read from its beginning
+            start = read_to = begin
             cache = [KVCache(context) for _ in range(model.config.n_layers)]
         logits = model(tokens[:, read_to:], cache)[:, -1]
         read_to = tokens.shape[1]
@@ -122,12 +115,14 @@ def generate(
 ):
     """Continue each row by max_new_tokens, dropout off: tokens (B, T) int64 -> (B, T + N).
 
-    Sampling means what filter_logits says. A text longer than the context is read from window_start on.
+    Sampling means what filter_logits says. A text longer than the context is read from
+    window_start on.
     """
     was_training = model.training
     model.eval()
     try:
-        new = list(stream(model, tokens, max_new_tokens, temperature, top_k, top_p, generator))
+        settings = (temperature, top_k, top_p, generator)
+        new = list(stream(model, tokens, max_new_tokens, *settings))
     finally:
         model.train(was_training)
     return torch.cat([tokens, *new], dim=1)
