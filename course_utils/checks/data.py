@@ -1,4 +1,4 @@
-"""Checks of lesson 1: surprise, windows, counting, cutting."""
+"""Checks of lesson 1: perplexity, windows, counting, cutting."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import torch
 from course_utils.checks import agree, exercise, generator, sizes
 
 
-@exercise("1.1", "From surprise to perplexity", level="warm-up", minutes=5)
+@exercise("1.1", "From probabilities to perplexity", level="warm-up", minutes=5)
 def _(attempt):
     """On probabilities that differ much: there the ways to average part."""
     for n in (3, 7):
@@ -17,16 +17,16 @@ def _(attempt):
         loss = -sum(map(math.log, p)) / n
         mistakes = {
             "is the exponential missing? That is the loss": loss,
-            "is it the sum of the surprises, where the mean is asked for?": math.exp(loss * n),
+            "is it the sum of the token losses, where the mean is asked for?": math.exp(loss * n),
             "did you average 1/p? The mean comes before the exponential": sum(1 / x for x in p) / n,
             "did you average the probabilities?": n / sum(p),
-            "is that the mean of the probabilities? First comes the surprise at each": sum(p) / n,
+            "is that the mean of the probabilities? First comes the loss of each": sum(p) / n,
             "logarithm to base 2, but an exponential to base e?": math.exp(loss / math.log(2)),
             "is the sign of the logarithm turned?": math.exp(-loss),
             "is the minus outside the exponential? It belongs to the logarithm": -math.exp(-loss),
         }
         agree(attempt(p), math.exp(loss), f"the probabilities {[round(x, 3) for x in p]}", mistakes)
-    return "perplexity is the exponential of the mean surprise, however long the text"
+    return "perplexity is the exponential of the mean token loss, however long the text"
 
 
 @exercise(

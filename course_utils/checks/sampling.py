@@ -282,21 +282,21 @@ def _(attempt):
         (drawn[1], 0.5),
         (drawn[1], 1e-6),
     ]:
-        surprise = (-probabilities.double().log()).tolist()
-        entropy = sum(p * s for p, s in zip(probabilities.tolist(), surprise, strict=True))
-        by, bits = ([abs(s - entropy * unit) for s in surprise] for unit in (1, 1 / math.log(2)))
-        by_mean = [abs(s - sum(surprise) / len(surprise)) for s in surprise]
+        losses = (-probabilities.double().log()).tolist()
+        entropy = sum(p * s for p, s in zip(probabilities.tolist(), losses, strict=True))
+        by, bits = ([abs(s - entropy * unit) for s in losses] for unit in (1, 1 / math.log(2)))
+        by_mean = [abs(s - sum(losses) / len(losses)) for s in losses]
         mistakes = {
             "is that top-p? Sort by distance from the entropy": (
-                nearest(surprise, probabilities, mass)
+                nearest(losses, probabilities, mass)
             ),
             "is the token dropped that reaches the mass? It stays": (
                 nearest(by, probabilities, mass, less=1)
             ),
-            "is one of entropy and surprise in bits? Both are in nats": (
+            "is one of entropy and loss in bits? Both are in nats": (
                 nearest(bits, probabilities, mass)
             ),
-            "does each token's surprise count alike? Entropy weighs it by the probability": (
+            "does each token's loss count alike? Entropy weighs it by the probability": (
                 nearest(by_mean, probabilities, mass)
             ),
             "are the farthest taken first?": nearest([-x for x in by], probabilities, mass),
@@ -304,7 +304,7 @@ def _(attempt):
         right = nearest(by, probabilities, mass)
         given = f"probabilities = {show(probabilities)}, mass = {mass:g}"
         agree(attempt(probabilities.clone(), mass), right, given, mistakes)
-    return "the tokens that surprise about as much as the model expects to be surprised"
+    return "the tokens whose loss is about the entropy, which is what the model expects"
 
 
 def nearest(distances, probabilities, mass, less=0):
