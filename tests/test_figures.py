@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from fontTools.ttLib import TTFont
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import font_manager, rc_context
 from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
 from course_utils import figures
-from course_utils.figures import drawing
+from course_utils.figures import drawing, labels, study, words
 from helpers import LANGUAGES, NOTE
 from pictures import badly_placed, drawn, ink, luminance, texts
 
@@ -115,22 +115,34 @@ NEXT = pd.DataFrame({"temperature 1": BEFORE, "top-k 5": TOP / TOP.sum()}, index
 SERIES = {"sine": np.sin(np.arange(40) / 5), "cosine": np.cos(np.arange(40) / 5)}
 
 EFFECTS = pd.DataFrame(
-    [("dropout 0.1", -0.05, True), ("GELU", -0.01, False), ("ReLU", 0.01, False), ("SwiGLU", 0.02, False),
-     ("16 heads", 0.1, True), ("no residuals", 1.8, True)],
+    [
+        ("dropout 0.1", -0.05, True),
+        ("GELU", -0.01, False),
+        ("ReLU", 0.01, False),
+        ("SwiGLU", 0.02, False),
+        ("16 heads", 0.1, True),
+        ("no residuals", 1.8, True),
+    ],
     columns=["arm", "difference", "clear"],
-).assign(low=lambda t: t["difference"] - 0.015, high=lambda t: t["difference"] + 0.015)  # fmt: skip
+).assign(low=lambda t: t["difference"] - 0.015, high=lambda t: t["difference"] + 0.015)
 RATES = pd.DataFrame(
-    [(n, rate, 1.7 - 0.02 * n + 0.1 * abs(np.log10(rate * 400)), rate == 2.4e-3)
-     for n in (1, 2, 4, 6, 8, 12) for rate in (3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3)],
-    columns=["n_layers", "learning_rate", "choosing_loss", "best"],
-)  # fmt: skip
+    [
+        {
+            "arm": "1 layer" if n == 1 else f"{n} layers",
+            "learning_rate": rate,
+            "choosing_loss": 1.7 - 0.02 * n + 0.1 * abs(np.log10(rate * 400)),
+            "best": rate == 2.4e-3,
+        }
+        for n in (1, 2, 4, 6, 8, 12)
+        for rate in (3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3)
+    ]
+)
 SHARES = pd.DataFrame(
     [
-        (n, share, 2.3 - 0.05 * n - 0.3 * np.log10(10 * share))
+        {"arm": f"{n} layers", "share": share, "loss": 2.3 - 0.05 * n - 0.3 * np.log10(10 * share)}
         for n in (2, 4, 6)
         for share in (0.1, 0.2, 0.4, 0.7, 1)
-    ],
-    columns=["n_layers", "share", "loss"],
+    ]
 ).assign(low=lambda t: t["loss"] - 0.02, high=lambda t: t["loss"] + 0.02)
 
 PICTURES = {
@@ -191,7 +203,7 @@ def test_every_word_is_whole_and_apart(picture, language):
 
 def test_words_on_each_other_would_be_seen(monkeypatch):
     monkeypatch.setattr(
-        drawing, "spread", lambda values, gap, low, high: values
+        labels, "spread", lambda values, gap, low, high: values
     )  # the mutant: labels stay put
     _, lines = ink(figures.training_curves(CURVES.assign(validation_loss=1.6), BASELINES))
     assert badly_placed(lines, 910, 900)
@@ -333,12 +345,13 @@ def test_one_evaluation_is_enough():
 
 
 def test_the_key_names_what_is_drawn_and_no_more():
-    def key(curves):
-        return (
-            figures.training_curves(curves, BASELINES).axes[0].get_title(loc="left").split("\n")[0]
-        )
+    def key(curves, has_record=False):
+        return study.curves_key(curves, has_record, words.speaker("english"))
 
     once = CURVES[CURVES["step"] == 600]
+    figure = figures.training_curves(CURVES, BASELINES, recorded=RECORDED, x="characters")
+    assert key(CURVES, has_record=True) in texts(figure)
+    assert key(CURVES, has_record=True) == f"{key(CURVES)} · faint: recorded study"
     assert key(CURVES) == "line: validation, mean of seeds · thin: each seed · dashed: training"
     assert key(CURVES[CURVES["seed"] == 0]) == "line: validation · dashed: training"
     assert key(once) == "mark: validation, mean of seeds · ring: each seed · dashed: training"
@@ -428,9 +441,10 @@ def test_order_reads_in_grey(n):
     assert len({look["marker"] for look in styles}) == n
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_labels_spread(values):
-    places = drawing.spread(values, 0.08, 0, 1)
+    places = labels.spread(values, 0.08, 0, 1)
     order = np.argsort(values, kind="stable")
     assert (np.diff(places[order]) >= 0.08 * 0.98).all()
     assert places.min() >= -0.01
@@ -516,11 +530,10 @@ def test_a_ranking_shows_each_difference_and_marks_what_is_clear():
 def test_a_sweep_and_a_scaling_show_the_numbers_that_they_are_given():
     (axes,) = figures.rate_sweep(RATES).axes
     drawn = {line.get_label(): line for line in axes.get_lines()}
-    for n, rows in RATES.groupby("n_layers"):
-        label = "1 layer" if n == 1 else f"{n} layers"
-        assert_allclose(drawn[label].get_ydata(), rows["choosing_loss"])
-        assert_allclose(drawn[f"{label} best"].get_xdata(), 2.4e-3)
+    for arm, rows in RATES.groupby("arm"):
+        assert_allclose(drawn[arm].get_ydata(), rows["choosing_loss"])
+        assert_allclose(drawn[f"{arm} best"].get_xdata(), 2.4e-3)
     (axes,) = figures.data_scaling(SHARES).axes
     drawn = {line.get_label(): line for line in axes.get_lines()}
-    for n, rows in SHARES.groupby("n_layers"):
-        assert_allclose(drawn[f"{n} layers"].get_ydata(), rows["loss"])
+    for arm, rows in SHARES.groupby("arm"):
+        assert_allclose(drawn[arm].get_ydata(), rows["loss"])

@@ -5,12 +5,12 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from course_utils import figures
-from course_utils.figures import drawing, inside
+from course_utils.figures import drawing, inside, words
 from helpers import LANGUAGES, NOTE
 from pictures import badly_placed, drawn, ink, texts
 
@@ -88,7 +88,7 @@ def test_the_map_names_the_closest_pairs():
         / np.linalg.norm(VECTORS, axis=1)[:, None]
     )
     i, j = max(itertools.combinations(range(65), 2), key=lambda pair: alike[pair])
-    a, b = map(drawing.visible, (ALPHABET[i], ALPHABET[j]))
+    a, b = map(words.visible, (ALPHABET[i], ALPHABET[j]))
     assert any(
         f"closest, by cosine: {x} {y} {alike[i, j]:.2f}," in figure.get_label()
         for x, y in ((a, b), (b, a))
@@ -99,12 +99,13 @@ def test_the_map_names_the_closest_pairs():
 def test_the_map_keeps_far_apart_what_is_far_apart():
     two = RNG.normal(0, 0.01, (40, 3)) + np.repeat([[5, 0, 0], [0, 5, 0]], 20, axis=0)
     figure = figures.character_map(two, ALPHABET[:40])
-    x = [drawn(figure, f"character {drawing.visible(c)}").get_position()[0] for c in ALPHABET[:40]]
+    x = [drawn(figure, f"character {words.visible(c)}").get_position()[0] for c in ALPHABET[:40]]
     assert max(x[:20]) < min(x[20:]) or min(x[:20]) > max(x[20:])
     shown = re.search(r"(\d+)%", " ".join(texts(figure)))[1]
     assert int(shown) > 95, "nearly all variation lies along one direction"
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.lists(st.tuples(st.floats(0, 6), st.floats(0, 4)), min_size=1, max_size=40))
 def test_labels_are_pushed_apart(points):
     sizes = np.tile([0.15, 0.2], (len(points), 1))
@@ -132,7 +133,7 @@ def test_the_lens_shows_the_guesses():
     figure = figures.logit_lens(GUESSES, PROBABILITIES, TEXT)
     assert_array_equal(drawn(figure, "probability").get_array(), PROBABILITIES)
     cells = [text.get_text() for text in figure.axes[0].texts]
-    assert cells == [drawing.visible(c) for row in GUESSES for c in row]
+    assert cells == [words.visible(c) for row in GUESSES for c in row]
     assert figure.get_label().endswith(f"layer 2 {len(TEXT) - 1}."), (
         "the last stage is always right here"
     )

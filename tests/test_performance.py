@@ -142,7 +142,7 @@ def test_colours_read_in_grey():
     ("value", "text"), [(43152.9, "43,200"), (99.51, "99.5"), (0.19612, "0.196"), (0, "0")]
 )
 def test_three_digits_mean_something(value, text):
-    assert performance.rounded(value) == text
+    assert performance.three_digits(value) == text
 
 
 # The page's extension, and files for it
@@ -153,7 +153,7 @@ def extension():
     pytest.importorskip("sphinx", reason='the book is not installed: pip install -e ".[book]"')
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "book/_ext")  # where its own parts lie
-        return by_path("book/_ext/course_book.py")
+        return by_path("book/_ext/course_bench.py")
 
 
 CPU = {"device": "cpu (x86_64)", "threads": 2, "torch": "2.9.0"}
@@ -192,7 +192,8 @@ def record(seed, loss, elapsed_s, environment=GPU):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, extension, monkeypatch):
+    monkeypatch.setattr(extension, "BENCH", tmp_path)
     (tmp_path / "train-baseline-gpu.json").write_text(bench("train", TRAIN), encoding="utf-8")
     (tmp_path / "generate-baseline-gpu.json").write_text(bench("generate", WRITE), encoding="utf-8")
     (tmp_path / "scaling-baseline-cpu.json").write_text(
@@ -211,7 +212,7 @@ def folder(tmp_path):
 
 
 def test_tables_match_a_hand_computation(extension, folder):
-    figure, table = extension.PASSAGES["train"](folder)
+    figure, table = extension.PASSAGES["train"]()
     assert figure.get_label().startswith(
         "Training: recipe baseline, NVIDIA H100. Characters a second"
     )
@@ -222,18 +223,18 @@ def test_tables_match_a_hand_computation(extension, folder):
         "| engine: cuda, bf16, compiled, CUDA graph | 2 | 500,000 | 4× | 10 % |",
         "| Hugging Face GPT-2 | 8 | 125,000 | 1× | 2.5 % |",
     ]
-    _, table = extension.PASSAGES["generate"](folder)
+    _, table = extension.PASSAGES["generate"]()
     assert "| ours, float32 | 1 | 0.2 | 5,000 | 33.3× |" in table
     assert "| ours, bfloat16 | 1,024 | 0.683 | 1,500,000 | 50× |" in table
-    cpu, _, gpu, table = extension.PASSAGES["scaling"](folder)
+    cpu, _, gpu, table = extension.PASSAGES["scaling"]()
     assert [f.get_label().split(". ")[0] for f in (cpu, gpu)] == [
         "A small model's step: recipe baseline, cpu (x86_64), threads: 2",
         "A small model's step: recipe baseline, NVIDIA H100",
     ], "once a machine"
     assert "| batch (windows) | 32 | 0.94 | 64 % |" in table
-    (table,) = extension.PASSAGES["machines"](folder)
+    (table,) = extension.PASSAGES["machines"]()
     assert "| scaling, baseline | cpu (x86_64), threads: 2 | 2.9.0 | 712 | 2,500 | 312 |" in table
-    (table,) = extension.PASSAGES["recipes"](folder)
+    (table,) = extension.PASSAGES["recipes"]()
     sprint, cpu = "| `sprint`, 4 layers", "cpu (x86_64), threads: 2"
     assert table.split("\n")[2:] == [
         f"{sprint} | NVIDIA H100 | cuda, bf16 | 1,024 | 1.23 M | 3 | 1.5000 | 1.6000 | 14 | 30 | 7.1 % |",
@@ -241,12 +242,10 @@ def test_tables_match_a_hand_computation(extension, folder):
     ]
 
 
-def test_without_files_the_page_names_the_command(extension, tmp_path):
-    others = extension.course_study.PASSAGES  # which read the recorded study
-    for name, passage in (
-        (name, extension.PASSAGES[name]) for name in extension.PASSAGES.keys() - others.keys()
-    ):
-        (said,) = passage(tmp_path / "none")
+def test_without_files_the_page_names_the_command(extension, tmp_path, monkeypatch):
+    monkeypatch.setattr(extension, "BENCH", tmp_path / "none")
+    for name, passage in extension.PASSAGES.items():
+        (said,) = passage()
         (command,) = re.findall(r"python (tools/\S+?)[ `]", said)
         assert (ROOT / command).is_file(), name
 
@@ -268,13 +267,13 @@ def test_a_malformed_file_is_told_in_a_sentence(extension, folder, why):
     with pytest.raises(
         ValueError, match=r"^train-x-cpu\.json is no benchmark of this course .*make it again with"
     ):
-        list(extension.PASSAGES["train"](folder))
+        list(extension.PASSAGES["train"]())
 
 
 def test_a_malformed_record_is_told_in_a_sentence(extension, folder):
     (folder / "runs/x.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match=r"x\.json is not a run record of this course"):
-        list(extension.PASSAGES["recipes"](folder))
+        list(extension.PASSAGES["recipes"]())
 
 
 def build(root, folder):
@@ -283,8 +282,8 @@ def build(root, folder):
     (root / "log.md").write_text("---\norphan: true\n---\n# Log\n", encoding="utf-8")
     settings = f"""
 from pathlib import Path
-import course_book
-course_book.BENCH = Path({str(folder)!r})
+import course_bench
+course_bench.BENCH = Path({str(folder)!r})
 extensions = ["myst_parser", "sphinx_design", "course_book"]
 myst_enable_extensions = ["colon_fence"]
 """

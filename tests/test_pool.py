@@ -45,7 +45,10 @@ def found(study, seeds=(0,), recipe="smoke", earlier=()):
 # --- the studies as data --------------------------------------------------------------------------
 def rate(n_layers, learning_rate, loss):
     return SimpleNamespace(
-        model={"n_layers": n_layers}, train={"learning_rate": learning_rate}, choosing_loss=loss
+        arm=f"{studies.layers(n_layers)}, rate {learning_rate:g}",
+        model={"n_layers": n_layers},
+        train={"learning_rate": learning_rate},
+        choosing_loss=loss,
     )
 
 

@@ -1,8 +1,9 @@
-"""Record what the book's page on performance shows, one command after the other; what is there already is kept.
+"""Record what the book's page on performance shows, one command after the other.
 
-python tools/performance.py cpu|gpu [FOLDER]
+What is there already is kept.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -43,28 +44,41 @@ def course(*arguments, folder):
     subprocess.run(command, check=True, cwd=folder, env=environment)
 
 
-def main():
-    if sys.argv[1:2] not in (["cpu"], ["gpu"]):
-        sys.exit(__doc__)
-    device, folder = sys.argv[1], Path(*sys.argv[2:3] or [files.PUBLISHED / "bench"]).absolute()
-    (folder / "runs").mkdir(parents=True, exist_ok=True)
+def record_benches(device, folder):
+    """A file for each benchmark that is not there."""
     for what, preset in BENCHES[device]:
         target = folder / f"{what}-{preset}-{device}.json"
         if not target.exists():
             course("bench", what, "--preset", preset, "--json", target.name, folder=folder)
+
+
+def record_runs(device, folder):
+    """The records of each recipe's runs, one a seed, where any of them is not there."""
     for recipe, seeds, *options in RUNS[device]:
+        name = "".join([recipe, *options]).replace("--", "-")
+        targets = {
+            seed: folder / "runs" / f"{name}-{device}-{seed}.json"
+            for seed in range(FIRST_SEED, FIRST_SEED + seeds)
+        }
+        if all(target.exists() for target in targets.values()):
+            continue
+        command = ["train", "--recipe", recipe, *options, "--seed", FIRST_SEED, "--seeds", seeds]
         with tempfile.TemporaryDirectory() as results:
-            wanted = range(FIRST_SEED, FIRST_SEED + seeds)
-            name = "".join([recipe, *options]).replace("--", "-")
-            targets = {seed: folder / "runs" / f"{name}-{device}-{seed}.json" for seed in wanted}
-            if all(target.exists() for target in targets.values()):
-                continue
-            seeds = ("--seed", FIRST_SEED, "--seeds", seeds)
-            course(
-                "train", "--recipe", recipe, *options, *seeds, "--out", "results", folder=results
-            )
+            course(*command, "--out", "results", folder=results)
             for log in Path(results, "results/logs").glob("*.json"):
                 shutil.copy(log, targets[json.loads(log.read_text())["seed"]])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("device", choices=BENCHES, help="what this machine computes with")
+    there = files.PUBLISHED / "bench"
+    parser.add_argument("folder", nargs="?", type=Path, default=there, help="where records go")
+    args = parser.parse_args()
+    folder = args.folder.absolute()
+    (folder / "runs").mkdir(parents=True, exist_ok=True)
+    record_benches(args.device, folder)
+    record_runs(args.device, folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The playground: the published models and the widget's parts beside the pages, and a still picture for print."""
+"""The playground: published models and the widget's parts beside the pages; a still for print."""
 
 import json
 from pathlib import Path
@@ -43,24 +43,27 @@ def finished(app, error):
 
 
 class Still(SphinxDirective):
-    """`{playground_still}` and a prompt as JSON has it: what a few settings make of the deepest model's guess."""
+    """`{playground_still}` and a prompt in JSON: what settings make of a model's guess."""
 
     has_content = True
 
     def run(self):
         self.env.note_reread()  # by the next build there may be other models
         prompt = json.loads("".join(self.content))
-        model, tokenizer = checkpoints.load_model(models(files.PUBLISHED)[-1].checkpoint)
-        with torch.no_grad():
-            logits = model(torch.tensor([tokenizer.encode(prompt)]))[0, -1]
-        columns = {"before": logits.softmax(-1)}
-        for settings in STILLS:
-            columns[", ".join(f"{k} {v}" for k, v in settings.items())] = filter_logits(
-                logits, **settings
-            ).softmax(-1)
-        table = pd.DataFrame(columns, index=list(tokenizer.alphabet))
-        figure = figures.next_character(table, title=f"What follows {prompt!r}")
+        figure = figures.next_character(guesses(prompt), title=f"What follows {prompt!r}")
         return [nodes.image(uri=figure.data_uri(), alt=figure.get_label())]
+
+
+def guesses(prompt):
+    """How the deepest model goes on after a prompt: a row a character, a column a setting."""
+    model, tokenizer = checkpoints.load_model(models(files.PUBLISHED)[-1].checkpoint)
+    with torch.no_grad():
+        logits = model(torch.tensor([tokenizer.encode(prompt)]))[0, -1]
+    columns = {"before": logits.softmax(-1)}
+    for settings in STILLS:
+        ((setting, value),) = settings.items()
+        columns[f"{setting} {value}"] = filter_logits(logits, **settings).softmax(-1)
+    return pd.DataFrame(columns, index=list(tokenizer.alphabet))
 
 
 def setup(app):

@@ -1,6 +1,7 @@
-"""One function a kind of picture: data in, `Figure` out, its label the alt text; labels in English or Chinese.
+"""One function a kind of picture: data in, `Figure` out, its label the alt text.
 
-All take `language` ("english" or "chinese") and `note`, which is printed at the foot. `figure.png()` gives the file.
+All take `language` ("english" or "chinese") and `note`, which is printed at the foot.
+`figure.png()` gives the file.
 """
 
 from course_utils.figures.drawing import Figure

@@ -1,13 +1,23 @@
 """Pictures of speed: contenders beside each other, and how the time of a step grows."""
 
-import numpy as np
+import math
+
 import pandas as pd
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
 
-from course_utils.figures.drawing import GREY, SMALL, drawable, fold, head, open_figure
+from course_utils.figures.drawing import (
+    BLUE,
+    GREY,
+    explain,
+    head,
+    list_down,
+    open_figure,
+)
+from course_utils.figures.labels import beside
+from course_utils.figures.words import drawable, fold
 
 PEER = "Hugging Face GPT-2"  # whom all are compared with, where it took part
-CHINESE = {
+CONTENDERS = {  # parts of their names
     "plain loop": "普通循环",
     "engine: ": "引擎：",
     "compiled": "编译",
@@ -22,18 +32,20 @@ SETTINGS = {  # what `course bench scaling` changes, one at a time
     "context_length": ("context (characters)", "上下文（字符）"),
     "batch_size": ("batch (windows)", "批大小（窗口）"),
 }
-BLUE = "#00688a"
 
 
 def factors(rows):
-    """The speed of each as a multiple of Hugging Face's, or of the slowest where that is not there. -> Series"""
+    """Each speed as a multiple of Hugging Face's, or of the slowest where that is not there."""
     speeds = rows["characters_per_s"]
     peer = speeds[rows["name"] == PEER]
     return speeds / (peer.iloc[0] if len(peer) else speeds.min())
 
 
 def by_texts(rows):
-    """Contenders that may be compared: trainers; writers of one text; writers of many. -> [(title of both, rows)]"""
+    """Contenders that may be compared: trainers; writers of one text; writers of many.
+
+    -> [(title in both languages, rows)]
+    """
     if "texts" not in rows:
         return [(("", ""), rows)]
     titles = {False: ("one text at a time", "一次一篇"), True: ("many texts at a time", "一次多篇")}
@@ -41,120 +53,117 @@ def by_texts(rows):
 
 
 def contenders(rows, language="english", note="", title=""):
-    """Characters a second, slowest first, each with its factor; a panel for one text and one for many.
+    """Characters a second, slowest first, with their factors; a panel for one text, one for many.
 
-    rows: as `course bench` measures them: name, characters_per_s, and low_ms, median_ms, high_ms (training) or
-    texts, low, high in characters a second (writing). More than ten times from end to end: the axis is logarithmic.
+    rows: as `course bench` measures them: name, characters_per_s, and low_ms, median_ms, high_ms
+    (training) or texts, low, high in characters a second (writing). Where they lie more than ten
+    times apart from end to end, the axis is logarithmic.
     """
     rows = pd.DataFrame(rows)
     if "low" not in rows:
         speeds = rows["characters_per_s"] * rows["median_ms"]
         rows = rows.assign(low=speeds / rows["high_ms"], high=speeds / rows["low_ms"])
+    rows = rows.sort_values("characters_per_s", kind="stable")
+    wide = rows["high"].max() > 10 * rows["low"].min()
     groups = by_texts(rows)
-    least, most = rows["low"].min(), rows["high"].max()
-    wide = bool(most > 10 * least)
     heights = [len(group) + 0.3 for _, group in groups]
-    with open_figure(0.9 + 0.45 * sum(heights) + 0.3 * len(groups), language, note) as (
-        figure,
-        say,
-    ):
-        panels = figure.subplots(len(groups), sharex=True, squeeze=False, height_ratios=heights)[
-            :, 0
-        ]
+    height = 0.9 + 0.45 * sum(heights) + 0.3 * len(groups)
+    with open_figure(height, language, note) as (figure, say):
+        across = {"sharex": True, "squeeze": False, "height_ratios": heights}
+        panels = figure.subplots(len(groups), **across)[:, 0]
         told = []
         for axes, (words, group) in zip(panels, groups, strict=True):
-            factor, found = factors(group), []
-            group = group.assign(factor=factor).sort_values("characters_per_s", kind="stable")
-            for y, row in enumerate(group.itertuples()):
-                is_peer = row.name == PEER
-                look = {
-                    "color": GREY if is_peer else BLUE,
-                    "mfc": "white" if is_peer else BLUE,
-                    "label": row.name,
-                }
-                if not wide:  # a stem has a length, which means nothing on a logarithmic axis
-                    axes.hlines(y, 0, row.characters_per_s, color=look["color"], lw=1)
-                axes.hlines(
-                    y,
-                    row.low,
-                    row.high,
-                    color=look["color"],
-                    lw=5,
-                    alpha=0.5,
-                    label=f"{row.name} interval",
-                )
-                axes.plot(row.characters_per_s, y, "o", **look)
-                text = f"{rounded(row.characters_per_s)} · {row.factor:.3g}×"
-                beside = {
-                    "xytext": (8, 0),
-                    "textcoords": "offset points",
-                    "va": "center",
-                    "fontsize": SMALL,
-                }
-                axes.annotate(text, (row.high, y), **beside)
-                found.append(f"{contender(row, say, ', ')} {text}")
-            labels = ["\n".join(fold(contender(row, say, "\n"), 26)) for row in group.itertuples()]
-            axes.set_yticks(range(len(group)), labels)
-            axes.set_ylim(len(group) - 0.4, -0.6)
-            axes.grid(visible=wide, axis="y")
-            axes.tick_params(axis="y", length=0)
-            if PEER in set(group["name"]):
-                key = say(f"×: times the speed of {PEER}", f"×：{PEER} 速度的倍数")
-            else:
-                key = say("×: times the speed of the slowest", "×：最慢者速度的倍数")
-            axes.set_title(" · ".join(filter(None, [say(*words), key])), fontsize=SMALL, color=GREY)
-            told.append(
-                f"{say(*words)} ({key}): " * bool(words[0])
-                + ", ".join(found)
-                + f" ({key})" * (not words[0])
-            )
-        if wide:
-            low, high = np.log10([least, most])
-            panels[-1].set(
-                xscale="log",
-                xlim=10 ** np.array([low - 0.05 * (high - low), high + 0.55 * (high - low)]),
-            )
-            readable(panels[-1].xaxis, most / least)
-        else:
-            panels[-1].set_xlim(0, 1.6 * most)
-        start = panels[-1].get_xlim()[0]
-        panels[-1].set_xticks(
-            [tick for tick in panels[-1].get_xticks() if start <= tick <= most]
-        )  # none among labels
-        panels[-1].xaxis.set(major_formatter=EngFormatter(sep=""), minor_locator=NullLocator())
-        what = say("characters a second", "每秒字符数") + say(" (log scale)", "（对数坐标）") * wide
-        panels[-1].set_xlabel(
-            what + say("\nthick: the middle half of the rounds", "\n粗线：各轮测量的中间一半")
-        )
+            group = group.assign(factor=factors(group))
+            draw_contenders(axes, group, wide, say)
+            key = factors_key(group, say)
+            explain(axes, " · ".join(filter(None, [say(*words), key])))
+            told.append(contenders_in_words(group, say(*words), key, say))
+        set_speed_axis(panels[-1], rows["low"].min(), rows["high"].max(), wide, say)
         head(figure, title)
-        alt = say("Characters a second, slowest first: {}.", "每秒字符数，从慢到快：{}。").format(
-            "; ".join(told)
-        )
-        figure.set_label(f"{title}. {alt}" if title else alt)
+        words = say("Characters a second, slowest first: {}.", "每秒字符数，从慢到快：{}。")
+        words = words.format("; ".join(told))
+        figure.set_label(f"{title}. {words}" if title else words)
     return figure
 
 
+def draw_contenders(axes, group, wide, say):
+    """A row a contender: its speed with the middle half of the rounds, and its factor."""
+    for y, row in enumerate(group.itertuples()):
+        color = GREY if row.name == PEER else BLUE
+        if not wide:  # a stem has a length, which means nothing on a logarithmic axis
+            axes.hlines(y, 0, row.characters_per_s, color=color, lw=1)
+        thick = {"lw": 5, "alpha": 0.5, "label": f"{row.name} interval"}
+        axes.hlines(y, row.low, row.high, color=color, **thick)
+        inner = "white" if row.name == PEER else color
+        axes.plot(row.characters_per_s, y, "o", color=color, mfc=inner, label=row.name)
+        beside(axes, row.high, y, speed_in_words(row), right=8)
+    names = [contender(row, say, "\n") for row in group.itertuples()]
+    list_down(axes, ["\n".join(fold(name, 26)) for name in names], top=0.6, lines=wide)
+    axes.tick_params(axis="y", length=0)
+
+
 def contender(row, say, comma):
-    """A row's name in the language of the picture, and how many texts it writes if that is more than one."""
+    """A row's name in the picture's language, and how many texts it writes where these are many."""
     chinese = row.name
-    for word, sign in CHINESE.items():
+    for word, sign in CONTENDERS.items():
         chinese = chinese.replace(word, sign)
-    name, texts = say(row.name, chinese), getattr(row, "texts", 1)
+    name = say(row.name, chinese)
+    texts = getattr(row, "texts", 1)
     return drawable(f"{name}{comma}{texts:,} {say('texts', '篇')}" if texts > 1 else name)
 
 
-def rounded(value):
+def speed_in_words(row):
+    """A contender's speed and its factor."""
+    return f"{three_digits(row.characters_per_s)} · {row.factor:.3g}×"
+
+
+def factors_key(group, say):
+    """What the factors of a group are multiples of."""
+    if PEER in set(group["name"]):
+        return say(f"×: times the speed of {PEER}", f"×：{PEER} 速度的倍数")
+    return say("×: times the speed of the slowest", "×：最慢者速度的倍数")
+
+
+def contenders_in_words(group, title, key, say):
+    """One panel's part of the alt text."""
+    listed = ", ".join(
+        f"{contender(row, say, ', ')} {speed_in_words(row)}" for row in group.itertuples()
+    )
+    return f"{title} ({key}): {listed}" if title else f"{listed} ({key})"
+
+
+def set_speed_axis(axes, least, most, wide, say):
+    """The axis of all panels: from zero, or logarithmic; room for numbers, where no tick stands."""
+    label = say("characters a second", "每秒字符数")
+    if wide:
+        span = most / least
+        axes.set(xscale="log", xlim=(least * span**-0.05, most * span**0.55))
+        mark_decades(axes.xaxis, span)
+        label += say(" (log scale)", "（对数坐标）")
+    else:
+        axes.set_xlim(0, 1.6 * most)
+    start = axes.get_xlim()[0]
+    axes.set_xticks([tick for tick in axes.get_xticks() if start <= tick <= most])
+    axes.xaxis.set(major_formatter=EngFormatter(sep=""), minor_locator=NullLocator())
+    key = say("thick: the middle half of the rounds", "粗线：各轮测量的中间一半")
+    axes.set_xlabel(f"{label}\n{key}")
+
+
+def three_digits(value):
     """A count with three digits that mean something: 43152.9 -> "43,200"."""
     return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def share(value):
+def percent(share):
     """A share in percent, short enough to stand over a point."""
-    return "< 0.1 %" if value < 0.0005 else f"{100 * value:.{int(value < 0.0995)}f} %"
+    if share < 0.0005:
+        return "< 0.1 %"
+    digits = 1 if share < 0.0995 else 0
+    return f"{100 * share:.{digits}f} %"
 
 
-def readable(axis, span):
-    """Ticks at 1, 2 and 5 where a logarithmic axis has few powers of ten."""
+def mark_decades(axis, span):
+    """Ticks at powers of ten, and at 1, 2 and 5 where a logarithmic axis has few of these."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 300 else (1,)))
     axis.set_minor_formatter(NullFormatter())
 
@@ -162,65 +171,72 @@ def readable(axis, span):
 def scaling(rows, language="english", note="", title=""):
     """The time of a training step as one setting grows, a panel each, both axes logarithmic.
 
-    rows: as `course bench scaling` measures them: kind (a key of SETTINGS), name (its value), median_ms,
-    share_of_matrix_rate. Dashed: the time if every step did its arithmetic as fast as the panel's best one.
+    rows: as `course bench scaling` measures them: kind (a key of SETTINGS), name (its value),
+    median_ms, share_of_matrix_rate. Dashed: the time if every step did its arithmetic as fast as
+    the panel's best one.
     """
     rows = pd.DataFrame(rows)
     kinds = [kind for kind in SETTINGS if kind in set(rows["kind"])]
-    down = -(-len(kinds) // 2)
-    low, high = rows["median_ms"].min(), rows["median_ms"].max()
+    down = math.ceil(len(kinds) / 2)
+    low = rows["median_ms"].min()
+    high = rows["median_ms"].max()
     with open_figure(1 + 2.5 * down, language, note) as (figure, say):
-        panels, told = figure.subplots(down, 2, sharey=True, squeeze=False), []
+        panels = figure.subplots(down, 2, sharey=True, squeeze=False)
         for axes in panels.flat[len(kinds) :]:
             axes.axis("off")
         for axes, kind in zip(panels.flat, kinds, strict=False):
-            found = rows[rows["kind"] == kind]
-            values, times = found["name"].astype(int).values, found["median_ms"].values
-            shares = found["share_of_matrix_rate"].values
-            margin = (values.max() / values.min()) ** 0.16 if len(values) > 1 else 2
-            axes.set(
-                xscale="log", yscale="log", xlim=(values.min() / margin, values.max() * margin)
-            )
-            axes.set_ylim(low / 1.6, high * 1.8)
-            axes.plot(
-                values,
-                times * shares / shares.max(),
-                "--",
-                color=GREY,
-                lw=1.2,
-                label=f"{kind} in proportion",
-            )
-            axes.plot(values, times, "o-", color=BLUE, label=kind)
-            for value, time, part in zip(values, times, shares, strict=True):
-                above = {
-                    "xytext": (-8, 6),
-                    "textcoords": "offset points",
-                    "ha": "center",
-                    "fontsize": SMALL,
-                }
-                axes.annotate(share(part), (value, time), **above)
-            axes.set_xticks(values, [f"{value:,}" for value in values])
-            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set(xscale="log", yscale="log", ylim=(low / 1.6, high * 1.8))
+            draw_growth(axes, grown(rows, kind), kind)
             axes.set_xlabel(say(*SETTINGS[kind]))
-            points = zip(values, times, shares, strict=True)
-            told.append(
-                f"{say(*SETTINGS[kind])}: "
-                + ", ".join(
-                    f"{value:,} {rounded(time)} ms ({share(part)})" for value, time, part in points
-                )
-            )
-        readable(panels[0, 0].yaxis, high / low)
+        mark_decades(panels[0, 0].yaxis, high / low)
         panels[0, 0].yaxis.set_major_formatter("{x:,g}")
         for axes in panels[:, 0]:
             axes.set_ylabel(say("time of a step (ms)", "每步时间（毫秒）"))
-        key = say("%: share of the matrix rate · dashed: if time followed the arithmetic",
-                  "%：矩阵运算峰值的占比 · 虚线：时间与运算量成正比时")  # fmt: skip
-        panels[0, 0].set_title(key, fontsize=SMALL, color=GREY)
-        head(figure, title)
-        alt = say(
-            "Time of a training step, and share of the matrix rate, by {}.",
-            "每步时间及矩阵运算峰值的占比：{}。",
+        key = say(
+            "%: share of the matrix rate · dashed: if time followed the arithmetic",
+            "%：矩阵运算峰值的占比 · 虚线：时间与运算量成正比时",
         )
-        alt = alt.format("; ".join(told))
-        figure.set_label(f"{title}. {alt}" if title else alt)
+        explain(panels[0, 0], key)
+        head(figure, title)
+        words = scaling_in_words(rows, kinds, say)
+        figure.set_label(f"{title}. {words}" if title else words)
     return figure
+
+
+def grown(rows, kind):
+    """The rows of one setting: its values, times in ms, shares of the matrix rate."""
+    rows = rows[rows["kind"] == kind]
+    columns = {"value": rows["name"].astype(int), "time": rows["median_ms"]}
+    return pd.DataFrame(columns | {"share": rows["share_of_matrix_rate"]})
+
+
+def draw_growth(axes, points, kind):
+    """One panel: the times over a setting's values, and how they would grow with the arithmetic."""
+    values = points["value"]
+    margin = (values.max() / values.min()) ** 0.16 if len(values) > 1 else 2
+    axes.set_xlim(values.min() / margin, values.max() * margin)
+    in_proportion = points["time"] * points["share"] / points["share"].max()
+    dashed = {"color": GREY, "lw": 1.2, "label": f"{kind} in proportion"}
+    axes.plot(values, in_proportion, "--", **dashed)
+    axes.plot(values, points["time"], "o-", color=BLUE, label=kind)
+    for point in points.itertuples():
+        above = {"right": -8, "up": 6, "ha": "center", "va": "baseline"}
+        beside(axes, point.value, point.time, percent(point.share), **above)
+    axes.set_xticks(values, [f"{value:,}" for value in values])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def scaling_in_words(rows, kinds, say):
+    """The alt text of the times of steps."""
+    told = []
+    for kind in kinds:
+        listed = ", ".join(
+            f"{point.value:,} {three_digits(point.time)} ms ({percent(point.share)})"
+            for point in grown(rows, kind).itertuples()
+        )
+        told.append(f"{say(*SETTINGS[kind])}: {listed}")
+    words = say(
+        "Time of a training step, and share of the matrix rate, by {}.",
+        "每步时间及矩阵运算峰值的占比：{}。",
+    )
+    return words.format("; ".join(told))

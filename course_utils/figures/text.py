@@ -1,40 +1,38 @@
 """Pictures of text: how often characters occur, which comes next, what the models write."""
 
+import math
+
 import numpy as np
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from course_utils.figures.drawing import (
+    BLUE,
     GREY,
+    INK,
     SMALL,
-    drawable,
-    fold,
-    fonts,
     head,
+    list_down,
     looks,
-    name,
     open_figure,
     padded,
-    visible,
 )
+from course_utils.figures.words import MEASURES, drawable, fold, fonts, translated, visible
 
-HUMAN = "human reference"
-QUALITY = {
-    "distinct_2": ("distinct pairs\n(share)", "不同词对\n（比例）"),
-    "repetition": ("repetition\n(share)", "重复\n（比例）"),
-    "known_words": ("known words\n(share)", "已知词\n（比例）"),
-    "longest_copy": ("longest copy\n(characters)", "最长照抄\n（字符）"),
-    "five_gram_loss": ("5-gram loss\n(nats/char.)", "五元语法损失\n（奈特/字符）"),
-}
+PER_ROW = 36  # characters side by side, at most
+SETTING = ["temperature", "top_k", "top_p"]
 
 
 def character_counts(counts, language="english", note="", title=""):
-    """How often each character occurs, in the order given, on a logarithmic scale. counts: Series by character."""
-    n_rows = -(-len(counts) // 36)
-    per_row = -(-len(counts) // n_rows)
+    """How often each character occurs, in the order given, on a logarithmic scale.
+
+    counts: Series by character.
+    """
+    n_rows = math.ceil(len(counts) / PER_ROW)
+    per_row = math.ceil(len(counts) / n_rows)
     with open_figure(0.7 + 1.7 * n_rows, language, note) as (figure, say):
         for i, axes in enumerate(figure.subplots(n_rows, sharey=True, squeeze=False).flat):
             part = counts.iloc[i * per_row : (i + 1) * per_row]
-            axes.semilogy(range(len(part)), part, "o", color="#00688a", ms=5, label="counts")
+            axes.semilogy(range(len(part)), part, "o", color=BLUE, ms=5, label="counts")
             axes.set_xticks(range(len(part)), [visible(character) for character in part.index])
             axes.set_xlim(-0.7, per_row - 0.3)
             axes.yaxis.set(major_formatter="{x:,.0f}", minor_formatter=NullFormatter())
@@ -42,119 +40,147 @@ def character_counts(counts, language="english", note="", title=""):
         figure.supylabel(say("count (log scale)", "出现次数（对数坐标）"), fontsize=11)
         axes.set_xlabel(say("character", "字符"))
         head(figure, title)
-        most, least = counts.idxmax(), counts.idxmin()
-        alt = say(
-            "Counts of {} characters, from {} ({:,}) to {} ({:,}).",
-            "{} 种字符的次数，从 {}（{:,}）到 {}（{:,}）。",
-        )
-        figure.set_label(
-            alt.format(len(counts), visible(most), counts[most], visible(least), counts[least])
-        )
+        figure.set_label(counts_in_words(counts, say))
     return figure
+
+
+def counts_in_words(counts, say):
+    """The alt text of characters' counts."""
+    words = say(
+        "Counts of {} characters, from {} ({:,}) to {} ({:,}).",
+        "{} 种字符的次数，从 {}（{:,}）到 {}（{:,}）。",
+    )
+    ends = [part for c in (counts.idxmax(), counts.idxmin()) for part in (visible(c), counts[c])]
+    return words.format(len(counts), *ends)
 
 
 def next_character(probabilities, language="english", note="", title="", n=28):
     """How sampling settings change the next character's distribution: filled after, hollow before.
 
-    probabilities: a row a character, a column a setting; the first column is the distribution before. A character
-    that a setting cuts (probability 0) keeps only its outline. The n most likely are drawn.
+    probabilities: a row a character, a column a setting; the first column is the distribution
+    before. A character that a setting cuts (probability 0) keeps only its outline. The n most
+    likely are drawn.
     """
-    ordered = probabilities.sort_values(probabilities.columns[0], ascending=False, kind="stable")
-    characters, (before, *settings) = (
-        [visible(character) for character in ordered.index[:n]],
-        ordered.columns,
-    )
-    places, told = range(len(characters)), []
+    before, *settings = probabilities.columns
+    ordered = probabilities.sort_values(before, ascending=False, kind="stable")
+    drawn = ordered.iloc[:n]
+    places = range(len(drawn))
     with open_figure(0.7 + 1.4 * len(settings), language, note) as (figure, say):
         panels = figure.subplots(len(settings), squeeze=False, sharex=True, sharey=True)[:, 0]
+        kept = say("{} of {} characters kept", "保留 {} / {} 个字符")
+        outline = {"fill": False, "edgecolor": INK, "lw": 0.8, "label": "before"}
         for axes, setting in zip(panels, settings, strict=True):
-            axes.bar(places, ordered[setting].iloc[:n], color="#00688a", label="after")
-            axes.bar(
-                places,
-                ordered[before].iloc[:n],
-                fill=False,
-                edgecolor="#222222",
-                lw=0.8,
-                label="before",
-            )
-            kept = say("{} of {} characters kept", "保留 {} / {} 个字符")
-            axes.set_title(
-                f"{drawable(setting)} · {kept.format((ordered[setting] > 0).sum(), len(ordered))}"
-            )
-            told.append(f"{setting} {ordered[setting].iloc[0]:.2f}")
+            axes.bar(places, drawn[setting], color=BLUE, label="after")
+            axes.bar(places, drawn[before], **outline)
+            count = kept.format((ordered[setting] > 0).sum(), len(ordered))
+            axes.set_title(f"{drawable(setting)} · {count}")
             axes.grid(visible=False, axis="x")
             axes.tick_params(axis="x", length=0)
-        axes.set_xticks(places, characters)
-        axes.set_xlim(-0.7, len(characters) - 0.3)
-        axes.set_xlabel(
-            say("next character (outline: {})", "下一个字符（轮廓：{}）").format(drawable(before))
-        )
+        axes.set_xticks(places, [visible(character) for character in drawn.index])
+        axes.set_xlim(-0.7, len(drawn) - 0.3)
+        words = say("next character (outline: {})", "下一个字符（轮廓：{}）")
+        axes.set_xlabel(words.format(drawable(before)))
         figure.supylabel(say("probability", "概率"), fontsize=11)
         head(figure, title)
-        alt = say(
-            "Probability of the next character; of the likeliest, {}: {} {:.2f}, {}.",
-            "下一个字符的概率；最可能的 {}：{} {:.2f}，{}。",
-        )
-        figure.set_label(
-            alt.format(characters[0], before, ordered[before].iloc[0], ", ".join(told))
-        )
+        figure.set_label(likeliest_in_words(ordered, say))
     return figure
+
+
+def likeliest_in_words(ordered, say):
+    """The alt text of next characters. ordered: the table, its likeliest character first."""
+    words = say(
+        "Probability of the next character; of the likeliest, {}: {}.",
+        "下一个字符的概率；最可能的 {}：{}。",
+    )
+    listed = (f"{setting} {p:.2f}" for setting, p in ordered.iloc[0].items())
+    return words.format(visible(ordered.index[0]), ", ".join(listed))
 
 
 def sample_comparison(generations, language="english", note=""):
-    """What the models write after one prompt, and how their texts measure against held-out human text.
+    """What the models write after one prompt, and how their texts measure against human text.
 
-    generations: rows with arm (one is "human reference"), temperature, top_k, top_p, prompt, text and the columns of
-    QUALITY. Drawn are the setting and the prompt of the first row; a small dot a sample, a large one for their mean.
+    generations: rows with arm, temperature, top_k, top_p, prompt, text and the columns of MEASURES;
+    rows without a temperature are held-out human text. Drawn are the setting and the prompt of the
+    first row; a small dot a sample, a large one for their mean.
     """
-    human = generations["arm"] == HUMAN
-    settings = generations[["temperature", "top_k", "top_p"]].astype(float)
-    setting, prompt = settings[~human].iloc[0], generations.loc[~human, "prompt"].iloc[0]
+    human = generations["temperature"].isna()
+    settings = generations[SETTING].astype(float)
+    setting = settings[~human].iloc[0]
+    prompt = generations.loc[~human, "prompt"].iloc[0]
     generations = generations[human | (settings.fillna(-1) == setting.fillna(-1)).all(axis=1)]
-    styles = looks(arm for arm in generations["arm"] if arm != HUMAN)
-    styles |= {HUMAN: {"color": GREY, "marker": "D", "mfc": "white"}} if human.any() else {}
-    arms, rows = [name(arm, language) for arm in styles], -(-len(styles) // 2)
-    heights = 1.7 * rows, 1.2 + 0.3 * len(arms)
-    with open_figure(sum(heights), language, note) as (figure, say):
-        upper, lower = figure.subfigures(2, 1, height_ratios=heights)
-        panels, measures = (
-            upper.subplots(rows, 2).ravel(),
-            lower.subplots(1, len(QUALITY), sharey=True),
-        )
+    styles = looks(generations.loc[~human, "arm"])
+    styles |= {arm: {"color": GREY, "marker": "D"} for arm in generations.loc[human, "arm"]}
+    names = {arm: translated(arm, language) for arm in styles}
+    above = 1.7 * math.ceil(len(styles) / 2)
+    below = 1.2 + 0.3 * len(styles)
+    with open_figure(above + below, language, note) as (figure, say):
+        upper, lower = figure.subfigures(2, 1, height_ratios=(above, below))
+        panels = upper.subplots(math.ceil(len(styles) / 2), 2).ravel()
         for axes in panels:
             axes.axis("off")
-        for row, (arm, look) in enumerate(styles.items()):
-            own = generations[generations["arm"] == arm]
-            excerpt = [*own.loc[own["prompt"] == prompt, "text"], *own["text"]][0].strip()[:600]
-            panels[row].set_title(arms[row], color=look["color"])
-            at = {"va": "top", "transform": panels[row].transAxes, "in_layout": False}
-            at |= {"fontsize": 9, "family": ["DejaVu Sans Mono", *fonts("english")]}
-            panels[row].text(0, 1, "\n".join(fold(excerpt, 43, indent="  ")[:8]) + " …", **at)
-            for axes, measure in zip(measures, QUALITY, strict=True):
-                small = {"color": look["color"], "alpha": 0.4, "ms": 3, "label": f"{arm} samples"}
-                axes.plot(own[measure], np.full(len(own), row), "o", **small)
-                axes.plot(own[measure].mean(), row, **look, ms=8, label=arm)
-                if arm == HUMAN:
-                    axes.axvline(own[measure].mean(), color=GREY, lw=0.8, ls=":", zorder=1)
-        for axes, (measure, words) in zip(measures, QUALITY.items(), strict=True):
-            axes.set_xlabel(say(*words), fontsize=SMALL)
-            axes.set(xlim=padded(generations[measure]), ylim=(len(arms) - 0.5, -0.5))
-            axes.xaxis.set_major_locator(MaxNLocator(2))
-            axes.set_yticks(range(len(arms)), arms)
-            axes.tick_params(axis="y", length=0)
-        title = say("What the models write after “{}”", "模型在“{}”之后写出的文字").format(
-            visible(prompt)
-        )
-        values = [say("off", "不用") if np.isnan(value) else f"{value:g}" for value in setting]
-        how = say("temperature {} · top-k {} · top-p {}", "温度 {} · top-k {} · top-p {}").format(
-            *values
-        )
+        for axes, (arm, look) in zip(panels, styles.items(), strict=False):
+            axes.set_title(names[arm], color=look["color"])
+            write_excerpt(axes, excerpt(generations[generations["arm"] == arm], prompt))
+        measures = lower.subplots(1, len(MEASURES), sharey=True)
+        for axes, measure in zip(measures, MEASURES, strict=True):
+            draw_measure(axes, generations, measure, styles)
+            list_down(axes, list(names.values()), lines=True)
+            axes.set_xlabel(say(*measure_labels(measure)), fontsize=SMALL)
+        title = say("What the models write after “{}”", "模型在“{}”之后写出的文字")
+        title = title.format(visible(prompt))
+        how = setting_in_words(setting, say)
         head(figure, f"{title}\n{how}")
-        known = generations.groupby("arm")["known_words"].mean()
-        shares = ", ".join(
-            f"{text} {known[arm]:.0%}".replace("nan%", "–")
-            for arm, text in zip(styles, arms, strict=True)
-        )
-        alt = say("{} ({}). Share of known words: {}.", "{}（{}）。已知词的比例：{}。")
-        figure.set_label(alt.format(title, how, shares))
+        words = say("{} ({}). Share of known words: {}.", "{}（{}）。已知词的比例：{}。")
+        figure.set_label(words.format(title, how, known_in_words(generations, names)))
     return figure
+
+
+def excerpt(texts, prompt):
+    """The beginning of the first text after this prompt, or of the first that there is."""
+    after_prompt = texts.loc[texts["prompt"] == prompt, "text"]
+    return [*after_prompt, *texts["text"]][0].strip()[:600]
+
+
+def write_excerpt(axes, text):
+    """A text's first lines, in a fixed-width font, from the upper left corner."""
+    lines = fold(text, 43, indent="  ")[:8]
+    look = {"fontsize": 9, "family": ["DejaVu Sans Mono", *fonts("english")]}
+    at = {"va": "top", "transform": axes.transAxes, "in_layout": False}
+    axes.text(0, 1, "\n".join(lines) + " …", **at, **look)
+
+
+def draw_measure(axes, generations, measure, styles):
+    """One measure of all texts: a row an arm; where people are, a line through all rows."""
+    for row, (arm, look) in enumerate(styles.items()):
+        texts = generations[generations["arm"] == arm]
+        values = texts[measure]
+        small = {"color": look["color"], "alpha": 0.4, "ms": 3, "label": f"{arm} samples"}
+        axes.plot(values, np.full(len(values), row), "o", **small)
+        people = texts["temperature"].isna().all()
+        hollow = {"mfc": "white"} if people else {}
+        axes.plot(values.mean(), row, **look, **hollow, ms=8, label=arm)
+        if people:
+            axes.axvline(values.mean(), color=GREY, lw=0.8, ls=":", zorder=1)
+    axes.set_xlim(padded(generations[measure]))
+    axes.xaxis.set_major_locator(MaxNLocator(2))
+    axes.tick_params(axis="y", length=0)
+
+
+def measure_labels(measure):
+    """A measure's name and unit below it, in both languages."""
+    name, unit = MEASURES[measure]
+    return f"{name[0]}\n({unit[0]})", f"{name[1]}\n（{unit[1]}）"
+
+
+def setting_in_words(setting, say):
+    """How a text was drawn: "temperature 0.8 · top-k off · top-p 0.9"."""
+    values = [say("off", "不用") if np.isnan(value) else f"{value:g}" for value in setting]
+    words = say("temperature {} · top-k {} · top-p {}", "温度 {} · top-k {} · top-p {}")
+    return words.format(*values)
+
+
+def known_in_words(generations, names):
+    """Each arm's share of known words; a dash where it wrote no word."""
+    known = generations.groupby("arm")["known_words"].mean()
+    shares = {arm: "–" if np.isnan(known[arm]) else f"{known[arm]:.0%}" for arm in names}
+    return ", ".join(f"{name} {shares[arm]}" for arm, name in names.items())

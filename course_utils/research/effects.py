@@ -12,9 +12,13 @@ PAIRED = 1000  # seeds that lie this far apart pair in a comparison: a control r
 
 def rate_table(records):
     """One row a depth and learning rate: means over seeds of the half of the validation split that chooses."""
-    rows = [(r.model["n_layers"], r.train["learning_rate"], r.choosing_loss) for r in records]
-    table = pd.DataFrame(rows, columns=["n_layers", "learning_rate", "choosing_loss"])
-    table = table.groupby(["n_layers", "learning_rate"], as_index=False)["choosing_loss"].mean()
+    keys = ["n_layers", "arm", "learning_rate"]
+    rows = [
+        (r.model["n_layers"], r.arm.partition(",")[0], r.train["learning_rate"], r.choosing_loss)
+        for r in records
+    ]
+    table = pd.DataFrame(rows, columns=[*keys, "choosing_loss"])
+    table = table.groupby(keys, as_index=False)["choosing_loss"].mean()
     best = table.groupby("n_layers")["choosing_loss"].transform("min")
     edges = table.groupby("n_layers")["learning_rate"].agg(["min", "max"])
     table["best"] = table["choosing_loss"] == best
