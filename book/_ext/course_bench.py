@@ -16,13 +16,15 @@ from course_utils.figures.performance import (
 from course_utils.training.runs import RunRecord
 
 BENCH = files.PUBLISHED / "bench"
-KINDS = {  # what `course bench` measures: its title, and what a row must have
-    "train": (
-        "Training",
-        ["name", "median_ms", "low_ms", "high_ms", "characters_per_s", "share_of_matrix_rate"],
-    ),
-    "generate": ("Writing", ["name", "texts", "median_ms", "low", "high", "characters_per_s"]),
-    "scaling": ("A small model's step", ["kind", "name", "median_ms", "share_of_matrix_rate"]),
+TITLES = {  # of what `course bench` measures
+    "train": "Training",
+    "generate": "Writing",
+    "scaling": "A small model's step",
+}
+COLUMNS = {  # that a row must have
+    "train": ["low_ms", "high_ms", "characters_per_s", "share_of_matrix_rate"],
+    "generate": ["texts", "low", "high", "characters_per_s"],
+    "scaling": ["kind", "share_of_matrix_rate"],
 }
 RATES = {  # the limits of a machine: the head of the column, and its unit
     "matrix_products_flops": ("matrix products (TFLOP/s)", 1e12),
@@ -103,22 +105,21 @@ def recipes():
     }
     rows = []
     for (context, parameters, recipe, device, regime), seeds in runs.groupby(list(keys.values())):
+        losses = seeds["validation_loss"]
         rows.append(
             {
                 "recipe": recipe,
-                "machine": device,
-                "regime": regime,
+                "machine": f"{device}; {regime}",
                 "context": f"{context:,}",
                 "parameters": f"{parameters / 1e6:.2f} M",
                 "seeds": len(seeds),
-                "mean loss": f"{seeds['validation_loss'].mean():.4f}",
-                "worst": f"{seeds['validation_loss'].max():.4f}",
-                "training (s)": three_digits(seeds["elapsed_s"].median()),
-                "setup (s)": three_digits(seeds["setup_s"].median()),
+                "loss (worst)": f"{losses.mean():.4f} ({losses.max():.4f})",
+                "training (s)": seconds(seeds["elapsed_s"].median()),
+                "setup (s)": seconds(seeds["setup_s"].median()),
                 "evaluating": percent(seeds["evaluating_s"].sum() / seeds["elapsed_s"].sum()),
             }
         )
-    yield table(pd.DataFrame(rows), words=3)
+    yield table(pd.DataFrame(rows), words=2)
 
 
 def promises():
@@ -190,10 +191,10 @@ def read_bench(path):
     """One such file, with a title and its machine in words."""
     try:
         bench = json.loads(path.read_text(encoding="utf-8"))
-        title, columns = KINDS[bench["what"]]
+        what = bench["what"]
         bench["machine"] = machine(bench["environment"])
-        bench["title"] = f"{title}: recipe {bench['preset']}, {bench['machine']}"
-        bench["rows"] = pd.DataFrame(bench["rows"])[columns]
+        bench["title"] = f"{TITLES[what]}: recipe {bench['preset']}, {bench['machine']}"
+        bench["rows"] = pd.DataFrame(bench["rows"])[["name", "median_ms", *COLUMNS[what]]]
         bench["limits"] = pd.Series(bench["limits"])[[*RATES]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -207,6 +208,11 @@ def machine(environment):
     """The device in words; on a CPU the number of threads counts."""
     device = environment["device"]
     return f"{device}, threads: {environment['threads']}" if device.startswith("cpu") else device
+
+
+def seconds(value):
+    """A time to three digits; what is shorter than a tenth of a second is no time here."""
+    return "< 0.1" if value < 0.1 else three_digits(value)
 
 
 def folded(frame):

@@ -14,7 +14,12 @@ from course_utils.lessons.sampling import filter_logits
 from course_utils.training import checkpoints, runs
 
 PARTS = ("gpt.mjs", "linear.mjs", "sampler.mjs", "widget.css", "widget.mjs", "worker.mjs")
-STILLS = ({"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8})
+STILLS = {
+    "temperature 0.5": {"temperature": 0.5},
+    "temperature 1.5": {"temperature": 1.5},
+    "top_k 3": {"top_k": 3},
+    "top_p 0.8": {"top_p": 0.8},
+}
 
 
 def models(folder):
@@ -60,9 +65,8 @@ def guesses(prompt):
     with torch.no_grad():
         logits = model(torch.tensor([tokenizer.encode(prompt)]))[0, -1]
     columns = {"before": logits.softmax(-1)}
-    for settings in STILLS:
-        ((setting, value),) = settings.items()
-        columns[f"{setting} {value}"] = filter_logits(logits, **settings).softmax(-1)
+    for name, settings in STILLS.items():
+        columns[name] = filter_logits(logits, **settings).softmax(-1)
     return pd.DataFrame(columns, index=list(tokenizer.alphabet))
 
 

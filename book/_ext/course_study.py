@@ -256,7 +256,8 @@ def in_words(table):
     """Each measure's mean, and half of its 95 % interval."""
     cells = {}
     for measure, digits in PLACES.items():
-        (name, _), (unit, _) = MEASURES[measure]
+        name = MEASURES[measure].name[0]
+        unit = MEASURES[measure].unit[0]
         values = table[measure]
         if unit == "share":
             values = 100 * values
