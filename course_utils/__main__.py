@@ -221,6 +221,8 @@ def build_parser():
 
 def main(argv=None):
     """Run one subcommand; print errors as one sentence."""
+    if hasattr(sys.stdout, "reconfigure"):  # printing never fails a run, whatever the code page
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = build_parser()
     args, unknown = parser.parse_known_args(argv)
     if unknown:

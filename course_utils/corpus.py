@@ -166,15 +166,16 @@ def _real(file, source):
 
 def _named(file):
     inside = files.CHECKOUT in file.parents
-    source = file.relative_to(files.CHECKOUT).as_posix() if inside else file.name
+    name = files.shown(file.name)
+    source = files.shown(file.relative_to(files.CHECKOUT).as_posix()) if inside else name
     try:
         data = file.read_bytes()
     except OSError as error:
         raise CorpusError(
-            f"The corpus {file} can't be read ({error.strerror}); name a UTF-8 text file."
+            f"The corpus {files.shown(file)} can't be read ({error.strerror}): "
+            "name a UTF-8 text file."
         ) from error
-    note = f"Trained on {file.name}, not on Tiny Shakespeare."
-    return _corpus(data, source, file.name, note)
+    return _corpus(data, source, name, f"Trained on {name}, not on Tiny Shakespeare.")
 
 
 def _practice():

@@ -1,10 +1,12 @@
 """Where the course keeps its files; and files that are whole or absent, whatever happens.
 
-Nothing in a file is executed.
+They are read with suspicion: nothing in a file is executed, its size is looked at before it is
+read, and its values have the types that they should have.
 """
 
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +16,10 @@ _is_checkout = (_package.parent / "pyproject.toml").is_file()
 CHECKOUT = _package.parent if _is_checkout else None  # None: from a wheel, as on Colab
 PUBLISHED = _package / "published"  # the recorded study, shipped with the package
 FORMAT = "1"  # of checkpoints, states and records
+# Bytes. A state of twelve layers has a header of 50,000; one of the largest model that the course
+# knows takes 0.2 GB.
+LONGEST_HEADER = 2**22
+LARGEST_FILE = 2**33
 
 
 def results():
@@ -58,25 +64,78 @@ def write_tensors(path, tensors, about):
     write(path, save(tensors, metadata={"course": content}))  # several would come in random order
 
 
-def read_tensors(path, kind):
-    """-> (name -> tensor, dict about them). RunError if it is not what kind says in words."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load  # and not safe_open, which takes a Ctrl-C for a damaged file
+def read_header(path, kind, advice):
+    """What a file of tensors says that it holds, before any of that is read.
 
+    kind: what it should be, and advice: what to do where it isn't that, both for the RunError.
+    -> (name -> (safetensors' name of its type, shape), dict about them)
+    """
     if not path.is_file():
         raise RunError(f"there is no {kind} {path}")
     try:
-        content = path.read_bytes()
-        tensors = load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        about = json.loads(header.get("__metadata__", {}).get("course", "{}"))
-    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
-        raise RunError(
-            f"{path} is damaged or not a safetensors file ({error}): delete it"
-        ) from None
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > LONGEST_HEADER or path.stat().st_size > LARGEST_FILE:
+                raise ValueError("too large")
+            header = json.loads(file.read(length))
+        about = json.loads(header.pop("__metadata__", {}).get("course", "{}"))
+        claims = {name: (said["dtype"], tuple(said["shape"])) for name, said in header.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(path, error, advice) from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise RunError(f"{path} is not a {kind} of this course in format {FORMAT}")
-    return tensors, about
+        raise RunError(f"{path} is not a {kind} of this course in format {FORMAT}: {advice}")
+    return claims, about
+
+
+def read_tensors(path, kind, advice):
+    """-> (name -> tensor, dict about them). kind, advice, RunError: as read_header's."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load  # and not safe_open, which takes a Ctrl-C for a damaged file
+
+    _, about = read_header(path, kind, advice)
+    try:
+        return load(path.read_bytes()), about
+    except (SafetensorError, OSError, ValueError, KeyError, MemoryError) as error:
+        raise damaged(path, error, advice) from None
+
+
+def damaged(path, error, advice):
+    reason = str(error) or type(error).__name__
+    return RunError(f"{path} is damaged or not a safetensors file ({reason}): {advice}")
+
+
+def fields_of(kind, values):
+    """What a file says about a dataclass, as its arguments; a ValueError names what is wrong.
+
+    Names that the dataclass lacks are left to it. A whole number may be written as 2.0.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"no settings, but {type(values).__name__}")
+    types = {field.name: field.type for field in fields(kind)}
+    return {
+        name: of_type(types[name], value, name) if name in types else value
+        for name, value in values.items()
+    }
+
+
+def of_type(kind, value, name):
+    """The value as this type, if that is what it is; else a ValueError that names it."""
+    is_number = type(value) in (int, float)
+    try:
+        if kind is float and is_number:
+            return float(value)
+        if kind is int and is_number and value == int(value):
+            return int(value)
+    except (OverflowError, ValueError):  # too large for a float; or no number, which int refuses
+        pass
+    if kind not in (int, float) and isinstance(value, kind):
+        return value
+    raise ValueError(f"{name} is {value!r:.40}")
+
+
+def shown(name):
+    """A file's name or a word as it can be written anywhere: bytes that are no UTF-8 as \\udcfc."""
+    return os.fspath(name).encode(errors="backslashreplace").decode()
 
 
 def lock(folder):

@@ -15,7 +15,6 @@ import torch
 from tqdm import tqdm
 
 from course_utils import files, profiles
-from course_utils.lessons.model import GPT, count_parameters
 from course_utils.training import engine, runs
 from course_utils.training.trainer import TrainingError
 
@@ -84,10 +83,7 @@ def grouped(specs, one_compilation):
 
 def work(group):
     """About how long these runs take: parameters x characters."""
-    with torch.device("meta"):
-        parameters = count_parameters(GPT(group[0].model))
-    train = group[0].train
-    return len(group) * parameters * train.steps * train.batch_size * group[0].model.context_length
+    return sum(engine.work(spec.model, spec.train) for spec in group)
 
 
 def pieces_for(group, device):

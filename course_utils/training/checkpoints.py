@@ -1,17 +1,28 @@
 """A trained model as one safetensors file: written whole, and read with suspicion."""
 
+import math
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from course_utils.files import RunError, read_tensors, write_tensors
+from course_utils import files
+from course_utils.files import RunError
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPT, GPTConfig
 
-GROUP = 16  # neighbours in a row of an int8 matrix that share a scale
-# Numbers in the keys and values of one text: a file that asks for more was not made here.
-MOST_CACHED = 2**28
+# What a weight may be kept in, by safetensors' names. The page's reader has the same list.
+KINDS = ("F32", "F16", "BF16", "I8")
+SCALE_KIND = "F16"  # of an int8 matrix, which has one scale for each GROUP
+GROUP = 16  # neighbours in a row
+
+# Bounds of what is trained and of what is read: a file that asks for more was not made here.
+MOST_LAYERS = 256
+MOST_NUMBERS = 2**28  # of weights; and of the keys and values of one text
+LARGEST = 1e6  # weights this large mean divergence, even if the loss is finite
+
+ADVICE = "choose another file"
 
 
 def save_model(path, model, alphabet, dtype=torch.float32, int8_matrices=()):
@@ -23,7 +34,7 @@ def save_model(path, model, alphabet, dtype=torch.float32, int8_matrices=()):
     if model.config.tie_embeddings:
         del weights["head.weight"]
     weights |= dict(int8_matrices)
-    write_tensors(path, weights, {"config": asdict(model.config), "alphabet": alphabet})
+    files.write_tensors(path, weights, {"config": asdict(model.config), "alphabet": alphabet})
 
 
 def dequantized(tensors, name):
@@ -41,19 +52,12 @@ def load_model(path, alphabet=None):
     alphabet: if given, the characters that the checkpoint must have been trained on.
     """
     path = Path(path)
-    tensors, about = read_tensors(path, "checkpoint")
-    try:
-        model = model_from(tensors, about)
-        tokenizer = CharTokenizer(about["alphabet"])
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError):
-        raise RunError(f"{path}: its weights do not fit the model that it describes") from None
-
-    finite = all(weight.isfinite().all() for weight in model.state_dict().values())
-    if tokenizer.vocab_size != model.config.vocab_size or not finite:
-        raise RunError(
-            f"{path} holds weights that are not numbers, or an alphabet of another size than its "
-            "model's"
-        )
+    # First what the file says that it holds; only then is memory taken for it.
+    claims, about = files.read_header(path, "checkpoint", ADVICE)
+    config = described_config(path, claims, about)
+    tokenizer = described_tokenizer(path, about, config)
+    tensors, _ = files.read_tensors(path, "checkpoint", ADVICE)
+    model = build(path, config, tensors)
     if alphabet is not None and alphabet != tokenizer.alphabet:
         raise RunError(
             f"{path} was trained on another alphabet ({tokenizer.vocab_size} characters, the text "
@@ -62,36 +66,104 @@ def load_model(path, alphabet=None):
     return model, tokenizer
 
 
-def model_from(tensors, about):
-    """The model that a file's tensors and its words about them make, in evaluation mode."""
-    weights = {name: dequantized(tensors, name) for name in tensors if not name.endswith(".scale")}
-    config = GPTConfig(**about["config"])
-    if not sizes_fit(config, weights):
-        raise ValueError
-    model = GPT(config)
-    if config.tie_embeddings:
-        weights["head.weight"] = weights["embedding.weight"]
-    model.load_state_dict(weights)
+def described_config(path, claims, about):
+    """The GPTConfig that a checkpoint describes, if the tensors that it claims are of that size."""
+    for name, (kind, _) in claims.items():
+        if kind not in KINDS or (name.endswith(".scale") and kind != SCALE_KIND):
+            raise RunError(
+                f"{path}: its weights must be of the kinds {', '.join(KINDS)}, the scales of I8 "
+                f"{SCALE_KIND}; {ADVICE}"
+            )
+    try:
+        config = GPTConfig(**files.fields_of(GPTConfig, about["config"]))
+        fits = sizes_fit(config, claims)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise misfit(path)
+    try:
+        check_bounds(config)
+    except ValueError as error:
+        raise RunError(f"{path}: {error}; {ADVICE}") from None
+    return config
+
+
+def described_tokenizer(path, about, config):
+    """The tokenizer of a checkpoint's alphabet, which is written as a tokenizer has it."""
+    alphabet = about.get("alphabet")
+    usable = isinstance(alphabet, str) and alphabet and not re.search("[\ud800-\udfff]", alphabet)
+    tokenizer = CharTokenizer(alphabet) if usable else None
+    if not usable or tokenizer.alphabet != alphabet or len(alphabet) != config.vocab_size:
+        raise RunError(
+            f"{path} holds an alphabet of another size than its model's, or one that is not "
+            f"different characters in order; {ADVICE}"
+        )
+    return tokenizer
+
+
+def build(path, config, tensors):
+    """The model of a config with a checkpoint's tensors as its weights, in evaluation mode."""
+    try:
+        names = [name for name in tensors if not name.endswith(".scale")]
+        weights = {name: dequantized(tensors, name) for name in names}
+        if config.tie_embeddings:
+            weights["head.weight"] = weights["embedding.weight"]
+        model = GPT(config)
+        model.load_state_dict(weights)
+    except (KeyError, RuntimeError):
+        raise misfit(path) from None
+    if not sound(weights.values()):
+        raise RunError(
+            f"{path} holds weights that are not numbers, or so large (above {LARGEST:,.0f}) as no "
+            f"training makes them; {ADVICE}"
+        )
     return model.eval()
+
+
+def sound(weights):
+    """Whether all weights are numbers, and of a size that training gives them."""
+    return all(w.isfinite().all() and w.abs().max() <= LARGEST for w in weights)
+
+
+def misfit(path):
+    return RunError(f"{path}: its weights do not fit the model that it describes; {ADVICE}")
+
+
+def sizes_fit(config, claims):
+    """Whether a config's sizes are those of the tensors that a file claims to hold."""
+    shapes = {name: shape for name, (_, shape) in claims.items()}
+    halves = 2 if config.activation == "swiglu" else 1
+    layers = {name.split(".")[1] for name in shapes if name.startswith("blocks.")}
+    scaled = [name for name, (kind, _) in claims.items() if kind == "I8"]
+    return (
+        shapes["embedding.weight"] == (config.vocab_size, config.d_model)
+        and shapes["blocks.0.feed_forward.up.weight"] == (halves * config.d_ff, config.d_model)
+        and len(layers) == config.n_layers
+        and all(shapes[f"{name}.scale"] == scales_shape(*shapes[name]) for name in scaled)
+        and sum(math.prod(shape) for shape in shapes.values()) <= MOST_NUMBERS
+    )
+
+
+def scales_shape(rows, columns):
+    return rows, columns // GROUP
+
+
+def check_bounds(config):
+    """A ValueError for a model that is larger than the course trains and reads."""
+    cached = 2 * config.n_layers * config.context_length * config.d_model
+    if config.n_layers > MOST_LAYERS:
+        raise ValueError(f"n_layers must be at most {MOST_LAYERS}, not {config.n_layers:,}")
+    if matrix_weights(config) > MOST_NUMBERS:
+        raise ValueError(f"a model must have at most {MOST_NUMBERS:,} weights")
+    if cached > MOST_NUMBERS:
+        raise ValueError(
+            f"the keys and values of one text must be at most {MOST_NUMBERS:,} numbers, not "
+            f"{cached:,} (2 x layers x context x width)"
+        )
 
 
 def matrix_weights(config):
     """How many weights a model's matrices have, the head's too; the other weights are few."""
-    c = config
-    matrices = 3 if c.activation == "swiglu" else 2
-    feed_forward = matrices * c.d_model * c.d_ff
-    return c.n_layers * (4 * c.d_model**2 + feed_forward) + c.vocab_size * c.d_model
-
-
-def sizes_fit(config, weights):
-    """Whether a config's sizes are its weights'; asked before memory is taken for what it says."""
-    c = config
-    up_rows, up_columns = weights["blocks.0.feed_forward.up.weight"].shape
-    halves = 2 if c.activation == "swiglu" else 1
-    layers = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
-    return (
-        weights["embedding.weight"].shape == (c.vocab_size, c.d_model)
-        and (up_rows, up_columns) == (halves * c.d_ff, c.d_model)
-        and len(layers) == c.n_layers
-        and 2 * c.n_layers * c.context_length * c.d_model <= MOST_CACHED
-    )
+    matrices = 3 if config.activation == "swiglu" else 2
+    a_block = 4 * config.d_model**2 + matrices * config.d_model * config.d_ff
+    return config.n_layers * a_block + config.vocab_size * config.d_model

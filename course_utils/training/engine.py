@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_utils.lessons.data import get_batch
-from course_utils.lessons.model import count_parameters
+from course_utils.lessons.model import GPT, count_parameters
 from course_utils.lessons.train import (
     learning_rate_at,
     make_optimizers,
@@ -45,8 +45,7 @@ def make_engine(model, ids, config, allow=None):
         return Engine(model, ids, config)
 
     if allow is None:
-        characters = config.steps * config.batch_size * model.config.context_length
-        worth_it = count_parameters(model) * characters > WORTH_COMPILING
+        worth_it = work(model.config, config) > WORTH_COMPILING
         allow = [piece for piece in PIECES if piece != "compiled" or worth_it]
 
     # First the whole batch at once, then halves, then quarters, … at last window by window.
@@ -60,6 +59,19 @@ def make_engine(model, ids, config, allow=None):
         # Subtle: only here, after the `except`, is the failed engine's memory nobody's any more.
         torch.cuda.empty_cache()
         micro_batches = next_smaller(micro_batches, config)
+
+
+@functools.cache
+def parameters_of(model_config):
+    """How many parameters a model has, without taking memory for one."""
+    with torch.device("meta"):
+        return count_parameters(GPT(model_config))
+
+
+def work(model_config, train_config):
+    """About how long a run takes: parameters x characters."""
+    characters = train_config.steps * train_config.batch_size * model_config.context_length
+    return parameters_of(model_config) * characters
 
 
 def next_smaller(micro_batches, config):
@@ -124,6 +136,27 @@ class Engine:
         if len(state["random"]) == len(self.get_random_state()):
             self.set_random_state(state["random"])
         self._skip_batches()
+
+    def misfit(self, state):
+        """What is wrong with a state that another engine is said to have given, or "" if nothing.
+
+        Asked after a first step: by then the optimisers have the memory that a state must fit.
+        """
+        names = {"losses", "random"}
+        missing = names - state.keys()
+        shapes = {name: tensor.shape for name, tensor in self._tensors().items()}
+        given = {name: tensor.shape for name, tensor in state.items() if name not in names}
+        if missing:
+            return f"it has no {min(missing)}"
+        if state["losses"].ndim != 1 or len(state["losses"]) > self.config.steps:
+            return f"its losses are not those of at most {self.config.steps:,} steps"
+        if len(state["losses"]) == 0:  # no optimiser had a memory then
+            shapes = {name: shape for name, shape in shapes.items() if name.startswith("model/")}
+        if given != shapes:
+            return "its tensors are not this run's"
+        if not all(tensor.isfinite().all() for tensor in state.values()):
+            return "not all in it are numbers"
+        return ""
 
     def _tensors(self):
         """What a step changes: weights, and the memory of the optimisers."""

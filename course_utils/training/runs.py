@@ -1,6 +1,7 @@
 """Training runs on disk: a JSON record and a file of weights each, found again by what they are."""
 
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -8,7 +9,6 @@ import re
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +22,8 @@ from course_utils.lessons.train import TrainConfig
 from course_utils.training import checkpoints, trainer
 from course_utils.training.recipes import layers, named_recipe
 
+LARGEST_SEED = 2**63 - 1  # what every generator takes, of this seed and of those next to it
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -34,6 +36,11 @@ class RunSpec:
     train: TrainConfig
     corpus_sha256: str
     data_share: float = 1.0  # of the training split, from its beginning
+
+    def __post_init__(self):
+        checkpoints.check_bounds(self.model)
+        if not 0 <= self.train.seed <= LARGEST_SEED:
+            raise ValueError(f"a seed must lie in 0 … {LARGEST_SEED}, not {self.train.seed}")
 
     @property
     def fingerprint(self):
@@ -93,14 +100,33 @@ class RunRecord(trainer.Training):
     def load(cls, path):
         path = Path(path)
         try:
-            record = cls(**json.loads(path.read_text(encoding="utf-8")), folder=path.parent.parent)
-        except (OSError, ValueError, TypeError) as error:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            record = cls.from_file(values, folder=path.parent.parent)
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            reason = str(error) or type(error).__name__
             raise RunError(
-                f"{path} is not a run record of this course ({type(error).__name__}); delete it"
+                f"{path} is not a run record of this course ({reason}): move it away"
             ) from None
-        if record.format != FORMAT:
-            raise RunError(f"{path} has format {record.format}; this course reads format {FORMAT}")
         return record
+
+    def check(self):
+        """A ValueError that names what no finished run leaves behind."""
+        super().check()
+        if self.format != FORMAT:
+            raise ValueError(f"format {self.format}, where this course reads {FORMAT}")
+        GPTConfig(**files.fields_of(GPTConfig, self.model))
+        TrainConfig(**files.fields_of(TrainConfig, self.train))
+        for name in ("name", "sha256", "source", "note"):
+            files.of_type(str, self.corpus[name], f"the corpus's {name}")
+        for name in ("device", "torch", "command"):
+            files.of_type(str, self.environment[name], f"the environment's {name}")
+        if not self.history or "validation_loss" not in self.history[-1]:
+            raise ValueError("no evaluation at its end")
+        if not (0 <= self.validation_loss <= trainer.DIVERGED and self.training_loss >= 0):
+            raise ValueError("losses that no run has")
+        settings = (self.model, self.train, self.corpus["sha256"], self.data_share)
+        if self.fingerprint != fingerprint(*settings) or self.seed != self.train["seed"]:
+            raise ValueError("its settings are not those that it is named after")
 
 
 def spec_of(record, seed):
@@ -125,15 +151,20 @@ def find(spec, folders, weights=True):
         path = folder / "logs" / f"{spec.name}.json"
         if path.is_file():
             record = RunRecord.load(path)
-            complete = record.checkpoint.is_file() or not weights
-            if record.fingerprint == spec.fingerprint and complete:
+            same = (record.name, record.fingerprint) == (spec.name, spec.fingerprint)
+            if same and (record.checkpoint.is_file() or not weights):
                 return record
     return None
 
 
 def load_all(folder, corpus=None):
     """Every record of a results folder, in order of name; if a corpus is given, those of it."""
-    records = map(RunRecord.load, sorted((Path(folder) / "logs").glob("*.json")))
+    paths = sorted((Path(folder) / "logs").glob("*.json"))
+    paths = [path for path in paths if not path.name.startswith(".")]  # the system's own notes
+    records = [RunRecord.load(path) for path in paths]
+    for path, record in zip(paths, records, strict=True):
+        if path.stem != record.name:  # it would count twice
+            raise RunError(f"{path} is a copy of the record {record.name}: move it away")
     return [r for r in records if corpus is None or r.corpus["sha256"] == corpus.sha256]
 
 
@@ -146,7 +177,7 @@ def best(folders, corpus=None):
     raise RunError("there is no trained model of this text yet: `course train` makes one")
 
 
-_unwritten = {}  # spec -> (model, Training): trained, but the disk was full; no need to train again
+_unwritten = {}  # spec -> what was trained when the disk was full; no need to train it again
 
 
 def execute(spec, corpus, folder, device="cpu", on_step=None, allow=None):
@@ -157,8 +188,7 @@ def execute(spec, corpus, folder, device="cpu", on_step=None, allow=None):
     folder = Path(folder)
     if spec not in _unwritten:
         _unwritten[spec] = train_or_resume(spec, corpus, folder, device, on_step, allow)
-    model, training = _unwritten[spec]
-    record = write_run(spec, corpus, folder, model, training, device)
+    record = write_run(spec, corpus, folder, device, *_unwritten[spec])
     state_path(spec, folder).unlink(missing_ok=True)
     del _unwritten[spec]
     return record
@@ -169,28 +199,58 @@ def state_path(spec, folder):
 
 
 def train_or_resume(spec, corpus, folder, device, on_step, allow):
-    """Train a run to its end, from its saved state if there is one. -> (model, Training)"""
+    """Train a run to its end, from its saved state if there is one.
+
+    -> (model, Training, threads): of PyTorch, one after the other if the run was resumed with
+    another number of them; as many threads, the same bits.
+    """
     path = state_path(spec, folder)
     for unfinished in path.parent.glob(f".{spec.name}.*"):  # of a process killed while it wrote
         unfinished.unlink()
-    saved = files.read_tensors(path, "saved state") if path.exists() else None
+    saved = read_state(path, spec) if path.exists() else None
+    threads = [*(saved[1]["threads"] if saved else []), torch.get_num_threads()]
+    threads = [n for n, _ in itertools.groupby(threads)]
+    facts = {"fingerprint": spec.fingerprint, "threads": threads}
 
     ids = torch.tensor(CharTokenizer(corpus.text).encode(corpus.text))
     train_ids, validation_ids = split(ids)
     train_ids = train_ids[: round(spec.data_share * len(train_ids))]
     model = trainer.new_model(spec.model, spec.train, device)
-    save = partial(files.write_tensors, path)
+
+    def save(tensors, measured):
+        files.write_tensors(path, tensors, facts | measured)
+
     try:
         training = trainer.train(
             model, train_ids, validation_ids, spec.train, on_step, allow, saved, save
         )
+    except trainer.StateError as error:
+        raise not_a_state(path, error) from None
     except KeyboardInterrupt as stop:
         words = "; its state is saved, and the same again goes on from there"
         raise KeyboardInterrupt(*(f"{said}{words}" for said in stop.args)) from None
-    return model, training
+    return model, training, threads
 
 
-def write_run(spec, corpus, folder, model, training, device):
+ANEW = "delete it, and the run begins anew"
+
+
+def read_state(path, spec):
+    """The state of a run that was stopped: (tensors, facts). RunError if it is another run's."""
+    tensors, facts = files.read_tensors(path, "saved state", ANEW)
+    if facts.get("fingerprint") != spec.fingerprint:
+        raise not_a_state(path, "it is another's")
+    threads = facts.get("threads")
+    if not isinstance(threads, list) or not all(type(n) is int for n in threads):
+        raise not_a_state(path, "it does not say by how many threads it was made")
+    return tensors, facts
+
+
+def not_a_state(path, reason):
+    return RunError(f"{path} is no state of this run ({reason}): {ANEW}")
+
+
+def write_run(spec, corpus, folder, device, model, training, threads):
     """Write a finished run's weights and then its record, so that no record lacks its weights."""
     record = RunRecord(
         name=spec.name,
@@ -204,7 +264,7 @@ def write_run(spec, corpus, folder, model, training, device):
         corpus={key: getattr(corpus, key) for key in ("name", "sha256", "source", "note")},
         parameters=count_parameters(model),
         data_share=spec.data_share,
-        environment=environment(device),
+        environment=environment(device) | {"threads": threads[0] if len(threads) == 1 else threads},
         folder=folder,
         **asdict(training),
     )
@@ -268,6 +328,7 @@ def environment(device):
 def command():
     """The command line, without the folders of this machine."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]
+    words = map(files.shown, words)
     return " ".join(words).replace("__main__.py", "course")
 
 

@@ -15,18 +15,27 @@ from dataclasses import asdict, dataclass, field
 import torch
 from tqdm import tqdm
 
+from course_utils import files
 from course_utils.lessons.model import GPT
 from course_utils.lessons.train import EarlyStopping, token_losses
-from course_utils.training import engine
-from course_utils.training.evaluation import by_position, half
+from course_utils.training import checkpoints, engine
+from course_utils.training.evaluation import by_position, half, token_losses
 
+# What records and states that were written earlier lack.
+LATER = {"choosing_loss", "reporting_loss", "position_losses", "data_share"}
+REPORT = ("step", "characters", "training_loss", "elapsed_s")  # of the history
+EVALUATION = ("validation_loss", "choosing_loss", "reporting_loss")  # more, where there was one
+DIVERGED = 700.0  # nats/character: the perplexity is about the largest number that there is
 REPORTS = 50  # of the training loss, in a run of full length
-LARGEST = 1e6  # weights this large mean divergence, even if the loss is finite
 SAVING = 0.01  # the share of the time that saving the state may take
 
 
 class TrainingError(ValueError):
     """Training can't begin or can't go on; the message says what to change."""
+
+
+class StateError(ValueError):
+    """What was to be gone on from is no state of this run; the message says why."""
 
 
 @dataclass
@@ -53,6 +62,24 @@ class Training:
     evaluating_s: float = 0.0  # of that, evaluations
     characters_per_s: float = 0.0  # seen in training, evaluations not counted
     peak_memory_mb: float = math.nan  # of the GPU, else of the whole process
+
+    @classmethod
+    def from_file(cls, values, **more):
+        """What a file's dict says, and more that is known; a ValueError names what is wrong."""
+        values = files.fields_of(cls, values)
+        if missing := cls.__dataclass_fields__.keys() - values.keys() - more.keys() - LATER:
+            raise ValueError(f"no {min(missing)}")
+        one = cls(**values, **more)
+        one.check()
+        return one
+
+    def check(self):
+        """A ValueError that names what no run leaves behind."""
+        for row in self.history:
+            for name in (*REPORT, *(row.keys() & {*EVALUATION})):
+                files.of_type(float, row[name], f"{name} of a report")
+        for loss in self.position_losses:
+            files.of_type(float, loss, "a loss by position")
 
 
 def new_model(model_config, train_config, device="cpu"):
@@ -201,7 +228,7 @@ class Loop:
         paused = time.perf_counter()
         losses = token_losses(self.model, self.validation_ids)
         self.result.evaluating_s += time.perf_counter() - paused
-        if not losses.mean().isfinite():
+        if not losses.mean() <= DIVERGED:  # nor where it is no number
             self.give_up(self.engine.steps_done)
         return losses
 
@@ -215,6 +242,8 @@ class Loop:
 
     def keep_best(self, row, losses):
         """Copy the weights, and what was measured with them into the result."""
+        if not checkpoints.sound(self.model.parameters()):
+            self.give_up(row["step"])
         self.best = {name: weight.clone() for name, weight in self.model.state_dict().items()}
         result = self.result
         result.best_step = row["step"]
@@ -247,7 +276,7 @@ class Loop:
         state = self.engine.state()
         weights = [tensor for name, tensor in state.items() if name.startswith("model/")]
         finite = all(tensor.isfinite().all() for tensor in state.values())
-        if not finite or any(weight.abs().max() > LARGEST for weight in weights):
+        if not finite or not checkpoints.sound(weights):
             self.give_up(self.engine.steps_done + 1)  # where the loss would show it
         self.held = state
         self.saving_s = time.perf_counter() - begin
@@ -268,20 +297,44 @@ class Loop:
         self.saving_s = time.perf_counter() - begin
 
     def resume(self, tensors, facts):
-        """Take up a saved state: as if the run had never stopped."""
+        """Take up a saved state: as if the run had never stopped. StateError: it is another's."""
         now = self.result
-        self.result = Training(**facts["found"])
+        try:
+            self.result = Training.from_file(facts["found"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StateError(f"what was measured is not there: {error}") from None
         self.result.setup_s += now.setup_s
         self.result.regime = now.regime
 
-        # Early stopping learns again what it had seen; the best weights come back to the device.
+        # First a step, by which the optimisers make their memory: a state must have the same.
+        self.engine.step()
+        prefix = "best/"
+        best = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        state = {n: t for n, t in tensors.items() if not n.startswith(prefix)}
+        if words := self.engine.misfit(state) or self.misfit(best, state):
+            raise StateError(words)
+
+        # Then all is put back; early stopping learns again what it had seen.
+        try:
+            self.engine.restore(state)
+        except RuntimeError as error:  # random numbers that are none
+            raise StateError(str(error)) from None
+        self.best = {name: weight.to(self.validation_ids.device) for name, weight in best.items()}
         for row in self.result.history:
             if "choosing_loss" in row:
                 self.stopping.update(row["choosing_loss"])
-        for name, tensor in tensors.items():
-            if name.startswith("best/"):
-                self.best[name.removeprefix("best/")] = tensor.to(self.validation_ids.device)
-        self.engine.restore(tensors)
+
+    def misfit(self, best, state):
+        """What is wrong with the best weights of a state and what was measured, or ""."""
+        shapes = {name: weight.shape for name, weight in self.model.state_dict().items()}
+        given = {name: weight.shape for name, weight in best.items()}
+        evaluated = [row["step"] for row in self.result.history if "choosing_loss" in row]
+        steps = [row["step"] for row in self.result.history]
+        if given != (shapes if evaluated else {}) or not checkpoints.sound(best.values()):
+            return "its best weights are not this run's"
+        if steps != sorted(set(steps)) or (steps and steps[-1] > len(state["losses"])):
+            return "its reports are not those of its steps"
+        return ""
 
 
 @contextlib.contextmanager
