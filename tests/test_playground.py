@@ -1,4 +1,4 @@
-"""The sampling widget on a page, driven as a reader would: by mouse, by keyboard, with good files and with bad ones."""
+"""The sampling widget on a page, driven as a reader would: by mouse, keyboard, with any files."""
 
 import json
 import re
@@ -13,42 +13,36 @@ from course_utils.training import checkpoints
 from helpers import small_model
 from pages import AXE, Reader, published
 
-BLOCKED = "window.blocked = []; new PerformanceObserver((list) => blocked.push(...list.getEntries().map((e) => e.duration)))"
-SEEN = """() => new Promise((resolve) => {
-  const begun = performance.now(), filled = () => document.querySelector(".sampler-value")?.textContent;
-  document.querySelector(".sampler-place").scrollIntoView({ behavior: "instant" });
-  const timer = setInterval(() => filled() && (clearInterval(timer), resolve(performance.now() - begun)), 4);
-})"""
+COUNTED = """() => {
+  const post = Worker.prototype.postMessage;
+  window.asked = [];
+  Worker.prototype.postMessage = function (question) {
+    asked.push(question.kind);
+    return post.call(this, question);
+  };
+}"""
 DONE = "document.querySelector('[role=status]').textContent.includes('written')"
 
 
-def test_it_is_ready_soon_and_writes_fast_and_the_page_stays_free(reader):
-    page = reader.page
-    page.evaluate(BLOCKED + ".observe({ type: 'longtask' })")
-    reader.generate(Characters=1000)
-    rate, blocked = (
-        int(re.search(r"(\d+) a second", reader.status())[1]),
-        max(page.evaluate("blocked"), default=0),
-    )
-    print(
-        f"ready after {reader.ready_s:.2f} s, {rate} characters/s, longest block {blocked:.0f} ms"
-    )
-    assert reader.ready_s < 10  # a busy machine is slower than the second that this takes
-    assert rate > 100  # beside other work; alone it is twice as fast and more
-    assert blocked < 150
+def test_a_worker_does_the_models_work_once_a_character(reader):
+    """So the page itself stays free. (How fast that is, stands on the page of performance.)"""
+    reader.page.evaluate(COUNTED)
+    reader.generate(Characters=200)
+    print(reader.status())
+    asked = reader.page.evaluate("asked")
+    assert asked == ["next"] * 201  # the last is about what would follow
 
 
-def test_it_is_ready_a_second_after_it_is_seen(browser, site):
-    """Far down a page, so that nothing is loaded before; the best of three, because other work runs beside this."""
-    took = []
-    for _ in range(3):
-        page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
-        page.goto(f"{site}tall.html", wait_until="networkidle")
-        assert page.locator(".sampler-place.sampler").count() == 0, "not yet"
-        took.append(page.evaluate(SEEN))
-        page.context.close()
-    print("ready", ", ".join(f"{t:.0f}" for t in took), "ms after it is seen")
-    assert min(took) < 1500  # a second where nothing else runs
+def test_nothing_is_loaded_before_the_reader_comes_near(browser, site):
+    page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
+    asked = []
+    page.on("request", lambda sent: asked.append(sent.url.removeprefix(site)))
+    page.goto(f"{site}tall.html", wait_until="networkidle")
+    assert page.locator(".sampler-place.sampler").count() == 0
+    assert not [name for name in asked if name.startswith("playground/")]
+    page.locator(".sampler-place").scroll_into_view_if_needed()
+    page.wait_for_selector(".sampler-pane:not(.sampler-empty)")
+    page.context.close()
 
 
 def test_greedy_text_is_pytorchs_past_the_context_too(reader):
@@ -94,35 +88,18 @@ def test_three_models_write_side_by_side_and_stop(reader):
     reader.page.wait_for_selector(".sampler-pane >> nth=1", state="detached")
 
 
-def test_a_slider_redraws_at_once_without_the_model(browser, site):
-    context_asks = "const post = Worker.prototype.postMessage; window.asked = 0; \
-      Worker.prototype.postMessage = function (...all) { asked++; return post.apply(this, all); };"
-    reader = Reader(browser, site)
-    reader.page.evaluate(f"() => {{ {context_asks} }}")
-    move = """(name) => {
-      const slider = document.querySelector(`input[aria-label="${name}"]`), took = [];
-      for (let i = 0; i < 40; i++) {
-        slider.value = Number(slider.min) + (i / 40) * (slider.max - slider.min);
-        const begun = performance.now();
-        slider.dispatchEvent(new Event("input"));
-        document.body.getBoundingClientRect(); // the layout counts
-        took.push(performance.now() - begun);
-      }
-      return took.sort((a, b) => a - b)[20];
-    }"""
-    shown = reader.page.locator("ol").inner_text()
-    took = [reader.page.evaluate(move, name) for name in ("Temperature", "Top-k", "Top-p")]
-    print(f"a slider's redraw takes {max(took):.1f} ms")
-    assert max(took) < 16
-    assert reader.page.locator("ol").inner_text() != shown
-    assert reader.page.evaluate("asked") == 0
+def test_a_slider_redraws_at_once_without_the_model(reader):
+    reader.page.evaluate(COUNTED)
+    for name in ("Temperature", "Top-k", "Top-p"):
+        shown = reader.page.locator("ol").inner_text()
+        reader.page.get_by_label(name, exact=True).fill("1" if name == "Top-k" else "0.3")
+        assert reader.page.locator("ol").inner_text() != shown
+        reader.page.get_by_label(name, exact=True).fill("65" if name == "Top-k" else "1")
+    assert reader.page.evaluate("asked") == []
     reader.page.get_by_label("Top-k", exact=True).fill("3")
     reader.page.get_by_label("Top-p", exact=True).fill("1")
-    assert (
-        reader.page.locator(".sampler-fates").inner_text()
-        == "3 kept · 62 cut by top-k · 0 cut by top-p"
-    )
-    reader.close()
+    fates = reader.page.locator(".sampler-fates").inner_text()
+    assert fates == "3 kept · 62 cut by top-k · 0 cut by top-p"
 
 
 def test_a_character_tells_its_surprise_to_mouse_and_keyboard(reader):
@@ -363,3 +340,36 @@ def test_it_fits_and_can_be_read_by_all(browser, site, width, scheme):
     ]
     assert not serious
     reader.close()
+
+
+def test_the_last_choice_counts_however_late_the_ones_before_answer(reader):
+    held = []
+    reader.page.route("**/2-layers*", lambda route: held.append(route))
+    choice = reader.page.get_by_label("Model", exact=True)
+    choice.select_option("2 layers")
+    reader.page.wait_for_selector("[role=status]:text-is('Loading …')")
+    choice.select_option("4 layers")
+    reader.page.locator(".sampler-name", has_text="4 layers").wait_for()
+    reader.wait_until_ready()
+    with reader.page.expect_response("**/2-layers*"):
+        held[0].continue_()
+    (text,) = reader.generate(Characters=20)
+    assert len(text) == len("ROMEO:") + 20
+    assert reader.page.locator(".sampler-name").all_inner_texts() == ["4 layers"]
+    choice.select_option("2 layers")
+    reader.page.locator(".sampler-name", has_text="2 layers").wait_for()
+
+
+def test_settings_that_turn_wrong_stop_the_writing(reader):
+    reader.page.get_by_label("Characters", exact=True).fill("5000")
+    reader.press("Generate")
+    reader.page.wait_for_selector("[data-at='5']")
+    reader.page.get_by_label("Seed").fill("")
+    problem = "The seed must be a whole number from 0 to 999999."
+    assert reader.status() == problem
+    written = reader.texts()
+    assert reader.page.get_by_role("button", name="Stop", exact=True).is_disabled()
+    reader.press("Generate")
+    assert (reader.status(), reader.texts()) == (problem, written)
+    reader.page.get_by_label("Seed").fill("1")
+    assert reader.status() == ""

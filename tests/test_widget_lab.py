@@ -16,6 +16,7 @@ import torch
 
 from course_utils import files, widgets
 from course_utils.lessons.data import CharTokenizer
+from course_utils.widgets.host import named
 from helpers import small_model
 from pages import PATIENCE_MS, Reader, published
 
@@ -29,15 +30,14 @@ def host():
 
 def test_python_answers_what_the_widget_asks(host):
     assert host.reply({"kind": "hello"})[0] == {
-        "models": ["model 1: 3 layers", "model 2: 3 layers"], "settings": {"seed": 3}, "page": False,
-    }  # fmt: skip
+        "models": ["model 1: 3 layers", "model 2: 3 layers"],
+        "settings": {"seed": 3},
+        "page": False,
+    }
     assert host.reply({"kind": "load", "model": 1})[0] == {"alphabet": "abcdefghijk", "context": 13}
-    assert widgets.SamplerHost({"mine": small_model()}, CharTokenizer("abcdefghijk"), {}).names == [
-        "mine"
-    ]
-    assert widgets.SamplerHost(small_model(), CharTokenizer("abcdefghijk"), {}).names == [
-        "3 layers"
-    ]
+    assert list(named({"mine": small_model()})) == ["mine"]
+    assert list(named(small_model())) == ["3 layers"]
+    assert list(named([small_model(n_layers=1), small_model()])) == ["1 layer", "3 layers"]
 
 
 def logits(host, number, ids):
@@ -73,12 +73,6 @@ def test_what_goes_wrong_is_said_in_the_widget(host):
     host.answer(Wire, {"kind": "next", "model": 0, "ids": [99], "request": "a-1"}, [])
     assert said[0]["request"] == "a-1"
     assert said[0]["error"].startswith("IndexError")
-
-
-def test_a_notebooks_front_end_is_one_module():
-    module = widgets.front_end()
-    assert "import " not in re.sub(r"(?m)//.*$|/\*\*[\s\S]*?\*/", "", module)
-    assert module.count("export default") == 1
 
 
 def test_a_plain_script_goes_on(capsys):
@@ -119,11 +113,10 @@ def lab(tmp_path_factory):
         "JUPYTERLAB_SETTINGS_DIR",
         "JUPYTERLAB_WORKSPACES_DIR",
     )
-    # A kernel with a second thread for widgets answers while a cell runs; others, such as Colab's, let them wait.
-    setting = (
-        root
-        / "JUPYTERLAB_SETTINGS_DIR/@jupyterlab/apputils-extension/kernels-settings.jupyterlab-settings"
-    )
+    # A kernel with a second thread for widgets answers while a cell runs; others, such as Colab's,
+    # let them wait.
+    extension = root / "JUPYTERLAB_SETTINGS_DIR/@jupyterlab/apputils-extension"
+    setting = extension / "kernels-settings.jupyterlab-settings"
     setting.parent.mkdir(parents=True)
     setting.write_text('{"commsOverSubshells": "disabled"}', encoding="utf-8")
     env = os.environ | {name: str(root / name) for name in folders}
@@ -166,7 +159,8 @@ def wait_for_address(log):
 
 
 def test_jupyterlab(lab, browser, site):
-    """Moves, generates as the page does, waits for a busy kernel, stops; two widgets don't mix; a restart is told."""
+    """Moves, generates as the page does, waits for a busy kernel, stops; two widgets don't mix; a
+    restart is told."""
     page = browser.new_page(viewport={"width": 1280, "height": 1200})
     page.set_default_timeout(PATIENCE_MS)
     problems, ours = [], (lab, "data:", "blob:")

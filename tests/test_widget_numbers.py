@@ -1,4 +1,4 @@
-"""The numbers of the sampling widget: JavaScript in a real browser against PyTorch and Hugging Face."""
+"""The numbers of the sampling widget: a browser's JavaScript against PyTorch, Hugging Face."""
 
 import json
 import math
@@ -24,18 +24,24 @@ ROUNDING = by_path("tools/rounding.py")
 SHIPPED = [r for r in runs.load_all(files.PUBLISHED) if r.checkpoint.is_file()]
 
 LOGITS = """async ([file, texts]) => {
-  const { Decoder, readSafetensors } = await import("/playground/gpt.mjs");
-  const decoder = new Decoder(readSafetensors(await (await fetch(file)).arrayBuffer()));
+  const { GPT } = await import("/playground/gpt.mjs");
+  const { readSafetensors } = await import("/playground/safetensors.mjs");
+  const decoder = new GPT(readSafetensors(await (await fetch(file)).arrayBuffer()));
   return texts.map((ids) => [...decoder.logits(ids)]);
 }"""
 LOSS = """async ([file, windows]) => {
-  const { Decoder, readSafetensors } = await import("/playground/gpt.mjs");
+  const { GPT } = await import("/playground/gpt.mjs");
+  const { readSafetensors } = await import("/playground/safetensors.mjs");
   const { surprise } = await import("/playground/sampler.mjs");
-  const model = readSafetensors(await (await fetch(file)).arrayBuffer()), V = model.config.vocab_size;
+  const model = readSafetensors(await (await fetch(file)).arrayBuffer());
+  const V = model.config.vocab_size;
   let sum = 0, count = 0;
   for (const window of windows) {
-    const logits = new Decoder(model).logits(window.slice(0, -1));
-    window.slice(1).forEach((id, t) => { sum += surprise(logits.subarray(t * V, (t + 1) * V), id); count++; });
+    const logits = new GPT(model).logits(window.slice(0, -1));
+    window.slice(1).forEach((id, t) => {
+      sum += surprise(logits.subarray(t * V, (t + 1) * V), id);
+      count++;
+    });
   }
   return [sum / count, count];
 }"""

@@ -9,11 +9,10 @@ import torch
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from course_utils import figures, files
+from course_utils import figures, files, widgets
 from course_utils.lessons.sampling import filter_logits
 from course_utils.training import checkpoints, runs
 
-PARTS = ("gpt.mjs", "linear.mjs", "sampler.mjs", "widget.css", "widget.mjs", "worker.mjs")
 STILLS = {
     "temperature 0.5": {"temperature": 0.5},
     "temperature 1.5": {"temperature": 1.5},
@@ -33,8 +32,9 @@ def models(folder):
 def copy_parts(target):
     """Put all that the page asks for into a folder: models.json is the list of its models."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in PARTS:
-        copyfile(files.PUBLISHED.parent / "widgets" / name, target / name)
+    (target / "widget.mjs").write_text(widgets.front_end(), encoding="utf-8")
+    for name in ("widget.css", *widgets.modules("worker.mjs")):
+        (target / name).write_text(widgets.here(name), encoding="utf-8")
     listed = models(files.PUBLISHED)
     for record in listed:
         copyfile(record.checkpoint, target / record.checkpoint.name)

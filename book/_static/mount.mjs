@@ -1,17 +1,21 @@
-// The sampling widget on a page of the book: where a page has <div class="sampler-place">, it is put there when the
-// reader comes near. The models run in workers; their weights are loaded when they are needed.
+// The sampling widget on a page of the book: where a page has <div class="sampler-place">, it is
+// put when the reader comes near. The models run in workers; their weights are loaded when they are
+// needed.
 
 const PARTS = new URL("../playground/", import.meta.url); // course_playground.py puts them there
 const NEAR = "50% 0px"; // half a screen ahead of the reader
 
 /** Stands where anywidget's model stands in a notebook: the same messages, answered by workers. */
 class Page {
-  /** @param {{name: string, file: string}[]} models @param {object} settings those with which the widget opens */
+  /**
+   * @param {{name: string, file: string}[]} models
+   * @param {object} settings those with which the widget opens
+   */
   constructor(models, settings) {
     Object.assign(this, { models, settings, listeners: [] });
-    const first = models.find((_, i) => String(i) === settings.model) ?? models.at(-1);
-    // The widget will choose the same: they are loaded while its modules are.
-    for (const model of settings.together === "true" ? models : [first]) if (model) this.load(model);
+    const chosen = models.find((_, i) => String(i) === settings.model) ?? models.at(-1);
+    const first = settings.together === "true" ? models : [chosen];
+    for (const model of first) this.load(model); // those that the widget will choose: it loads too
   }
 
   on(event, listener) {
@@ -27,19 +31,26 @@ class Page {
   }
 
   send({ request, kind, model, ids, file, settings }) {
-    const asked = this.models[model], names = this.models.map(({ name }) => name);
-    if (kind === "hello") this.later({ request, models: names, settings: this.settings, page: true });
-    if (kind === "load") this.load(asked).then((content) => this.say({ ...content, request }));
-    if (kind === "next") asked.worker.postMessage({ request, kind, ids });
-    if (kind === "open") this.open(request, file);
-    if (kind === "link") this.copy(request, settings);
+    if (kind === "hello") this.tell(request, this.hello());
+    if (kind === "load") this.tell(request, this.load(this.models[model]));
+    if (kind === "next") this.models[model].worker.postMessage({ request, kind, ids });
+    if (kind === "open") this.tell(request, this.open(file));
+    if (kind === "link") this.tell(request, this.copy(settings));
   }
 
-  later(content) {
-    queueMicrotask(() => this.say(content)); // an answer never comes before its question is out
+  /** Answer a question, once the answer is there. */
+  async tell(request, answer) {
+    this.say({ ...(await answer), request });
   }
 
-  /** Load a model in a worker of its own, once. -> {alphabet, context}, or {error}: then it may be asked again */
+  async hello() {
+    return { models: this.models.map(({ name }) => name), settings: this.settings, page: true };
+  }
+
+  /**
+   * Load a model in a worker of its own, once.
+   * @returns {Promise<object>} {alphabet, context}, or {error}: then it may be asked again
+   */
   load(model, from = { address: new URL(model.file, PARTS).href }) {
     return (model.loading ??= new Promise((resolve) => {
       const worker = (model.worker = new Worker(new URL("worker.mjs", PARTS), { type: "module" }));
@@ -59,49 +70,70 @@ class Page {
     }));
   }
 
-  async open(request, file) {
-    const model = { name: file.name }, { error, ...about } = await this.load(model, { file });
-    if (error) return this.say({ request, error: `${file.name}: ${error}` });
-    this.say({ ...about, request, model: this.models.push(model) - 1, name: model.name });
+  async open(file) {
+    const model = { name: file.name };
+    const { error, ...about } = await this.load(model, { file });
+    if (error) return { error: `${file.name}: ${error}` };
+    return { ...about, model: this.models.push(model) - 1, name: model.name };
   }
 
-  async copy(request, settings) {
+  async copy(settings) {
     const ours = this.models[settings.model]?.file; // a reader's own file is not behind a link
-    history.replaceState(null, "", `#${new URLSearchParams(ours ? settings : { ...settings, model: "" })}`);
-    const copied = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
-    this.say({ request, said: copied ? "Copied: the link keeps prompt and settings." : "The address bar now holds the link." });
+    const kept = new URLSearchParams(ours ? settings : { ...settings, model: "" });
+    history.replaceState(null, "", `#${kept}`);
+    try {
+      await navigator.clipboard.writeText(location.href);
+      return { said: "Copied: the link keeps prompt and settings." };
+    } catch {
+      return { said: "The address bar now holds the link." };
+    }
   }
 }
 
+function part(name) {
+  return new URL(name, PARTS).href;
+}
+
+async function meet(place) {
+  const models = await (await fetch(part("models.json"))).json();
+  const link = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  return new Page(models, { ...place.dataset, ...link });
+}
+
 async function mount(place) {
-  const part = (name) => new URL(name, PARTS).href, style = document.createElement("link");
+  const style = document.createElement("link");
   Object.assign(style, { rel: "stylesheet", href: part("widget.css") });
   document.head.append(style);
-  const settings = { ...place.dataset, ...Object.fromEntries(new URLSearchParams(location.hash.slice(1))) };
-  const meet = async () => new Page(await (await fetch(part("models.json"))).json(), settings);
-  try { // all at once: none waits for another
-    const [widget, page] = await Promise.all([import(part("widget.mjs")), meet(), import(part("sampler.mjs"))]);
+  try {
+    const [widget, page] = await Promise.all([import(part("widget.mjs")), meet(place)]);
     widget.default.render({ model: page, el: place });
   } catch {
     place.textContent = "The widget could not be loaded.";
   }
 }
 
-const seen = new IntersectionObserver((entries) => {
+function come(entries) {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;
     seen.unobserve(target);
     mount(target);
   }
-}, { rootMargin: NEAR });
+}
+
+const seen = new IntersectionObserver(come, { rootMargin: NEAR });
 
 function look() {
   for (const place of document.querySelectorAll(".sampler-place")) {
-    if (place.getBoundingClientRect().top < innerHeight) mount(place); // an observer first hears when all scripts have run
+    const here = place.getBoundingClientRect().top < innerHeight;
+    if (here)
+      mount(place); // an observer first hears when all scripts have run
     else seen.observe(place);
   }
 }
 
 // The page may still be on its way: what else it needs is not waited for.
-if (document.readyState === "loading") document.addEventListener("readystatechange", look, { once: true });
-else look();
+if (document.readyState === "loading") {
+  document.addEventListener("readystatechange", look, { once: true });
+} else {
+  look();
+}

@@ -1,4 +1,4 @@
-// A formula that is wider than its place scrolls there: by the arrow keys too, for who has no mouse.
+// A formula that is wider than its place scrolls there: by the arrow keys too, without a mouse.
 
 function reach() {
   for (const formula of document.querySelectorAll('mjx-container[display="true"]')) {

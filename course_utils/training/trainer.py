@@ -19,7 +19,7 @@ from course_utils import files
 from course_utils.lessons.model import GPT
 from course_utils.lessons.train import EarlyStopping, token_losses
 from course_utils.training import checkpoints, engine
-from course_utils.training.evaluation import by_position, half, token_losses
+from course_utils.training.evaluation import by_position, half
 
 # What records and states that were written earlier lack.
 LATER = {"choosing_loss", "reporting_loss", "position_losses", "data_share"}

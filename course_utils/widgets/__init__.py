@@ -7,9 +7,18 @@ import re
 from functools import partial
 from pathlib import Path
 
+from course_utils.widgets.host import SamplerHost
+
 STILL = "<p><em>Run this lesson to move the sliders.</em></p>"
-PLAYGROUND = "<p><em>Run this lesson to play with your own model; the book's page Playground has ours.</em></p>"
-MISSING = "<p>To play with the model, run <code>%pip install anywidget</code> and then this cell again.</p>"
+PLAYGROUND = (
+    "<p><em>Run this lesson to play with your own model; "
+    "the book's page Playground has ours.</em></p>"
+)
+MISSING = (
+    "<p>To play with the model, run <code>%pip install anywidget</code> "
+    "and then this cell again.</p>"
+)
+IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)  # of our own files
 
 
 def notebook_display():
@@ -26,7 +35,8 @@ class Live:
     """One place in the output where each new figure replaces the one before."""
 
     def __init__(self):
-        self.display, self.handle = notebook_display(), None
+        self.display = notebook_display()
+        self.handle = None  # of what is shown
 
     def show(self, figure):
         if self.handle:
@@ -36,10 +46,11 @@ class Live:
 
 
 def sliders(function, **ranges):
-    """Call function with the sliders' values, now and whenever one moves, and show the figure or text that it returns.
+    """Call function with the sliders' values, now and whenever one moves, and show its result.
 
-    ranges: name -> (low, high, step, start); a step with a point makes a slider of such numbers. Without a notebook or
-    without ipywidgets the function is called once, with the starts, and its result is returned.
+    function: values by name -> a figure, or text. ranges: name -> (low, high, step, start); a step
+    with a point makes a slider of such numbers. Without a notebook or without ipywidgets the
+    function is called once, with the starts, and its result is returned.
     """
     display = notebook_display()
     try:
@@ -51,9 +62,8 @@ def sliders(function, **ranges):
     controls = {name: _slider(ipywidgets, name, *limits) for name, limits in ranges.items()}
     output = ipywidgets.interactive_output(partial(_show, display, function), controls)
     box = ipywidgets.VBox([*controls.values(), output])
-    display(
-        box._repr_mimebundle_() | {"text/html": STILL}, raw=True
-    )  # the page of the book shows the html
+    still = {"text/html": STILL}  # what a page of the book shows
+    display(box._repr_mimebundle_() | still, raw=True)
     return None
 
 
@@ -72,10 +82,12 @@ def _slider(ipywidgets, name, low, high, step, start):
 
 
 def sampler(models, tokenizer, prompt="ROMEO:\n", **settings):
-    """Play with a model, or with several, a list or a dict by name: sliders, bars, and text that streams.
+    """Play with a model: sliders, bars, and text that streams.
 
-    settings: where the inputs begin: temperature, top_k, top_p, seed, length (characters to write), together.
-    Nothing is shown in a plain script. The models are asked as they are at that moment, so they may train on.
+    models: one, a list of them, or name -> model.
+    settings: where the inputs begin: temperature, top_k, top_p, seed, length (characters to write),
+    together. Nothing is shown in a plain script. The models are asked as they are at that moment,
+    so they may train on.
     """
     display = notebook_display()
     if not display:
@@ -91,64 +103,19 @@ def sampler(models, tokenizer, prompt="ROMEO:\n", **settings):
     display(widget._repr_mimebundle_()[0] | {"text/html": PLAYGROUND}, raw=True)
 
 
-class SamplerHost:
-    """Answers the questions that widget.mjs lists; it draws, Python supplies the logits."""
-
-    def __init__(self, models, tokenizer, settings):
-        if not isinstance(models, dict):
-            models = models if isinstance(models, (list, tuple)) else [models]
-            names = [f"{model.config.n_layers} layers" for model in models]
-            if len(set(names)) < len(names):
-                names = [f"model {i}: {name}" for i, name in enumerate(names, start=1)]
-            models = dict(zip(names, models, strict=True))
-        self.names, self.models = list(models), list(models.values())
-        self.tokenizer, self.settings = tokenizer, settings
-        self.texts = [([], None)] * len(
-            models
-        )  # a model: the tokens that its decoder has read, and the decoder
-
-    def answer(self, widget, question, buffers):
-        try:
-            content, buffers = self.reply(question)
-        except Exception as error:  # the reader hears of it in the widget, not in a log
-            content, buffers = {"error": f"{type(error).__name__}: {error}"}, []
-        widget.send({**content, "request": question.get("request")}, buffers)
-
-    def reply(self, question):
-        """-> what is said, and buffers beside it"""
-        if question["kind"] == "hello":
-            return {"models": self.names, "settings": self.settings, "page": False}, []
-        model = self.models[question["model"]]
-        if question["kind"] == "load":
-            return {
-                "alphabet": "".join(self.tokenizer.alphabet),
-                "context": model.config.context_length,
-            }, []
-        return {}, [self.logits(question["model"], question["ids"])]
-
-    def logits(self, number, ids):
-        """The bytes of float32 logits (V,) of what follows; one more token than last time is one step."""
-        import torch
-
-        from course_utils.generation.decoder import make_decoder
-
-        read, decoder = self.texts[number]
-        self.texts[number] = ([], None)  # until this has gone well
-        if decoder and ids[:-1] == read:
-            logits = decoder.step(torch.tensor([ids[-1:]], device=decoder.device))
-        else:
-            decoder = make_decoder(self.models[number])  # a new one: the weights may have changed
-            logits = decoder.read(torch.tensor([ids], device=decoder.device))
-        self.texts[number] = (ids, decoder)
-        return logits[0].cpu().numpy().tobytes()
-
-
 def here(name):
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
+def modules(name):
+    """The .mjs files that one of them needs, each after those that it imports; it is last."""
+    found = {}
+    for imported in IMPORT.findall(here(name)):
+        found |= dict.fromkeys(modules(imported))
+    return [*found, name]
+
+
 def front_end():
-    """One module of two, because anywidget takes one: the sampling rule, then the widget without its import of it."""
-    return here("sampler.mjs") + re.sub(
-        r'import \{[^}]*\} from "./sampler.mjs";', "", here("widget.mjs")
-    )
+    """The widget as one module, because anywidget takes one: no imports, and one export."""
+    whole = "".join(here(name) for name in modules("widget.mjs"))
+    return re.sub(r"^export (?!default)", "", IMPORT.sub("", whole), flags=re.MULTILINE)
