@@ -4,16 +4,14 @@ A plain script gets the sliders' first state.
 """
 
 import re
-from functools import partial
+from html import escape
 from pathlib import Path
 
 from course_utils.widgets.host import SamplerHost
 
-STILL = "<p><em>Run this lesson to move the sliders.</em></p>"
-PLAYGROUND = (
-    "<p><em>Run this lesson to play with your own model; "
-    "the book's page Playground has ours.</em></p>"
-)
+VIEW = "application/vnd.jupyter.widget-view+json"
+STILL = "Run this lesson to move the sliders."
+PLAYGROUND = "Run this lesson to play with your own model; the book's page Playground has ours."
 MISSING = (
     "<p>To play with the model, run <code>%pip install anywidget</code> "
     "and then this cell again.</p>"
@@ -45,40 +43,67 @@ class Live:
             self.handle = self.display(figure, display_id=True)
 
 
+def show_widget(display, widget, still):
+    """Show a widget where there is a kernel, and a sentence where there is none: on a page.
+
+    By the widget's own description of its view: how it shows itself differs between ipywidgets 7,
+    which Colab has, and 8.
+    """
+    sentence = {"text/plain": still, "text/html": f"<p><em>{still}</em></p>"}
+    display(sentence | {VIEW: widget.get_view_spec()}, raw=True)
+
+
 def sliders(function, **ranges):
     """Call function with the sliders' values, now and whenever one moves, and show its result.
 
-    function: values by name -> a figure, or text. ranges: name -> (low, high, step, start); a step
-    with a point makes a slider of such numbers. Without a notebook or without ipywidgets the
-    function is called once, with the starts, and its result is returned.
+    function: values by name -> a figure of the course, or text. ranges: name -> (low, high, step,
+    start); a step with a point makes a slider of such numbers. Without a notebook or without
+    ipywidgets the function is called once, with the starts, and its result is returned.
     """
+    result = function(**{name: start for name, (*_, start) in ranges.items()})
     display = notebook_display()
     try:
         import ipywidgets
     except ImportError:
         display = None
     if not display:
-        return function(**{name: start for name, (*_, start) in ranges.items()})
+        return result
+
     controls = {name: _slider(ipywidgets, name, *limits) for name, limits in ranges.items()}
-    output = ipywidgets.interactive_output(partial(_show, display, function), controls)
-    box = ipywidgets.VBox([*controls.values(), output])
-    still = {"text/html": STILL}  # what a page of the book shows
-    display(box._repr_mimebundle_() | still, raw=True)
+    # Not an Output widget, which stays blank in Notebook 6 with today's widgets for it.
+    place = ipywidgets.HTML(as_html(result))
+
+    def move(change):
+        try:
+            moved = function(**{name: control.value for name, control in controls.items()})
+        except Exception as error:  # the reader sees it here, not in a log
+            moved = f"{type(error).__name__}: {error}"
+        place.value = as_html(moved)
+
+    for control in controls.values():
+        control.observe(move, "value")
+    show_widget(display, ipywidgets.VBox([*controls.values(), place]), STILL)
     return None
 
 
-def _show(display, function, **values):
-    result = function(**values)
+def as_html(result):
+    """A figure with its words for those who can't see it, or text as it stands, as HTML."""
     if isinstance(result, str):
-        print(result)
-    else:
-        display(result)
+        return f'<pre style="margin: 0; line-height: 1.3">{escape(result)}</pre>'
+    return f'<img src="{result.data_uri()}" alt="{escape(result.get_label())}">'
 
 
 def _slider(ipywidgets, name, low, high, step, start):
     kind = ipywidgets.FloatSlider if isinstance(step, float) else ipywidgets.IntSlider
-    words = {"description": name.replace("_", "-"), "style": {"description_width": "8em"}}
-    return kind(value=start, min=low, max=high, step=step, **words)
+    return kind(
+        value=start,
+        min=low,
+        max=high,
+        step=step,
+        description=name.replace("_", "-"),
+        style={"description_width": "8em"},
+        layout={"width": "32em", "max_width": "100%"},
+    )
 
 
 def sampler(models, tokenizer, prompt="ROMEO:\n", **settings):
@@ -100,7 +125,7 @@ def sampler(models, tokenizer, prompt="ROMEO:\n", **settings):
     host = SamplerHost(models, tokenizer, {"prompt": prompt, **settings})
     widget = type("Sampler", (AnyWidget,), {"_esm": front_end(), "_css": here("widget.css")})()
     widget.on_msg(host.answer)
-    display(widget._repr_mimebundle_()[0] | {"text/html": PLAYGROUND}, raw=True)
+    show_widget(display, widget, PLAYGROUND)
 
 
 def here(name):
