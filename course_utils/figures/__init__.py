@@ -4,6 +4,16 @@ All take `language` ("english" or "chinese") and `note`, which is printed at the
 `figure.png()` gives the file.
 """
 
+from course_utils.figures.diagrams import (
+    attention_flow,
+    block_sides,
+    decoder_stack,
+    heads_cut,
+    kv_cache,
+    rotary_turn,
+    shifted,
+    training_step,
+)
 from course_utils.figures.drawing import Figure
 from course_utils.figures.effects import data_scaling, effect_ranking, rate_sweep
 from course_utils.figures.inside import (
@@ -22,13 +32,18 @@ from course_utils.figures.text import character_counts, next_character, sample_c
 __all__ = [
     "Figure",
     "ablation_bars",
+    "attention_flow",
     "attention_maps",
+    "block_sides",
     "character_counts",
     "character_map",
     "contenders",
     "data_scaling",
+    "decoder_stack",
     "effect_ranking",
+    "heads_cut",
     "heatmaps",
+    "kv_cache",
     "lines",
     "logit_lens",
     "loss_bars",
@@ -38,7 +53,10 @@ __all__ = [
     "parts_removed",
     "position_similarity",
     "rate_sweep",
+    "rotary_turn",
     "sample_comparison",
     "scaling",
+    "shifted",
     "training_curves",
+    "training_step",
 ]

@@ -78,10 +78,10 @@ def open_figure(height, language="english", note=""):
                 text.set_linespacing(1.5)  # Chinese signs fill their line
 
 
-def head(figure, title):
+def head(figure, title, columns=66):
     """The title, above everything, at the left; the figure grows to hold it."""
     if title:
-        lines = fold(title, 66)
+        lines = fold(title, columns)
         figure.suptitle("\n".join(lines), x=0.01, ha="left")
         figure.set_figheight(figure.get_figheight() + 0.25 * len(lines))
 
