@@ -1,113 +1,83 @@
-"""The repository's address stands in one place, and `tools/address.py` takes it to all others, byte for byte."""
+"""Where readers take the course from: one address, one version, written everywhere by two tools.
+
+`tools/address.py` moves all of it to a fork and back, byte for byte; `tools/release.py` makes last
+term's badge work next term.
+"""
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 
+import nbformat
 import pytest
 
-from helpers import ROOT, tree
+from helpers import ROOT
 
-PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-ADDRESS = re.search(r'^Repository = "(.+)"', PROJECT, re.MULTILINE)[1]
-OWNER_AND_NAME = ADDRESS.split("/", 3)[3]  # in every form of the address
 FORK = "https://github.com/zoe/my-course"
 
 
-def holders():
-    """Every file of the project that holds the address in any form, whether or not the tool knows it."""
-    found = {}
-    for path in tree():
-        content = path.read_bytes()
-        if content.count(OWNER_AND_NAME.encode()):
-            found[path.relative_to(ROOT).as_posix()] = content
-    return found
+def git(root, *arguments):
+    done = subprocess.run(["git", "-C", root, *arguments], check=True, capture_output=True)
+    return done.stdout.decode()
 
 
-HOLDERS = holders()
+def contents(root):
+    """{name: bytes} of the files that git would track."""
+    names = git(root, "ls-files", "-co", "--exclude-standard", "-z").split("\0")
+    return {name: (root / name).read_bytes() for name in names if (root / name).is_file() and name}
 
 
 @pytest.fixture
 def copy(tmp_path):
-    """Those files, and the tool."""
-    for name, content in {
-        **HOLDERS,
-        "tools/address.py": (ROOT / "tools/address.py").read_bytes(),
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(content)
+    """The project as a clone has it, without what is heavy."""
+    for name in contents(ROOT):
+        if "published/" not in name:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
     return tmp_path
 
 
-def address(root, *arguments):
+def tool(root, name, *arguments):
     """-> (exit code, all that was said)"""
-    command = [sys.executable, "-S", root / "tools/address.py", *arguments]
+    command = [sys.executable, root / f"tools/{name}.py", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     return done.returncode, done.stdout + done.stderr
 
 
-def content(root):
-    return {name: (root / name).read_bytes() for name in HOLDERS}
+def address(root, *arguments):
+    return tool(root, "address", *arguments)
 
 
-def declare(root, new, old=ADDRESS):
-    path = root / "pyproject.toml"
-    path.write_bytes(path.read_bytes().replace(old.encode(), new.encode()))
-
-
-def git(root, *arguments):
-    subprocess.run(["git", "-C", root, *arguments], check=True, capture_output=True)
+code, said = address(ROOT)
+OURS = said.split(": ")[0]
+OWNER_AND_NAME = OURS.split("/", 3)[3].encode()  # in every form of the address
 
 
 def test_the_address_is_the_same_in_every_place():
-    assert address(ROOT, "--check") == (0, f"{ADDRESS}: in every place\n")
-    assert {
-        "pyproject.toml",
-        "_config.yml",
-        "README.md",
-        "notebooks/01_data.py",
-        "notebooks/06_sampling.ipynb",
-    } <= set(HOLDERS)
-
-
-def test_each_place_is_watched(copy):
-    """Whatever holds the address anywhere in the project: spoilt in one place, it is noticed."""
-    seen = 0
-    for name, before in HOLDERS.items():
-        for match in re.finditer(re.escape(OWNER_AND_NAME.encode()), before):
-            spoilt = before[: match.end() - 1] + b"X" + before[match.end() :]
-            (copy / name).write_bytes(spoilt)
-            code, said = address(copy, "--check")
-            assert code == 1, f"{name}, byte {match.start()}: nobody would notice"
-            assert name in said or name == "pyproject.toml"
-            (copy / name).write_bytes(before)
-            seen += 1
-    assert seen >= 6 + 6 + 6 + 2
-    assert address(copy, "--check")[0] == 0
+    assert (code, said) == (0, f"{OURS}: in every place\n")
+    assert OURS.startswith("https://github.com/")
 
 
 @pytest.mark.parametrize(
     "fork",
-    [
-        FORK,
-        "https://github.com/a/b",
-        "https://gitlab.com/group/sub.group/a-much-longer-name",
-        "https://x.org:8443/~o/r",
-    ],
+    [FORK, "https://github.com/a/b", "https://gitlab.com/group/sub.group/a-longer-name"],
 )
 def test_to_a_fork_and_back(copy, fork):
-    before = content(copy)
-    declare(copy, fork)
-    code, said = address(copy)
+    before = contents(copy)
+    code, said = address(copy, fork)
     assert (code, said.splitlines()[0][: len(fork)]) == (0, fork)
-    assert ("Colab opens what is on GitHub" in said) == (not fork.startswith("https://github.com/"))
-    there = content(copy)
-    assert not any(OWNER_AND_NAME.encode() in text for text in there.values())
-    assert (
-        f"/github/{fork.split('/', 3)[3]}/blob/main/notebooks/01_data.ipynb"
-        in there["README.md"].decode()
-    )
+    assert ("open what is on GitHub" in said) == (not fork.startswith("https://github.com/"))
+
+    there = contents(copy)
+    for name in there:
+        assert name.startswith("tests/") or OWNER_AND_NAME not in there[name], name
+    badge = f"/github/{fork.split('/', 3)[3]}/blob/main/notebooks/01_data.ipynb"
+    assert badge in there["README.md"].decode()
     for name in (name for name in there if name.endswith(".ipynb")):
         ours, theirs = json.loads(before[name]), json.loads(there[name])
         (source,) = [
@@ -117,81 +87,47 @@ def test_to_a_fork_and_back(copy, fork):
         assert [c.get("outputs") for c in ours["cells"]] == [
             c.get("outputs") for c in theirs["cells"]
         ]
-    assert address(copy, "--check")[0] == 0
-    declare(copy, ADDRESS, fork)
-    assert address(copy)[0] == 0
-    assert content(copy) == before, "the way back leaves every byte as it was"
+    assert address(copy) == (0, f"{fork}: in every place\n")
+    assert address(copy, fork) == (0, said.replace(said.splitlines()[0], f"{fork}: in every place"))
+    assert address(copy, OURS)[0] == 0
+    assert contents(copy) == before, "the way back leaves every byte as it was"
 
 
 def test_line_ends_of_windows_stay(copy):
-    declare(copy, FORK)
-    for name in HOLDERS:
+    for name in ("README.md", "_config.yml", "pyproject.toml"):
         (copy / name).write_bytes((copy / name).read_bytes().replace(b"\n", b"\r\n"))
-    lines = {name: text.count(b"\r\n") for name, text in content(copy).items()}
-    assert address(copy)[0] == 0
-    assert {name: text.count(b"\r\n") for name, text in content(copy).items()} == lines
-    assert not any(re.search(rb"[^\r]\n", text) for text in content(copy).values())
-    assert not any(OWNER_AND_NAME.encode() in text for text in content(copy).values())
+    lines = {name: text.count(b"\r\n") for name, text in contents(copy).items()}
+    assert address(copy, FORK)[0] == 0
+    assert {name: text.count(b"\r\n") for name, text in contents(copy).items()} == lines
+    assert b"zoe/my-course" in (copy / "README.md").read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("remote", "expected"),
+    ("name", "spoilt"),
     [
-        ("https://github.com/zoe/my-course", FORK),
-        ("https://github.com/zoe/my-course.git", FORK),
-        ("https://github.com/zoe/my-course/", FORK),
-        ("http://github.com/zoe/my-course.git", FORK),
-        ("https://zoe:ghp_secret@github.com/zoe/my-course.git", FORK),
-        ("git@github.com:zoe/my-course.git", FORK),
-        ("github.com:zoe/my-course", FORK),
-        ("ssh://git@github.com/zoe/my-course.git", FORK),
-        ("ssh://git@github.com:22/zoe/my-course.git", FORK),
-        ("git://github.com/zoe/my-course.git", FORK),
-        ("https://git.example.org:8443/a/b.git", "https://git.example.org:8443/a/b"),
-        ("git@gitlab.com:group/sub/name.git", "https://gitlab.com/group/sub/name"),
+        ("README.md", b"git clone %s"),
+        ("README.md", b"colab.research.google.com/github/%s"),
+        ("book/how_to_use.md", b"git clone %s"),
+        ("notebooks/01_data.py", b'"git+%s'),
+        ("notebooks/06_sampling.ipynb", b'"git+%s'),
     ],
 )
-def test_remote(copy, remote, expected):
-    git(copy, "init", "-q")
-    git(copy, "remote", "add", "origin", remote)
-    code, said = address(copy, "--remote")
-    assert code == 0, said
-    assert "secret" not in said
-    assert f'\nRepository = "{expected}"\n' in (copy / "pyproject.toml").read_text(encoding="utf-8")
-    assert address(copy, "--check")[0] == 0
+def test_a_place_that_names_another_is_found(copy, name, spoilt):
+    text = (copy / name).read_bytes()
+    for ours, theirs in ((OURS.encode(), FORK.encode()), (OWNER_AND_NAME, b"zoe/my-course")):
+        text = text.replace(spoilt % ours, spoilt % theirs)
+    (copy / name).write_bytes(text)
+    code, said = address(copy)
+    assert code == 1
+    assert f"{name}: " in said
 
 
-@pytest.mark.parametrize(
-    "remote",
-    [
-        "|srv|git|course.git",
-        "..|course",
-        "file:|||srv|course.git",
-        "C:|Users|zoe|course",
-        "https:||github.com|zoe",
-        "x:y",
-    ],
-)
-def test_remotes_that_others_cannot_use_are_refused(copy, remote):
-    """| stands for /."""
-    before = content(copy)
-    git(copy, "init", "-q")
-    git(copy, "remote", "add", "origin", remote.replace("|", "/"))
-    sentence = "The address of the remote origin is not one that others can use: it must look like "
-    assert address(copy, "--remote") == (1, f"{sentence}https://github.com/owner/repository\n")
-    assert content(copy) == before
-
-
-def test_no_remote(copy):
-    before = content(copy)
-    git(copy, "init", "-q")
-    code, said = address(copy, "--remote")
-    assert (code, said.count("\n"), said.startswith("git knows no remote named origin: ")) == (
-        1,
-        1,
-        True,
-    )
-    assert content(copy) == before
+def test_a_name_that_only_begins_like_ours_stays(copy):
+    text = f"{OURS}-solutions {OURS}.old {OURS}.git {OURS}/issues {OURS}. {OURS}@v1"
+    (copy / "README.md").write_text(text, encoding="utf-8")
+    assert address(copy, FORK)[0] == 0
+    moved = f"{OURS}-solutions {OURS}.old {FORK}.git {FORK}/issues {FORK}. {FORK}@v1"
+    assert (copy / "README.md").read_text(encoding="utf-8") == moved
 
 
 @pytest.mark.parametrize(
@@ -199,27 +135,112 @@ def test_no_remote(copy):
     ["", "github.com/zoe/x", "https://github.com/zoe", FORK + ".git", FORK + "/", "git@x:a/b"],
 )
 def test_addresses_of_another_form_are_refused(copy, wrong):
-    declare(copy, wrong)
-    before = content(copy)
-    assert address(copy) == (
-        1, f"Repository in pyproject.toml is {wrong!r}: it must look like https://github.com/owner/repository\n"
-    )  # fmt: skip
-    assert content(copy) == before
-
-
-@pytest.mark.parametrize("name", ["_config.yml", "README.md", "notebooks/03_model.ipynb"])
-def test_a_place_that_is_gone_is_named(copy, name):
-    (copy / name).write_bytes(b"nothing")
-    code, said = address(copy)
-    assert (code, said) == (
-        1,
-        f"{name} has no place for the address; tools/address.py says where it looks for one\n",
+    before = contents(copy)
+    must = "it must look like https://github.com/owner/repository"
+    assert address(copy, wrong) == (1, f"{wrong!r} is not an address that others can use: {must}\n")
+    (copy / "pyproject.toml").write_bytes(
+        before["pyproject.toml"].replace(OURS.encode(), wrong.encode())
     )
+    assert address(copy, FORK) == (1, f"Repository in pyproject.toml is {wrong!r}: {must}\n")
+    assert {**contents(copy), "pyproject.toml": 0} == {**before, "pyproject.toml": 0}
 
 
 def test_an_unknown_word_changes_nothing(copy):
-    declare(copy, FORK)
-    before = content(copy)
+    before = contents(copy)
     code, said = address(copy, "--chek")
-    assert (code, "python tools/address.py --check" in said) == (1, True)
-    assert content(copy) == before
+    assert (code, "usage: address.py" in said) == (2, True)
+    assert contents(copy) == before
+
+
+def setup_cells(root):
+    for path in sorted(root.glob("notebooks/[0-9][0-9]_*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if "setup" in cell.metadata.get("tags", []):
+                yield cell.source
+
+
+def test_every_place_names_one_version():
+    code, said = tool(ROOT, "release")
+    assert code == 0, said
+    assert re.fullmatch(r"(main|v\d+\.\d+\.\d+)\n", said)
+
+
+def test_a_release_is_in_every_place_and_written_once(copy):
+    before = contents(copy)
+    code, said = tool(copy, "release", "1.2.0")
+    assert code == 0, said
+    assert "git tag v1.2.0" in said
+
+    there = contents(copy)
+    assert tomllib.loads(there["pyproject.toml"].decode())["project"]["version"] == "1.2.0"
+    dated = r"(?m)^version: 1\.2\.0\ndate-released: 20\d\d-\d\d-\d\d$"
+    assert re.search(dated, there["CITATION.cff"].decode())
+    assert re.search(r"(?m)^## 1\.2\.0 · \d{4}-\d\d-\d\d$", there["CHANGELOG.md"].decode())
+    assert "\n  branch: v1.2.0 " in there["_config.yml"].decode()
+    for name in ("README.md", "README.zh.md"):
+        text = there[name].decode()
+        assert "/blob/main/" not in text
+        assert len(re.findall("/blob/v1.2.0/notebooks/0", text)) >= 6
+
+    (setup,) = set(setup_cells(copy))  # byte for byte the same in all lessons
+    assert len(list(setup_cells(copy))) == 6
+    assert re.search(r'"git\+https://github\.com/[\w.-]+/[\w.-]+@v1\.2\.0"', setup)
+    assert tool(copy, "notebooks", "--check")[0] == 0, "each pair stays in step, its outputs stored"
+    assert tool(copy, "export", "--check")[0] == 0
+    assert tool(copy, "address")[0] == 0
+    assert tool(copy, "release")[0] == 0
+
+    code, said = tool(copy, "release", "1.2.0")
+    assert (code, said.splitlines()[0]) == (0, "v1.2.0: in every place")
+    assert contents(copy) == there, "the second time changes nothing"
+
+    assert tool(copy, "release", "main")[0] == 0
+    numbered = {"pyproject.toml", "CITATION.cff", "CHANGELOG.md"}  # main keeps the last number
+    after = contents(copy)
+    assert {name for name in before if after[name] != before[name]} == numbered
+
+
+def test_the_next_release_needs_its_own_words(copy):
+    assert tool(copy, "release", "1.2.0")[0] == 0
+    before = contents(copy)
+    code, said = tool(copy, "release", "1.3.0")
+    assert (code, said.startswith("CHANGELOG.md says nothing of 1.3.0: ")) == (1, True)
+    assert contents(copy) == before
+
+    log = copy / "CHANGELOG.md"
+    words = "## Unreleased\n\nNew.\n\n## 1.2.0"
+    log.write_text(log.read_text(encoding="utf-8").replace("## 1.2.0", words), encoding="utf-8")
+    assert tool(copy, "release", "1.3.0")[0] == 0
+    headings = re.findall(r"(?m)^## (\S+)", log.read_text(encoding="utf-8"))
+    assert headings == ["1.3.0", "1.2.0"]
+    assert re.findall("@v[0-9.]+", next(setup_cells(copy))) == ["@v1.3.0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("README.md", "/blob/v1.2.0/notebooks/05", "/blob/v1.1.0/notebooks/05"),
+        ("notebooks/04_train.py", "@v1.2.0", "@v1.1.0"),
+        ("notebooks/04_train.ipynb", "@v1.2.0", ""),
+        ("_config.yml", "branch: v1.2.0", "branch: main"),
+        ("pyproject.toml", 'version = "1.2.0"', 'version = "1.2.1"'),
+        ("CITATION.cff", "version: 1.2.0", "version: 1.1.0"),
+    ],
+)
+def test_a_place_left_behind_is_found(copy, name, old, new):
+    assert tool(copy, "release", "1.2.0")[0] == 0
+    text = (copy / name).read_text(encoding="utf-8")
+    assert old in text
+    (copy / name).write_text(text.replace(old, new), encoding="utf-8")
+    code, said = tool(copy, "release")
+    assert code == 1
+    assert name.split("/")[-1] in said
+
+
+@pytest.mark.parametrize("version", ["1.2", "v1.2.0", "1.2.0rc1", "latest", "1.2.0/../x", ""])
+def test_what_is_no_version_changes_nothing(copy, version):
+    before = contents(copy)
+    code, said = tool(copy, "release", version)
+    must = "give three numbers, such as 1.2.0, or main"
+    assert (code, said) == (1, f"{version!r} is no version: {must}\n")
+    assert contents(copy) == before

@@ -1,107 +1,103 @@
-"""Copy the repository's public address from pyproject.toml, its one home, to wherever it is needed.
+"""Move the project to another public address, such as a fork's, or check that it has one only.
 
-python tools/address.py            write the address of [project.urls] Repository
-python tools/address.py --remote   write the address of git's remote `origin`, into pyproject.toml too
-python tools/address.py --check    write nothing; fail if a place differs
+    python tools/address.py                                  check: does everything name the same?
+    python tools/address.py https://github.com/OWNER/NAME    write this one in all that git tracks
+
+The address's home is [project.urls] Repository in pyproject.toml. Readers meet it in the buttons
+that open a lesson, in the lessons' first cells, and in the lines to clone.
 """
 
+import argparse
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FORM = re.compile(
-    r"https://[\w.-]+(?::\d+)?/([\w.~-]+(?:/[\w.~-]+)+)(?<!\.git)"
-)  # a host, at least owner/repository
+NAME = r"[\w.~-]+(?:/[\w.~-]+)+"  # owner/repository, or a longer path on other hosts
+FORM = re.compile(rf"https://[\w.-]+(?::\d+)?/({NAME})(?<!\.git)")
 MUST = "it must look like https://github.com/owner/repository"
-PLACES = {  # file -> where the address stands in it; what Colab wants is owner/repository alone
-    "pyproject.toml": r'(?m)(?<=^Repository = ")[^"\n]*',
-    "_config.yml": r"(?m)(?<=^  url: )\S+",
-    "README*.md": r"(?<=git clone )\S+|(?<=colab\.research\.google\.com/github/)(?P<short>[^\s)]+?)(?=/blob/)",
-    "book/how_to_use.md": r"(?<=git clone )\S+",
-    "notebooks/[0-9][0-9]_*.py": r'(?<="git\+)[^"\n]+',
-    "notebooks/[0-9][0-9]_*.ipynb": r'(?<=\\"git\+)[^"\\\n]+',
-}
-REMOTES = (  # how git writes a remote: host, path
-    r"https?://(?:[^/]*@)?([\w.-]+(?::\d+)?)/(.+)",
-    r"(?:ssh|git)://(?:[^/]*@)?([\w.-]+)(?::\d+)?/(.+)",
-    r"(?:[\w.-]+@)?([\w-][\w.-]+):/?([^/].*)",  # one letter before the colon is a Windows drive
+END = r"(?![\w~-]|\.(?!git\b)\w)"  # the name ends here: a longer one is another repository
+
+# Where somebody fetches the course from, by the address or by owner/repository alone.
+FETCHED = re.compile(
+    rf"(?:git\+|git clone |\?src=)(?P<long>https://[\w.:-]+/{NAME}?)(?=/blob/|[@\s\"\\]|$)"
+    rf"|(?:/github/|codespaces\.new/)(?P<short>[\w.~-]+/[\w.~/-]+?)(?=/blob/|/tree/|[?\s)\"])"
 )
 
 
 def declared():
     """The address in pyproject.toml."""
-    found = re.search(
-        PLACES["pyproject.toml"], (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    )
-    address = found[0] if found else ""
-    return (
-        address
-        if FORM.fullmatch(address)
-        else sys.exit(f"Repository in pyproject.toml is {address!r}: {MUST}")
-    )
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(r'^Repository = "(.*)"', text, re.MULTILINE)
+    address = found[1] if found else ""
+    if not FORM.fullmatch(address):
+        sys.exit(f"Repository in pyproject.toml is {address!r}: {MUST}")
+    return address
 
 
-def public(remote):
-    """https://host/owner/repository of a remote, without a name or password; None if it is no such thing."""
-    for form in REMOTES:
-        if found := re.fullmatch(form, remote):
-            address = f"https://{found[1]}/{found[2].rstrip('/').removesuffix('.git')}"
-            return address if FORM.fullmatch(address) else None
-    return None
-
-
-def origin():
-    """The public address of git's remote `origin`."""
+def texts():
+    """Text files that git tracks, {name: text}, but for the tests, which try other addresses."""
+    listed = ["git", "-C", str(ROOT), "ls-files", "-z"]
     try:
-        command = ["git", "-C", ROOT, "remote", "get-url", "origin"]
-        remote = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(listed, capture_output=True, check=True, encoding="utf-8")
     except (OSError, subprocess.CalledProcessError):
-        sys.exit(
-            "git knows no remote named origin: write the address into pyproject.toml, and leave out --remote"
-        )
-    return public(remote) or sys.exit(
-        f"The address of the remote origin is not one that others can use: {MUST}"
+        sys.exit(f"{ROOT} is not a git checkout: clone the project, and move the clone")
+    names = [name for name in done.stdout.split("\0") if name and not name.startswith("tests/")]
+    names.sort(key=lambda name: name == "pyproject.toml")  # last: a move cut short can be repeated
+    found = {}
+    for name in names:
+        try:
+            found[name] = (ROOT / name).read_bytes().decode()
+        except (UnicodeDecodeError, FileNotFoundError):  # weights or a picture; deleted by hand
+            continue
+    return found
+
+
+def moved(text, old, new):
+    """The text with the one address in place of the other, in both of its forms."""
+    text = re.sub(re.escape(old) + END, lambda _: new, text)
+    short = re.escape(FORM.fullmatch(old)[1])
+    return re.sub(
+        rf"(?<=/github/){short}(?=/blob/)|(?<=codespaces\.new/){short}{END}",
+        lambda _: FORM.fullmatch(new)[1],
+        text,
     )
 
 
-def stale(address):
-    """The files that hold another address: {path from the root: new text}."""
-    files, short = {}, FORM.fullmatch(address)[1]
-    for pattern, place in PLACES.items():
-        for path in sorted(ROOT.glob(pattern)) or [ROOT / pattern]:
-            name, text = (
-                path.relative_to(ROOT).as_posix(),
-                path.read_bytes().decode() if path.is_file() else "",
-            )
-            new, places = re.subn(
-                place, lambda m: short if m.groupdict().get("short") else address, text
-            )
-            if not places:
-                sys.exit(
-                    f"{name} has no place for the address; tools/address.py says where it looks for one"
-                )
-            if new != text:
-                files[name] = new
-    return files
+def strays(address):
+    """The places that fetch the course from elsewhere, as "file: address"."""
+    own = {address, FORM.fullmatch(address)[1]}
+    for name, text in texts().items():
+        for match in FETCHED.finditer(text):
+            found = match["long"] or match["short"]
+            if found not in own:
+                yield f"{name}: {found}"
 
 
 def main():
-    if sys.argv[1:] not in ([], ["--check"], ["--remote"]):
-        sys.exit(__doc__)
-    address = origin() if "--remote" in sys.argv else declared()
-    files = stale(address)
-    names = ", ".join(files)
-    if files and "--check" in sys.argv:
-        sys.exit(f"{names}: not the address in pyproject.toml; run python tools/address.py")
-    for name, text in files.items():
-        (ROOT / name).write_bytes(text.encode())
-    print(f"{address}: " + (f"written to {names}" if files else "in every place"))
-    if not address.startswith("https://github.com/"):
-        print(
-            "Colab opens what is on GitHub: take launch_buttons out of _config.yml and the badges out of README.md."
-        )
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("address", nargs="?", help="https://github.com/owner/repository")
+    new, old = parser.parse_args().address, declared()
+    if new is None:
+        if found := sorted(set(strays(old))):
+            sys.exit(f"not {old}: {'; '.join(found)}")
+        print(f"{old}: in every place")
+        return
+    if not FORM.fullmatch(new):
+        sys.exit(f"{new!r} is not an address that others can use: {MUST}")
+
+    written = []
+    for name, text in texts().items():
+        if (changed := moved(text, old, new)) != text:
+            (ROOT / name).write_bytes(changed.encode())
+            written.append(name)
+    print(f"{new}: " + (f"written to {', '.join(written)}" if written else "in every place"))
+    if not new.startswith("https://github.com/"):
+        print("Colab, Kaggle and Codespaces open what is on GitHub: take launch_buttons out of")
+        print("_config.yml, and the buttons out of README.md.")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,8 @@
-"""The shape of each lesson: how many cells, how long, how much prose. Something to look at, not a gate.
+"""The shape of each lesson: how many cells, how long, how much prose. To look at, not a gate."""
 
-python tools/cells.py [NAME …]
-"""
-
+import argparse
 import ast
 import re
-import sys
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -57,9 +54,15 @@ def far_from_use(code):
 
 
 def main():
-    scripts = [
-        s for s in sorted(FOLDER.glob("[0-9][0-9]_*.py")) if not sys.argv[1:] or s.stem in sys.argv
-    ]
+    scripts = {script.stem: script for script in sorted(FOLDER.glob("[0-9][0-9]_*.py"))}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(scripts)} (default: all)"
+    )
+    names = parser.parse_args().names or list(scripts)
+    if unknown := set(names) - set(scripts):
+        parser.error(f"no lesson is called {', '.join(sorted(unknown))}")
+    scripts = [scripts[name] for name in names]
     for row in (HEAD, ["---"] * len(HEAD), *map(shape, scripts)):
         print(f"| {' | '.join(map(str, row))} |")
 

@@ -1,9 +1,6 @@
-"""Write course_utils/lessons/<topic>.py from the cells tagged `export` in notebooks/NN_<topic>.py.
+"""Write course_utils/lessons/<topic>.py: the cells tagged `export` of notebooks/NN_<topic>.py."""
 
-python tools/export.py           write what is stale
-python tools/export.py --check   write nothing; fail if something is stale
-"""
-
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -38,15 +35,19 @@ def module(notebook):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if one is stale")
+    only_check = parser.parse_args().check
+
     stale = []
     for notebook in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py")):
         target = ROOT / "course_utils" / "lessons" / f"{notebook.stem[3:]}.py"
         text = module(notebook)
         if not target.is_file() or target.read_text(encoding="utf-8") != text:
             stale.append(str(target.relative_to(ROOT)))
-            if "--check" not in sys.argv:
+            if not only_check:
                 target.write_text(text, encoding="utf-8")
-    if stale and "--check" in sys.argv:
+    if stale and only_check:
         sys.exit(f"stale: {', '.join(stale)}; run python tools/export.py")
     print(
         "\n".join(f"wrote {name}" for name in stale) or "every module is in step with its notebook"

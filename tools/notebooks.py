@@ -1,10 +1,9 @@
 """Run the lessons and store their outputs: notebooks/NN_<topic>.py -> .ipynb, byte-stable.
 
-python tools/notebooks.py [NAME …]       run these (default: all) in the laptop profile and store the outputs
-python tools/notebooks.py --sync         keep the stored outputs of unchanged cells, run nothing
-python tools/notebooks.py --check        fail if a pair is out of step, or stored outputs are missing or hold an error
+Runs in the laptop profile, unless COURSE_PROFILE says otherwise.
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -42,7 +41,7 @@ def run(script):
 
 
 def tidy(outputs):
-    """Without progress bars and dead widgets; printed text in one piece, however it was cut on its way."""
+    """Without progress bars and dead widgets; printed text in one piece, however it was cut."""
     kept = []
     for output in outputs:
         if output.get("name") == "stderr":
@@ -89,19 +88,32 @@ def problems(script):
 
 
 def main():
-    names = [a for a in sys.argv[1:] if not a.startswith("--")]
-    scripts = [
-        s
-        for s in sorted(FOLDER.glob("[0-9][0-9]_*.py"))
-        if not names or any(n in s.stem for n in names)
-    ]
-    if "--check" in sys.argv:
-        found = [problem for script in scripts for problem in problems(script)]
-        sys.exit(
-            "; ".join(found) + ": run python tools/notebooks.py" if found or not scripts else 0
-        )
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a part of a name (default: all)")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--sync", action="store_true", help="run nothing: keep the outputs of unchanged cells"
+    )
+    how.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing: fail if a pair is out of step, or outputs are missing or an error",
+    )
+    args = parser.parse_args()
+
+    scripts = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+    if args.names:
+        scripts = [s for s in scripts if any(name in s.stem for name in args.names)]
+    if not scripts:
+        sys.exit(f"no lesson of {FOLDER.name}/ is called {' or '.join(args.names) or 'NN_*.py'}")
+    if args.check:
+        if found := [problem for script in scripts for problem in problems(script)]:
+            sys.exit(f"{'; '.join(found)}: run python tools/notebooks.py")
+        return
     for script in scripts:
-        notebook = sync(script) if "--sync" in sys.argv else run(script)
+        notebook = sync(script) if args.sync else run(script)
         nbformat.write(notebook, script.with_suffix(".ipynb"))
         script.write_text(jupytext.writes(notebook, fmt="py:percent"), encoding="utf-8")
         print(f"wrote {script.stem}.ipynb")

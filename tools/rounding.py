@@ -1,4 +1,4 @@
-"""A trained model's matrices as whole numbers, each rounded so that it makes up for the errors before it.
+"""A trained model's matrices as whole numbers: each rounding makes up for the errors before it.
 
 Frantar et al. (2022), GPTQ: https://arxiv.org/abs/2210.17323
 """
@@ -15,12 +15,16 @@ DAMPING = 0.01  # of the inputs' mean square, added to each one's: keeps the equ
 
 @torch.no_grad()
 def rounded(model, tokens):
-    """The blocks' matrices as a checkpoint holds them: {NAME: (O, I) int8, NAME.scale: (O, I / GROUP) float16}.
+    """The blocks' matrices as a checkpoint holds them.
 
-    tokens: (B, T) of the training text; what a matrix is given there decides what an error costs. Before it is rounded,
-    a matrix moves to where, given what the rounded model gives it, it comes nearest to what the exact model makes.
+    tokens: (B, T) of the training text; what a matrix is given there decides what an error costs.
+    -> {NAME: (O, I) int8, NAME.scale: (O, I / GROUP) float16}
+
+    First a matrix moves to where, given what the rounded model gives it, it comes nearest to what
+    the exact model makes; then it is rounded.
     """
-    rough, found = deepcopy(model), {}
+    rough = deepcopy(model)
+    found = {}
     added, angles = positions_at(model, 0, tokens.shape[1])
     x = rough_x = model.embedding(tokens) * model.scale + added
     for i, (block, rough_block) in enumerate(zip(model.blocks, rough.blocks, strict=True)):
@@ -47,8 +51,9 @@ def rounded(model, tokens):
 
 
 def through(block, x, norm, layer, matrix, angles):
-    """The stream behind a layer, (B, T, C), and what a matrix in the layer was given, (B * T, I)."""
-    part, given = getattr(block, layer), []
+    """The stream behind a layer, (B, T, C); what a matrix in it was given, (B * T, I)."""
+    part = getattr(block, layer)
+    given = []
     hook = getattr(part, matrix).register_forward_pre_hook(
         lambda _, inputs: given.append(inputs[0].flatten(0, 1))
     )
@@ -59,13 +64,14 @@ def through(block, x, norm, layer, matrix, angles):
 
 
 def in_whole_numbers(name, weight, gram):
-    """Column by column, left to right; the columns to come take an error over, as far as their inputs go together."""
+    """Column by column, left to right; the columns to come take an error over.
+
+    How much of it each can take depends on how far its inputs go together with this column's.
+    """
     scales = (weight.unflatten(1, (-1, GROUP)).abs().amax(2) / 127).clamp(min=2**-14).half()
-    steps, whole, left = (
-        scales.double().repeat_interleave(GROUP, 1),
-        torch.empty_like(weight),
-        weight.clone(),
-    )
+    steps = scales.double().repeat_interleave(GROUP, 1)
+    whole = torch.empty_like(weight)
+    left = weight.clone()
     for i, row in enumerate(torch.linalg.cholesky(torch.linalg.inv(gram), upper=True)):
         whole[:, i] = (left[:, i] / steps[:, i]).round().clamp(-127, 127)
         left[:, i:] -= ((left[:, i] - whole[:, i] * steps[:, i]) / row[i])[:, None] * row[i:]
@@ -73,6 +79,6 @@ def in_whole_numbers(name, weight, gram):
 
 
 def difference(logits, exact):
-    """The worst error of a logit, and the share of positions whose likeliest character is the same; both (N, V)."""
+    """The worst error of a logit, and how often the likeliest character stays; both (N, V)."""
     same = logits.argmax(-1) == exact.argmax(-1)
     return (logits - exact).abs().max().item(), same.float().mean().item()
