@@ -216,6 +216,8 @@ def build_parser():
         metavar="S",
         help="a seed of your own (default 50)",
     )
+    words = "Say what is on this machine, what it means for the course, and what to do about it."
+    add("doctor", commands.doctor, words)
     return parser
 
 
@@ -241,6 +243,7 @@ def main(argv=None):
             commands.generate,
             commands.compare,
             commands.student,
+            commands.doctor,
         )  # these can do without a text
         if args.corpus or args.run not in without:
             args.text = corpus.load(args.corpus)

@@ -203,3 +203,12 @@ def reproduce(args):
     print("\n".join(map(str, answers)))
     if failed := [answer.row for answer in answers if answer.verdict == "not reproduced"]:
         raise ValueError(f"not reproduced: {', '.join(failed)}")
+
+
+def doctor(args):
+    from course_utils.bench import doctor
+
+    findings = list(doctor.examine(args.corpus))
+    print(doctor.report(findings))
+    if sentence := doctor.main_sentence(findings):
+        raise ValueError(sentence)

@@ -1,9 +1,13 @@
 """How much work a lesson or command does: smoke (tests), laptop (two cores), gpu."""
 
 import os
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+
+WRONG_STEP = 0.1  # of its own length; rounding in single precision makes some 1e-4
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,43 @@ PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU)}
 
 
 def device():
-    """The device that models run on: a CUDA GPU, else Apple's, else the CPU."""
+    """The device that models run on: a CUDA GPU, else Apple's if it trains rightly, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    apples = torch.device("mps")
+    if torch.backends.mps.is_available() and step_error(apples) <= WRONG_STEP:
+        return apples
+    return torch.device("cpu")
+
+
+@lru_cache
+def step_error(device):
+    """How far two training steps there end from the same two in double precision on the CPU.
+
+    On Apple's GPUs models of this kind have been seen to train wrongly without an error.
+    -> the largest distance over the weight tensors, each in the length of its own way; infinite
+    where something is no number
+    """
+    from course_utils.lessons.model import GPT, GPTConfig
+    from course_utils.lessons.train import TrainConfig, make_optimizers, training_step
+
+    with torch.random.fork_rng(devices=[]):  # whoever asks draws on as if nothing had been
+        torch.manual_seed(0)
+        model = GPT(GPTConfig(7, 16, n_layers=2, n_heads=2, d_model=32, d_ff=64, dropout=0.0))
+        tokens = torch.randint(7, (2, 8, 17))
+
+    def trained(where, dtype):
+        copy = deepcopy(model).to(where, dtype)
+        optimizers = make_optimizers(copy, TrainConfig(learning_rate=1e-3))
+        for batch in tokens.to(where):
+            training_step(copy, optimizers, batch[:, :-1], batch[:, 1:], 1.0)
+        return [p.detach().to("cpu", torch.float64) for p in copy.parameters()]
+
+    exact = trained("cpu", torch.float64)
+    there = trained(device, torch.float32)
+    ways = [(a - p.detach()).norm() for a, p in zip(exact, model.parameters(), strict=True)]
+    errors = [(a - b).norm() / w for a, b, w in zip(exact, there, ways, strict=True)]
+    return torch.stack(errors).nan_to_num(torch.inf).max().item()
 
 
 def current(name=None):

@@ -1,0 +1,178 @@
+"""`course doctor`: each fault is planted for real; it is named, with what to do, and stops only
+where a lesson would.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from course_utils import profiles
+from course_utils.bench import doctor
+from course_utils.lessons import train
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def course_doctor(cwd=CHECKOUT, **environment):
+    """-> (exit code, the screen, what stderr says)"""
+    command = [sys.executable, "-m", "course_utils", "doctor"]
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
+def advice(screen, about):
+    """The line on one subject, and what it says to do about it."""
+    lines = screen.splitlines()
+    i = next(i for i, line in enumerate(lines) if line.startswith(about))
+    under = [line.strip() for line in lines[i + 1 : i + 2] if line.startswith(" ")]
+    return lines[i], *under
+
+
+def pretend(folder, package, version):
+    """Make this version of a package the first that Python finds the papers of."""
+    info = folder / f"{package}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(CHECKOUT)])}
+
+
+def test_a_sound_machine_fits_on_one_screen():
+    code, screen, said = course_doctor()
+    assert (code, said) == (0, "")
+    assert len(screen.splitlines()) <= 24
+    subjects = [line.split()[0] for line in screen.splitlines() if not line.startswith(" ")]
+    wanted = ["python", "packages", "torch", "steps", "compiler", "widgets", "corpus", "disk"]
+    assert [subject for subject in subjects if subject in wanted] == wanted
+
+
+def test_old_widgets_are_named_and_stop(tmp_path):
+    code, screen, said = course_doctor(**pretend(tmp_path, "ipywidgets", "6.0.1"))
+    line, todo = advice(screen, "widgets")
+    assert "ipywidgets 6.0.1" in line
+    assert todo.startswith("STOPS  too old for lesson 6: pip install -U 'ipywidgets>=")
+    assert code == 1
+    assert said.startswith("course: a lesson would fail here: widgets: ipywidgets 6.0.1, ")
+    assert said.count("\n") == 1
+
+
+def test_an_old_package_is_named_and_stops(tmp_path):
+    code, screen, said = course_doctor(**pretend(tmp_path, "pandas", "1.5.3"))
+    line, todo = advice(screen, "packages")
+    assert "pandas 1.5.3 is older than " in line
+    assert "pip install -U 'pandas>=" in todo
+    assert (code, said.count("\n")) == (1, 1)
+
+
+def test_no_compiler_is_named_and_stops_nothing(tmp_path):
+    code, screen, _ = course_doctor(PATH=str(tmp_path), CXX="")
+    line, todo = advice(screen, "compiler")
+    assert "none" in line
+    assert "apt install g++" in todo
+    assert code == 0
+
+
+def test_a_wrong_text_is_named(tmp_path):
+    """In the cache of a package without a checkout, as on Colab; then a download is tried."""
+    ignored = shutil.ignore_patterns("__pycache__", "checkpoints", "study", "bench", "logs")
+    shutil.copytree(CHECKOUT / "course_utils", tmp_path / "site/course_utils", ignore=ignored)
+    shutil.copytree(CHECKOUT / "course_utils/bench", tmp_path / "site/course_utils/bench")
+    wrong = tmp_path / "cache/tinyshakespeare/input.txt"
+    wrong.parent.mkdir(parents=True)
+    wrong.write_text("<html>404: Not Found</html>" * 100)
+    places = {"PYTHONPATH": str(tmp_path / "site"), "COURSE_CACHE": str(tmp_path / "cache")}
+    code, screen, _ = course_doctor(cwd=tmp_path, COURSE_CORPUS="", **places)
+    _, todo = advice(screen, "corpus")
+    assert "its sha256 is not Tiny Shakespeare's: the file in the user's cache." in todo
+    assert "Delete that file" in todo
+    assert code == 0, "the lessons go on with another text"
+
+
+def test_a_text_that_is_none_stops(tmp_path):
+    (tmp_path / "short.txt").write_text("too short")
+    code, screen, said = course_doctor(COURSE_CORPUS=str(tmp_path / "short.txt"))
+    assert advice(screen, "corpus")[1].startswith("STOPS  The corpus short.txt must have at least")
+    assert (code, said.count("\n")) == (1, 1)
+
+
+def test_a_full_disk_is_named_and_stops(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        code, screen, said = course_doctor(COURSE_RESULTS=str(disk / "results"))
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+    line, todo = advice(screen, "disk")
+    assert "0.0 GB free" in line
+    assert "COURSE_RESULTS" in todo
+    assert (code, said.count("\n")) == (1, 1)
+
+
+def test_no_font_is_named_and_stops_no_lesson(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['zhplot'] = None\n")
+    path = os.pathsep.join([str(tmp_path), str(CHECKOUT)])
+    code, screen, _ = course_doctor(PYTHONPATH=path)
+    line, todo = advice(screen, "fonts")
+    assert "none" in line
+    assert "pip install zhplot" in todo
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "bound", "is_older"),
+    [
+        ("3.9.2", "3.10", True),
+        ("2.13.0+cpu", "2.13.0", False),
+        ("8", "8.0.0", False),
+        ("3.6.10", "3.6.6", False),
+        ("0.11.0rc1", "0.11", False),
+    ],
+)
+def test_versions_compare_as_numbers(found, bound, is_older):
+    assert doctor.older(found, bound) == is_older
+
+
+def test_a_device_that_does_not_move_the_weights_is_found(monkeypatch):
+    """As Apple's GPUs have been seen to do: no error, and no step."""
+    cpu = torch.device("cpu")
+    profiles.step_error.cache_clear()
+    assert profiles.step_error(cpu) < profiles.WRONG_STEP / 100
+
+    def frozen(model, config):
+        optimizers = train_optimizers(model, config)
+        if next(model.parameters()).dtype == torch.float32:
+            optimizers[0].param_groups[0]["peak"] = 0.0
+        return optimizers
+
+    train_optimizers = train.make_optimizers
+    monkeypatch.setattr(train, "make_optimizers", frozen)
+    profiles.step_error.cache_clear()
+    assert profiles.step_error(cpu) > profiles.WRONG_STEP
+    (finding,) = doctor.steps()
+    assert finding.stops
+    profiles.step_error.cache_clear()
+
+
+def test_asking_a_device_draws_no_random_number():
+    profiles.step_error.cache_clear()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    profiles.step_error(torch.device("cpu"))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(("error", "offered"), [(1e-4, "mps"), (1.0, "cpu"), (torch.inf, "cpu")])
+def test_an_apple_gpu_is_offered_only_if_it_trains_rightly(monkeypatch, error, offered):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(profiles, "step_error", lambda device: error)
+    assert profiles.device().type == offered
