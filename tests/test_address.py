@@ -5,6 +5,7 @@ term's badge work next term.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -152,6 +153,22 @@ def test_an_unknown_word_changes_nothing(copy):
     assert contents(copy) == before
 
 
+def test_every_button_opens_a_lesson_that_is_there():
+    for name in ("README.md", "README.zh.md", "book/how_to_use.md"):
+        text = (CHECKOUT / name).read_text(encoding="utf-8")
+        opened = re.findall(r"/blob/[^/]+/(notebooks/[\w/]+\.ipynb)", text)
+        assert len(set(opened)) == 6
+        assert all((CHECKOUT / path).is_file() for path in opened)
+
+
+def test_what_a_container_and_the_public_place_run_is_there():
+    container = json.loads((CHECKOUT / ".devcontainer/devcontainer.json").read_text())
+    assert container["postCreateCommand"] == "./run.sh data", "the first command sets up .venv"
+    for path in (CHECKOUT / ".github/workflows").glob("*.yml"):
+        (command,) = re.findall(r"^ +- run: (\S+)", path.read_text(), re.MULTILINE)
+        assert os.access(CHECKOUT / command, os.X_OK), command
+
+
 def setup_cells(root):
     for path in sorted(root.glob("notebooks/[0-9][0-9]_*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
@@ -177,9 +194,9 @@ def test_a_release_is_in_every_place_and_written_once(copy):
     assert re.search(dated, there["CITATION.cff"].decode())
     assert re.search(r"(?m)^## 1\.2\.0 · \d{4}-\d\d-\d\d$", there["CHANGELOG.md"].decode())
     assert "\n  branch: v1.2.0 " in there["_config.yml"].decode()
-    for name in ("README.md", "README.zh.md"):
+    for name in ("README.md", "README.zh.md", "book/how_to_use.md"):
         text = there[name].decode()
-        assert "/blob/main/" not in text
+        assert not re.search(r"/(blob|tree|archive)/main\b", text), name
         assert len(re.findall("/blob/v1.2.0/notebooks/0", text)) >= 6
 
     (setup,) = set(setup_cells(copy))  # byte for byte the same in all lessons

@@ -176,3 +176,18 @@ def test_an_apple_gpu_is_offered_only_if_it_trains_rightly(monkeypatch, error, o
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(profiles, "step_error", lambda device: error)
     assert profiles.device().type == offered
+
+
+def test_the_oldest_widgets_are_those_of_the_hosts_that_were_tried():
+    """Without this, the doctor would send a reader on Colab to upgrade what works."""
+    lists = [path.read_text(encoding="utf-8") for path in (CHECKOUT / "tests/hosts").glob("*.txt")]
+    for name, bound in doctor.LIGHT.items():
+        there = [
+            line.partition("==")[2]
+            for text in lists
+            for line in text.splitlines()
+            if line.startswith(f"{name}==")
+        ]
+        assert len(there) == len(lists) >= 3
+        assert not [version for version in there if doctor.older(version, bound)]
+        assert bound in there

@@ -19,7 +19,7 @@ from course_utils import corpus, files, profiles
 from course_utils.figures import drawing
 
 NAME = "shakespeare-layer-by-layer"
-LIGHT = ("ipywidgets", "anywidget")  # what moves in a lesson; without them it stands still
+LIGHT = {"ipywidgets": "7.7.1", "anywidget": "0.9.21"}  # Colab's, the oldest that were tried
 ROOM = 100  # MB that a lesson's runs need; a whole experiment takes ten times as many
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
@@ -160,16 +160,14 @@ def compiler():
 # --- what a reader sees --------------------------------------------------------------------------
 def widgets():
     """Sliders and sampler: the two packages, and the front ends that would show them."""
-    lab = {name: bound for name, bound, extra in bounds() if extra == "lab"}
     missing = [name for name in LIGHT if not installed(name)]
     if missing:
         advice = f"sliders stand still and the sampler is away: pip install {' '.join(missing)}"
         yield Finding("widgets", f"without {' and '.join(missing)}", advice)
         return
     said = ", ".join(f"{name} {installed(name)}" for name in LIGHT)
-    old = [n for n in LIGHT if n in lab and older(installed(n), lab[n])]
-    if old:
-        names = " ".join(f"'{name}>={lab[name]}'" for name in old)
+    if any(older(installed(name), bound) for name, bound in LIGHT.items()):
+        names = " ".join(f"'{name}>={bound}'" for name, bound in LIGHT.items())
         yield Finding("widgets", said, f"too old for lesson 6: pip install -U {names}", stops=True)
         return
     yield Finding("widgets", f"{said}; {front_ends() or 'in Colab, Kaggle or VS Code'}", blind())
