@@ -54,7 +54,7 @@ PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU)}
 
 
 def device():
-    """The device that models run on: a CUDA GPU, else Apple's if it trains rightly, else the CPU."""
+    """The device that models run on: a CUDA GPU, Apple's if it trains rightly, or the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     apples = torch.device("mps")

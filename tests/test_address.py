@@ -155,18 +155,18 @@ def test_an_unknown_word_changes_nothing(copy):
 
 def test_every_button_opens_a_lesson_that_is_there():
     for name in ("README.md", "README.zh.md", "book/how_to_use.md"):
-        text = (CHECKOUT / name).read_text(encoding="utf-8")
+        text = (ROOT / name).read_text(encoding="utf-8")
         opened = re.findall(r"/blob/[^/]+/(notebooks/[\w/]+\.ipynb)", text)
         assert len(set(opened)) == 6
-        assert all((CHECKOUT / path).is_file() for path in opened)
+        assert all((ROOT / path).is_file() for path in opened)
 
 
 def test_what_a_container_and_the_public_place_run_is_there():
-    container = json.loads((CHECKOUT / ".devcontainer/devcontainer.json").read_text())
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
     assert container["postCreateCommand"] == "./run.sh data", "the first command sets up .venv"
-    for path in (CHECKOUT / ".github/workflows").glob("*.yml"):
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
         (command,) = re.findall(r"^ +- run: (\S+)", path.read_text(), re.MULTILINE)
-        assert os.access(CHECKOUT / command, os.X_OK), command
+        assert os.access(ROOT / command, os.X_OK), command
 
 
 def setup_cells(root):

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,11 +13,10 @@ import torch
 from course_utils import profiles
 from course_utils.bench import doctor
 from course_utils.lessons import train
+from helpers import ROOT
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 
-
-def course_doctor(cwd=CHECKOUT, **environment):
+def course_doctor(cwd=ROOT, **environment):
     """-> (exit code, the screen, what stderr says)"""
     command = [sys.executable, "-m", "course_utils", "doctor"]
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
@@ -39,7 +37,7 @@ def pretend(folder, package, version):
     info = folder / f"{package}-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
-    return {"PYTHONPATH": os.pathsep.join([str(folder), str(CHECKOUT)])}
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
 def test_a_sound_machine_fits_on_one_screen():
@@ -80,8 +78,8 @@ def test_no_compiler_is_named_and_stops_nothing(tmp_path):
 def test_a_wrong_text_is_named(tmp_path):
     """In the cache of a package without a checkout, as on Colab; then a download is tried."""
     ignored = shutil.ignore_patterns("__pycache__", "checkpoints", "study", "bench", "logs")
-    shutil.copytree(CHECKOUT / "course_utils", tmp_path / "site/course_utils", ignore=ignored)
-    shutil.copytree(CHECKOUT / "course_utils/bench", tmp_path / "site/course_utils/bench")
+    shutil.copytree(ROOT / "course_utils", tmp_path / "site/course_utils", ignore=ignored)
+    shutil.copytree(ROOT / "course_utils/bench", tmp_path / "site/course_utils/bench")
     wrong = tmp_path / "cache/tinyshakespeare/input.txt"
     wrong.parent.mkdir(parents=True)
     wrong.write_text("<html>404: Not Found</html>" * 100)
@@ -118,7 +116,7 @@ def test_a_full_disk_is_named_and_stops(tmp_path):
 
 def test_no_font_is_named_and_stops_no_lesson(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['zhplot'] = None\n")
-    path = os.pathsep.join([str(tmp_path), str(CHECKOUT)])
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
     code, screen, _ = course_doctor(PYTHONPATH=path)
     line, todo = advice(screen, "fonts")
     assert "none" in line
@@ -180,7 +178,7 @@ def test_an_apple_gpu_is_offered_only_if_it_trains_rightly(monkeypatch, error, o
 
 def test_the_oldest_widgets_are_those_of_the_hosts_that_were_tried():
     """Without this, the doctor would send a reader on Colab to upgrade what works."""
-    lists = [path.read_text(encoding="utf-8") for path in (CHECKOUT / "tests/hosts").glob("*.txt")]
+    lists = [path.read_text(encoding="utf-8") for path in (ROOT / "tests/hosts").glob("*.txt")]
     for name, bound in doctor.LIGHT.items():
         there = [
             line.partition("==")[2]
