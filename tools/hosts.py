@@ -27,8 +27,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LISTS = ROOT / "tests/hosts"
 MADE = ("oldest", "newest")  # these two come from pyproject.toml
-TESTS = [f"tests/test_{name}.py" for name in ("figures", "sampling", "runs", "widgets")]
+TESTS = ("figures", "sampling", "runs", "widget_numbers")
+LAB_TESTS = ("widget_lab",)  # where the host has JupyterLab
 TOOLS = ["pytest", "hypothesis", "nbclient", "nbformat", "fonttools", "transformers"]
+TOOLS += ["playwright", "axe-playwright-python"]
 RUNNER = ["nbconvert", "nbclient", "nbformat"]  # they run a lesson from outside its kernel
 
 
@@ -137,7 +139,9 @@ def lesson(python, name, folder, settings):
         cwd=folder,
         env=settings,
     )
-    return done.stderr[-1500:] if done.returncode else "", time.monotonic() - began
+    colours = re.compile(r"\x1b\[[\d;]*m")
+    wrong = "\n".join(colours.sub("", done.stderr).strip().splitlines()[-8:])
+    return wrong if done.returncode else "", time.monotonic() - began
 
 
 def run_lessons(python, folder, settings):
@@ -171,7 +175,8 @@ def run_lessons(python, folder, settings):
 
 def run_tests(python, folder, packages, settings):
     """The tests that meet the host's libraries, on this working tree -> their exit code."""
-    wanted = [path for path in TESTS if (ROOT / path).is_file()]
+    names = TESTS + (LAB_TESTS if "jupyterlab" in packages else ())
+    wanted = [f"tests/test_{name}.py" for name in names]
     pins = folder / "pins.txt"
     pins.write_text((python.parent.parent / "host.txt").read_text(encoding="utf-8"))
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
