@@ -6,6 +6,13 @@ from helpers import SPEECH
 from pages import Reader, chromium, serving, widget_site
 
 
+@pytest.fixture(autouse=True)
+def promise(request, record_property):
+    """Tell tools/reliability.py, through pytest's report, what a test shows."""
+    for mark in request.node.iter_markers("promise"):
+        record_property("promise", *mark.args)
+
+
 @pytest.fixture(scope="session")
 def browser():
     """One for each worker; each test opens windows of its own in it."""

@@ -21,6 +21,9 @@ from course_utils.training import runs
 ROOT = Path(__file__).resolve().parent.parent
 COURSE = [sys.executable, "-m", "course_utils"]
 FULL = os.environ.get("COURSE_TRIALS") == "full"  # as often as tools/reliability.py tries
+WITH_TESTS = os.environ | {  # of a child that imports from this folder
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT / "tests"), os.environ.get("PYTHONPATH"))))
+}
 LANGUAGES = ("english", "chinese")
 NOTE = "Practice text, written by the course's own model: not Shakespeare."
 

@@ -20,6 +20,8 @@ import pytest
 
 from course_utils import corpus, files
 
+pytestmark = pytest.mark.promise("corpus")
+
 PACKAGE = Path(corpus.__file__).parent
 PRACTICE = (
     "Enter a player, with a lantern.\nPLAYER:\nIs this the stage? Then let the practice start.\n\n"

@@ -204,6 +204,7 @@ def group(leader):
     ]
 
 
+@pytest.mark.promise("at once")
 def test_two_at_once_in_one_folder_do_the_work_once(tmp_path, corpus_file):
     command = [
         *COURSE,
@@ -312,6 +313,7 @@ def test_another_vocabulary_and_an_unknown_character_are_named(results, tmp_path
     )
 
 
+@pytest.mark.promise("full disk")
 def test_a_full_disk_keeps_what_was_there(results, corpus_file, tmp_path):
     """A tmpfs of 200 kB: the run ends with one sentence, and no half-written file is left behind."""
     small = tmp_path / "small"

@@ -136,6 +136,7 @@ class LossOfTheStepBefore(engine.Engine):
         self.losses[self.steps_done - 1] = self.losses[max(0, self.steps_done - 2)]
 
 
+@pytest.mark.promise("broken")
 @pytest.mark.parametrize(
     "mutant",
     [RatesAStepEarly, OtherWindows, SameWindows, NoSchedule, OtherClipping, LossOfTheStepBefore],
@@ -145,6 +146,7 @@ def test_a_broken_engine_is_noticed(mutant):
         check_equals_the_plain_loop(mutant)
 
 
+@pytest.mark.promise("memory")
 @pytest.mark.parametrize("micro_batches", [2, 3, 7])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_batch_in_parts_is_the_same_batch(optimizer, micro_batches):
@@ -156,6 +158,7 @@ def test_a_batch_in_parts_is_the_same_batch(optimizer, micro_batches):
     assert in_parts != whole
 
 
+@pytest.mark.promise("resumed")
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("at", [0, 1, 17])
 def test_another_engine_goes_on_from_a_state(at, optimizer):
@@ -229,6 +232,7 @@ def test_a_gpus_engine_is_the_plain_loop(allow, optimizer):
     )
 
 
+@pytest.mark.promise("resumed")
 @on_a_gpu
 @pytest.mark.parametrize("allow", [(), ("CUDA graph",)], ids=["plain", "graph"])
 def test_another_engine_goes_on_from_a_state_on_a_gpu(allow):
@@ -246,6 +250,7 @@ def test_another_engine_goes_on_from_a_state_on_a_gpu(allow):
     assert second.losses.tolist() == pytest.approx(straight.losses.tolist(), abs=1e-5)
 
 
+@pytest.mark.promise("memory")
 @on_a_gpu
 def test_a_batch_too_large_for_the_memory_is_read_in_parts():
     """The same losses, and the regime says so."""

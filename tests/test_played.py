@@ -75,6 +75,7 @@ def play(notebook, seed):
     return player
 
 
+@pytest.mark.promise("played")
 @pytest.mark.parametrize("path", PLAYED, ids=lambda path: path.stem)
 def test_a_lesson_survives_being_played_with(path, record_property):
     player = play(nbformat.read(path, as_version=4), path.stem)
@@ -101,6 +102,7 @@ assert total == 1, "run once"
 """
 
 
+@pytest.mark.promise("broken")
 def test_a_lesson_that_keeps_a_state_is_noticed():
     """A cell that counts on, and one that needs its own section to have run just before."""
     notebook = nbformat.v4.new_notebook()

@@ -137,6 +137,7 @@ def test_it_works_by_keyboard_alone(reader):
 HOSTILE = '<img src=x onerror="alert(1)"></script><script>alert(2)</script>'
 
 
+@pytest.mark.promise("text")
 def test_unknown_characters_are_named_and_nothing_runs(reader):
     reader.page.get_by_label("Prompt").fill(HOSTILE + "é")
     reader.press("Generate")
@@ -238,6 +239,7 @@ def drop(reader, name, content):
     )
 
 
+@pytest.mark.promise("text")
 def test_a_bad_file_gets_one_sentence(reader):
     reader.generate(Characters=20)
     for what, content in bad_files().items():
@@ -256,6 +258,7 @@ def test_a_bad_file_gets_one_sentence(reader):
     )  # the model of before is still there
 
 
+@pytest.mark.promise("text")
 def test_a_readers_own_model_plays(reader):
     drop(reader, "<i>mine</i>.safetensors", file_of(*a_model()))
     reader.page.wait_for_function(
@@ -308,6 +311,7 @@ def test_a_link_keeps_prompt_and_settings(browser, site):
     second.close()
 
 
+@pytest.mark.promise("text")
 def test_a_wild_link_does_no_harm(browser, site):
     wild = "temperature=1e99&top_k=-3&top_p=<b>&seed=x&length=1e9&model=length&together=maybe"
     reader = Reader(browser, site, f"#{wild}&prompt=<img src=x onerror=alert(1)>", empty=True)

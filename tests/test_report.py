@@ -57,6 +57,7 @@ def page_file(tmp_path_factory):
 HANDLERS = "[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => /^on/.test(a.name)).length"
 
 
+@pytest.mark.promise("text")
 def test_nothing_is_asked_for_and_nothing_runs(browser, page_file):
     page = visit(browser, page_file)
     assert page.asked == []
@@ -70,6 +71,7 @@ def test_nothing_is_asked_for_and_nothing_runs(browser, page_file):
     assert "1337" not in body, "nor is a template in it filled in"
 
 
+@pytest.mark.promise("broken")
 def test_unescaped_it_would_be_broken(browser, page_file, tmp_path):
     mutant = tmp_path / "mutant.html"
     mutant.write_text(html.unescape(page_file.read_text("utf-8")), "utf-8")

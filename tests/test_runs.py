@@ -89,6 +89,7 @@ def test_a_result_says_how_it_came_about_and_what_it_cost():
     )
 
 
+@pytest.mark.promise("seed")
 def test_one_seed_one_result_and_the_best_weights_are_kept():
     config = TrainConfig(steps=60, batch_size=4, learning_rate=0.5, evaluate_every=2, seed=1)
     # A rate at which it gets worse again.
@@ -243,6 +244,7 @@ def test_a_record_that_is_no_record_is_refused(tmp_path):
             runs.RunRecord.load(path)
 
 
+@pytest.mark.promise("at once")
 def test_two_processes_give_the_records_of_one(tmp_path):
     """A pool of fresh processes: the same runs, in order, with the same losses as one after the other."""
     specs = [spec(seed=seed) for seed in (0, 1)]

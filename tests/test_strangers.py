@@ -94,6 +94,7 @@ class Evil:
         return (Path.write_text, (Path(self.target), "executed"))
 
 
+@pytest.mark.promise("weights")
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt", "model.bin"])
 def test_a_pickle_by_any_name_runs_nothing(tmp_path, name):
     trace = tmp_path / "trace"
@@ -109,18 +110,21 @@ def test_a_pickle_by_any_name_runs_nothing(tmp_path, name):
     assert trace.read_text() == "executed", "the trap works"
 
 
+@pytest.mark.promise("weights")
 def test_a_good_file_loads(tmp_path):
     (tmp_path / "good").write_bytes(content())
     model, tokenizer = checkpoints.load_model(tmp_path / "good")
     assert (model.config, tokenizer.alphabet) == (SMALL, ALPHABET)
 
 
+@pytest.mark.promise("weights")
 def test_a_file_cut_anywhere_is_refused(tmp_path):
     whole = content()
     for percent in range(100):
         refused(tmp_path / "cut", whole[: len(whole) * percent // 100])
 
 
+@pytest.mark.promise("weights")
 def test_a_header_that_lies_is_refused(tmp_path):
     whole = content()
     (size,) = struct.unpack("<Q", whole[:8])
@@ -148,6 +152,7 @@ def test_a_header_that_lies_is_refused(tmp_path):
     refused(tmp_path / "lie", struct.pack("<Q", len(deep)) + deep + body)
 
 
+@pytest.mark.promise("weights")
 @pytest.mark.parametrize(
     "config",
     [
@@ -164,6 +169,7 @@ def test_a_config_that_lies_is_refused_before_memory_is_taken(tmp_path, config):
     refused(tmp_path / "lie", content(config=config))
 
 
+@pytest.mark.promise("weights")
 def test_metadata_that_lies_is_refused(tmp_path):
     wrong = [
         {"alphabet": ALPHABET + "€"}, {"alphabet": ALPHABET[:-1] + "a"}, {"alphabet": 11}, {"alphabet": None},
@@ -186,6 +192,7 @@ def test_metadata_that_lies_is_refused(tmp_path):
     refused(tmp_path / "lie", content(other="a model of another project"))
 
 
+@pytest.mark.promise("weights")
 def test_weights_that_do_not_fit_or_are_not_numbers_are_refused(tmp_path):
     good = weights_of(GPT(SMALL))
     name = "blocks.1.attention.qkv.weight"
@@ -200,6 +207,7 @@ def test_weights_that_do_not_fit_or_are_not_numbers_are_refused(tmp_path):
     refused(tmp_path / "bad", content({}))
 
 
+@pytest.mark.promise("weights")
 def test_the_command_says_one_sentence(tmp_path):
     (tmp_path / "evil.safetensors").write_bytes(pickle.dumps(Evil(tmp_path / "trace")))
     done = course("generate", "--checkpoint", tmp_path / "evil.safetensors")
@@ -243,6 +251,7 @@ def hostile(tmp_path_factory):
     return folder / "out", folder / NAME, done
 
 
+@pytest.mark.promise("text")
 def test_a_terminal_shows_and_does_not_obey(hostile, tmp_path):
     out, file, done = hostile
     here, lost = ("--corpus", file, "--out", out), tmp_path / NAME
@@ -270,6 +279,7 @@ def live(page, root="body"):
     return page.evaluate(LIVE, root)
 
 
+@pytest.mark.promise("text")
 def test_a_report_of_hostile_text_is_only_text(hostile, browser, tmp_path):
     out, _, _ = hostile
     page = visit_file(browser, out / "report.html")
@@ -303,6 +313,7 @@ def hostile_lesson():
     )
 
 
+@pytest.mark.promise("text")
 def test_a_page_of_the_book_shows_hostile_outputs_as_text(browser, tmp_path):
     """With the book's own settings and extensions; the picture's alt text is the figure's words."""
     command = shutil.which("jupyter-book", path=Path(sys.executable).parent)
@@ -342,6 +353,7 @@ WIDGET = """async () => {
 }"""
 
 
+@pytest.mark.promise("text")
 def test_a_widget_of_hostile_models_writes_only_text(browser, site):
     """The widget of a notebook, with Python behind it: names, alphabet, prompt and an error that are all code."""
     alphabet = "".join(sorted(set("".join(HOSTILE))))
@@ -378,6 +390,7 @@ many = settings(
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 
 
+@pytest.mark.promise("anything")
 @many
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=6))
 @counted
@@ -392,6 +405,7 @@ def test_a_file_with_wrong_bytes_is_refused_or_is_a_model_of_numbers(tmp_path, c
         assert all(w.isfinite().all() for w in model.state_dict().values())
 
 
+@pytest.mark.promise("anything")
 @many
 @given(st.dictionaries(st.sampled_from([*GPTConfig.__dataclass_fields__]), anything, max_size=4))
 @counted
@@ -400,6 +414,7 @@ def test_a_model_config_of_anything_is_a_config_or_a_value_error(changes):
         GPTConfig(**changes)
 
 
+@pytest.mark.promise("anything")
 @many
 @given(st.dictionaries(st.sampled_from([*TrainConfig.__dataclass_fields__]), anything, max_size=4))
 @counted
@@ -408,6 +423,7 @@ def test_a_train_config_of_anything_is_a_config_or_a_value_error(changes):
         TrainConfig(**changes)
 
 
+@pytest.mark.promise("anything")
 @many
 @given(st.text(max_size=60), st.text(max_size=60))
 @counted
@@ -424,6 +440,7 @@ def test_a_tokenizer_of_any_text_gives_it_back_or_names_what_it_lacks(known, tex
             tokenizer.encode(text)
 
 
+@pytest.mark.promise("anything")
 @many
 @given(
     st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=12),
@@ -444,6 +461,7 @@ def test_a_filter_of_any_settings_leaves_a_distribution(logits, temperature, top
     assert p[before == before.max()].max() > 0, "one of the likeliest is always left"
 
 
+@pytest.mark.promise("anything")
 @many
 @given(st.integers(-3, 3) | st.floats(), st.none() | st.integers(-3, 3), st.none() | st.floats())
 @counted

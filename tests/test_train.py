@@ -447,6 +447,7 @@ def trained(seed, optimizer="adamw", get_batch=get_batch, steps=5, rate_as=float
     return model
 
 
+@pytest.mark.promise("seed")
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_one_seed_gives_one_run_to_the_last_bit(optimizer):
     one, same, other = (list(trained(seed, optimizer).parameters()) for seed in (1, 1, 2))
