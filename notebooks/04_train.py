@@ -356,8 +356,9 @@ def held_out_loss(model):
 
 
 # %%
-def attempt(config, make=make_optimizers, ids=train_ids):
+def attempt(config, make=make_optimizers, ids=None):
     """Train a tiny model. -> its loss at each step, and on held-out text ten times"""
+    ids = train_ids if ids is None else ids
     torch.manual_seed(config.seed)
     model = GPT(small).to(device)
     draw = torch.Generator().manual_seed(config.seed)
