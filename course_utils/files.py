@@ -64,7 +64,10 @@ def write_tensors(path, tensors, about):
     write(path, save(tensors, metadata={"course": content}))  # several would come in random order
 
 
-def read_header(path, kind, advice):
+ADVICE = "choose another file"
+
+
+def read_header(path, kind, advice=ADVICE):
     """What a file of tensors says that it holds, before any of that is read.
 
     kind: what it should be, and advice: what to do where it isn't that, both for the RunError.
@@ -87,7 +90,7 @@ def read_header(path, kind, advice):
     return claims, about
 
 
-def read_tensors(path, kind, advice):
+def read_tensors(path, kind, advice=ADVICE):
     """-> (name -> tensor, dict about them). kind, advice, RunError: as read_header's."""
     from safetensors import SafetensorError
     from safetensors.torch import load  # and not safe_open, which takes a Ctrl-C for a damaged file

@@ -21,14 +21,12 @@ import torch
 from safetensors.torch import save
 
 from course_utils import files
-from course_utils.corpus import Corpus
 from course_utils.lessons.model import GPT, GPTConfig, count_parameters
 from course_utils.lessons.train import TrainConfig
 from course_utils.research import pool
 from course_utils.training import checkpoints, engine, recipes, runs
+from helpers import COURSE, OWN, ROOT, timeless
 
-ROOT = Path(__file__).resolve().parent.parent
-OWN = Corpus("To be, or not to be: that is the question.\n" * 60, "Hamlet", "0" * 64, "a test", "")
 ALPHABET = "".join(sorted(set(OWN.text)))
 SMALL = GPTConfig(
     vocab_size=len(ALPHABET), context_length=16, n_layers=2, n_heads=2, d_model=16, d_ff=12
@@ -133,14 +131,14 @@ def stopped(folder, wanted, after=25):
 def state(tmp_path_factory):
     """-> (tensors, facts) of a run that was stopped after 25 of 40 steps"""
     path = stopped(tmp_path_factory.mktemp("states"), spec())
-    return files.read_tensors(path, "saved state", "")
+    return files.read_tensors(path, "saved state")
 
 
 def others(after=25, **changes):
     """Takes the whole state of another run, but for its name."""
 
     def meddle(tensors, facts, folder):
-        other = files.read_tensors(stopped(folder, spec(**changes), after), "saved state", "")
+        other = files.read_tensors(stopped(folder, spec(**changes), after), "saved state")
         return other[0], other[1] | {"fingerprint": facts["fingerprint"]}
 
     return meddle
@@ -208,14 +206,6 @@ def test_a_state_that_is_not_this_runs_is_refused_and_kept(state, tmp_path, medd
     words = refusal(path, lambda: runs.execute(spec(), OWN, tmp_path / "mine"))
     assert words.endswith("delete it, and the run begins anew")
     assert path.read_bytes() == before
-
-
-def timeless(record):
-    """What a record says, but for where it lies and the time that it took."""
-    values = record.content() | {"environment": {}}
-    clock = ("elapsed_s", "evaluating_s", "setup_s", "characters_per_s", "peak_memory_mb")
-    history = [{k: row[k] for k in row if k != "elapsed_s"} for row in values["history"]]
-    return {k: v for k, v in values.items() if k not in clock} | {"history": history}
 
 
 def test_the_same_state_untouched_goes_on(record, state, tmp_path):
@@ -510,7 +500,7 @@ def test_names_that_are_no_utf_8_lose_no_run(tmp_path):
     text = folder + b"/m\xfcller.txt"
     Path(os.fsdecode(text)).write_text(OWN.text)
     arguments = [b"--profile", b"smoke", b"--corpus", text, b"--out", folder]
-    command = [sys.executable, "-m", "course_utils", "train", *arguments, "--steps", "3"]
+    command = [*COURSE, "train", *arguments, "--steps", "3"]
     strict = os.environ | {"PYTHONIOENCODING": "utf-8"}  # which refuses to print such a name
 
     def course():
@@ -546,7 +536,7 @@ def test_a_code_page_that_lacks_a_character_fails_no_command(tmp_path, encoding)
     narrow = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
 
     def course(*arguments):
-        command = [sys.executable, "-m", "course_utils", *map(str, arguments)]
+        command = [*COURSE, *map(str, arguments)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=280, env=narrow)
 
     trained = course("train", "--layers", "1", "--steps", "3", *out)

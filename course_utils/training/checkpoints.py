@@ -22,8 +22,6 @@ MOST_LAYERS = 256
 MOST_NUMBERS = 2**28  # of weights; and of the keys and values of one text
 LARGEST = 1e6  # weights this large mean divergence, even if the loss is finite
 
-ADVICE = "choose another file"
-
 
 def save_model(path, model, alphabet, dtype=torch.float32, int8_matrices=()):
     """Weights and all that is needed to use them, as one safetensors file, whole or absent.
@@ -53,10 +51,10 @@ def load_model(path, alphabet=None):
     """
     path = Path(path)
     # First what the file says that it holds; only then is memory taken for it.
-    claims, about = files.read_header(path, "checkpoint", ADVICE)
+    claims, about = files.read_header(path, "checkpoint")
     config = described_config(path, claims, about)
     tokenizer = described_tokenizer(path, about, config)
-    tensors, _ = files.read_tensors(path, "checkpoint", ADVICE)
+    tensors, _ = files.read_tensors(path, "checkpoint")
     model = build(path, config, tensors)
     if alphabet is not None and alphabet != tokenizer.alphabet:
         raise RunError(
@@ -72,7 +70,7 @@ def described_config(path, claims, about):
         if kind not in KINDS or (name.endswith(".scale") and kind != SCALE_KIND):
             raise RunError(
                 f"{path}: its weights must be of the kinds {', '.join(KINDS)}, the scales of I8 "
-                f"{SCALE_KIND}; {ADVICE}"
+                f"{SCALE_KIND}; {files.ADVICE}"
             )
     try:
         config = GPTConfig(**files.fields_of(GPTConfig, about["config"]))
@@ -84,7 +82,7 @@ def described_config(path, claims, about):
     try:
         check_bounds(config)
     except ValueError as error:
-        raise RunError(f"{path}: {error}; {ADVICE}") from None
+        raise RunError(f"{path}: {error}; {files.ADVICE}") from None
     return config
 
 
@@ -96,7 +94,7 @@ def described_tokenizer(path, about, config):
     if not usable or tokenizer.alphabet != alphabet or len(alphabet) != config.vocab_size:
         raise RunError(
             f"{path} holds an alphabet of another size than its model's, or one that is not "
-            f"different characters in order; {ADVICE}"
+            f"different characters in order; {files.ADVICE}"
         )
     return tokenizer
 
@@ -115,7 +113,7 @@ def build(path, config, tensors):
     if not sound(weights.values()):
         raise RunError(
             f"{path} holds weights that are not numbers, or so large (above {LARGEST:,.0f}) as no "
-            f"training makes them; {ADVICE}"
+            f"training makes them; {files.ADVICE}"
         )
     return model.eval()
 
@@ -126,7 +124,7 @@ def sound(weights):
 
 
 def misfit(path):
-    return RunError(f"{path}: its weights do not fit the model that it describes; {ADVICE}")
+    return RunError(f"{path}: its weights do not fit the model that it describes; {files.ADVICE}")
 
 
 def sizes_fit(config, claims):
