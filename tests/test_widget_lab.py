@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
@@ -17,7 +16,7 @@ import torch
 from course_utils import files, widgets
 from course_utils.lessons.data import CharTokenizer
 from course_utils.widgets.host import named
-from helpers import small_model
+from helpers import small_model, wait_until
 from pages import PATIENCE_MS, Reader, published
 
 
@@ -88,6 +87,21 @@ tokenizer = pairs[0][1]
 widgets.sampler([model for model, _ in pairs], tokenizer, "ROMEO:")
 """
 SECOND = "widgets.sampler(pairs[0][0], tokenizer, 'KING', length=30)"
+THIRD = """
+from course_utils import figures
+
+def told(power):
+    if power == 4:
+        raise ValueError("no more")
+    return f"power {power} < 4"
+
+def drawn(power):
+    curve = {"y": [x**power for x in (1, 2, 3)]}
+    return figures.lines([1, 2, 3], curve, x_label="x", y_label="y", title=f"power {power}")
+
+for function in (told, drawn):
+    widgets.sliders(function, power=(1, 4, 1, 2))
+"""
 BUSY = """
 import time
 time.sleep(globals().get("nap", 0))
@@ -100,7 +114,7 @@ def lab(tmp_path_factory):
     """The address of JupyterLab, with one notebook, away from the reader's own settings."""
     root = tmp_path_factory.mktemp("lab")
     names = [record.checkpoint.relative_to(files.PUBLISHED).as_posix() for record in published()]
-    sources = (BUSY, FIRST.format(names=names), SECOND)
+    sources = (BUSY, FIRST.format(names=names), SECOND, THIRD)
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source) for source in sources]
     )
@@ -138,7 +152,7 @@ def lab(tmp_path_factory):
     with (root / "log").open("w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
-        yield wait_for_address(root / "log")
+        yield wait_for_address(root / "log", server)
     finally:
         server.terminate()
         try:
@@ -147,80 +161,129 @@ def lab(tmp_path_factory):
             server.kill()  # its kernels notice
 
 
-def wait_for_address(log):
-    for _ in range(300):
+def wait_for_address(log, server):
+    def answers():
         found = re.search(r"(http://127\.0\.0\.1:\d+/)lab", log.read_text())
+        if not found:
+            return False
         with contextlib.suppress(urllib.error.URLError):  # it names its address before it listens
-            if found:
-                urllib.request.urlopen(found[1] + "api").close()
-                return found[1]
-        time.sleep(0.1)
-    pytest.fail(log.read_text()[-1000:])
+            urllib.request.urlopen(found[1] + "api").close()
+            return True
+
+    wait_until(answers, log, server)
+    return re.search(r"(http://127\.0\.0\.1:\d+/)lab", log.read_text())[1]
 
 
-def test_jupyterlab(lab, browser, site):
-    """Moves, generates as the page does, waits for a busy kernel, stops; two widgets don't mix; a
-    restart is told."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1200})
+@pytest.fixture
+def notebook(lab, browser):
+    """The notebook in JupyterLab, all its cells run."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1200})
+    page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
-    problems, ours = [], (lab, "data:", "blob:")
-    page.on(
-        "request", lambda sent: sent.url.startswith(ours) or problems.append(f"asks {sent.url}")
-    )
-    page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+    page.problems, ours = [], (lab, "data:", "blob:")
+    say = page.problems.append
+    page.on("request", lambda sent: sent.url.startswith(ours) or say(f"asks {sent.url}"))
+    page.on("pageerror", lambda error: say(f"script: {error}"))
     page.goto(f"{lab}lab/tree/a.ipynb")
-    idle = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']")
-    idle.wait_for()
+    is_idle(page)
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # before that, Run asks for a kernel
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text(re.compile("^Run All( Cells)?$")).click()  # its name differs between versions
-    one, two = page.locator(".sampler").nth(0), page.locator(".sampler").nth(1)
-    for widget in (one, two):
-        widget.locator(".sampler-pane:not(.sampler-empty)").wait_for()
+    for place in (0, 1):
+        page.locator(".sampler-pane:not(.sampler-empty)").nth(place).wait_for()
+    yield page
+    context.close()
+
+
+def is_idle(page):
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for()
+
+
+def test_jupyterlab(notebook, browser, site):
+    """One notebook from its first cell to the end of its kernel."""
+    widgets = [notebook.locator(".sampler").nth(place) for place in (0, 1)]
+    two_widgets_write_as_the_page_does_and_do_not_mix(widgets, Reader(browser, site))
+    sliders_move_a_text_and_a_picture_with_its_words(notebook)
+    a_widget_waits_for_a_busy_kernel(notebook, widgets[0])
+    a_widget_stops(widgets[0])
+    a_restart_is_told(notebook, widgets)
+    assert not notebook.problems
+
+
+def press(widget, name):
+    widget.get_by_role("button", name=name, exact=True).click()
+
+
+def hears(widget, words):
+    widget.locator("[role=status]", has_text=words).wait_for()
+
+
+def text_of(widget):
+    return widget.locator(".sampler-text").evaluate("(text) => text.textContent")
+
+
+def two_widgets_write_as_the_page_does_and_do_not_mix(widgets, reader):
+    one, _ = widgets
     rows = one.locator("ol").inner_text()
     one.get_by_label("Temperature", exact=True).fill("1.2")
     assert one.locator("ol").inner_text() != rows, "a slider moves the bars"
     one.get_by_label("Characters", exact=True).fill("60")
-    for widget in (one, two):
-        widget.get_by_role("button", name="Generate").click()
-    for widget in (one, two):
-        widget.locator("[role=status]", has_text="written").wait_for()
+    for widget in widgets:
+        press(widget, "Generate")
+    for widget in widgets:
+        hears(widget, "written")
     print(one.locator("[role=status]").inner_text())
-    texts = [
-        widget.locator(".sampler-text").evaluate("(text) => text.textContent")
-        for widget in (one, two)
-    ]
+    texts = [text_of(widget) for widget in widgets]
     assert texts[0].startswith("ROMEO:")
     assert texts[1].startswith("KING")
     assert [len(text) for text in texts] == [66, 34]
-    reader = Reader(browser, site)
-    assert reader.generate(Temperature=1.2, Characters=60) == texts[:1], (
-        "page and notebook write the same text"
-    )
+    assert reader.generate(Temperature=1.2, Characters=60) == texts[:1]
     reader.close()
+
+
+def sliders_move_a_text_and_a_picture_with_its_words(page):
+    text = page.locator(".jp-OutputArea-output pre", has_text="power 2")
+    picture = page.locator(".jp-OutputArea-output img[alt*='from 1 to 9']")
+    text.wait_for()
+    picture.wait_for()
+    for handle in page.locator(".noUi-handle").all():
+        handle.focus()
+        page.keyboard.press("ArrowRight")
+    page.locator(".jp-OutputArea-output img[alt*='from 1 to 27']").wait_for()
+    page.locator(".jp-OutputArea-output pre", has_text="power 3 < 4").wait_for()
+    assert text.count() == picture.count() == 0, "in the same place"
+    page.locator(".noUi-handle").first.focus()
+    page.keyboard.press("ArrowRight")
+    failed = page.locator(".jp-OutputArea-output pre", has_text="ValueError: no more")
+    failed.wait_for()
+
+
+def a_widget_waits_for_a_busy_kernel(page, widget):
+    before = text_of(widget)
     page.locator(".jp-CodeCell .cm-content", has_text="nap = 11").click()
     page.keyboard.press("Shift+Enter")
     page.locator(".jp-Notebook-ExecutionIndicator[data-status='busy']").wait_for()
-    one.get_by_role("button", name="Generate").click()
-    one.locator(
-        "[role=status]", has_text="No answer from Python yet: the kernel is busy"
-    ).wait_for()
-    one.locator("[role=status]", has_text="60 characters written").wait_for()
-    assert one.locator(".sampler-text").evaluate("(text) => text.textContent") == texts[0], (
-        "it went on"
-    )
-    one.get_by_label("Characters", exact=True).fill("5000")
-    one.get_by_role("checkbox").check()
-    one.locator(".sampler-pane").nth(2).wait_for()
-    one.get_by_role("button", name="Generate").click()
-    one.locator("[data-at='5']").first.wait_for()
-    one.get_by_role("button", name="Stop").click()
-    assert one.locator("[role=status]").inner_text() == "Stopped."
+    press(widget, "Generate")
+    hears(widget, "No answer from Python yet: the kernel is busy")
+    hears(widget, "60 characters written")
+    assert text_of(widget) == before, "it went on"
+
+
+def a_widget_stops(widget):
+    widget.get_by_label("Characters", exact=True).fill("5000")
+    widget.get_by_role("checkbox").check()
+    widget.locator(".sampler-pane").nth(2).wait_for()
+    press(widget, "Generate")
+    widget.locator("[data-at='5']").first.wait_for()
+    press(widget, "Stop")
+    assert widget.locator("[role=status]").inner_text() == "Stopped."
+
+
+def a_restart_is_told(page, widgets):
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.get_by_text("Restart Kernel…", exact=True).click()
     page.locator(".jp-Dialog .jp-mod-accept").click()
-    for widget in (one, two):
-        widget.locator("[role=status]", has_text="the kernel was restarted").wait_for()
+    for widget in widgets:
+        hears(widget, "the kernel was restarted")
         assert widget.get_by_role("button", name="Generate").is_disabled()
-    idle.wait_for()  # the server can't end a kernel that is just starting
-    assert not problems
+    is_idle(page)  # the server can't end a kernel that is just starting
