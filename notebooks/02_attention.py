@@ -17,16 +17,16 @@
 # # 2 · Attention: choosing whom to listen to
 #
 # The 5-gram of lesson 1 looks back four characters, always the same four. But who speaks next may depend on a
-# name ten lines up, and whether a line may end here on where it began. Attention lets each position decide, from
-# what it reads, which earlier positions matter. It is one idea in four small steps, each of them a picture below;
-# at the end you train it, alone, and see what it is worth in nats.
+# name ten lines up, and whether a line may end here on where it began. **Attention** lets each position decide, from
+# what it reads, which earlier positions matter. You will do it by hand with three characters, write it in six lines,
+# train it alone, and see what it is worth in nats.
 
 # %% [markdown]
-# **You will be able to** write attention as a weighted mean · say why the scores are divided by √D · mask the
-# future, and know the symptom of forgetting it · split a vector into heads · read an attention map.
+# **You will be able to** compute queries, keys and values from x · write attention as a weighted mean · say why the
+# scores are divided by √D · mask the future, and know the symptom of forgetting it · split a vector into heads.
 #
-# **You need** [lesson 1](01_data.ipynb), matrix products, softmax. **Time:** 50 minutes of reading, half a minute of
-# computing, GPU or not.
+# **You need** [lesson 1](01_data.ipynb), matrix products, softmax. **Time:** 50 minutes of reading, two minutes of
+# computing, an hour and a half for the exercises up to core.
 
 # %% tags=["setup"]
 import importlib.util
@@ -53,113 +53,144 @@ from torch import nn
 
 from course_utils import checks, corpus, figures, profiles
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
-from course_utils.training import runs
+from course_utils.training import evaluation, runs
 
 # %% [markdown]
-# The letters of shapes, once and for all: `B` sequences in a batch, `T` positions, `C` channels, `H` heads,
-# `D = C / H` channels a head. For the checks we use sizes that are different primes, so that a swapped axis
-# can't pass by luck.
+# The letters of shapes: `B` sequences in a batch, `T` positions, `C` channels, `D` channels of a query.
+# Sizes for checks are different primes, so that a swapped axis can't pass by luck.
 
 # %% tags=["nbval-check-output"]
-B, H, T, D = 2, 3, 5, 7
+B, T, C, D = 2, 5, 11, 7
 torch.manual_seed(0)
-q, k, v = (torch.randn(B, H, T, D) for _ in range(3))
-print(tuple(q.shape))
+x = torch.randn(B, T, C)
+print("x: what each position knows,", tuple(x.shape))
 
 # %% [markdown]
 # ## Step 1: the mean of the past
 #
-# The dullest way to use the past is to average it: position $t$ takes the mean of the values of positions $0 … t$. As a
-# loop:
+# The dullest way to use the past is to average it: position $t$ takes the mean of positions $0 … t$. As a loop:
 
 # %%
-by_loop = torch.stack([v[:, :, : t + 1].mean(dim=2) for t in range(T)], dim=2)
+by_loop = torch.stack([x[:, : t + 1].mean(dim=1) for t in range(T)], dim=1)
 
 # %% [markdown]
 # The same thing is a matrix product with a lower triangle whose rows sum to 1. This is the trick on which the
-# rest stands: *a weighted mean over positions is a matrix product*. A loop asks one position after the other; the product
-# asks all `T` at once, and it is what processors do best.
+# rest stands: *a weighted mean over positions is a matrix product*. A loop asks one position after the other; the
+# product asks all `T` at once.
 #
 # > **Predict.** What does the third row of the triangle look like?
 
 # %%
 equal = torch.ones(T, T).tril()
 equal = equal / equal.sum(dim=1, keepdim=True)
-assert torch.allclose(equal @ v, by_loop, atol=1e-6), "a triangle of weights is a mean"
+assert torch.allclose(equal @ x, by_loop, atol=1e-6), "a triangle of weights is a mean"
 labels = ("position", "listens to position", "weight")
 figures.heatmaps(equal, labels=labels, title="Equal weights: the mean of the past")
 
 # %% [markdown]
-# Row $t$ spreads its attention evenly over the $t + 1$ positions that it may see. Everything above the diagonal
-# is the future, and gets nothing. The triangle *is* the loop: that is why we mask, and don't loop.
-
-# %% [markdown]
-# ## Step 2: weights that depend on what is read
+# Row $t$ spreads its attention evenly over the $t + 1$ positions that it may see. Everything above the diagonal is the
+# future, and gets nothing.
 #
-# A mean forgets what it reads: a *q* just before counts as much as a space long ago. So let each position send out three
-# vectors, all made from what stands there by learned matrices:
+# Now the bridge to everything below. **Softmax** turns scores into weights: $e$ to the power of each score, divided by
+# the row's sum. Give all of the past the score 0 and the future $-\infty$, and the same triangle comes out, because
+# $e^0 = 1$ and $e^{-\infty} = 0$:
+
+# %%
+future = torch.ones(T, T, dtype=torch.bool).triu(diagonal=1)
+scores = torch.zeros(T, T).masked_fill(future, -math.inf)
+assert torch.allclose(scores.softmax(dim=-1), equal), "equal scores give equal weights"
+
+# %% [markdown]
+# So the only question left is where better scores come from.
+
+# %% [markdown]
+# ## Step 2: queries, keys and values, by hand
 #
-# | | asks or says |
-# |---|---|
-# | **query** $q$ | what am I looking for? |
-# | **key** $k$ | what do I offer? |
-# | **value** $v$ | what do I hand over, if you listen to me? |
+# A mean forgets what it reads: a *q* just before counts as much as a space long ago. So each position makes three
+# vectors from what it knows, by three learned matrices, called **projections**:
+#
+# | | | it says |
+# |---|---|---|
+# | **query** | $q = x W_q$ | what am I looking for? |
+# | **key** | $k = x W_k$ | what do I offer? |
+# | **value** | $v = x W_v$ | what do I hand over, if you listen to me? |
+#
+# How well a query fits a key is their dot product. Three characters, two channels, and matrices that we choose:
+
+# %% tags=["nbval-check-output"]
+three = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])  # a row a character
+W_q = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+W_k = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+W_v = torch.tensor([[1.0, 0.0], [0.0, 10.0]])
+q, k, v = three @ W_q, three @ W_k, three @ W_v
+for name, matrix in {"q": q, "k": k, "v": v}.items():
+    print(name, matrix.tolist())
 
 # %% [markdown]
-# How well a query fits a key is their dot product. To see real ones, we borrow a trained model: yours if you have run
-# lesson 5, else the one that comes with the course, else a small one trained now.
+# > **Predict.** With pencil and paper: the last character's query is (2, 1). Which key fits it best?
 
-# %%
-text, profile = corpus.load(), profiles.current()
-print(text.describe())
-model, record = runs.small_model(text)
-
-# %%
-tokenizer = CharTokenizer(text.text)
-train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
-line = text.text[text.text.index("\n") + 1 :][:21]
-tokens, passed = torch.tensor([tokenizer.encode(line)]), []
-second = model.blocks[1]
-hook = second.norm_1.register_forward_hook(lambda norm, x, out: passed.append(out))
-with torch.no_grad():
-    model(tokens)
-    angles = None if model.angles is None else model.angles[: len(line)]  # lesson 3
-    q_real, k_real, v_real = second.attention.queries_keys_values(passed[0], angles)
-hook.remove()
-print(f"{line!r}: queries {tuple(q_real.shape)},", end=" ")
-print(f"{q_real.shape[-1]} channels for each head and position")
+# %% tags=["nbval-check-output"]
+fit = q @ k.T  # row: who asks; column: who is asked
+print("q · k of the last:", fit[2].tolist())
+hidden = torch.ones(3, 3, dtype=torch.bool).triu(diagonal=1)
+masked = (fit / math.sqrt(2)).masked_fill(hidden, -math.inf)
+by_hand_weights = masked.softmax(dim=-1)
+print("weights:\n", by_hand_weights.round(decimals=2))
+print("what each takes with it:\n", (by_hand_weights @ v).round(decimals=2))
 
 # %% [markdown]
-# > **Predict.** No mask is at work yet. Will the future, right of the diagonal, look different from the
-# > past?
+# The first key is (0, 1), so it fits by 1; the second is (1, 0) and fits by 2; the last fits by 3, since it offers
+# both. Divided by $\sqrt 2$ (step 3), hidden above the diagonal (step 4), softened: the last character takes .14 of
+# the first value, .28 of the second and .58 of its own. That is all of it. As a picture, with the shapes that you
+# are about to compute:
 
 # %%
-scores = (q_real @ k_real.transpose(-2, -1))[0, 0]
-labels = ("query", "key", "score")
-title = "q · k of one head"
-figures.heatmaps(scores, line, line, labels=labels, title=title, note=text.note)
+W_q, W_k, W_v = (torch.randn(C, D) for _ in range(3))
+q, k, v = x @ W_q, x @ W_k, x @ W_v
+scores = q @ k.mT / math.sqrt(D)
+weights = scores.masked_fill(future, -math.inf).softmax(dim=-1)
+out = weights @ v
+tensors = {"x": x, "q": q, "scores": scores, "out": out}
+shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+figures.attention_flow(shapes, title="Attention: from x to what is heard")
 
 # %% [markdown]
-# Bright means "this is what I look for". The upper right, the future, is paler, since this model was trained with a mask
-# and never had to shape it. But it isn't empty: these scores ask what fits, and not yet what is allowed.
+# (`k.mT` swaps the last two axes: (B, T, D) becomes (B, D, T).) Read the arrows from above. Only two lines see more
+# than one position: the scores, where each asks each, and the product with `v`, where each takes its mean. This is the
+# piece to know by heart:
+
+
+# %%
+def attention(x, W_q, W_k, W_v):
+    """One head: x (B, T, C), three matrices (C, D) -> (B, T, D)."""
+    q, k, v = x @ W_q, x @ W_k, x @ W_v
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    future = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
+    return scores.masked_fill(future, -math.inf).softmax(dim=-1) @ v
+
+
+assert torch.allclose(attention(x, W_q, W_k, W_v), out)
 
 # %% [markdown]
 # ## Step 3: why divide by √D?
 #
-# A dot product of $D$ independent numbers with variance 1 has variance $D$, so scores grow like $\sqrt{D}$, and softmax of
-# numbers that lie far apart is nearly all or nothing.
+# If the numbers in $q$ and $k$ are independent, with mean 0 and variance 1, then
+# $\mathrm{Var}(q \cdot k) = \sum_i \mathrm{E}[q_i^2]\,\mathrm{E}[k_i^2] = D$ (Vaswani et al., 2017, section 3.2.1). So
+# scores grow like $\sqrt D$, and softmax of scores that lie far apart is nearly all or nothing.
 #
 # > **Predict.** Of ten equally good keys, how much of the attention does the luckiest one get, if $D$ is 1024?
 
 # %% tags=["nbval-check-output"]
 sizes, luckiest = (4, 16, 64, 256, 1024), {"raw": [], "divided by √D": []}
 for d in sizes:
-    a, b = torch.randn(2, 1000, 1, d, generator=torch.Generator().manual_seed(0))
-    dots = (a * b).sum(-1).view(100, 10)
+    chance = torch.Generator().manual_seed(0)
+    ask = torch.randn(100, 1, d, generator=chance)  # a hundred queries,
+    offer = torch.randn(100, 10, d, generator=chance)  # each with ten keys of its own
+    dots = (ask * offer).sum(-1)
     for name, scale in zip(luckiest, (1, math.sqrt(d)), strict=True):
         weights = (dots / scale).softmax(-1)
         luckiest[name].append(weights.amax(-1).mean().item())
-    print(f"D = {d:4}: spread of the scores {dots.std():4.1f}")
+    print(f"D = {d:4}: standard deviation of the scores {dots.std():4.1f}")
 
 # %%
 labels = ("channels D (log scale)", "largest of ten weights")
@@ -168,29 +199,33 @@ title = "Why √D: the share of the luckiest key"
 figures.lines(sizes, luckiest, *labels, **look, title=title)
 
 # %% [markdown]
-# Undivided, the largest weight goes to 1 as $D$ grows. That is bad for learning: where one weight is 1, a small change of the
-# scores changes nothing, so no gradient says which *other* position should have been heard. Divided by $\sqrt{D}$, the
-# weights stay soft at any size: the luckiest of ten gets about a third. Now ask every query to listen more to its first key.
-# How many hear the request?
+# Undivided, the largest weight goes to 1 as $D$ grows; at 64 channels, a usual size, it is already near. That is bad for
+# learning: where one weight is 1, a small change of the scores changes nothing, so no gradient says which *other* position
+# should have been heard. Divided, the luckiest of ten gets about a third at any size.
+#
+# Ask every query to listen more to its first key. How many get a gradient to speak of, at least 0.0001?
 
 # %% tags=["nbval-check-output"]
 for name, scale in {"raw": 1, "divided by √D": math.sqrt(1024)}.items():
-    scores = dots.clone().requires_grad_()  # the dot products of D = 1024 from above
+    scores = dots.clone().requires_grad_()  # D = 1024
     (scores / scale).softmax(-1)[:, 0].sum().backward()
-    silent = (scores.grad.abs().amax(-1) < 1e-4).float().mean()
-    print(f"{name:13}: {silent:.0%} of the queries get next to no gradient")
+    heard = (scores.grad.abs().amax(-1) >= 1e-4).float().mean()
+    print(f"{name:13}: {heard:.0%} of the queries")
 
 # %% [markdown]
-# Undivided, most queries get no gradient at all: they have chosen, by luck, before anything was learned.
+# Undivided, most queries have chosen, by luck, before anything was learned.
 
 # %% [markdown]
 # ## Step 4: no looking ahead
 #
 # In training, the answer to each question stands one place to the right. A model that may look there will learn to
-# look there, and you will watch one do it below. So we set the scores of the future to $-\infty$ *before* the softmax:
-# $e^{-\infty}$ is 0, and the rest still sums to 1.
+# look there, and you will watch one do it below. So the scores of the future become $-\infty$ *before* the softmax, and
+# the rest of each row still sums to 1. This is the **causal mask** (section 3.2.3 of the paper):
 #
-# $$\text{attention}(Q, K, V) = \text{softmax}\left(\frac{QK^\top}{\sqrt{D}} + \text{mask}\right) V \qquad\text{(Vaswani et al., 2017, eq. 1)}$$
+# $$\text{attention}(Q, K, V) = \text{softmax}\left(\frac{QK^\top}{\sqrt{D}} + \text{mask}\right) V$$
+#
+# The course's own form takes queries and keys with one more axis, `H`, in front of `T`. You will see what for; matrix
+# products work on the last two axes, so the lines are those of `attention`.
 
 
 # %% tags=["export"]
@@ -198,7 +233,7 @@ def attention_weights(q, k):
     """How much each position listens to itself and each earlier one; rows sum to 1.
 
     q, k: (B, H, T, D) float -> (B, H, T, T) float. softmax(q kᵀ / √D) under a causal mask:
-    Vaswani et al. (2017), equation 1.
+    Vaswani et al. (2017), equation 1 and section 3.2.3.
     """
     T = q.shape[-2]
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
@@ -207,34 +242,15 @@ def attention_weights(q, k):
 
 
 # %%
-weights = attention_weights(q, k)
-ones = torch.ones(B, H, T)
+H = 3
+q, k, v = (torch.randn(B, H, T, D) for _ in range(3))
+weights, ones = attention_weights(q, k), torch.ones(B, H, T)
 assert torch.allclose(weights.sum(-1), ones), "softmax runs over the keys"
 assert (weights.triu(diagonal=1) == 0).all(), "nobody listens to the future"
 assert torch.allclose(weights[..., 0, 0], ones[..., 0]), "the first has only itself"
 
 # %% [markdown]
-# Back to the real line: heads of the same layer, now masked and softened.
-#
-# > **Predict.** Will they look alike? Where will most of the weight lie?
-
-# %%
-weights_real = attention_weights(q_real, k_real)[0]
-heads = [f"head {h}" for h in range(1, len(weights_real) + 1)]
-few, labels = weights_real[:4], ("query", "key", "weight")
-title = "Who listens to whom"
-figures.heatmaps(few, line, line, heads[:4], labels, title=title, note=text.note)
-
-# %% [markdown]
-# Each panel is one head of layer 2, each row a position and where its attention goes. Most of it lies near the
-# diagonal: the last few characters matter most. But the heads differ, and single rows reach further back, to the
-# beginning of a word or of the line. Nobody told them to. Beware of one thing: row 0 is always 1, since the first
-# position has nobody else to listen to.
-
-# %% [markdown]
-# ## The whole, by hand and by the library
-#
-# Attention is then the weights times the values:
+# PyTorch has all of it in one function. Do we agree?
 
 # %%
 by_hand = attention_weights(q, k) @ v
@@ -242,53 +258,32 @@ library = F.scaled_dot_product_attention(q, k, v, is_causal=True)
 assert torch.allclose(by_hand, library, atol=1e-6), "our four steps are PyTorch's one"
 
 # %% [markdown]
-# They agree, so from here on we use PyTorch's: it never writes the `(T, T)` weights to memory and is faster. One
-# case is ours to care for: when a model writes, its newest position asks alone and the keys of the past are kept
-# (lesson 6). Then there are fewer queries than keys, and the queries are the *last* positions.
-
-
-# %% tags=["export"]
-def causal_attention(q, k, v, dropout=0.0):
-    """Each position's weighted mean of the values that it may see.
-
-    q: (B, H, Tq, D), k, v: (B, H, T, D) float -> (B, H, Tq, D). Where Tq < T the queries
-    are the last Tq positions (a key-value cache). dropout: share of weights set to 0.
-    """
-    queries, keys = q.shape[-2], k.shape[-2]
-    attend = F.scaled_dot_product_attention
-    if queries in (1, keys):  # nothing to hide from one query; from all, the triangle
-        return attend(q, k, v, dropout_p=dropout, is_causal=queries > 1)
-    ones = torch.ones(queries, keys, dtype=torch.bool, device=q.device)
-    seen = ones.tril(diagonal=keys - queries)
-    return attend(q, k, v, attn_mask=seen, dropout_p=dropout)
-
-
-# %%
-assert torch.allclose(causal_attention(q, k, v), by_hand, atol=1e-6)
-for last in (1, 2):
-    ours = causal_attention(q[:, :, -last:], k, v)
-    assert torch.allclose(ours, by_hand[:, :, -last:], atol=1e-6)
-
-# %% [markdown]
-# The proof that no future leaks in: change the last token's key and value, and see that no earlier output moves.
-# Without the mask this check fails, which is how you know that it checks.
+# We do, so the models use PyTorch's: its fast backends never write the `(T, T)` weights to memory.
+#
+# Does any future leak in? Change the last token's key and value, and see which outputs move. One input is a probe and
+# no proof, but without the mask it fails at once, which is how you know that it checks.
 
 # %% tags=["nbval-check-output"]
 k_changed, v_changed = k.clone(), v.clone()
 k_changed[:, :, -1] += 1
 v_changed[:, :, -1] += 1
-ways = {"masked": causal_attention, "unmasked": F.scaled_dot_product_attention}
-for name, attend in ways.items():
-    difference = attend(q, k_changed, v_changed) - attend(q, k, v)
-    moved = difference.abs().amax(dim=(0, 1, 3)) > 1e-6
-    print(f"{name}, positions that moved: {moved.tolist()}")
+for causal in (True, False):
+    before = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    after = F.scaled_dot_product_attention(q, k_changed, v_changed, is_causal=causal)
+    moved = (after - before).abs().amax(dim=(0, 1, 3)) > 1e-6
+    print(f"mask {causal!s:5}: positions that moved {moved.tolist()}")
 
 # %% [markdown]
 # ## Many heads
 #
-# One set of weights can follow one kind of thing at a time. So the `C` channels are cut into `H` **heads** of
-# `D = C / H` channels, each head attends for itself, and the results are laid side by side again. It costs no more
-# arithmetic than one head of full width.
+# One row of weights can follow one kind of thing at a time. So `C` channels are cut into `H` **heads** of `D = C / H`
+# channels, each head attends on its own, and the results are laid side by side again.
+
+# %%
+figures.heads_cut(T, H * D, H, title="Channels cut into heads")
+
+# %% [markdown]
+# The products cost as much as for one wide head; the scores and their softmax, `H` times as much.
 
 
 # %% tags=["export"]
@@ -320,86 +315,47 @@ assert cut.shape == heads_of_x.shape, "the shape can't tell"
 print(f"channels in their right place: {(cut == heads_of_x).float().mean():.0%}")
 
 # %% [markdown]
-# ## What a head looks at
+# Side by side, the heads have not met: channel 0 holds what head 1 heard and nothing else. A fourth matrix $W_o$, the
+# **output projection**, mixes them: $\text{out} = \text{merge}(\text{heads})\,W_o$. With it attention is whole, and
+# [exercise 2.6](#exercise-2-6-core-30-min) asks you to write it from x and four matrices. It is the exercise of this lesson.
 #
-# Take a longer stretch of the last tenth, and ask each head of each layer how much of its attention goes to the character
-# itself, to the *previous* one, to earlier *copies* of the same character, and to earlier *gaps* (spaces and line breaks).
-#
-# > **Predict.** Will any head specialise?
+# The form that the package keeps also drops some weights in training (`dropout`, lesson 3), and answers when there are
+# fewer queries than keys. Skip it now; lesson 6 needs that case.
+
+
+# %% tags=["export"]
+def causal_attention(q, k, v, dropout=0.0):
+    """Each position's weighted mean of the values that it may see.
+
+    q: (B, H, Tq, D), k, v: (B, H, T, D) float -> (B, H, Tq, D). Where Tq < T the queries
+    are the last Tq positions (a key-value cache). dropout: share of weights set to 0.
+    """
+    queries, keys = q.shape[-2], k.shape[-2]
+    attend = F.scaled_dot_product_attention
+    if queries in (1, keys):  # nothing to hide from one query; from all, the triangle
+        return attend(q, k, v, dropout_p=dropout, is_causal=queries > 1)
+    ones = torch.ones(queries, keys, dtype=torch.bool, device=q.device)
+    seen = ones.tril(diagonal=keys - queries)
+    return attend(q, k, v, attn_mask=seen, dropout_p=dropout)
 
 
 # %%
-def attention_maps(model, tokens):
-    """The weights of all heads of all layers: tokens (1, T) -> {"L1:H1": (T, T), …}."""
-    maps, passed = {}, []
-
-    def keep(norm, x, out):
-        passed.append(out)
-
-    hooks = [block.norm_1.register_forward_hook(keep) for block in model.blocks]
-    with torch.no_grad():
-        model(tokens)
-        angles = None if model.angles is None else model.angles[: tokens.shape[1]]
-        for i, x in enumerate(passed):
-            q, k, _ = model.blocks[i].attention.queries_keys_values(x, angles)
-            for h, weights in enumerate(attention_weights(q, k)[0], start=1):
-                maps[f"L{i + 1}:H{h}"] = weights
-    for hook in hooks:
-        hook.remove()
-    return maps
-
-
-maps = attention_maps(model, tokens)
-assert torch.allclose(maps["L2:H1"], weights_real[0], atol=1e-5), "the head from above"
-
-# %%
-stretch = validation_ids[: min(128, model.config.context_length)]
-maps, n = attention_maps(model, stretch[None]), len(stretch)
-gap = torch.isin(stretch, torch.tensor(tokenizer.encode(" \n"))).float()
-places = {
-    "itself": torch.eye(n),
-    "previous": torch.ones(n, n).tril(-1).triu(-1),
-    "copies": (stretch[:, None] == stretch).float().tril(-2),
-    "gaps": gap.expand(n, n).tril(-2),
-}
-
-# %%
-shares = []
-for weights in maps.values():
-    shares.append([(weights * place).sum(-1).mean() for place in places.values()])
-rows, columns = list(maps), list(places)
-labels = ("layer and head", "listens to", "share")
-title = "What each head listens to"
-figures.heatmaps(shares, rows, columns, labels=labels, title=title, note=text.note)
-
-# %% [markdown]
-# The colours end at the largest share, so read the numbers. A head that gave nearly all to one column would be a
-# specialist; where the largest is well under a half, heads *lean* rather than specialise: here most towards the
-# previous character, one towards earlier gaps. (Copies and gaps count from two places back.) An attention map says where a
-# head *looks*, not yet whether it *matters*: for that, one has to switch it off and measure.
-#
-# How far back do the heads of layer 2 look in the short line? Take the distance to each earlier position, weighted by attention.
-#
-# > **Predict.** Will all heads look equally far?
-
-# %%
-positions = torch.arange(len(line), dtype=torch.float)
-distance = positions[:, None] - positions
-reach = (weights_real * distance).sum(-1)
-labels = ("position (characters)", "mean look back (characters)")
-curves = dict(zip(heads, reach, strict=True))
-title = "How far back each head listens"
-figures.lines(positions, curves, *labels, title=title, note=text.note)
-
-# %% [markdown]
-# No: one line stays low, as a 5-gram's would, which looks four back wherever it stands; the other climbs where the text
-# calls for it. A 5-gram has only the first kind.
+for last in (T, 2, 1):
+    ours = causal_attention(q[:, :, -last:], k, v)
+    assert torch.allclose(ours, by_hand[:, :, -last:], atol=1e-6)
 
 # %% [markdown]
 # ## What attention alone is worth
 #
-# Now train it. The smallest model that listens: a vector for each character and each position, one attention, and a guess made
-# from the position's own vector plus what it heard. `listen` is the part that we exchange.
+# Now train it. The smallest model that listens: a vector for each character and one for each place, added (an **embedding** and
+# a **position**, lesson 3); one attention; and a score for each next character, made from the position's own vector plus
+# what it heard. `listen` is the part that we exchange.
+
+# %%
+text, profile = corpus.load(), profiles.current()
+print(text.describe())
+tokenizer = CharTokenizer(text.text)
+train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
 
 
 # %%
@@ -411,27 +367,34 @@ class Listener(nn.Module):
         self.n_heads, self.listen = n_heads, listen
         self.token = nn.Embedding(vocab_size, d_model)
         self.position = nn.Embedding(context_length, d_model)
-        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
-        self.guess = nn.Linear(d_model, vocab_size)
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)  # W_q, W_k, W_v side by side
+        self.out = nn.Linear(d_model, d_model, bias=False)  # W_o
+        self.score = nn.Linear(d_model, vocab_size)
+
+    def queries_keys_values(self, x):
+        return (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
+
+    def embed(self, tokens):
+        return self.token(tokens) + self.position.weight[: tokens.shape[1]]
 
     def forward(self, tokens):
-        x = self.token(tokens) + self.position.weight[: tokens.shape[1]]
-        three = self.qkv(x).chunk(3, dim=-1)
-        q, k, v = (split_heads(part, self.n_heads) for part in three)
-        return self.guess(x + merge_heads(self.listen(q, k, v)))
+        x = self.embed(tokens)
+        heard = merge_heads(self.listen(*self.queries_keys_values(x)))
+        return self.score(x + self.out(heard))
 
 
 # %% [markdown]
-# Training is six lines: a batch, the loss, its gradient, a step. [Lesson 4](04_train.ipynb) explains each of them.
+# The scores for the next character are called **logits**. Training is six lines: a batch, the loss, its gradient, a step.
+# [Lesson 4](04_train.ipynb) explains each of them.
 
 
 # %%
-def trained(listen, n_heads, steps, T=32):
+def trained(listen, n_heads, seed=0, T=32):
     """A Listener after some steps, and its loss on the last tenth in nats/character."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = Listener(tokenizer.vocab_size, T, 64, n_heads, listen)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         tokens, targets = get_batch(train_ids, 32, T, draw)
         loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
@@ -445,31 +408,45 @@ def trained(listen, n_heads, steps, T=32):
 
 
 # %% [markdown]
-# Three ways to listen: to all the past alike, with one head that chooses, with four.
+# Four ways to listen: to nothing, to all the past alike, with one head that chooses, with four. Each with three seeds,
+# because luck moves a loss too, and a difference smaller than that says nothing.
 #
 # > **Predict.** The bigram sees one character, the mean of the past sees up to 32. Which wins? And what do four heads add
 # > to one?
 
 
 # %%
+def nothing(q, k, v):
+    return torch.zeros_like(v)
+
+
 def mean_of_the_past(q, k, v):
     """Equal weights: queries of zero fit every key alike."""
     return attention_weights(torch.zeros_like(q), k) @ v
 
 
-steps = 3 * profile.demo_steps
-listeners = {
-    "mean of the past": trained(mean_of_the_past, 1, steps),
-    "one head": trained(causal_attention, 1, steps),
-    "four heads": trained(causal_attention, 4, steps),
+steps, seeds = 3 * profile.demo_steps, range(3)
+ways = {
+    "nothing": (nothing, 1),
+    "mean of the past": (mean_of_the_past, 1),
+    "one head": (causal_attention, 1),
+    "four heads": (causal_attention, 4),
 }
-losses = {name: loss for name, (_, loss) in listeners.items()}
-print({name: round(loss, 3) for name, loss in losses.items()})
+print(f"{steps} steps of 32 windows, {len(seeds)} seeds each")
+
+# %%
+listeners = {
+    name: [trained(listen, n_heads, seed) for seed in seeds]
+    for name, (listen, n_heads) in ways.items()
+}
+losses = pd.DataFrame({name: [loss for _, loss in each] for name, each in listeners.items()})
+noise = losses.std()
+pd.DataFrame({"mean loss": losses.mean(), "standard deviation": noise}).round(3)
 
 # %% [markdown]
-# The mean of the past is no better than a bigram: what it hears is the same soup everywhere. One head that chooses is
-# clearly better with the same number of weights, and four narrow heads beat one wide one, since they can follow four
-# things at once.
+# Compare any two rows with the last column. *Nothing* is a bigram that is still learning. The mean of the past adds little to
+# it: what it hears is the same mixture everywhere. A head that chooses gains many times the spread, and with four the loss
+# falls again. Why four help, this table does not say; that they can follow several things at once is the usual guess.
 
 # %% [markdown]
 # ## What breaks if you forget the mask?
@@ -479,8 +456,8 @@ print({name: round(loss, 3) for name, loss in losses.items()})
 # > **Predict.** What is its loss? What does it write?
 
 # %%
-without, loss_without = trained(F.scaled_dot_product_attention, 4, steps)
-masked = losses["four heads"]
+without, loss_without = trained(F.scaled_dot_product_attention, 4)
+masked = losses["four heads"][0]
 print(f"loss with the mask {masked:.3f}, without it {loss_without:.3f} nats/character")
 
 
@@ -494,21 +471,88 @@ def write(model, prompt, n_new, T=32):
     return tokenizer.decode(out)
 
 
-for name, listener in {"with": listeners["four heads"][0], "without": without}.items():
+line = tokenizer.decode(validation_ids[:20].tolist())
+for name, listener in {"with": listeners["four heads"][0][0], "without": without}.items():
     print(f"--- {name} the mask\n{write(listener, line[:9], 100)}\n")
 
 # %% [markdown]
-# A loss that no honest model in this course comes near, from a writer that can only stutter. The model learned one thing, to read the
-# answer; when it writes, there is no answer to read. The symptom is the one of lesson 1: **a loss near zero means that
-# the answer is in the question.** If a network of yours is too good, look at its mask first.
+# A loss that no honest model in this course comes near, from a writer that can only stutter. Look at the cheater's map:
+
+# %%
+with torch.no_grad():
+    q, k, _ = without.queries_keys_values(without.embed(validation_ids[None, :20]))
+    cheat = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)[0]
+ahead = cheat.diagonal(1, -2, -1).mean()
+print(f"weight on the next position, mean of all heads and rows: {ahead:.2f}")
+heads = [f"head {h}" for h in range(1, len(cheat) + 1)]
+labels, title = ("query", "key", "weight"), "The cheater: no mask"
+figures.heatmaps(cheat, line, line, heads, labels, title=title, note=text.note)
+
+# %% [markdown]
+# The weight lies one place *right* of the diagonal, where the answer stands. When the model writes, there is no answer to
+# read. The symptom is the one of lesson 1: **a loss near zero means that the answer is in the question.** If a network of
+# yours is too good, look at its mask first.
+
+# %% [markdown]
+# ## What trained heads look at
+#
+# The cheater had one thing to learn. What do honest heads learn? We borrow a trained model: yours if you have run lesson 5,
+# else the one that comes with the course, else a small one trained now. `evaluation.attention_maps` runs it and hands out
+# what `attention_weights` gave in each head of each layer. (Its queries and keys are also scaled and turned by their
+# position, which lesson 3 explains.)
+
+# %%
+model, record = runs.small_model(text)
+maps = evaluation.attention_maps(model, validation_ids[None, :20])
+second = {name: weights for name, weights in maps.items() if name.startswith("L2")}
+few = dict(list(second.items())[:4])
+labels, title = ("query", "key", "weight"), "Who listens to whom, layer 2"
+shown = torch.stack(list(few.values()))
+figures.heatmaps(shown, line, line, list(few), labels, title=title, note=text.note)
+
+# %% [markdown]
+# Each panel is one head, each row a position and where its attention goes. Much of it lies near the diagonal, and single rows
+# reach further back. Row 0 is always 1: the first position has nobody else to listen to.
+#
+# Count it on a longer stretch: how much of its attention does each head give to the character itself, to the *previous* one,
+# to earlier *copies* of the same character, to earlier *gaps* (spaces and line breaks), and elsewhere? The row *equal*
+# says what a head that does not choose would give.
+#
+# > **Predict.** Will any head specialise?
+
+# %%
+stretch = validation_ids[: min(128, model.config.context_length)]
+n = len(stretch)
+gap = torch.tensor([c.isspace() for c in tokenizer.decode(stretch.tolist())]).float()
+places = {
+    "itself": torch.eye(n),
+    "previous": torch.ones(n, n).tril(-1).triu(-1),
+    "copies": (stretch[:, None] == stretch).float().tril(-2),
+    "gaps": gap.expand(n, n).tril(-2),
+}
+places["copies"] = places["copies"] * (1 - places["gaps"])  # each place in one column
+places["elsewhere"] = torch.ones(n, n).tril() - sum(places.values())
+
+# %%
+maps = evaluation.attention_maps(model, stretch[None])
+maps["equal"] = torch.ones(n, n).tril() / torch.arange(1, n + 1)[:, None]
+shares = [[(w * place).sum(-1).mean() for place in places.values()] for w in maps.values()]
+labels = ("layer and head", "listens to", "share")
+title = "What each head listens to"
+figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, note=text.note)
+
+# %% [markdown]
+# Read each row against the last. A share well above *equal*'s is a preference, one below it an aversion, and *elsewhere* is what
+# our four columns don't explain: often most of it. A map says where a head *looks* and not whether it *matters*: for that,
+# one has to switch it off and measure, as lesson 4 does.
 
 # %% [markdown]
 # ## The loss log
 #
-# The cheater stays out of it: its number is not a prediction.
+# One table runs through the course, and each lesson adds its rows. The cheater stays out: its number is not a prediction.
 
 # %%
-log = baseline_losses(text.text) | losses
+log = baseline_losses(text.text) | losses.mean().to_dict()
 loss_log = pd.DataFrame({"nats/character": log})
 loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
 loss_log.round(3)
@@ -517,8 +561,8 @@ loss_log.round(3)
 figures.loss_bars(log, note=text.note)
 
 # %% [markdown]
-# One attention, alone and hardly trained, is already past the bigram and not yet near the 5-gram. What it lacks is work *after*
-# listening, and a second look. That is a layer, and the stack of them: lesson 3.
+# One attention, alone and hardly trained, is already past the bigram and not yet near the 5-gram. More training, work *after*
+# listening, or a second look: which of them it lacks, lesson 3 tries one at a time.
 
 # %% [markdown]
 # ## What you built
@@ -529,10 +573,35 @@ figures.loss_bars(log, note=text.note)
 # %% [markdown]
 # ## Questions
 #
-# 1. Why must the mask come before the softmax and not after?
-# 2. What would go wrong if the softmax ran over the queries (the wrong axis)? Which assert above would notice?
-# 3. Attention without positions: if you shuffle the earlier tokens, does the last position's output change?
-# 4. A head's map shows all its weight on the first position. What might that head be doing?
+# **1.** Why must the mask come before the softmax and not after?
+#
+# <details><summary>Answer</summary>
+#
+# After it, the future has already been in the sum that each weight was divided by: rows no longer sum to 1, and
+# the past's weights still depend on the future. </details>
+#
+# **2.** What would go wrong if the softmax ran over the queries (the wrong axis)? Which assert above would notice?
+#
+# <details><summary>Answer</summary>
+#
+# Columns would sum to 1, so a position would be *given* attention in fixed amount and could be left with none to give. The first of
+# the three asserts, "softmax runs over the keys". </details>
+
+# %% [markdown]
+# **3.** Attention without positions: if you shuffle the earlier tokens, does the last position's output change?
+#
+# <details><summary>Answer</summary>
+#
+# No. Keys and values move together, and a sum does not care about order. Try it: `mixed = torch.tensor([2, 0, 3, 1, 4])`, then
+# `causal_attention(q[:, :, -1:], k[:, :, mixed], v[:, :, mixed])` with tensors of `T = 5`. This is why lesson 3 needs
+# positions. </details>
+#
+# **4.** A head's map shows all its weight on the first position. What might that head be doing?
+#
+# <details><summary>Answer</summary>
+#
+# Resting, perhaps: weights must sum to 1, and a head with nothing to say here can put them where the value does little (an
+# *attention sink*). Only switching it off can tell. </details>
 
 # %% [markdown]
 # ## Exercises
@@ -671,7 +740,12 @@ checks.check("2.4", sliding_attention, quiet=True)
 # The idea behind FlashAttention (Dao et al., 2022): never hold all scores at once. Write causal attention that goes over the keys in
 # blocks of `size`. For each query keep three things: the largest score so far, the sum of exponentials, the weighted sum of values.
 #
-# For the evening: measure the memory that it needs at `T = 8192`, against `attention_weights`.
+# Then work out the memory that the scores need at `T = 8192`, against `attention_weights`, one head, float32.
+#
+# <details><summary>Answer</summary>
+#
+# All at once: 8192² × 4 bytes = 256 MiB a head and sequence, and softmax makes a second copy. In blocks of 64 keys:
+# 8192 × 64 × 4 bytes = 2 MiB. </details>
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
@@ -717,12 +791,52 @@ def attention_in_blocks(q, k, v, size):
 checks.check("2.5", attention_in_blocks, quiet=True)
 
 # %% [markdown]
+# ### Exercise 2.6 · core · 30 min
+#
+# The thing itself: causal multi-head attention from x and four matrices. Each $W$ is (C, C); the first `D` columns of
+# `W_q`, `W_k` and `W_v` belong to the first head, the next `D` to the second. The check compares with PyTorch's
+# `nn.MultiheadAttention`, which was given the same matrices.
+#
+# <details><summary>Hint 1</summary>
+#
+# Project first: three products. Then cut into heads, attend, lay side by side, and project once more. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `split_heads` and `merge_heads` turn the axes. Inside a head the scale is √D with D = C / n_heads, not √C. </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `attention_weights(q, k) @ v`, or write the four lines again without looking. </details>
+
+
+# %% tags=["exercise"]
+def multi_head_attention(x, W_q, W_k, W_v, W_o, n_heads):
+    """x: (B, T, C), each W: (C, C) -> (B, T, C)."""
+    ...
+
+
+checks.check("2.6", multi_head_attention)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def multi_head_attention(x, W_q, W_k, W_v, W_o, n_heads):
+    q, k, v = (split_heads(x @ W, n_heads) for W in (W_q, W_k, W_v))
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    future = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
+    weights = scores.masked_fill(future, -math.inf).softmax(dim=-1)
+    return merge_heads(weights @ v) @ W_o
+
+
+checks.check("2.6", multi_head_attention, quiet=True)
+
+# %% [markdown]
 # ## Test yourself
 #
 # Choose before you unfold.
 #
 # **1.** The mask is applied *after* the softmax, by setting the future's weights to 0. What is wrong?
-# (a) Nothing · (b) rows no longer sum to 1 · (c) the future still moves the weights of the past.
+# Find both: (a) shapes · (b) rows no longer sum to 1 · (c) the future still moves the weights of the past.
 #
 # <details><summary>Answer</summary>
 #
@@ -760,7 +874,7 @@ checks.check("2.5", attention_in_blocks, quiet=True)
 #
 # <details><summary>Answer</summary>
 #
-# (b). (a) luck is worth hundredths. (c) more heads help a little and never that much. </details>
+# (b). (a) luck is worth hundredths, as the table of seeds showed. (c) more heads helped by some hundredths here. </details>
 
 # %% [markdown]
-# **Next:** [3 · The model](03_model.ipynb), where attention becomes the first half of a layer.
+# **Next:** [3 · The model](03_model.ipynb), where attention becomes the first half of a block.

@@ -1,8 +1,9 @@
-"""Checks of lesson 2: the mask, what it costs, a softmax that survives, windows, blocks."""
+"""Checks of lesson 2: the mask, its cost, a safe softmax, windows, blocks, attention whole."""
 
 import math
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from course_utils.checks import agree, drawn_from, exercise, generator, sizes
@@ -209,3 +210,75 @@ def _(attempt):
     fits = most <= t * size * d and widest <= size
     agree(fits, True, f"T = {t}, size = {size}: at most {size} keys at a time")
     return "the same as all at once, with a block of scores in memory"
+
+
+def by_hand(x, q, k, v, out, heads, mask=True, scale=math.sqrt, axis=-1, cut="turned", after=False):
+    """Multi-head attention from x and four matrices, right unless told otherwise."""
+    b, t, c = x.shape
+
+    def head(y):
+        if cut == "viewed":  # without turning time and heads
+            return y.view(b, heads, t, c // heads)
+        if cut == "strided":  # a head gets every H-th channel
+            return y.view(b, t, c // heads, heads).permute(0, 3, 1, 2)
+        return y.view(b, t, heads, c // heads).transpose(1, 2)
+
+    q, k, v = (head(x @ weight) for weight in (q, k, v))
+    scores = q @ k.mT / scale(c // heads)
+    future = torch.ones(t, t, dtype=torch.bool).triu(1)
+    if after:
+        weights = scores.softmax(axis).masked_fill(future, 0)
+    else:
+        weights = (scores.masked_fill(future, -math.inf) if mask else scores).softmax(axis)
+    return (weights @ v).transpose(1, 2).reshape(b, t, c) @ out
+
+
+def library(x, q, k, v, out, heads):
+    """The same by nn.MultiheadAttention, which keeps its matrices the other way round."""
+    layer = nn.MultiheadAttention(x.shape[-1], heads, bias=False, batch_first=True)
+    with torch.no_grad():
+        layer.in_proj_weight.copy_(torch.cat([q.T, k.T, v.T]))
+        layer.out_proj.weight.copy_(out.T)
+        future = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        return layer(x, x, x, attn_mask=future, need_weights=False)[0]
+
+
+@exercise("2.6", "Attention, whole", level="core", minutes=30)
+def _(attempt):
+    """Against nn.MultiheadAttention with the same four matrices."""
+    for heads, d in ((3, 5), (1, 7), (2, drawn_from(4, 9, 26))):
+        c = heads * d
+        x = torch.randn(2, 7, c, generator=generator(heads))
+        matrices = list(torch.randn(4, c, c, generator=generator(10 + heads)) / c**0.5 * 1.5)
+        q, k, v, out = matrices
+
+        def mistake(x=x, matrices=matrices, heads=heads, **how):
+            return by_hand(x, *matrices, heads, **how)
+
+        one_wide = by_hand(x, *matrices, 1)
+        mistakes = {
+            "is the mask missing?": mistake(mask=False),
+            "does the mask come after the softmax? Then rows don't sum to 1": mistake(after=True),
+            "is the scale √D missing?": mistake(scale=lambda d: 1.0),
+            "is it divided by D, where √D is asked for?": mistake(scale=float),
+            "is it divided by √C? A head has D = C / H channels": mistake(
+                scale=lambda d, c=c: math.sqrt(c)
+            ),
+            "does the softmax run over the queries?": mistake(axis=-2),
+            "is x cut into heads without turning time and heads?": mistake(cut="viewed"),
+            "does each head get every H-th channel, where it gets D neighbours?": mistake(
+                cut="strided"
+            ),
+            "is there one wide head, where there are several?": one_wide,
+            "is W_o forgotten? The heads have not met yet": by_hand(
+                x, q, k, v, torch.eye(c), heads
+            ),
+            "are the matrices transposed? Here it is x @ W": by_hand(
+                x, q.T, k.T, v.T, out.T, heads
+            ),
+            "are queries and keys exchanged?": by_hand(x, k, q, v, out, heads),
+        }
+        given = f"B = 2, T = 7, C = {c}, {heads} head{'s' if heads > 1 else ''}"
+        got = attempt(x.clone(), *(matrix.clone() for matrix in matrices), heads)
+        agree(got, library(x, *matrices, heads), given, mistakes, tolerance=1e-4)
+    return "x, four matrices, and it is PyTorch's nn.MultiheadAttention"

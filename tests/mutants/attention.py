@@ -135,6 +135,67 @@ def each_alone(q, k, v, size):
     return heard
 
 
+def whole(
+    mask="before",
+    scale=lambda D, C: D**0.5,
+    dim=-1,
+    turned=True,
+    mixed=True,
+    order="qkv",
+    flip=False,
+):
+    """Multi-head attention by einsum, right unless told otherwise."""
+
+    def attempt(x, W_q, W_k, W_v, W_o, n_heads):
+        B, T, C = x.shape
+        weights = {"q": W_q, "k": W_k, "v": W_v}
+        cut = []
+        for name in order:
+            matrix = weights[name].T if flip else weights[name]
+            y = torch.einsum("btc,cd->btd", x, matrix)
+            if turned:
+                cut.append(torch.stack(y.chunk(n_heads, dim=-1), dim=1))
+            else:
+                cut.append(y.reshape(B, n_heads, T, C // n_heads))
+        q, k, v = cut
+        scores = torch.einsum("bhqd,bhkd->bhqk", q, k) / scale(C // n_heads, C)
+        future = torch.full((T, T), -math.inf).triu(1)
+        scores = scores if mask == "none" else scores + future
+        shares = scores.softmax(dim)
+        heard = torch.cat([h[:, 0] for h in (shares @ v).split(1, dim=1)], dim=-1)
+        out = W_o.T if flip else W_o
+        return heard @ out if mixed else heard
+
+    return attempt
+
+
+def masked_afterwards(x, W_q, W_k, W_v, W_o, n_heads):
+    q, k, v = (torch.stack((x @ W).chunk(n_heads, -1), 1) for W in (W_q, W_k, W_v))
+    shares = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1).tril()
+    return (shares @ v).transpose(1, 2).flatten(2) @ W_o
+
+
+def every_second_channel(x, W_q, W_k, W_v, W_o, n_heads):
+    q, k, v = ((x @ W).unflatten(-1, (-1, n_heads)).permute(0, 3, 1, 2) for W in (W_q, W_k, W_v))
+    heard = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return heard.transpose(1, 2).flatten(2) @ W_o
+
+
+def one_wide_head(x, W_q, W_k, W_v, W_o, n_heads):
+    return F.scaled_dot_product_attention(x @ W_q, x @ W_k, x @ W_v, is_causal=True) @ W_o
+
+
+def head_by_head(x, W_q, W_k, W_v, W_o, n_heads):
+    """Each head from its own columns, its output through its own rows of W_o: a sum over heads."""
+    D = x.shape[-1] // n_heads
+    out = 0
+    for h in range(n_heads):
+        own = slice(h * D, (h + 1) * D)
+        q, k, v = x @ W_q[:, own], x @ W_k[:, own], x @ W_v[:, own]
+        out = out + F.scaled_dot_product_attention(q, k, v, is_causal=True) @ W_o[own]
+    return out
+
+
 EXERCISES = {
     "2.1": Case(
         mutants=[
@@ -236,5 +297,23 @@ EXERCISES = {
             (blocks_of_queries, "at most 8 keys"),
         ],
         unusual=[blocks(), by_logarithms],
+    ),
+    "2.6": Case(
+        mutants=[
+            (whole(mask="none"), "mask missing"),
+            (masked_afterwards, "after the softmax"),
+            (whole(scale=lambda D, C: 1.0), "√D missing"),
+            (whole(scale=lambda D, C: D), "divided by D"),
+            (whole(scale=lambda D, C: C**0.5), "√C"),
+            (whole(dim=-2), "over the queries"),
+            (whole(turned=False), "without turning"),
+            (every_second_channel, "every H-th channel"),
+            (one_wide_head, "one wide head"),
+            (whole(mixed=False), "W_o forgotten"),
+            (whole(flip=True), "transposed"),
+            (whole(order="kqv"), "exchanged"),
+            (lambda x, W_q, W_k, W_v, W_o, n_heads: x, "expected"),
+        ],
+        unusual=[whole(), head_by_head],
     ),
 }
