@@ -1,4 +1,4 @@
-"""Lesson 1: what goes wrong with surprise, windows, tables of pairs and byte pairs."""
+"""Lesson 1: what goes wrong with token losses, windows, tables of pairs and byte pairs."""
 
 import itertools
 import math
@@ -131,7 +131,7 @@ EXERCISES = {
     "1.1": Case(
         mutants=[
             (lambda p: mean([-math.log(x) for x in p]), "exponential missing"),
-            (lambda p: math.exp(-sum(map(math.log, p))), "sum of the surprises"),
+            (lambda p: math.exp(-sum(map(math.log, p))), "sum of the token losses"),
             (lambda p: mean([1 / x for x in p]), "average 1/p"),
             (lambda p: 1 / mean(p), "average the probabilities"),
             (lambda p: mean(p), "the mean of the probabilities"),

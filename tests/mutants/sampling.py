@@ -143,9 +143,9 @@ def by_gather(logits, seen, penalty):
 def typical(
     probabilities, mass, distance=torch.abs, unit=1.0, descending=False, crossing=True, mean=None
 ):
-    surprise = -probabilities.double().log()
-    entropy = mean(surprise) if mean else (probabilities * surprise).sum() * unit
-    off = distance(surprise - entropy)
+    losses = -probabilities.double().log()
+    entropy = mean(losses) if mean else (probabilities * losses).sum() * unit
+    off = distance(losses - entropy)
     order = off.argsort(descending=descending)
     sums = probabilities.double()[order].cumsum(0)
     stays = (sums - probabilities[order] < mass) if crossing else sums < mass
