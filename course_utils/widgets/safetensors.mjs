@@ -1,10 +1,18 @@
-// A checkpoint of course_utils/training/checkpoints.py, read with suspicion: nothing in a file is
-// executed, and what it claims is held against what stands in it.
+// A checkpoint of course_utils/training/checkpoints.py, read with suspicion and by the same rules:
+// nothing in a file is executed, and memory is taken for what it says only when all of that fits
+// together and stands in the file.
 
 /** A file can't be used; the message is one sentence that says why. */
 export class FileError extends Error {}
 
 const FORMAT = "1"; // as in course_utils/files.py
+const LONGEST_HEADER = 2 ** 22; // bytes
+const MOST_LAYERS = 256;
+const MOST = 2 ** 28; // numbers to be held in memory: a gigabyte
+const LARGEST = 1e6; // a weight: no training makes larger ones
+const BYTES = { F32: 4, F16: 2, BF16: 2, I8: 1 }; // what a weight may be kept in
+const SCALE = "F16"; // what the scales of an I8 matrix are kept in
+const GROUP = 16; // neighbours in a row of an I8 matrix that share a scale
 const SIZES = ["vocab_size", "context_length", "n_layers", "n_heads", "d_model", "d_ff"];
 const CHOICES = {
   position: ["learned", "sinusoidal", "rope", "none"],
@@ -15,9 +23,7 @@ const CHOICES = {
   qk_norm: [true, false],
   residual: [true, false],
 };
-const BYTES = { F32: 4, F16: 2, BF16: 2, I8: 1 };
-const GROUP = 16; // neighbours in a row of an I8 matrix that share a scale
-const MOST = 2 ** 28; // numbers in a cache; a file that asks for more is not one of this course
+const MISFIT = "Its weights do not fit the model that it describes.";
 
 function check(holds, problem) {
   if (!holds) throw new FileError(problem);
@@ -29,46 +35,65 @@ function check(holds, problem) {
  * @returns {{config: object, alphabet: string[], weights: Record<string, Float32Array>}}
  */
 export function readSafetensors(buffer) {
-  const view = new DataView(buffer);
-  check(buffer.byteLength >= 8, "This is not a safetensors file: it is too short.");
-  const size = Number(view.getBigUint64(0, true));
-  const start = 8 + size;
-  const whole = start <= buffer.byteLength && size <= 1e7;
-  check(whole, "This is not a safetensors file, or it is cut short.");
-  const header = parse(new TextDecoder().decode(new Uint8Array(buffer, 8, size)));
-  const about = parse(header.__metadata__?.course ?? "{}");
-  const ours = `This safetensors file is not a checkpoint of this course in format ${FORMAT}.`;
-  check(about.format === FORMAT, ours);
+  const { tensors, about, start } = readHeader(buffer);
   const config = checkConfig(about.config);
-  const alphabet = typeof about.alphabet === "string" ? [...about.alphabet] : [];
-  const distinct = new Set(alphabet).size === alphabet.length;
-  const fits = distinct && alphabet.length === config.vocab_size;
-  check(fits, "Its alphabet does not fit the model that it describes.");
-  const read = (name, shape) => {
-    const tensor = Object.hasOwn(header, name) ? header[name] : null;
-    return readTensor(buffer, start, tensor, shape);
-  };
+  const alphabet = checkAlphabet(about.alphabet, config.vocab_size);
+  const expected = shapes(config);
+  checkTensors(tensors, expected);
+  checkPlaces(Object.values(tensors), buffer.byteLength - start);
+  check(numbersToHold(config, expected) <= MOST, "Its model is too large for a page.");
+
   const weights = {};
-  for (const [name, shape] of Object.entries(shapes(config))) {
-    const values = (weights[name] = read(name, shape));
-    if (header[name].dtype === "I8") {
-      rescale(values, read(`${name}.scale`, [shape[0], shape[1] / GROUP]));
+  for (const name of Object.keys(expected)) {
+    const values = numbers(buffer, start, tensors[name]);
+    if (tensors[name].dtype === "I8") {
+      rescale(values, numbers(buffer, start, tensors[`${name}.scale`]));
     }
-    let zero = 0; // a loop: `every` calls a function for each of millions
-    for (let i = 0; i < values.length; i++) zero += 0 * values[i];
-    check(zero === 0, "It holds weights that are not numbers.");
+    check(
+      sound(values),
+      "It holds weights that are not numbers, or larger than any training makes.",
+    );
+    weights[name] = values;
   }
   return { config, alphabet, weights };
 }
 
+/** What the file says of itself, and where its numbers start. */
+function readHeader(buffer) {
+  check(buffer.byteLength >= 8, "This is not a safetensors file: it is too short.");
+  const size = Number(new DataView(buffer).getBigUint64(0, true));
+  const start = 8 + size;
+  const whole = start <= buffer.byteLength && size <= LONGEST_HEADER;
+  check(whole, "This is not a safetensors file, or it is cut short.");
+  const text = new TextDecoder().decode(new Uint8Array(buffer, 8, size));
+  const { __metadata__: metadata, ...tensors } = parse(text);
+  const about = parse(metadata?.course ?? "{}");
+  const ours = about.format === FORMAT;
+  check(ours, `This safetensors file is not a checkpoint of this course in format ${FORMAT}.`);
+  return { tensors, about, start };
+}
+
 function parse(text) {
+  const problem = "This is not a safetensors file: its header can't be read.";
   try {
     const value = JSON.parse(text);
-    if (typeof value === "object" && value !== null) return value;
+    check(typeof value === "object" && value !== null, problem);
+    check(countNames(value) === countColons(text), problem); // one name twice: which would count?
+    return value;
   } catch {
-    /* the same sentence for both */
+    throw new FileError(problem);
   }
-  throw new FileError("This is not a safetensors file: its header can't be read.");
+}
+
+function countNames(value) {
+  if (typeof value !== "object" || value === null) return 0;
+  const own = Array.isArray(value) ? 0 : Object.keys(value).length;
+  return Object.values(value).reduce((sum, inner) => sum + countNames(inner), own);
+}
+
+/** The colons of a JSON text outside its strings: one after each name. */
+function countColons(text) {
+  return text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"/g, "").split(":").length - 1;
 }
 
 function checkConfig(config) {
@@ -78,11 +103,25 @@ function checkConfig(config) {
   for (const [name, allowed] of Object.entries(CHOICES)) {
     check(allowed.includes(config[name]), problem);
   }
-  const d = config.d_model / config.n_heads;
-  check(Number.isInteger(d) && !(config.position === "rope" && d % 2), problem);
-  const cached = 2 * config.n_layers * config.context_length * config.d_model;
-  check(cached <= MOST, "Its model is too large for a page.");
+  const { dropout } = config;
+  check(typeof dropout === "number" && dropout >= 0 && dropout < 1, problem);
+  const names = [...SIZES, ...Object.keys(CHOICES), "dropout"];
+  check(Object.keys(config).length === names.length, problem); // and no others
+  const D = config.d_model / config.n_heads;
+  check(Number.isInteger(D) && !(config.position === "rope" && D % 2), problem);
+  check(config.n_layers <= MOST_LAYERS, "Its model is too large for a page.");
   return config;
+}
+
+/** Different characters in order, as CharTokenizer has them: their places are the tokens. */
+function checkAlphabet(alphabet, size) {
+  const known = typeof alphabet === "string" && !/\p{Surrogate}/u.test(alphabet);
+  const characters = known ? [...alphabet] : [];
+  const codes = characters.map((character) => character.codePointAt(0));
+  const rising = codes.every((code, i) => i === 0 || code > codes[i - 1]);
+  const fits = rising && characters.length === size;
+  check(fits, "Its alphabet does not fit its model, or is not different characters in order.");
+  return characters;
 }
 
 /** The weights that a model has, and their shapes: the names of its state_dict. */
@@ -105,24 +144,69 @@ function shapes(config) {
   return shapes;
 }
 
-function readTensor(buffer, start, about, shape) {
-  const { dtype, shape: said, data_offsets: offsets } = about ?? {};
-  const count = shape.reduce((a, b) => a * b);
-  const same = Array.isArray(said) && said.length === shape.length;
-  const fits = same && shape.every((n, i) => n === said[i]);
-  check(fits, "Its weights do not fit the model that it describes.");
-  const kinds = `Its weights must be of the kinds ${Object.keys(BYTES).join(", ")}.`;
-  check(Object.hasOwn(BYTES, dtype), kinds);
-  const [from, to] = Array.isArray(offsets) ? offsets : [];
-  const fills = Number.isInteger(from) && from >= 0 && to - from === count * BYTES[dtype];
-  const there = fills && start + to <= buffer.byteLength;
-  check(there, "It is cut short, or its header is wrong about the sizes.");
-  // A copy, because its place need not be a multiple of 4.
-  return numbers(buffer.slice(start + from, start + to), dtype);
+/** Whether the tensors are the model's weights, all of them and no others, with their scales. */
+function checkTensors(tensors, expected) {
+  const kinds = `Its weights must be of the kinds ${Object.keys(BYTES).join(", ")}`;
+  for (const [name, tensor] of Object.entries(tensors)) {
+    const allowed = name.endsWith(".scale") ? [SCALE] : Object.keys(BYTES);
+    check(allowed.includes(tensor?.dtype), `${kinds}, the scales of I8 of ${SCALE}.`);
+    check(name.endsWith(".scale") || Object.hasOwn(expected, name), MISFIT);
+  }
+  for (const [name, shape] of Object.entries(expected)) {
+    check(Object.hasOwn(tensors, name), MISFIT);
+    checkShape(tensors[name], shape);
+    if (tensors[name].dtype !== "I8") continue;
+    check(Object.hasOwn(tensors, `${name}.scale`) && shape.length === 2, MISFIT);
+    checkShape(tensors[`${name}.scale`], [shape[0], shape[1] / GROUP]);
+  }
 }
 
-/** @param {ArrayBuffer} bytes @returns {Float32Array} */
-function numbers(bytes, dtype) {
+function checkShape({ shape }, expected) {
+  const same = Array.isArray(shape) && shape.length === expected.length;
+  check(same && shape.every((size, i) => size === expected[i]), MISFIT);
+}
+
+/** Whether the tensors cover all bytes from 0 to size, each byte once. */
+function checkPlaces(tensors, size) {
+  const problem = "It is cut short, or its header is wrong about the sizes.";
+  const places = tensors.map(({ dtype, shape, data_offsets: offsets }) => {
+    const known = [shape, offsets].every((list) => Array.isArray(list) && list.every(isSize));
+    check(known && offsets.length === 2, problem);
+    check(offsets[1] - offsets[0] === product(shape) * BYTES[dtype], problem);
+    return offsets;
+  });
+  places.sort(([from, to], [otherFrom, otherTo]) => from - otherFrom || to - otherTo);
+  let end = 0;
+  for (const [from, to] of places) {
+    check(from === end, problem);
+    end = to;
+  }
+  check(end === size, problem);
+}
+
+function isSize(number) {
+  return Number.isSafeInteger(number) && number >= 0;
+}
+
+function product(shape) {
+  return shape.reduce((a, b) => a * b, 1);
+}
+
+/** How many numbers gpt.mjs will hold at a time: weights, matrices, caches, tables, one input. */
+function numbersToHold(config, expected) {
+  const { n_layers: L, n_heads: H, context_length: T, d_model: C, d_ff: F } = config;
+  const eights = (rows) => 8 * Math.ceil(rows / 8); // linear.mjs keeps rows by eight
+  const D = C / H;
+  let sum = L * H * (eights(T) * D + eights(D) * T) + 2 * T * C + T * Math.max(C, F);
+  for (const shape of Object.values(expected)) {
+    sum += product(shape) + eights(shape[0]) * (shape[1] ?? 0);
+  }
+  return sum;
+}
+
+/** @returns {Float32Array} a tensor's numbers */
+function numbers(buffer, start, { dtype, data_offsets: [from, to] }) {
+  const bytes = buffer.slice(start + from, start + to); // its place need not be a multiple of 4
   if (dtype === "F32") return new Float32Array(bytes);
   if (dtype === "I8") return new Float32Array(new Int8Array(bytes));
   if (dtype === "F16") return fromHalf(new Uint16Array(bytes));
@@ -151,4 +235,10 @@ const HALVES = Float32Array.from({ length: 2 ** 16 }, (_, half) => {
 /** Multiply each group by its scale, in place. */
 function rescale(values, scales) {
   for (let i = 0; i < values.length; i++) values[i] *= scales[Math.floor(i / GROUP)];
+}
+
+/** Whether all are numbers of a size that training gives. A loop: `every` would be slow. */
+function sound(values) {
+  for (const value of values) if (!(Math.abs(value) <= LARGEST)) return false; // NaN is not
+  return true;
 }
