@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -61,6 +62,18 @@ def course(*arguments, cwd=ROOT, **environment):
     command = [*COURSE, *map(str, arguments)]
     env = os.environ | environment
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+
+
+def start(*arguments, **options):
+    """Start the command as a terminal does: Ctrl-C reaches it, though the suite may ignore it."""
+    options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    command = [*COURSE, *map(str, arguments)]
+    return subprocess.Popen(command, text=True, preexec_fn=let_ctrl_c_through, **options)
+
+
+def let_ctrl_c_through():
+    """In a child: what a suite started in the background has ignored, as it inherits, counts again."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(true, log=None, process=None, seconds=300):

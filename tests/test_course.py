@@ -1,5 +1,6 @@
 """The `course` command as a reader meets it: real processes, real files, one clear sentence when something is wrong."""
 
+import contextlib
 import csv
 import json
 import os
@@ -7,11 +8,11 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 
-from helpers import COURSE, LANGUAGES, ROOT, course
+from course_utils import files
+from helpers import LANGUAGES, course, start, wait_until
 
 
 def tree(folder):
@@ -146,30 +147,16 @@ def test_train_and_data(tmp_path, corpus_file):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
 def test_a_study_is_resumed_run_by_run(tmp_path, corpus_file):
     """Stopped in the middle by Ctrl-C: finished runs stay as they are, the same command does the rest."""
-    command = [
-        *COURSE,
-        "ablate",
-        "position",
-        "--corpus",
-        str(corpus_file),
-        "--out",
-        str(tmp_path),
-        "--workers",
-        "1",
-    ]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.time() + 120
-    while not list(tmp_path.glob("logs/*.json")) and time.time() < deadline:
-        time.sleep(0.02)
+    study = ("ablate", "position", "--corpus", corpus_file, "--out", tmp_path, "--workers", "1")
+    process = start(*study)
+    wait_until(lambda: list(tmp_path.glob("logs/*.json")), process=process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     finished = {name: data for name, data in tree(tmp_path).items() if name.startswith("logs")}
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert 1 <= len(finished) < 8
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    done = course(*study)
     assert done.returncode == 0, done.stderr
     after = tree(tmp_path)
     assert all(after[name] == data for name, data in finished.items())
@@ -177,21 +164,18 @@ def test_a_study_is_resumed_run_by_run(tmp_path, corpus_file):
 
 
 @pytest.mark.skipif(not shutil.which("ps"), reason="needs ps to list processes")
-def test_a_killed_run_leaves_no_process_behind(tmp_path):
-    command = [*COURSE, "ablate", "--recipe", "laptop", "--workers", "2", "--out", str(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.time() + 60
-    while (
-        time.time() < deadline and len(group(process.pid)) < 3
-    ):  # itself and two workers, at least
-        time.sleep(0.1)
-    assert len(group(process.pid)) >= 3
-    time.sleep(3)
+def test_a_killed_run_leaves_no_process_behind(tmp_path, corpus_file):
+    process = start(
+        *("ablate", "--seeds", "3", "--workers", "2", "--corpus", corpus_file, "--out", tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_until(lambda: list(tmp_path.glob("logs/*.json")), process=process)
+    assert len(group(process.pid)) >= 3, "itself and two workers"
     process.kill()
     process.wait()
-    while time.time() < deadline and group(process.pid):
-        time.sleep(0.1)
-    assert not group(process.pid)
+    wait_until(lambda: not group(process.pid))
 
 
 def group(leader):
@@ -206,28 +190,16 @@ def group(leader):
 
 @pytest.mark.promise("at once")
 def test_two_at_once_in_one_folder_do_the_work_once(tmp_path, corpus_file):
-    command = [
-        *COURSE,
-        "ablate",
-        "residual",
-        "--seeds",
-        "1",
-        "--corpus",
-        str(corpus_file),
-        "--out",
-        str(tmp_path),
-    ]
-    pair = [
-        subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in "ab"
-    ]
-    outputs = [process.communicate(timeout=280) for process in pair]
-    assert [process.returncode for process in pair] == [0, 0], outputs
+    """Both wait for whoever has the folder, which here is this test."""
+    said = [tmp_path / "one", tmp_path / "two"]
+    study = ("ablate", "residual", "--seeds", "1", "--corpus", corpus_file, "--out", tmp_path)
+    with files.lock(tmp_path), contextlib.ExitStack() as stack:
+        outputs = [stack.enter_context(file.open("w")) for file in said]
+        pair = [start(*study, stdout=output, stderr=output) for output in outputs]
+        wait_until(lambda: all("waiting for it to end" in file.read_text() for file in said))
+    assert [process.wait() for process in pair] == [0, 0], [file.read_text() for file in said]
     assert len(list(tmp_path.glob("logs/*.json"))) == len(list(tmp_path.glob("checkpoints/*"))) == 2
-    assert sum(output.count("waiting for it to end") for output, _ in outputs) == 1
-    assert sum(len(re.findall(r"at step \d+", output + errors)) for output, errors in outputs) == 2
+    assert sum(len(re.findall(r"at step \d+", file.read_text())) for file in said) == 2
 
 
 def bad_checkpoint(folder, kind):
