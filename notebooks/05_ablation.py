@@ -50,8 +50,7 @@ import pandas as pd
 
 from course_utils import checks, corpus, figures
 from course_utils.lessons.data import baseline_losses
-from course_utils.research import effects, recorded, studies, tables
-from course_utils.research.statistics import mean_interval
+from course_utils.research import comparisons, recorded, studies, tables
 
 # %% [markdown]
 # The text:
@@ -143,14 +142,14 @@ for n in (2, 4, 5, 6):
 # scatter like a bell curve, Student's t turns even two of them into an interval, though a wide one.
 
 # %%
-for comparison in tables.comparisons(records):
+for comparison in comparisons.adjacent(records):
     print(comparison.verdict)
 
 # %%
 by_arm = final.pivot(index="seed", columns="arm", values="validation_loss")
 for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
     differences = (by_arm[deeper] - by_arm[shallower]).tolist()
-    low, mean, high = mean_interval(differences)
+    low, mean, high = comparisons.mean_interval(differences)
     print(f"{deeper} - {shallower}: {[round(d, 3) for d in differences]},", end=" ")
     print(f"mean {mean:+.3f} ({low:+.3f} to {high:+.3f}),", end=" ")
     print(f"p = {sign_flip_p(differences):.2f}")
@@ -177,7 +176,7 @@ figures.ablation_bars(tables.arm_table(full), full, baselines, note=note)
 
 # %%
 second_half = "reporting_loss"  # of the validation split
-for comparison in tables.comparisons(depth, second_half):
+for comparison in comparisons.adjacent(depth, second_half):
     print(comparison.verdict)
 columns = ["best_step", "training_loss", "validation_loss"]
 full.groupby("arm", sort=False)[columns].mean().round(3)
@@ -198,7 +197,7 @@ full.groupby("arm", sort=False)[columns].mean().round(3)
 # Predict: do deeper models want higher rates or lower ones?
 
 # %%
-rates = effects.rate_table(recorded.load("rates"))
+rates = tables.rate_table(recorded.load("rates"))
 figures.rate_sweep(rates, note=note)
 
 # %% [markdown]
@@ -209,7 +208,7 @@ figures.rate_sweep(rates, note=note)
 
 # %%
 fair = sorted(recorded.load("depth-fair"), key=lambda r: r.model["n_layers"])
-for comparison in tables.comparisons(fair, second_half):
+for comparison in comparisons.adjacent(fair, second_half):
     print(comparison.verdict)
 
 # %% [markdown]
@@ -218,7 +217,7 @@ for comparison in tables.comparisons(fair, second_half):
 
 # %%
 stopping = sorted(recorded.load("depth-stopping"), key=lambda r: r.model["n_layers"])
-for comparison in tables.comparisons(stopping, second_half):
+for comparison in comparisons.adjacent(stopping, second_half):
     print(comparison.verdict)
 
 # %% [markdown]
@@ -239,7 +238,7 @@ for one in studies.CHOICES:
 
 # %%
 modern = recorded.whole(recorded.load("choices-modern"), seeds=6)
-ranked = effects.effects(modern, studies.REFERENCE)
+ranked = comparisons.against(modern)
 figures.effect_ranking(ranked, note=note)
 
 # %%

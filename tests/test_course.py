@@ -137,7 +137,7 @@ def test_generate_is_reproducible_and_compare_gives_a_verdict(results, corpus_fi
 def test_train_and_data(tmp_path, corpus_file):
     done = course("train", "--layers", 1, "--steps", 3, "--corpus", corpus_file, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert list(tmp_path.glob("checkpoints/1-layers*.safetensors"))
+    assert list(tmp_path.glob("checkpoints/1-layer_*.safetensors"))
     done = course("train", "--steps", 3, "--corpus", corpus_file, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("checkpoints/4-layers*.safetensors")), "as many as the recipe has"

@@ -15,7 +15,7 @@ from scipy import stats
 
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import token_losses
-from course_utils.research import effects, pool, studies
+from course_utils.research import comparisons, pool, studies, tables
 from course_utils.training import checkpoints, evaluation, recipes, runs, trainer
 from helpers import counting as text
 from helpers import wait_until
@@ -45,7 +45,7 @@ def found(study, seeds=(0,), recipe="smoke", earlier=()):
 # --- the studies as data --------------------------------------------------------------------------
 def rate(n_layers, learning_rate, loss):
     return SimpleNamespace(
-        arm=f"{studies.layers(n_layers)}, rate {learning_rate:g}",
+        arm=f"{recipes.layers(n_layers)}, rate {learning_rate:g}",
         model={"n_layers": n_layers},
         train={"learning_rate": learning_rate},
         choosing_loss=loss,
@@ -60,10 +60,10 @@ RATES = [
 
 
 def test_each_depth_is_trained_at_the_rate_that_was_best_for_it():
-    assert effects.best_rates(RATES) == {n: n * 1e-3 for n in studies.ALL_DEPTHS}
-    assert effects.rate_table(RATES).query("best")["inside"].all()
+    assert studies.best_rates(RATES) == {n: n * 1e-3 for n in studies.ALL_DEPTHS}
+    assert tables.rate_table(RATES).query("best")["inside"].all()
     at_the_edge = [rate(2, 1e-3, 1.0), rate(2, 2e-3, 2.0)]
-    assert not effects.rate_table(at_the_edge).query("best")["inside"].any()
+    assert not tables.rate_table(at_the_edge).query("best")["inside"].any()
     for spec in found("depth-fair", earlier=RATES).values():
         assert spec.train.learning_rate == spec.model.n_layers * 1e-3
     with pytest.raises(ValueError, match="course ablate rates"):
@@ -101,21 +101,21 @@ def test_another_context_keeps_a_steps_characters_and_another_batch_the_runs():
 
 def test_every_choice_is_one_change_of_the_recipe_and_the_control_is_none():
     arms = found("choices-modern", seeds=[3], recipe="modern-short")
-    base = arms[studies.REFERENCE]
+    base = arms[comparisons.REFERENCE]
     for arm, spec in arms.items():
         changed = {k for k, v in vars(spec.model).items() if v != vars(base.model)[k]}
         changed |= {k for k, v in vars(spec.train).items() if v != vars(base.train)[k]}
-        assert (not changed) == (arm == studies.REFERENCE), arm
+        assert (not changed) == (arm == comparisons.REFERENCE), arm
         if arm == "unchanged, other seeds":
             assert changed == {"seed"}
-            assert spec.train.seed == 3 + effects.PAIRED
+            assert spec.train.seed == 3 + comparisons.PAIRED
         elif arm.startswith("batch"):
             assert changed == {"batch_size", "steps", "evaluate_every"}
         elif arm.startswith("context"):
             assert changed == {"context_length", "batch_size"}
         elif arm == "AdamW":
             assert changed == {"optimizer", "learning_rate"}
-        elif arm != studies.REFERENCE:
+        elif arm != comparisons.REFERENCE:
             assert len(changed) == 1, (arm, changed)
 
 
@@ -193,13 +193,13 @@ def test_effects_are_paired_and_corrected_for_their_number():
     records = [
         record(
             arm,
-            seed + effects.PAIRED * (arm == "unchanged, other seeds"),
+            seed + comparisons.PAIRED * (arm == "unchanged, other seeds"),
             1.5 + luck[seed] + shift + noise,
         )
         for arm, shift in arms.items()
         for seed, noise in enumerate(rng.normal(0, 0.003, 6))
     ]
-    table = effects.effects(records, "unchanged").set_index("arm")
+    table = comparisons.against(records).set_index("arm")
     assert table.index[0] == "better"
     assert len(table) == 3
     assert table["clear"].to_dict() == {
@@ -207,7 +207,7 @@ def test_effects_are_paired_and_corrected_for_their_number():
         "same": False,
         "unchanged, other seeds": False,
     }
-    losses = effects.losses_of(records)
+    losses = comparisons.losses_of(records)
     t = stats.ttest_rel(
         [losses["better"][s] for s in range(6)], [losses["unchanged"][s] for s in range(6)]
     )
@@ -222,9 +222,9 @@ def test_effects_are_paired_and_corrected_for_their_number():
 
 
 def test_holm_by_hand_and_against_trying_every_level():
-    assert effects.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert comparisons.holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
     p = np.random.default_rng(1).uniform(0, 0.1, 9)
-    corrected = effects.holm(p)
+    corrected = comparisons.holm(p)
     for level in np.linspace(
         0.001, 1, 200
     ):  # Holm's own words: reject from the smallest while p <= level / what is left
@@ -240,15 +240,15 @@ def test_holm_by_hand_and_against_trying_every_level():
 def test_a_row_is_reproduced_or_not_or_cannot_be_told():
     recorded = [1.50, 1.51, 1.49, 1.505, 1.495, 1.50]
     answers = {
-        loss: effects.compare_with_recorded("a row", loss, recorded).verdict
+        loss: comparisons.compare_with_recorded("a row", loss, recorded).verdict
         for loss in (1.503, 1.525, 1.7)
     }
     assert answers == {1.503: "reproduced", 1.525: "can't tell", 1.7: "not reproduced"}
-    assert effects.compare_with_recorded("a row", 1.5, recorded[:2]).verdict == "can't tell"
+    assert comparisons.compare_with_recorded("a row", 1.5, recorded[:2]).verdict == "can't tell"
     rng, hits = np.random.default_rng(2), 0
     for _ in range(2000):
         *seeds, new = rng.normal(1.5, 0.01, 7)
-        hits += effects.compare_with_recorded("a row", new, seeds).verdict == "reproduced"
+        hits += comparisons.compare_with_recorded("a row", new, seeds).verdict == "reproduced"
     assert hits / 2000 == pytest.approx(0.95, abs=0.015)
 
 
@@ -264,7 +264,7 @@ def test_a_diverging_run_is_named_and_stops_no_other(tmp_path):
         trainer.TrainingError,
         match=r"2 layers, seed 1: .*no longer a number.*2 other runs are kept",
     ):
-        pool.run(specs, OWN, tmp_path)
+        pool.run_specs(specs, OWN, tmp_path)
     assert [r.seed for r in runs.load_all(tmp_path)] == [0, 2]
 
 
@@ -302,10 +302,12 @@ def test_a_cluster_that_loses_a_worker_gives_every_run_once(tmp_path):
             if len(finished) == 1:  # the others are on their way
                 os.kill(processes[1].pid, signal.SIGKILL)
 
-        records = pool.run(specs, OWN, tmp_path / "away", on_record=kill_one, scheduler=address)
+        records = pool.run_specs(
+            specs, OWN, tmp_path / "away", on_record=kill_one, scheduler=address
+        )
         assert sorted(finished) == [0, 1, 2, 3]
         assert len(runs.load_all(tmp_path / "away")) == 4
-        here = pool.run(specs[:2], OWN, tmp_path / "here")
+        here = pool.run_specs(specs[:2], OWN, tmp_path / "here")
         assert [r.validation_loss for r in records[:2]] == pytest.approx(
             [r.validation_loss for r in here], abs=1e-6
         )
@@ -320,4 +322,4 @@ def test_a_cluster_that_loses_a_worker_gives_every_run_once(tmp_path):
 
 def test_a_scheduler_that_is_not_there_gets_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        pool.run([tiny(0)], OWN, tmp_path, scheduler="tcp://127.0.0.1:9")
+        pool.run_specs([tiny(0)], OWN, tmp_path, scheduler="tcp://127.0.0.1:9")

@@ -25,7 +25,7 @@ from course_utils.lessons.train import (
     make_optimizers,
     training_step,
 )
-from course_utils.research import experiment, pool, statistics, studies, tables
+from course_utils.research import comparisons, pool, studies, tables
 from course_utils.training import checkpoints, recipes, runs, trainer
 from helpers import OWN
 
@@ -248,8 +248,8 @@ def test_a_record_that_is_no_record_is_refused(tmp_path):
 def test_two_processes_give_the_records_of_one(tmp_path):
     """A pool of fresh processes: the same runs, in order, with the same losses as one after the other."""
     specs = [spec(seed=seed) for seed in (0, 1)]
-    one = pool.run(specs, OWN, tmp_path / "one")
-    many = pool.run(specs, OWN, tmp_path / "many", workers=2)
+    one = pool.run_specs(specs, OWN, tmp_path / "one")
+    many = pool.run_specs(specs, OWN, tmp_path / "many", workers=2)
     assert [r.seed for r in many] == [0, 1]
     assert [r.validation_loss for r in one] == pytest.approx(
         [r.validation_loss for r in many], abs=1e-5
@@ -299,7 +299,8 @@ def test_the_baseline_is_the_assignment_to_the_letter():
 
 def test_a_gpu_runs_the_assignment_and_a_laptop_its_own_recipe():
     gpu, laptop = (
-        experiment.depth_specs(profiles.PROFILES[name], OWN) for name in ("gpu", "laptop")
+        studies.planned(studies.STUDIES["depth"], profiles.PROFILES[name], OWN, "nowhere")
+        for name in ("gpu", "laptop")
     )
     assert {s.recipe for s in gpu} == {"baseline"}
     assert {s.recipe for s in laptop} == {"laptop"}
@@ -308,31 +309,31 @@ def test_a_gpu_runs_the_assignment_and_a_laptop_its_own_recipe():
 
 def test_intervals_agree_with_scipy_and_cover_as_often_as_they_say():
     values = [0.3, -0.1, 0.25, 0.4]
-    low, mean, high = statistics.mean_interval(values)
+    low, mean, high = comparisons.mean_interval(values)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (low, high) == pytest.approx((expected.low, expected.high))
     assert mean == pytest.approx(np.mean(values))
-    assert np.isnan(statistics.mean_interval([1.0])[0])
+    assert np.isnan(comparisons.mean_interval([1.0])[0])
     samples = np.random.default_rng(0).normal(0.5, 2.0, size=(4000, 3))
-    hits = [low <= 0.5 <= high for low, _, high in map(statistics.mean_interval, samples)]
+    hits = [low <= 0.5 <= high for low, _, high in map(comparisons.mean_interval, samples)]
     assert np.mean(hits) == pytest.approx(0.95, abs=0.012)
 
 
 def test_the_verdict_says_no_more_than_the_interval():
     base = {0: 1.70, 1: 1.72, 2: 1.71}
     shift = lambda d: {seed: loss + d + 0.002 * (seed - 1) for seed, loss in base.items()}  # noqa: E731
-    better = statistics.compare("deep", shift(-0.05), "flat", base)
+    better = comparisons.compare("deep", shift(-0.05), "flat", base)
     assert better.verdict.startswith("deep predict better")
-    assert statistics.compare("deep", shift(0.05), "flat", base).verdict.startswith(
+    assert comparisons.compare("deep", shift(0.05), "flat", base).verdict.startswith(
         "deep predict worse"
     )
     for small in (0.001, -0.001):
-        assert statistics.compare("deep", shift(small), "flat", base).verdict.startswith(
+        assert comparisons.compare("deep", shift(small), "flat", base).verdict.startswith(
             "No difference seen"
         )
-    assert "no verdict" in statistics.compare("deep", {0: 1.0}, "flat", base).verdict
+    assert "no verdict" in comparisons.compare("deep", {0: 1.0}, "flat", base).verdict
     with pytest.raises(ValueError, match="share no seed"):
-        statistics.compare("deep", {9: 1.0}, "flat", base)
+        comparisons.compare("deep", {9: 1.0}, "flat", base)
 
 
 def test_the_sign_flip_test_agrees_with_scipy():
@@ -348,7 +349,7 @@ def test_the_sign_flip_test_agrees_with_scipy():
 
 def test_tables_hold_what_the_records_hold(tmp_path):
     specs = [s for seed in (0, 1) for s in (spec(seed=seed), replace(spec(seed=seed), arm="twin"))]
-    records = pool.run(specs, OWN, tmp_path)
+    records = pool.run_specs(specs, OWN, tmp_path)
     final = tables.final_table(records)
     assert final["perplexity"].tolist() == pytest.approx(
         [math.exp(r.validation_loss) for r in records]
@@ -357,7 +358,7 @@ def test_tables_hold_what_the_records_hold(tmp_path):
     own = [r.validation_loss for r in records if r.arm == "twin"]
     assert arms.loc["twin", "validation_loss"] == pytest.approx(sum(own) / 2)
     assert arms.loc["twin", "seeds"] == 2
-    (comparison,) = tables.comparisons(records)
+    (comparison,) = comparisons.adjacent(records)
     assert comparison.difference == pytest.approx(0, abs=1e-12), "the same arm under two names"
     assert len(tables.curves(records)) == sum(len(r.history) for r in records)
 

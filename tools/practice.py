@@ -1,4 +1,4 @@
-"""Write the practice corpus: about a million characters sampled from a trained model, for when there is no other text.
+"""Write the practice corpus: a million characters from a trained model, for want of another text.
 
 course train --recipe record --layers 6 --seed 21
 python tools/practice.py results/checkpoints/6-layers_seed-21_….safetensors
@@ -37,28 +37,26 @@ def write(checkpoint, characters=1_100_000):
 def main():
     checkpoint = Path(sys.argv[1])
     run = json.loads((checkpoint.parent.parent / "logs" / f"{checkpoint.stem}.json").read_text())
-    data = write(checkpoint, *map(int, sys.argv[2:3])).encode()
+    text = write(checkpoint, *map(int, sys.argv[2:3]))
+    train = f"course train --recipe {run['recipe']} --layers {run['model']['n_layers']}"
     about = {
         "what": "text written by the course's own model; not Shakespeare",
         "the same again": [
-            f"course train --recipe {run['recipe']} --layers {run['model']['n_layers']} --seed {run['seed']}",
+            f"{train} --seed {run['seed']}",
             f"python tools/practice.py results/checkpoints/{checkpoint.name}",
         ],
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "characters": len(data.decode()),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "characters": len(text),
         "run": run,
         "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         "settings": SETTINGS | {"seed": SEED},
         "environment": runs.environment(profiles.device()),
     }
-    files.PUBLISHED.mkdir(exist_ok=True)
-    (files.PUBLISHED / "practice.txt.xz").write_bytes(
-        lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
-    )
-    (files.PUBLISHED / "practice.json").write_text(
-        json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-    )
-    print(json.dumps(about, indent=1))
+    packed = lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
+    files.write(files.PUBLISHED / "practice.txt.xz", packed)
+    written = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
+    files.write(files.PUBLISHED / "practice.json", written.encode())
+    print(written)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Ship runs with the package: every record in one file, the weights of a few, and a manifest of it all.
+"""Ship runs with the package: every record in one file, a few weights, a manifest of it all.
 
-python tools/publish.py RESULTS...        the records of these folders take their places in the recorded study
-python tools/publish.py --weights RESULTS  the runs themselves, for lessons and widget: records and weights, small
+python tools/publish.py RESULTS...         their records take their places in the recorded study
+python tools/publish.py --weights RESULTS  the runs themselves, for lessons and widget, made small
 python tools/publish.py --texts RESULTS    what these runs write, measured
-python tools/publish.py --manifest        only write the manifest anew
+python tools/publish.py --manifest         only write the manifest anew
 """
 
 import concurrent.futures
@@ -52,10 +52,8 @@ def add_weights(folder):
             whole = rounded(model, seen) if record.parameters > LARGE else {}
             checkpoints.save_model(target, model, tokenizer.alphabet, torch.float16, whole)
             with torch.no_grad():
-                exact, kept = (
-                    each(held_out).flatten(0, 1)
-                    for each in (model, checkpoints.load_model(target)[0])
-                )
+                exact = model(held_out).flatten(0, 1)
+                kept = checkpoints.load_model(target)[0](held_out).flatten(0, 1)
             worst, same = difference(kept, exact)
             about = f"worst logit error {worst:.3f}, likeliest character equal in {same:.1%}"
             print(f"{record.name}: {about}, over {len(kept):,} held-out positions")
@@ -63,12 +61,12 @@ def add_weights(folder):
 
 
 def windows(record, tokenizer):
-    """Of the text that a run was trained on: 32,768 characters, drawn, and the first 2,560 held out; (B, T) each."""
-    text, T = corpus.load(), record.model["context_length"]
+    """Of the text that a run was trained on, 32,768 characters, and 2,560 held out; (B, T) each."""
+    text = corpus.load()
+    T = record.model["context_length"]
     if text.sha256 != record.corpus["sha256"]:
-        sys.exit(
-            f"{record.name} was trained on {record.corpus['name']}, which is not the text at hand"
-        )
+        trained = f"{record.name} was trained on {record.corpus['name']}"
+        sys.exit(f"{trained}, which is not the text at hand")
     train, validation = split(torch.tensor(tokenizer.encode(text.text)))
     train = train[: round(record.data_share * len(train))]
     seen = get_batch(train, 32_768 // T, T, torch.Generator().manual_seed(0))[0]
@@ -111,47 +109,49 @@ def judge():
 
 
 def manifest():
-    """What lies here, with its checksum; and of each study, what ran, where, on which text, by which command."""
-    studies = defaultdict(list)
-    for r in {
-        r.name: r for r in [*recorded.everything(), *runs.load_all(files.PUBLISHED)]
-    }.values():
-        studies[f"{r.study}, recipe {r.recipe}"].append(r)
-    about = {
-        name: {
-            "runs": len(group),
-            "arms": len({r.arm for r in group}),
-            "seconds": round(sum(r.elapsed_s + r.setup_s for r in group)),
-            **{
-                what: sorted({str(r.environment.get(what, "")) for r in group})
-                for what in ("device", "torch", "date")
-            },
-            "commands": sorted({r.environment["command"] for r in group}),
-            "corpus_sha256": sorted({r.corpus["sha256"] for r in group}),
-        }
-        for name, group in sorted(studies.items())
-    }
-    listed = sorted(p for p in files.PUBLISHED.rglob("*") if p.is_file() and p != MANIFEST)
-    sums = {
-        p.relative_to(files.PUBLISHED).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in listed
-    }
+    """What lies here, with its checksum; and of each study what ran, where, by which command."""
+    studies = defaultdict(dict)
+    for r in (*recorded.everything(), *runs.load_all(files.PUBLISHED)):
+        studies[f"{r.study}, recipe {r.recipe}"][r.name] = r
+    about = {name: about_study(list(studies[name].values())) for name in sorted(studies)}
+
+    sums = {}
+    size = 0
+    for path in sorted(p for p in files.PUBLISHED.rglob("*") if p.is_file() and p != MANIFEST):
+        content = path.read_bytes()
+        sums[path.relative_to(files.PUBLISHED).as_posix()] = hashlib.sha256(content).hexdigest()
+        size += len(content)
     files.write(MANIFEST, json.dumps({"studies": about, "files": sums}, indent=1).encode())
-    print(f"{len(listed)} files, {sum(p.stat().st_size for p in listed) / 1e6:.1f} MB")
+    print(f"{len(sums)} files, {size / 1e6:.1f} MB")
+
+
+def about_study(records):
+    """One study's entry in the manifest."""
+    machines = [r.environment for r in records]
+    return {
+        "runs": len(records),
+        "arms": len({r.arm for r in records}),
+        "seconds": round(sum(r.elapsed_s + r.setup_s for r in records)),
+        "device": sorted({str(machine.get("device", "")) for machine in machines}),
+        "torch": sorted({str(machine.get("torch", "")) for machine in machines}),
+        "date": sorted({str(machine.get("date", "")) for machine in machines}),
+        "commands": sorted({machine["command"] for machine in machines}),
+        "corpus_sha256": sorted({r.corpus["sha256"] for r in records}),
+    }
 
 
 def main():
-    options, folders = (
-        [a for a in sys.argv[1:] if a.startswith("--")],
-        [a for a in sys.argv[1:] if a[:2] != "--"],
-    )
-    if (not options and not folders) or set(options) - {"--weights", "--texts", "--manifest"}:
+    options = {word for word in sys.argv[1:] if word.startswith("--")}
+    folders = [Path(word) for word in sys.argv[1:] if word not in options]
+    if options - {"--weights", "--texts", "--manifest"} or not (options or folders):
         sys.exit(__doc__)
-    if "--weights" in options or "--texts" in options:
-        for folder in folders:
-            (add_weights if "--weights" in options else add_texts)(Path(folder))
-    elif folders:
-        add_records(map(Path, folders))
+    for folder in folders:
+        if "--weights" in options:
+            add_weights(folder)
+        elif "--texts" in options:
+            add_texts(folder)
+    if folders and not options:
+        add_records(folders)
     manifest()
 
 

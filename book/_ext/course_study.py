@@ -13,9 +13,9 @@ from course_utils import corpus, figures, files
 from course_utils.figures.words import MEASURES
 from course_utils.generation import quality
 from course_utils.lessons.data import baseline_losses, split
-from course_utils.research import recorded, statistics, studies, tables
-from course_utils.research.effects import effects, losses_of, rate_table
+from course_utils.research import comparisons, recorded, studies, tables
 from course_utils.training import runs
+from course_utils.training.recipes import layers
 
 SEEDS = 6  # an arm with fewer is not shown
 SPEAKER = re.compile(r"^([A-Z][A-Za-z ]+):$", re.MULTILINE)
@@ -84,7 +84,9 @@ def costs(found, by_arm):
 
 def verdicts(found, measure):
     """Each depth against the one before."""
-    return "\n".join(f"* {comparison.verdict}" for comparison in tables.comparisons(found, measure))
+    return "\n".join(
+        f"* {comparison.verdict}" for comparison in comparisons.adjacent(found, measure)
+    )
 
 
 @cache
@@ -95,7 +97,7 @@ def baselines():
 
 def rates(name):
     """The sweep of learning rates; whether each best one has a worse neighbour on either side."""
-    table = rate_table(recorded.load(name))
+    table = tables.rate_table(recorded.load(name))
     yield figures.rate_sweep(table)
     outside = table.loc[table["best"] & ~table["inside"], "arm"]
     if len(outside):
@@ -111,12 +113,12 @@ def rates(name):
 def choices(name):
     """Every other choice, one change at a time, ranked by what it does."""
     found = recorded.whole(recorded.load(name), SEEDS)
-    if studies.REFERENCE not in {r.arm for r in found}:
+    if comparisons.REFERENCE not in {r.arm for r in found}:
         yield missing(name)
         return
-    ranked = effects(found, studies.REFERENCE)
+    ranked = comparisons.against(found)
     yield figures.effect_ranking(ranked, title="What each choice changes: one change at a time")
-    control = ranked[ranked["arm"].str.startswith(studies.REFERENCE)].iloc[0]
+    control = ranked[ranked["arm"].str.startswith(comparisons.REFERENCE)].iloc[0]
     covers = "covers" if control.low < 0 < control.high else "does not cover"
     yield (
         f"The control, the same arm with other seeds, differs by {control.difference:+z.4f}; its "
@@ -167,7 +169,7 @@ def data():
     found = recorded.whole(recorded.load("data"), SEEDS)
     shares = sorted({r.data_share for r in found})
     drawn = [
-        {"arm": studies.layers(n), "share": share, **mean_of(found, arm)}
+        {"arm": layers(n), "share": share, **mean_of(found, arm)}
         for share in shares
         for n, arm in arms_of(found, share).items()
     ]
@@ -190,21 +192,21 @@ def arms_of(found, share):
 def mean_of(found, arm):
     """An arm's mean loss and its interval."""
     losses = [r.validation_loss for r in found if r.arm == arm]
-    low, mean, high = statistics.mean_interval(losses)
+    low, mean, high = comparisons.mean_interval(losses)
     return {"loss": mean, "low": low, "high": high}
 
 
 def data_row(found, share):
     """One share of the text: each depth's loss, what depth buys, and known speakers."""
-    losses = losses_of(found)
+    losses = comparisons.losses_of(found)
     arms = arms_of(found, share)
     row = {"share of the text": f"{share:.0%}"}
     for n, arm in arms.items():
-        row[studies.layers(n)] = f"{mean_of(found, arm)['loss']:.3f}"
+        row[layers(n)] = f"{mean_of(found, arm)['loss']:.3f}"
     for shallow, deep in itertools.pairwise(arms):
         one = arms[deep]
         other = arms[shallow]
-        gain = statistics.compare(one, losses[one], other, losses[other])
+        gain = comparisons.compare(one, losses[one], other, losses[other])
         interval = f"{gain.low:+z.3f} … {gain.high:+z.3f}"
         row[f"{deep} against {shallow}"] = f"{gain.difference:+z.3f} ({interval})"
     row["speeches by known speakers"] = f"{known_speakers(share):.1%}"
@@ -262,14 +264,14 @@ def in_words(table):
         if unit == "share":
             values = 100 * values
             unit = "%"
-        low, mean, _ = statistics.mean_interval(values)
+        low, mean, _ = comparisons.mean_interval(values)
         cells[f"{name} ({unit})"] = f"{mean:.{digits}f} ± {mean - low:.{digits}f}"
     return cells
 
 
 def difference(one, other, measure):
     """The mean of paired differences in per cent, with its 95 % interval."""
-    low, mean, high = statistics.mean_interval(100 * (other - one)[measure].dropna())
+    low, mean, high = comparisons.mean_interval(100 * (other - one)[measure].dropna())
     return f"{mean:+z.1f} ({low:+z.1f} to {high:+z.1f})"
 
 

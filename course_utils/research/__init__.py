@@ -1,1 +1,1 @@
-"""A question, its arms, its verdict: studies, the pool that runs them, records, comparisons, tables, the report."""
+"""A question, its arms, its verdict: studies, the pool that runs them, comparisons, the report."""

@@ -1,4 +1,4 @@
-"""Running what a study asks for: one after the other, on processes of this machine, or on a cluster."""
+"""Running what a study asks for: one by one, on processes of this machine, or on a cluster."""
 
 import concurrent.futures
 import contextlib
@@ -19,60 +19,68 @@ from course_utils.training import engine, runs
 from course_utils.training.trainer import TrainingError
 
 
-def run(specs, corpus, folder, device="cpu", workers=1, on_record=None, allow=None, scheduler=None):
+def run_specs(
+    specs, corpus, folder, device="cpu", workers=1, on_record=None, allow=None, scheduler=None
+):
     """Run what is not yet in the folder, the longest first. -> list of RunRecord, as specs
 
-    workers > 1: that many processes, which share the cores and take the GPUs in turn. scheduler: the address of a
-    Dask scheduler, whose workers are used instead. on_record(record): called as each run ends. allow: as
-    engine.make_engine's. A run whose loss stops being a number does not stop the others; it is named at the end.
+    workers > 1: that many processes, which share the cores and take the GPUs in turn. scheduler:
+    the address of a Dask scheduler, whose workers are used instead. on_record(record): called as
+    each run ends. allow: as engine.make_engine's. A run whose loss stops being a number does not
+    stop the others; it is named at the end.
     """
-    found, failed = {spec: runs.find(spec, [folder]) for spec in specs}, {}
-    missing = [spec for spec in dict.fromkeys(specs) if not found[spec]]
-    groups = sorted(
-        grouped(missing, one_compilation=torch.device(device).type == "cuda"),
-        key=lambda g: -work(g),
-    )
-    with tqdm(
-        total=sum(s.train.steps for s in missing), unit="step", disable=None if missing else True
-    ) as bar:
+    # First, what is there already, and in which order the rest should go: the longest first, so
+    # that no process is left alone with it at the end.
+    records = {spec: runs.find(spec, [folder]) for spec in specs}
+    missing = [spec for spec in records if not records[spec]]
+    on_gpu = torch.device(device).type == "cuda"
+    groups = sorted(grouped(missing, one_compilation=on_gpu), key=work, reverse=True)
 
-        def take(spec, outcome):
+    # Then run it. Each of the three ways gives a run and what came of it, as soon as it has ended.
+    steps = sum(spec.train.steps for spec in missing)
+    bar = tqdm(total=steps, unit="step", disable=None if missing else True)
+    if scheduler:
+        outcomes = on_cluster(missing, corpus, folder, scheduler, bar)
+    elif workers == 1:
+        outcomes = one_by_one(groups, corpus, folder, device, allow, bar)
+    else:
+        outcomes = on_processes(groups, corpus, folder, device, workers, allow, bar)
+
+    diverged = {}
+    with bar, contextlib.closing(outcomes):
+        for spec, outcome in outcomes:
             if isinstance(outcome, TrainingError):
-                failed[spec] = outcome
-            else:
-                found[spec] = outcome
-                if on_record:
-                    on_record(outcome)
+                diverged[spec] = outcome
+                continue
+            records[spec] = outcome
+            if on_record:
+                on_record(outcome)
 
-        if scheduler:
-            run_away(missing, corpus, folder, scheduler, take, bar)
-        elif workers == 1:
-            for spec in itertools.chain(*groups):
-                bar.set_description(f"{spec.arm}, seed {spec.train.seed}")
-                pieces = allow or pieces_for([spec], device)
-                take(spec, attempt(runs.execute, spec, corpus, folder, device, bar.update, pieces))
-        else:
-            run_here(groups, corpus, folder, device, workers, take, bar, allow)
-    if failed:
-        kept = (
-            f" ({len(found) - len(failed)} other runs are kept)" if len(found) > len(failed) else ""
-        )
-        raise TrainingError(
-            "; ".join(f"{s.arm}, seed {s.train.seed}: {e}" for s, e in failed.items()) + kept
-        )
-    return [found[spec] for spec in specs]
+    # Last, if a run diverged, say which, now that all others are safe.
+    if diverged:
+        said = "; ".join(f"{named(spec)}: {error}" for spec, error in diverged.items())
+        kept = len(records) - len(diverged)
+        raise TrainingError(f"{said} ({kept} other runs are kept)" if kept else said)
+    return [records[spec] for spec in specs]
+
+
+def named(spec):
+    """A run as a reader knows it."""
+    return f"{spec.arm}, seed {spec.train.seed}"
 
 
 def announce(record):
     """One line a finished run, for a terminal or a log."""
-    tqdm.write(
-        f"{record.arm}, seed {record.seed}: {record.validation_loss:.3f} nats/character at step {record.best_step} "
-        f"({record.elapsed_s:.0f} s after {record.setup_s:.0f} s of preparation, {record.regime}; {record.stopped})"
-    )
+    loss = f"{record.validation_loss:.3f} nats/character at step {record.best_step}"
+    time = f"{record.elapsed_s:.0f} s after {record.setup_s:.0f} s of preparation"
+    about = f"{time}, {record.regime}; {record.stopped}"
+    tqdm.write(f"{record.arm}, seed {record.seed}: {loss} ({about})")
 
 
+# --- how long a run takes, and which belong together ---------------------------------------------
 def grouped(specs, one_compilation):
-    """Runs that one process should do after another: those of one shape, where compiling is dear; else each alone."""
+    """Runs that one process should do one after the other: those of one shape, where compiling is
+    dear; else each alone."""
     groups = {}
     for spec in specs:
         shares = one_compilation and work([spec]) < engine.WORTH_COMPILING
@@ -87,7 +95,7 @@ def work(group):
 
 
 def pieces_for(group, device):
-    """What a GPU may use: the compiler only where these runs together are long enough to pay for it."""
+    """What a GPU may use: the compiler only where these runs together are long enough for it."""
     if torch.device(device).type == "cuda" and work(group) > engine.WORTH_COMPILING:
         return engine.PIECES
     return None
@@ -101,61 +109,46 @@ def attempt(function, *arguments):
         return error
 
 
-def run_here(groups, corpus, folder, device, workers, take, bar, allow=None):
-    """On a pool of processes, a group of runs each."""
+# --- here ----------------------------------------------------------------------------------------
+def one_by_one(groups, corpus, folder, device, allow, bar):
+    """In this process. Yields (spec, RunRecord or TrainingError)."""
+    for spec in itertools.chain(*groups):
+        bar.set_description(named(spec))
+        pieces = allow or pieces_for([spec], device)
+        yield spec, attempt(runs.execute, spec, corpus, folder, device, bar.update, pieces)
+
+
+# --- on processes of this machine ----------------------------------------------------------------
+def on_processes(groups, corpus, folder, device, workers, allow, bar):
+    """On a pool of processes, a group of runs each. Yields (spec, RunRecord or TrainingError)."""
     with pool(workers) as (executor, steps_done):
         waiting = {
             executor.submit(_work, group, corpus, folder, str(device), allow): group
             for group in groups
         }
         while waiting:
+            # Subtle: the wait ends twice a second, or the bar would stand still during a long run.
             done, _ = concurrent.futures.wait(waiting, timeout=0.5, return_when="FIRST_COMPLETED")
             bar.update(steps_done.value - bar.n)
             for future in done:
-                for spec, outcome in zip(waiting.pop(future), future.result(), strict=True):
-                    take(spec, outcome)
-
-
-def run_away(specs, corpus, folder, scheduler, take, bar):
-    """On a Dask cluster, which gives a run to another worker where one is lost. Here is where the results are kept."""
-    try:
-        from distributed import Client
-    except ModuleNotFoundError:
-        raise ValueError("--scheduler needs Dask: pip install distributed") from None
-    try:
-        client = Client(scheduler, timeout=10, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler`"
-        ) from None
-    with client:
-        executor = client.get_executor(pure=False)
-        waiting = {executor.submit(_work_away, spec, corpus): spec for spec in specs}
-        for future in concurrent.futures.as_completed(waiting):
-            spec, outcome = waiting[future], future.result()
-            if not isinstance(outcome, TrainingError):
-                record, weights = outcome
-                record.folder = Path(folder)
-                files.write(record.checkpoint, weights)
-                record.save(record.folder)
-                outcome = record
-            bar.update(spec.train.steps)
-            take(spec, outcome)
+                yield from zip(waiting.pop(future), future.result(), strict=True)
 
 
 @contextlib.contextmanager
 def pool(workers):
-    """A pool of fresh processes that share the cores and take the GPUs in turn, and the number of steps they did."""
+    """Fresh processes that share the cores and take the GPUs in turn; and the steps they did."""
     context = multiprocessing.get_context("spawn")
-    steps_done, begun = context.Value("q", 0), context.Value("q", 0)
-    threads, on_gpu = max(1, torch.get_num_threads() // workers), torch.cuda.is_available()
+    steps_done = context.Value("q", 0)
+    begun = context.Value("q", 0)
+    threads = max(1, torch.get_num_threads() // workers)
     executor = concurrent.futures.ProcessPoolExecutor(
         workers,
         context,
         _begin_worker,
         (threads, steps_done, begun),
-        max_tasks_per_child=None if on_gpu else 1,
-    )  # on a CPU a fresh process a run, or its memory could not be told from the last one's
+        # Subtle: on a CPU each run has a fresh process, or its peak memory would be the last one's.
+        max_tasks_per_child=None if torch.cuda.is_available() else 1,
+    )
     try:
         yield executor, steps_done
     except BaseException:
@@ -167,14 +160,18 @@ def pool(workers):
 
 
 def _begin_worker(threads, steps_done, begun):
+    """What each process does before its first run."""
     global _steps_done
     _steps_done = steps_done
     torch.set_num_threads(threads)
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))
+
     with begun.get_lock():
-        mine, begun.value = begun.value, begun.value + 1
+        number = begun.value
+        begun.value += 1
     if torch.cuda.is_available():
-        torch.cuda.set_device(mine % torch.cuda.device_count())
+        torch.cuda.set_device(number % torch.cuda.device_count())
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -193,12 +190,39 @@ def _work(group, corpus, folder, device, allow):
     return [attempt(runs.execute, spec, corpus, folder, device, count, allow) for spec in group]
 
 
+# --- on a cluster --------------------------------------------------------------------------------
+def on_cluster(specs, corpus, folder, scheduler, bar):
+    """On Dask's workers; a run goes to another one where one is lost. The results are kept here."""
+    try:
+        from distributed import Client
+    except ModuleNotFoundError:
+        raise ValueError("--scheduler needs Dask: pip install distributed") from None
+    try:
+        client = Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler`"
+        ) from None
+    with client:
+        executor = client.get_executor(pure=False)
+        waiting = {executor.submit(_work_away, spec, corpus): spec for spec in specs}
+        for future in concurrent.futures.as_completed(waiting):
+            spec = waiting[future]
+            outcome = future.result()
+            if not isinstance(outcome, TrainingError):
+                record, weights = outcome
+                record.folder = Path(folder)
+                files.write(record.checkpoint, weights)
+                record.save(record.folder)
+                outcome = record
+            bar.update(spec.train.steps)
+            yield spec, outcome
+
+
 def _work_away(spec, corpus):
-    """On a cluster's machine, which shares no folder with ours. -> (record, the bytes of its weights)"""
+    """On a cluster's machine, which shares no folder with ours. -> (record, its weights' bytes)"""
     with tempfile.TemporaryDirectory() as folder:
         record = attempt(runs.execute, spec, corpus, folder, profiles.device())
-        return (
-            record
-            if isinstance(record, TrainingError)
-            else (record, record.checkpoint.read_bytes())
-        )
+        if isinstance(record, TrainingError):
+            return record
+        return record, record.checkpoint.read_bytes()

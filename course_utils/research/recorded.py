@@ -1,4 +1,4 @@
-"""The recorded study: every run's record in one compressed file, a line each, and what the file is made of."""
+"""The recorded study: every run's record in one compressed file, a line each."""
 
 import functools
 import json
@@ -16,22 +16,26 @@ TEXTS = files.PUBLISHED / "study" / "texts.csv.xz"
 
 def pack(records, path=FILE):
     """Write records to one file; numbers keep six decimals."""
-    lines = [json.dumps(rounded(record.content()), ensure_ascii=False) for record in records]
-    files.write(
-        path, lzma.compress(("\n".join(lines) + "\n").encode(), preset=9 | lzma.PRESET_EXTREME)
-    )
+    lines = []
+    for record in records:
+        content = six_decimals(record.content())
+        lines.append(json.dumps(content, ensure_ascii=False) + "\n")
+    packed = lzma.compress("".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME)
+    files.write(path, packed)
 
 
-def rounded(value):
+def six_decimals(value):
+    """A record's content, each float in it rounded."""
     if isinstance(value, dict):
-        return {name: rounded(one) for name, one in value.items()}
+        return {name: six_decimals(one) for name, one in value.items()}
     if isinstance(value, list):
-        return [rounded(one) for one in value]
+        return [six_decimals(one) for one in value]
     return round(value, 6) if isinstance(value, float) else value
 
 
 @functools.cache
 def everything(path=FILE):
+    """All records of the study; none where the course came without them."""
     if not path.is_file():
         return ()
     try:
@@ -44,7 +48,7 @@ def everything(path=FILE):
 
 
 def load(study=None, recipe=None, corpus=None):
-    """The recorded runs of a study, a recipe, a text; each may be left open. -> list of RunRecord"""
+    """The recorded runs of a study, a recipe, a text; each may be left open."""
     return [
         r
         for r in everything()
@@ -55,12 +59,12 @@ def load(study=None, recipe=None, corpus=None):
 
 
 def rows(corpus):
-    """Every published row of this text, by its name: {"study/recipe/arm": records, a seed each}."""
-    found = {}
+    """Every published row of this text: {"study/recipe/arm": records, one a seed}, by name."""
+    rows = {}
     for r in (*everything(), *runs.load_all(files.PUBLISHED)):
         if r.corpus["sha256"] == corpus.sha256:
-            found.setdefault(f"{r.study}/{r.recipe}/{r.arm}", {})[r.seed] = r
-    return {name: list(seeds.values()) for name, seeds in sorted(found.items())}
+            rows.setdefault(f"{r.study}/{r.recipe}/{r.arm}", {})[r.seed] = r
+    return {name: list(seeds.values()) for name, seeds in sorted(rows.items())}
 
 
 def whole(records, seeds):
@@ -70,5 +74,5 @@ def whole(records, seeds):
 
 
 def texts():
-    """What recorded runs write, and how it measures: a row a text, with quality's columns, study and recipe."""
+    """What recorded runs write, measured: a row a text, with quality's columns."""
     return pd.read_csv(TEXTS) if TEXTS.is_file() else pd.DataFrame()

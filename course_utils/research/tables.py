@@ -1,12 +1,11 @@
-"""What was found, as tables: one row a report, a run, an arm; and each arm against the one before."""
+"""What was found, as tables: one row a report, a run, an arm, a learning rate."""
 
-import itertools
 import math
 
 import pandas as pd
 
-from course_utils.research.effects import losses_of
-from course_utils.research.statistics import compare, mean_interval
+from course_utils.research.comparisons import REFERENCE, adjacent, against, mean_interval
+from course_utils.training.recipes import layers
 
 
 def curves(records):
@@ -17,55 +16,101 @@ def curves(records):
 
 
 def timed(record):
-    """Whether a run's times say something: several workers share a GPU, and each is as slow as all of them together."""
+    """Whether a run's times say something: workers that share a GPU are each as slow as all."""
     return "cuda" not in record.regime or "--workers" not in record.environment["command"]
 
 
 def final_table(records):
-    """One row a run: what is in tables/final_results.csv. Where runs shared a GPU, their times are left out."""
-    rows = [
-        {
-            "arm": r.arm, "seed": r.seed, "n_layers": r.model["n_layers"], "parameters": r.parameters,
-            "best_step": r.best_step, "steps": r.history[-1]["step"], "validation_loss": r.validation_loss,
-            "training_loss": r.training_loss, "elapsed_s": r.elapsed_s if timed(r) else math.nan,
-            "characters_per_s": r.characters_per_s if timed(r) else math.nan,
-            "peak_memory_mb": r.peak_memory_mb, "device": r.environment["device"], "corpus": r.corpus["name"],
-            "record": f"logs/{r.name}.json",
-        }
-        for r in records
-    ]  # fmt: skip
-    table = pd.DataFrame(rows)
+    """One row a run: what is in tables/final_results.csv. No times where runs shared a GPU."""
+    table = pd.DataFrame([run_row(record) for record in records])
     table.insert(7, "perplexity", table["validation_loss"].map(math.exp))
     return table
+
+
+def run_row(record):
+    """What one run cost and reached."""
+    row = {
+        "arm": record.arm,
+        "seed": record.seed,
+        "n_layers": record.model["n_layers"],
+        "parameters": record.parameters,
+        "best_step": record.best_step,
+        "steps": record.history[-1]["step"],
+        "validation_loss": record.validation_loss,
+        "training_loss": record.training_loss,
+        "elapsed_s": math.nan,
+        "characters_per_s": math.nan,
+        "peak_memory_mb": record.peak_memory_mb,
+        "device": record.environment["device"],
+        "corpus": record.corpus["name"],
+        "record": f"logs/{record.name}.json",
+    }
+    if timed(record):
+        row["elapsed_s"] = record.elapsed_s
+        row["characters_per_s"] = record.characters_per_s
+    return row
 
 
 def arm_table(final):
     """One row an arm, means over its seeds: what is in tables/layer_ablation_results.csv."""
     rows = []
-    for arm, group in final.groupby("arm", sort=False):
-        low, mean, high = mean_interval(group["validation_loss"])
+    for arm, runs in final.groupby("arm", sort=False):
+        low, mean, high = mean_interval(runs["validation_loss"])
         row = {
             "arm": arm,
-            "n_layers": group["n_layers"].iloc[0],
-            "parameters": group["parameters"].iloc[0],
+            "n_layers": runs["n_layers"].iloc[0],
+            "parameters": runs["parameters"].iloc[0],
+            "seeds": len(runs),
+            "steps": runs["steps"].max(),
+            "validation_loss": mean,
+            "loss_low": low,
+            "loss_high": high,
+            "perplexity": runs["perplexity"].mean(),
         }
-        row |= {"seeds": len(group), "steps": group["steps"].max(), "validation_loss": mean}
-        row |= {"loss_low": low, "loss_high": high, "perplexity": group["perplexity"].mean()}
-        columns = ["training_loss", "elapsed_s", "peak_memory_mb", "characters_per_s"]
-        rows.append(row | group[columns].mean().to_dict() | {"corpus": group["corpus"].iloc[0]})
+        costs = ["training_loss", "elapsed_s", "peak_memory_mb", "characters_per_s"]
+        rows.append({**row, **runs[costs].mean(), "corpus": runs["corpus"].iloc[0]})
     return pd.DataFrame(rows)
 
 
-def comparisons(records, measure="validation_loss"):
-    """Each arm against the one before it, over paired seeds. -> list of statistics.Comparison"""
-    losses = losses_of(records, measure)
-    arms = list(losses)
-    return [compare(b, losses[b], a, losses[a]) for a, b in itertools.pairwise(arms)]
+def rate_table(records):
+    """One row a depth and learning rate: means over seeds of the half that chooses.
+
+    arm: the depth's name. best: whether it is its depth's best rate; inside: whether that depth was tried on both sides.
+    """
+    keys = ["n_layers", "arm", "learning_rate"]
+    rows = []
+    for r in records:
+        depth = r.model["n_layers"]
+        rows.append((depth, layers(depth), r.train["learning_rate"], r.choosing_loss))
+    table = pd.DataFrame(rows, columns=[*keys, "choosing_loss"])
+    table = table.groupby(keys, as_index=False)["choosing_loss"].mean()
+
+    by_depth = table.groupby("n_layers")
+    rates = by_depth["learning_rate"]
+    table["best"] = table["choosing_loss"] == by_depth["choosing_loss"].transform("min")
+    table["inside"] = (rates.transform("min") < table["learning_rate"]) & (
+        table["learning_rate"] < rates.transform("max")
+    )
+    return table
 
 
 def by_study(records):
-    """Records that may be compared with each other: {"depth, recipe laptop, Tiny Shakespeare": records, …}."""
+    """Records that may be compared: {"depth, recipe laptop, Tiny Shakespeare": records, …}."""
     groups = {}
     for r in records:
         groups.setdefault(f"{r.study}, recipe {r.recipe}, {r.corpus['name']}", []).append(r)
     return groups
+
+
+def comparison_text(records):
+    """Every group of comparable records as text for a terminal: its arms, and who is better."""
+    parts = []
+    for title, group in by_study(records).items():
+        arms = arm_table(final_table(group)).drop(columns="corpus")
+        parts.append(f"\n{title}\n{arms.to_string(index=False, float_format='{:.4g}'.format)}")
+        if any(r.arm == REFERENCE for r in group):
+            effects = against(group).to_string(index=False, float_format="{:.3g}".format)
+            parts.append(f"\nAgainst {REFERENCE}\n{effects}")
+        else:
+            parts.extend(comparison.verdict for comparison in adjacent(group))
+    return "\n".join(parts)

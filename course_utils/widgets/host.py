@@ -51,11 +51,12 @@ class SamplerHost:
 
 def named(models):
     """One model, a list, or a dict by name -> a dict by name, which is their depth by default."""
+    from course_utils.training.recipes import layers
+
     if isinstance(models, dict):
         return models
     models = models if isinstance(models, (list, tuple)) else [models]
-    depths = [model.config.n_layers for model in models]
-    names = ["1 layer" if depth == 1 else f"{depth} layers" for depth in depths]
+    names = [layers(model.config.n_layers) for model in models]
     if len(set(names)) < len(names):
         names = [f"model {i}: {name}" for i, name in enumerate(names, start=1)]
     return dict(zip(names, models, strict=True))

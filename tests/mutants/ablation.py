@@ -6,7 +6,7 @@ import statistics
 import torch
 from scipy import stats
 
-from course_utils.research.statistics import mean_interval
+from course_utils.research.comparisons import mean_interval
 from tests.mutants import Case
 
 

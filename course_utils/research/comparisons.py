@@ -1,0 +1,150 @@
+"""Which arm is better, and how sure is that? Paired differences, intervals, verdicts in words."""
+
+import itertools
+import warnings
+from dataclasses import dataclass
+
+import pandas as pd
+from scipy import stats
+
+REFERENCE = "unchanged"  # the arm that others are measured against, where a study has one
+CONTROL = f"{REFERENCE}, other seeds"  # the same arm with different luck: no effect to be found
+PAIRED = 1000  # a seed of the control is paired with the reference's seed that lies this far below
+
+
+def t_test(values, confidence=0.95):
+    """Student's t test against zero: (low, mean, high, p); from a single value only the mean.
+
+    low, high: the interval of the mean. What can't be told is NaN.
+    """
+    with warnings.catch_warnings():  # equal values, or only one: NaN says it
+        warnings.simplefilter("ignore", RuntimeWarning)
+        test = stats.ttest_1samp(values, 0)
+        interval = test.confidence_interval(confidence)
+    return interval.low, sum(values) / len(values), interval.high, test.pvalue
+
+
+def mean_interval(values, confidence=0.95):
+    """The mean and its t interval: (low, mean, high); from a single value only the mean."""
+    low, mean, high, _ = t_test(list(values), confidence)
+    return low, mean, high
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much lower (negative) or higher the loss of `arm` is than that of `other`."""
+
+    arm: str
+    other: str
+    pairs: int  # seeds that both have
+    low: float  # the 95 % interval of the mean difference, nats/character
+    difference: float
+    high: float
+    p: float  # of the paired t test
+
+    @property
+    def verdict(self):
+        """What the interval allows to be said, as one sentence."""
+        if self.pairs < 2:
+            one = f"{self.difference:+z.3f} nats/character from one seed, so no verdict"
+            return f"{self.arm} against {self.other}: {one}."
+        interval = f"95 % interval {self.low:+z.3f} to {self.high:+z.3f}, {self.pairs} paired seeds"
+        seen = f"{self.difference:+z.3f} nats/character ({interval})"
+        if self.high < 0:
+            return f"{self.arm} predict better than {self.other}: {seen}."
+        if self.low > 0:
+            return f"{self.arm} predict worse than {self.other}: {seen}."
+        return f"No difference seen between {self.arm} and {self.other}: {seen}."
+
+
+def compare(arm, losses, other, other_losses):
+    """Compare two arms seed by seed. losses, other_losses: dict seed -> nats/character."""
+    seeds = sorted(losses.keys() & other_losses.keys())
+    if not seeds:
+        raise ValueError(f"{arm} and {other} share no seed, so they can't be paired")
+    low, mean, high, p = t_test([losses[seed] - other_losses[seed] for seed in seeds])
+    return Comparison(arm, other, len(seeds), low, mean, high, p)
+
+
+def losses_of(records, measure="reporting_loss"):
+    """{arm: {seed: loss}}, the control's seeds brought together with their pairs."""
+    losses = {}
+    for r in records:
+        losses.setdefault(r.arm, {})[r.seed % PAIRED] = getattr(r, measure)
+    return losses
+
+
+def adjacent(records, measure="validation_loss"):
+    """Each arm against the one before it. -> list of Comparison"""
+    losses = losses_of(records, measure)
+    return [
+        compare(arm, losses[arm], before, losses[before])
+        for before, arm in itertools.pairwise(losses)
+    ]
+
+
+def against(records, reference=REFERENCE, measure="reporting_loss"):
+    """What each arm changes against the reference: a table of one row an arm, the best first.
+
+    difference, low, high, p: as in Comparison. p_holm: p after Holm's correction for as many arms
+    as there are. clear: whether p_holm is below 0.05.
+    """
+    losses = losses_of(records, measure)
+    rows = []
+    for arm in losses:
+        if arm != reference and losses[arm].keys() & losses[reference].keys():
+            one = compare(arm, losses[arm], reference, losses[reference])
+            about = {"arm": arm, "seeds": one.pairs, "difference": one.difference}
+            rows.append(about | {"low": one.low, "high": one.high, "p": one.p})
+    table = pd.DataFrame(rows).sort_values("difference", ignore_index=True)
+    table["p_holm"] = holm(table["p"])
+    table["clear"] = table["p_holm"] < 0.05
+    return table
+
+
+def holm(p):
+    """p-values corrected for their number: one false alarm in all of them is rare. Holm (1979)."""
+    p = pd.Series(p)
+    ordered = p.sort_values()
+    factors = range(len(p), 0, -1)
+    return (ordered * list(factors)).cummax().clip(upper=1).reindex(p.index)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whether a published row came again."""
+
+    row: str
+    verdict: str  # reproduced | not reproduced | can't tell
+    why: str
+
+    def __str__(self):
+        return f"{self.row}: {self.verdict}. {self.why}"
+
+
+def compare_with_recorded(row, loss, recorded):
+    """Compare a new run's loss with the recorded ones of the same row, one a seed. -> Answer"""
+    n = len(recorded)
+    if n < 3:
+        why = f"This run gave {loss:.3f}; {n} recorded seeds do not show how far seeds lie apart."
+        return Answer(row, "can't tell", why)
+
+    values = pd.Series(recorded)
+    mean = values.mean()
+    spread = values.std() * (1 + 1 / n) ** 0.5  # of one new value around the mean of n
+    usual = stats.t.ppf(0.975, n - 1) * spread  # 95 % of new seeds fall within it
+    rare = stats.t.ppf(0.9995, n - 1) * spread
+
+    seen = (
+        f"This run gave {loss:.3f}; {n} recorded seeds gave {mean:.3f} with a standard deviation "
+        f"of {values.std():.4f}"
+    )
+    around = f"{mean - usual:.3f} to {mean + usual:.3f}"
+    if abs(loss - mean) <= usual:
+        why = f"{seen}, so 95 % of new seeds lie from {around}."
+        return Answer(row, "reproduced", why)
+    if abs(loss - mean) > rare:
+        why = f"{seen}, so only one new seed in a thousand lies further away than {rare:.3f}."
+        return Answer(row, "not reproduced", why)
+    why = f"{seen}: one new seed in twenty lies outside {around}. Try another seed."
+    return Answer(row, "can't tell", why)
