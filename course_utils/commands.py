@@ -61,7 +61,8 @@ def train(args):
 
 def ablate(args):
     from course_utils import files
-    from course_utils.research import pool, studies, tables
+    from course_utils.research import groups, pool, studies
+    from course_utils.research.terminal import say
     from course_utils.training import engine
 
     names = list(dict.fromkeys(studies.RECORDED if args.study == ["recorded"] else args.study))
@@ -98,21 +99,33 @@ def ablate(args):
                 scheduler=args.scheduler,
             )
             for study in together:
-                pairs = zip(specs, records, strict=True)
-                print(f"\n{study.question}")
-                print(tables.comparison_text([r for s, r in pairs if s.study == study.name]))
+                asked = zip(specs, records, strict=True)
+                group = groups.of_study(study, [r for spec, r in asked if spec.study == study.name])
+                say(f"\n{study.question}\n{groups.in_words(group)}")
 
 
 def compare(args):
-    from course_utils.research import tables
+    from course_utils.research import groups
+    from course_utils.research.terminal import say
     from course_utils.training import runs
 
     records = runs.load_all(args.out, args.text)
+    name_copies(args.out)
     if not records:
         raise ValueError(
             f"{args.out} holds no run to compare; `course run` or `course ablate` makes some"
         )
-    print(tables.comparison_text(records))
+    for group in groups.of_folder(records):
+        say(f"\n{groups.in_words(group)}")
+
+
+def name_copies(folder):
+    """Say which files among the records are none."""
+    from course_utils.research.terminal import say
+    from course_utils.training import runs
+
+    for path, name in runs.misnamed(folder).items():
+        say(f"Left out: logs/{path.name}, as what it holds is called {name}.json.")
 
 
 def generate(args):
@@ -169,13 +182,15 @@ def verify(args):
         reproduce(args)
         return
     from course_utils.research import experiment
+    from course_utils.research.terminal import say
 
     problems = experiment.verify(args.out, args.text, args.device)
+    name_copies(args.out)
+    for sentence in experiment.beside(args.out, args.text):
+        say(sentence)
     if problems:
-        raise ValueError(f"{args.out} is not as it should be: " + "; ".join(problems))
-    print(
-        f"{args.out} is whole: every file is there, and every checkpoint gives its recorded loss."
-    )
+        raise ValueError(f"{args.out} is not as it should be: {'; '.join(problems)}")
+    say(f"{args.out} is whole: every run of {args.text.name} gives its recorded loss.")
 
 
 def reproduce(args):

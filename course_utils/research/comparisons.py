@@ -1,6 +1,7 @@
 """Which arm is better, and how sure is that? Paired differences, intervals, verdicts in words."""
 
 import itertools
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -45,7 +46,9 @@ class Comparison:
     @property
     def verdict(self):
         """What the interval allows to be said, as one sentence."""
-        if self.pairs < 2:
+        if not self.pairs:
+            return f"{self.arm} and {self.other} share no seed, so they can't be compared."
+        if self.pairs == 1:
             one = f"{self.difference:+z.3f} nats/character from one seed, so no verdict"
             return f"{self.arm} against {self.other}: {one}."
         interval = f"95 % interval {self.low:+z.3f} to {self.high:+z.3f}, {self.pairs} paired seeds"
@@ -61,16 +64,23 @@ def compare(arm, losses, other, other_losses):
     """Compare two arms seed by seed. losses, other_losses: dict seed -> nats/character."""
     seeds = sorted(losses.keys() & other_losses.keys())
     if not seeds:
-        raise ValueError(f"{arm} and {other} share no seed, so they can't be paired")
+        return Comparison(arm, other, 0, math.nan, math.nan, math.nan, math.nan)
     low, mean, high, p = t_test([losses[seed] - other_losses[seed] for seed in seeds])
     return Comparison(arm, other, len(seeds), low, mean, high, p)
 
 
 def losses_of(records, measure="reporting_loss"):
-    """{arm: {seed: loss}}, the control's seeds brought together with their pairs."""
+    """{arm: {seed: loss}}, the control's seeds brought together with their pairs.
+
+    ValueError where an arm has two runs of one seed: which of them should count?
+    """
     losses = {}
     for r in records:
-        losses.setdefault(r.arm, {})[r.seed % PAIRED] = getattr(r, measure)
+        seed = r.seed - PAIRED if r.arm == CONTROL else r.seed
+        of_arm = losses.setdefault(r.arm, {})
+        if seed in of_arm:
+            raise ValueError(f"{r.arm} has two runs of seed {r.seed}, so no comparison can use it")
+        of_arm[seed] = getattr(r, measure)
     return losses
 
 
@@ -92,11 +102,12 @@ def against(records, reference=REFERENCE, measure="reporting_loss"):
     losses = losses_of(records, measure)
     rows = []
     for arm in losses:
-        if arm != reference and losses[arm].keys() & losses[reference].keys():
-            one = compare(arm, losses[arm], reference, losses[reference])
+        one = compare(arm, losses[arm], reference, losses[reference])
+        if arm != reference and one.pairs:
             about = {"arm": arm, "seeds": one.pairs, "difference": one.difference}
             rows.append(about | {"low": one.low, "high": one.high, "p": one.p})
-    table = pd.DataFrame(rows).sort_values("difference", ignore_index=True)
+    columns = ["arm", "seeds", "difference", "low", "high", "p"]
+    table = pd.DataFrame(rows, columns=columns).sort_values("difference", ignore_index=True)
     table["p_holm"] = holm(table["p"])
     table["clear"] = table["p_holm"] < 0.05
     return table

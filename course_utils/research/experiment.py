@@ -9,8 +9,9 @@ from course_utils import figures, files
 from course_utils.generation import quality
 from course_utils.lessons.data import baseline_losses, split
 from course_utils.lessons.train import evaluate
-from course_utils.research import comparisons, pool, report, studies
+from course_utils.research import groups, pool, report, studies
 from course_utils.research.tables import arm_table, curves, final_table
+from course_utils.research.terminal import say
 from course_utils.training import checkpoints, runs
 
 LOSS_TOLERANCE = 1e-3  # nats/character, between a record and the same weights on another machine
@@ -32,6 +33,11 @@ def run(profile, corpus, folder, seeds=0, device="cpu", workers=1, first_seed=0)
     """Everything that the results folder holds, from what is already there on. -> sentences"""
     folder = Path(folder)
     with files.lock(folder):
+        if report.is_of_another_text(folder, corpus):
+            say(
+                f"{folder / 'report.html'} is about another text: it, its tables and its figures "
+                "will be replaced. The runs of that text are kept."
+            )
         depth = studies.STUDIES["depth"]
         specs = studies.planned(depth, profile, corpus, folder, seeds=seeds, first_seed=first_seed)
         records = pool.run_specs(specs, corpus, folder, device, workers, pool.announce)
@@ -42,7 +48,8 @@ def run(profile, corpus, folder, seeds=0, device="cpu", workers=1, first_seed=0)
         tables["generation_comparison"] = sample(first, corpus, profile.sample_characters, device)
 
         baselines = baseline_losses(corpus.text)
-        findings = conclude(records, tables["layer_ablation_results"], baselines)
+        findings = reached(tables["layer_ablation_results"], baselines)
+        findings += groups.verdicts(groups.of_study(depth, records))
         write(folder, tables, baselines, findings, corpus, records)
     return findings
 
@@ -60,8 +67,8 @@ def sample(records, corpus, characters, device):
         )
 
 
-def conclude(records, arms, baselines):
-    """What was found, in words that the numbers allow. arms: tables.arm_table"""
+def reached(arms, baselines):
+    """What each arm reached, a sentence each. arms: tables.arm_table"""
     sentences = []
     n_gram, best_n_gram = min(baselines.items(), key=lambda item: item[1])
     for row in arms.itertuples():
@@ -69,7 +76,7 @@ def conclude(records, arms, baselines):
         seeds = f"mean of {row.seeds} seeds" if row.seeds > 1 else "one seed"
         loss = f"{row.validation_loss:.3f} nats/character, perplexity {row.perplexity:.2f}"
         sentences.append(f"{row.arm}: {loss} ({seeds}), {place} the {n_gram}'s {best_n_gram:.3f}.")
-    return sentences + [comparison.verdict for comparison in comparisons.adjacent(records)]
+    return sentences
 
 
 def write(folder, tables, baselines, findings, corpus, records):
@@ -126,28 +133,27 @@ def draw(tables, baselines, note):
 
 
 def verify(folder, corpus, device="cpu"):
-    """What is wrong with a results folder, as a list of short sentences: empty if nothing is.
+    """What is wrong with the runs of this text, and with a report about it, if there is one.
 
-    Every file is there, every record has its weights, and the weights give the recorded loss.
+    Every record has its weights, and they give the recorded loss; where `run` wrote a report, all
+    of its files are there. -> list of short sentences, empty if nothing is wrong
     """
-    problems = [
-        f"{name} is missing"
-        for name in FILES
-        if not (folder / name).is_file() or not (folder / name).stat().st_size
-    ]
-    records = runs.load_all(folder)
+    problems = []
+    written = [name for name in FILES if (folder / name).is_file()]
+    if written and not report.is_of_another_text(folder, corpus):
+        problems += [f"{name} is missing" for name in FILES if name not in written]
+        problems += [f"{name} is empty" for name in written if not (folder / name).stat().st_size]
+
+    records = runs.load_all(folder, corpus)
     if not records:
-        problems.append("logs holds no run")
+        problems.append(f"logs holds no run of {corpus.name}")
     for record in records:
-        problems.extend(wrong_with(record, corpus, device))
+        problems += wrong_with(record, corpus, device)
     return problems
 
 
 def wrong_with(record, corpus, device):
     """What is wrong with one run: no sentence, or one."""
-    if record.corpus["sha256"] != corpus.sha256:
-        yield f"{record.name} was trained on another text ({record.corpus['name']})"
-        return
     try:
         model, tokenizer = checkpoints.load_model(record.checkpoint)
     except files.RunError as error:
@@ -155,5 +161,19 @@ def wrong_with(record, corpus, device):
         return
     validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))[1]
     loss = evaluate(model.to(device), validation_ids.to(device))
-    if abs(loss - record.validation_loss) > LOSS_TOLERANCE:
+    if not abs(loss - record.validation_loss) <= LOSS_TOLERANCE:  # no number is wrong too
         yield f"{record.name} gives {loss:.4f}, its record says {record.validation_loss:.4f}"
+
+
+def beside(folder, corpus):
+    """What else lies in the folder, which verify did not judge. -> list of sentences"""
+    sentences = []
+    others = [r for r in runs.load_all(folder) if r.corpus["sha256"] != corpus.sha256]
+    if others:
+        names = ", ".join(sorted({r.corpus["name"] for r in others}))
+        sentences.append(f"Not judged: {len(others)} runs of another text ({names}).")
+    if report.is_of_another_text(folder, corpus):
+        sentences.append(
+            "Not judged: the report, tables and figures, which are about another text."
+        )
+    return sentences

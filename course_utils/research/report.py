@@ -33,6 +33,14 @@ def write(folder, tables, figures, findings, note="", facts=None):
     return path
 
 
+def is_of_another_text(folder, corpus):
+    """Whether a report lies there that names another text's sha256."""
+    path = Path(folder) / "report.html"
+    return path.is_file() and corpus.sha256 not in path.read_text(
+        encoding="utf-8", errors="replace"
+    )
+
+
 def template():
     """report.html, which lies beside this file; whatever it shows is escaped."""
     environment = Environment(

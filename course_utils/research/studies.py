@@ -74,19 +74,23 @@ class Study:
     def specs(self, recipe, seeds, corpus, earlier=()):
         """All runs, seed by seed. earlier: records of `after`. -> list of runs.RunSpec"""
         rates = best_rates(earlier) if self.after else {}
-        model, train = named_recipe(recipe)
-        own = vars(GPTConfig(**{"vocab_size": len(set(corpus.text)), **model})) | vars(train)
-
+        vocab_size = len(set(corpus.text))
         specs = []
         for seed in seeds:
-            base = changed(own | {"seed": seed, "data_share": 1.0}, self.common, rates)
+            base = self.base(recipe, seed, vocab_size, rates)
             arms = {arm: changed(base, changes, rates) for arm, changes in self.arms.items()}
             for arm, settings in arms.items():
                 if arm == self.reference or not self.reference or settings != base:
-                    specs.append(self._spec(recipe, arm, settings, corpus))
+                    specs.append(self.spec(recipe, arm, settings, corpus))
         return specs
 
-    def _spec(self, recipe, arm, settings, corpus):
+    def base(self, recipe, seed, vocab_size, rates):
+        """All settings before an arm changes some. rates: {n_layers: BEST_RATE}"""
+        model, train = named_recipe(recipe)
+        own = vars(GPTConfig(**{"vocab_size": vocab_size, **model})) | vars(train)
+        return changed(own | {"seed": seed, "data_share": 1.0}, self.common, rates)
+
+    def spec(self, recipe, arm, settings, corpus):
         model = GPTConfig(**{name: settings[name] for name in GPTConfig.__dataclass_fields__})
         train = TrainConfig(**{name: settings[name] for name in TrainConfig.__dataclass_fields__})
         share = settings["data_share"]

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from course_utils.research.comparisons import REFERENCE, adjacent, against, mean_interval
+from course_utils.research.comparisons import losses_of, mean_interval
 from course_utils.training.recipes import layers
 
 
@@ -22,6 +22,9 @@ def timed(record):
 
 def final_table(records):
     """One row a run: what is in tables/final_results.csv. No times where runs shared a GPU."""
+    losses_of(
+        records, "validation_loss"
+    )  # each arm and seed once, or no mean over them would be one
     table = pd.DataFrame([run_row(record) for record in records])
     table.insert(7, "perplexity", table["validation_loss"].map(math.exp))
     return table
@@ -75,7 +78,8 @@ def arm_table(final):
 def rate_table(records):
     """One row a depth and learning rate: means over seeds of the half that chooses.
 
-    arm: the depth's name. best: whether it is its depth's best rate; inside: whether that depth was tried on both sides.
+    arm: the depth's name. best: whether it is its depth's best rate. inside: whether lower and
+    higher ones were tried at this depth.
     """
     keys = ["n_layers", "arm", "learning_rate"]
     rows = []
@@ -92,25 +96,3 @@ def rate_table(records):
         table["learning_rate"] < rates.transform("max")
     )
     return table
-
-
-def by_study(records):
-    """Records that may be compared: {"depth, recipe laptop, Tiny Shakespeare": records, …}."""
-    groups = {}
-    for r in records:
-        groups.setdefault(f"{r.study}, recipe {r.recipe}, {r.corpus['name']}", []).append(r)
-    return groups
-
-
-def comparison_text(records):
-    """Every group of comparable records as text for a terminal: its arms, and who is better."""
-    parts = []
-    for title, group in by_study(records).items():
-        arms = arm_table(final_table(group)).drop(columns="corpus")
-        parts.append(f"\n{title}\n{arms.to_string(index=False, float_format='{:.4g}'.format)}")
-        if any(r.arm == REFERENCE for r in group):
-            effects = against(group).to_string(index=False, float_format="{:.3g}".format)
-            parts.append(f"\nAgainst {REFERENCE}\n{effects}")
-        else:
-            parts.extend(comparison.verdict for comparison in adjacent(group))
-    return "\n".join(parts)

@@ -50,8 +50,7 @@ class RunSpec:
 
     @property
     def name(self):
-        arm = re.sub(r"[^\w.]+", "-", self.arm, flags=re.ASCII)
-        return f"{arm}_seed-{self.train.seed}_{self.fingerprint}"
+        return run_name(self.arm, self.train.seed, self.fingerprint)
 
 
 def fingerprint(model, train, corpus_sha256, data_share):
@@ -59,6 +58,12 @@ def fingerprint(model, train, corpus_sha256, data_share):
     corpus = corpus_sha256 if data_share == 1 else f"{corpus_sha256}, {data_share}"
     settings = {"model": model, "train": train, "corpus": corpus}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_name(arm, seed, fingerprint):
+    """What a run's files are called."""
+    arm = re.sub(r"[^\w.]+", "-", arm, flags=re.ASCII)
+    return f"{arm}_seed-{seed}_{fingerprint}"
 
 
 @dataclass(kw_only=True)
@@ -79,6 +84,11 @@ class RunRecord(trainer.Training):
     environment: dict = field(default_factory=dict)
     format: str = FORMAT
     folder: Path | None = None  # where it lies; not written
+
+    @property
+    def own_name(self):
+        """What it should be called by what it holds; a copy is called something else."""
+        return run_name(self.arm, self.seed, self.fingerprint)
 
     @property
     def checkpoint(self):
@@ -151,21 +161,32 @@ def find(spec, folders, weights=True):
         path = folder / "logs" / f"{spec.name}.json"
         if path.is_file():
             record = RunRecord.load(path)
-            same = (record.name, record.fingerprint) == (spec.name, spec.fingerprint)
+            same = record.name == record.own_name == spec.name
             if same and (record.checkpoint.is_file() or not weights):
                 return record
     return None
 
 
 def load_all(folder, corpus=None):
-    """Every record of a results folder, in order of name; if a corpus is given, those of it."""
-    paths = sorted((Path(folder) / "logs").glob("*.json"))
-    paths = [path for path in paths if not path.name.startswith(".")]  # the system's own notes
-    records = [RunRecord.load(path) for path in paths]
-    for path, record in zip(paths, records, strict=True):
-        if path.stem != record.name:  # it would count twice
-            raise RunError(f"{path} is a copy of the record {record.name}: move it away")
+    """Every record of a results folder, in order of name; if a corpus is given, those of it.
+
+    A file that isn't named as what it holds, a copy for one, is no run of its own: `misnamed`.
+    """
+    records = [record for path, record in read_all(folder) if path.stem == record.own_name]
     return [r for r in records if corpus is None or r.corpus["sha256"] == corpus.sha256]
+
+
+def misnamed(folder):
+    """The files that load_all leaves out, and the name that each should have. -> {path: name}"""
+    read = read_all(folder)
+    return {path: record.own_name for path, record in read if path.stem != record.own_name}
+
+
+def read_all(folder):
+    """Every file that claims to be a record: (path, RunRecord)."""
+    for path in sorted((Path(folder) / "logs").glob("*.json")):
+        if not path.name.startswith("."):  # the system's own notes
+            yield path, RunRecord.load(path)
 
 
 def best(folders, corpus=None):
