@@ -7,10 +7,14 @@ import argparse
 import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from course_utils import commands
+
+STOPPED = 130  # the exit code after Ctrl-C, as shells have it
 
 # What is printed is read, never obeyed: no escape code in a prompt, a text or a file's name reaches
 # a terminal, and nothing that turns the direction of writing.
@@ -215,15 +219,24 @@ def add_doctor(subcommands):
 
 # --- running one ---------------------------------------------------------------------------------
 def main(argv=None):
-    """Run one subcommand; print errors as one sentence."""
+    """Run one subcommand; print errors as one sentence. -> the exit code"""
     if hasattr(sys.stdout, "reconfigure"):  # printing never fails a run, whatever the code page
         sys.stdout.reconfigure(errors="backslashreplace")
-    parser = build_parser()
-    args, unknown = parser.parse_known_args(argv)
-    if unknown:
-        allowed = " ".join(args.parser.format_usage().removeprefix("usage: ").split())
-        args.parser.error(f"unknown argument {' '.join(unknown)} (allowed: {allowed})")
+    heed_ctrl_c()
+    code = run(argv)
+    if argv is None:  # the process ends here, and a late Ctrl-C changes nothing
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if argv is None and code == STOPPED:
+        # Subtle: where Ctrl-C came during an `exec`, which each dataclass is as it is imported,
+        # Python would not end with our code but by killing itself.
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def run(argv):
     try:
+        args = arguments(argv)
         prepare(args)
         with contextlib.redirect_stdout(Plain(sys.stdout)):
             if args.text and args.shows_text:
@@ -235,11 +248,26 @@ def main(argv=None):
     except KeyboardInterrupt as stop:
         done = "stopped; finished runs are kept, and the same command goes on from them"
         print(f"\ncourse: {stop.args[0] if stop.args else done}", file=sys.stderr)
-        return 130
+        return STOPPED
     except (OSError, ValueError) as error:
         print(plain(f"course: {in_one_sentence(error)}"), file=sys.stderr)
         return 1
     return 0
+
+
+def heed_ctrl_c():
+    """What a shell starts in the background, as CI systems do, ignores Ctrl-C: not this."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def arguments(argv):
+    args, unknown = build_parser().parse_known_args(argv)
+    if unknown:
+        allowed = " ".join(args.parser.format_usage().removeprefix("usage: ").split())
+        args.parser.error(f"unknown argument {' '.join(unknown)} (allowed: {allowed})")
+    return args
 
 
 def prepare(args):

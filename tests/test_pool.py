@@ -1,10 +1,5 @@
-"""Studies as data, run on a real pool of processes and a real cluster; and what is concluded from them."""
+"""Studies as data, run on a real pool of processes; and what is concluded from them."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,9 +11,8 @@ from scipy import stats
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import token_losses
 from course_utils.research import comparisons, pool, studies, tables
-from course_utils.training import checkpoints, evaluation, recipes, runs, trainer
+from course_utils.training import evaluation, recipes, runs, trainer
 from helpers import counting as text
-from helpers import wait_until
 
 OWN = SimpleNamespace(
     text="".join(chr(97 + i) for i in text(2000).tolist()),
@@ -163,7 +157,7 @@ def test_halves_are_cut_between_windows_and_places_hold_their_means():
 
 
 def test_a_run_chooses_on_one_half_and_reports_the_other():
-    """The first half is what is learned, the second is noise: the one gets easier, the other harder."""
+    """The first half is what is learned, the second noise: the one gets easier, the other harder."""
     ids, chance = text(600), torch.Generator().manual_seed(5)
     validation_ids = torch.cat([text(200), torch.randint(11, (200,), generator=chance)])
     train = replace(recipes.named_recipe("smoke")[1], steps=60, evaluate_every=5)
@@ -266,60 +260,3 @@ def test_a_diverging_run_is_named_and_stops_no_other(tmp_path):
     ):
         pool.run_specs(specs, OWN, tmp_path)
     assert [r.seed for r in runs.load_all(tmp_path)] == [0, 2]
-
-
-def test_a_cluster_that_loses_a_worker_gives_every_run_once(tmp_path):
-    """A real scheduler and two real workers, one of them killed while it trains: the records of a local run."""
-    file, log = tmp_path / "scheduler.json", tmp_path / "log.txt"
-    written = log.open("w")
-    options = {"stdout": written, "stderr": written, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-
-    def start(*words):
-        return subprocess.Popen(
-            [sys.executable, "-m", "dask", *words, "--scheduler-file", str(file)], **options
-        )
-
-    processes = [start("scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1")]
-    try:
-        wait_until(
-            lambda: file.exists() and json.loads(file.read_text() or "{}").get("address"), log
-        )
-        address = json.loads(file.read_text())["address"]
-        worker = (
-            "worker",
-            "--nthreads",
-            "1",
-            "--no-nanny",
-            "--no-dashboard",
-            "--local-directory",
-            str(tmp_path),
-        )
-        processes += [start(*worker), start(*worker)]
-        specs, finished = [tiny(seed, steps=150) for seed in range(4)], []
-
-        def kill_one(record):
-            finished.append(record.seed)
-            if len(finished) == 1:  # the others are on their way
-                os.kill(processes[1].pid, signal.SIGKILL)
-
-        records = pool.run_specs(
-            specs, OWN, tmp_path / "away", on_record=kill_one, scheduler=address
-        )
-        assert sorted(finished) == [0, 1, 2, 3]
-        assert len(runs.load_all(tmp_path / "away")) == 4
-        here = pool.run_specs(specs[:2], OWN, tmp_path / "here")
-        assert [r.validation_loss for r in records[:2]] == pytest.approx(
-            [r.validation_loss for r in here], abs=1e-6
-        )
-        for r in records:
-            checkpoints.load_model(r.checkpoint)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-        written.close()
-
-
-def test_a_scheduler_that_is_not_there_gets_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        pool.run_specs([tiny(0)], OWN, tmp_path, scheduler="tcp://127.0.0.1:9")

@@ -6,15 +6,14 @@ import itertools
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from course_utils import files, profiles
+from course_utils.research.cluster import ClusterError, named, on_cluster
+from course_utils.research.terminal import broken
 from course_utils.training import engine, runs
 from course_utils.training.trainer import TrainingError
 
@@ -48,13 +47,18 @@ def run_specs(
 
     diverged = {}
     with bar, contextlib.closing(outcomes):
-        for spec, outcome in outcomes:
-            if isinstance(outcome, TrainingError):
-                diverged[spec] = outcome
-                continue
-            records[spec] = outcome
-            if on_record:
-                on_record(outcome)
+        try:
+            for spec, outcome in outcomes:
+                if isinstance(outcome, TrainingError):
+                    diverged[spec] = outcome
+                    continue
+                records[spec] = outcome
+                if on_record:
+                    on_record(outcome)
+        except (ClusterError, PoolError) as error:
+            kept = sum(record is not None for record in records.values())
+            words = f"{kept} of {len(records)} runs are kept; the same command goes on from them"
+            raise PoolError(f"{error} ({words})" if kept else str(error)) from None
 
     # Last, if a run diverged, say which, now that all others are safe.
     if diverged:
@@ -64,9 +68,8 @@ def run_specs(
     return [records[spec] for spec in specs]
 
 
-def named(spec):
-    """A run as a reader knows it."""
-    return f"{spec.arm}, seed {spec.train.seed}"
+class PoolError(ValueError):
+    """Who runs has gone; the message says what is kept."""
 
 
 def announce(record):
@@ -74,7 +77,7 @@ def announce(record):
     loss = f"{record.validation_loss:.3f} nats/character at step {record.best_step}"
     time = f"{record.elapsed_s:.0f} s after {record.setup_s:.0f} s of preparation"
     about = f"{time}, {record.regime}; {record.stopped}"
-    tqdm.write(f"{record.arm}, seed {record.seed}: {loss} ({about})")
+    tqdm.write(broken(f"{record.arm}, seed {record.seed}: {loss} ({about})"))
 
 
 # --- how long a run takes, and which belong together ---------------------------------------------
@@ -122,16 +125,43 @@ def one_by_one(groups, corpus, folder, device, allow, bar):
 def on_processes(groups, corpus, folder, device, workers, allow, bar):
     """On a pool of processes, a group of runs each. Yields (spec, RunRecord or TrainingError)."""
     with pool(workers) as (executor, steps_done):
-        waiting = {
-            executor.submit(_work, group, corpus, folder, str(device), allow): group
-            for group in groups
-        }
+        with ctrl_c_kept_away():
+            waiting = {
+                executor.submit(_work, group, corpus, folder, str(device), allow): group
+                for group in groups
+            }
         while waiting:
             # Subtle: the wait ends twice a second, or the bar would stand still during a long run.
             done, _ = concurrent.futures.wait(waiting, timeout=0.5, return_when="FIRST_COMPLETED")
             bar.update(steps_done.value - bar.n)
             for future in done:
-                yield from zip(waiting.pop(future), future.result(), strict=True)
+                yield from zip(waiting.pop(future), outcomes_of(future), strict=True)
+
+
+def outcomes_of(future):
+    """What came of a group of runs, if its process lived to tell."""
+    try:
+        return future.result()
+    except concurrent.futures.process.BrokenProcessPool:
+        raise PoolError(
+            "a process that trained was killed: if memory ran out, `--workers 1` needs the least"
+        ) from None
+
+
+@contextlib.contextmanager
+def ctrl_c_kept_away():
+    """Processes begun in here never see Ctrl-C, not even while they load: the parent decides.
+
+    Subtle: so does each that the executor's own thread begins later, as it begins in here too.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -152,9 +182,12 @@ def pool(workers):
     try:
         yield executor, steps_done
     except BaseException:
+        # First no new runs, then an end to those on their way, then wait until all are gone: who is
+        # just being born would look for what this process has taken down already.
         executor.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
             child.terminate()
+        executor.shutdown()
         raise
     executor.shutdown()
 
@@ -172,7 +205,7 @@ def _begin_worker(threads, steps_done, begun):
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be kept away
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -188,41 +221,3 @@ def _work(group, corpus, folder, device, allow):
 
     allow = allow or pieces_for(group, device)
     return [attempt(runs.execute, spec, corpus, folder, device, count, allow) for spec in group]
-
-
-# --- on a cluster --------------------------------------------------------------------------------
-def on_cluster(specs, corpus, folder, scheduler, bar):
-    """On Dask's workers; a run goes to another one where one is lost. The results are kept here."""
-    try:
-        from distributed import Client
-    except ModuleNotFoundError:
-        raise ValueError("--scheduler needs Dask: pip install distributed") from None
-    try:
-        client = Client(scheduler, timeout=10, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler`"
-        ) from None
-    with client:
-        executor = client.get_executor(pure=False)
-        waiting = {executor.submit(_work_away, spec, corpus): spec for spec in specs}
-        for future in concurrent.futures.as_completed(waiting):
-            spec = waiting[future]
-            outcome = future.result()
-            if not isinstance(outcome, TrainingError):
-                record, weights = outcome
-                record.folder = Path(folder)
-                files.write(record.checkpoint, weights)
-                record.save(record.folder)
-                outcome = record
-            bar.update(spec.train.steps)
-            yield spec, outcome
-
-
-def _work_away(spec, corpus):
-    """On a cluster's machine, which shares no folder with ours. -> (record, its weights' bytes)"""
-    with tempfile.TemporaryDirectory() as folder:
-        record = attempt(runs.execute, spec, corpus, folder, profiles.device())
-        if isinstance(record, TrainingError):
-            return record
-        return record, record.checkpoint.read_bytes()

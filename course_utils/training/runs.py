@@ -1,5 +1,6 @@
 """Training runs on disk: a JSON record and a file of weights each, found again by what they are."""
 
+import functools
 import hashlib
 import itertools
 import json
@@ -330,6 +331,15 @@ def train_here(spec, corpus, device, weights):
     return record
 
 
+@functools.cache
+def code():
+    """A fingerprint of the code that decides a result: the lessons' and the training's."""
+    package = Path(__file__).parent.parent
+    sources = sorted([*package.glob("lessons/*.py"), *package.glob("training/*.py")])
+    lines = [f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sources]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:8]
+
+
 def environment(device):
     """What a number depends on besides the spec."""
     kind = torch.device(device).type
@@ -341,6 +351,7 @@ def environment(device):
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.system(),
+        "code": code(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": command(),
     }

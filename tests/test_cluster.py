@@ -1,0 +1,283 @@
+"""A study on a real Dask cluster: the same bits as here, every run once, failures in a sentence."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from course_utils import files
+from course_utils.corpus import Corpus
+from course_utils.research import cluster, pool, studies
+from course_utils.training import checkpoints, runs, trainer
+from helpers import wait_until
+
+PACKAGE = Path(cluster.__file__).parent.parent
+TEXT = Corpus(
+    "To be, or not to be: that is the question.\n" * 60, "Hamlet", "0" * 64, "a test", None, ""
+)
+NOBODY = "import sys\nsys.modules['course_utils'] = None  # as where it isn't installed\n"
+NO_LOCK = """
+import contextlib
+
+def dask_setup(worker):
+    from course_utils.research import cluster
+    cluster.ONE_AT_A_TIME = contextlib.nullcontext()
+"""
+
+
+pytestmark = pytest.mark.slow
+
+
+def specs(seeds, **changes):
+    """Runs of a model with dropout, so that random numbers are drawn at every step."""
+    study = studies.Study("residual", "", {"residuals": {"residual": True, "dropout": 0.2}})
+    asked = study.specs("smoke", range(seeds), TEXT)
+    return [replace(spec, train=replace(spec.train, **changes)) for spec in asked]
+
+
+class Cluster:
+    """A scheduler and its workers, processes of their own; what they say lies in a file."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.said = folder / "dask.txt"
+        self.processes = []
+        self.scheduler = self.start("scheduler", "--port", "0", "--host", "127.0.0.1")
+        file = folder / "scheduler.json"
+        wait_until(lambda: file.exists() and file.read_text(), self.said)
+        self.address = json.loads(file.read_text())["address"]
+
+    def start(self, *words, path=None):
+        words = [*words, "--no-dashboard", "--scheduler-file", self.folder / "scheduler.json"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        if path:
+            environment["PYTHONPATH"] = str(path)
+        with self.said.open("a") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *map(str, words)],
+                stdout=said,
+                stderr=said,
+                env=environment,
+                cwd=self.folder,  # and not the checkout: its package would come before any other
+            )
+        self.processes.append(process)
+        return process
+
+    def worker(self, threads=1, preload="", path=None):
+        words = ["worker", "--no-nanny", "--local-directory", self.folder / "local"]
+        if preload:
+            file = self.folder / f"preload_{len(self.processes)}.py"
+            file.write_text(preload)
+            words += ["--preload", file]
+        return self.start(*words, "--nthreads", threads, path=path)
+
+    def end(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def dask(tmp_path):
+    started = Cluster(tmp_path)
+    yield started
+    started.end()
+
+
+def weights(records):
+    return [record.checkpoint.read_bytes() for record in records]
+
+
+def test_threads_of_one_worker_change_nothing(dask, tmp_path):
+    """Two workers, of two threads and of four: the same bits as here, one after the other."""
+    dask.worker(threads=2)
+    dask.worker(threads=4)
+    asked = specs(8)
+    away = pool.run_specs(asked, TEXT, tmp_path / "away", scheduler=dask.address)
+    here = pool.run_specs(asked, TEXT, tmp_path / "here")
+    assert weights(away) == weights(here)
+    said = {record.environment["worker"].partition(", ")[2] for record in away}
+    assert said <= {"2 threads", "4 threads"}
+    assert {record.environment["threads"] for record in away} == {1}
+    assert {record.environment["code"] for record in away} == {runs.code()}
+
+
+def test_without_its_lock_they_would(dask, tmp_path):
+    """The mutant: runs that share a process share its random numbers."""
+    dask.worker(threads=4, preload=NO_LOCK)
+    asked = specs(8, steps=150, evaluate_every=150)
+    away = pool.run_specs(asked, TEXT, tmp_path / "away", scheduler=dask.address)
+    here = pool.run_specs(asked, TEXT, tmp_path / "here")
+    assert weights(away) != weights(here)
+
+
+def test_a_worker_that_is_lost_loses_no_run(dask, tmp_path):
+    """One of two is killed while it trains: every run once, and the records of a local run."""
+    killed = dask.worker()
+    dask.worker()
+    asked, finished = specs(4, steps=150), []
+
+    def kill_one(record):
+        finished.append(record.seed)
+        if len(finished) == 1:  # the others are on their way
+            killed.send_signal(signal.SIGKILL)
+
+    away = tmp_path / "away"
+    records = pool.run_specs(asked, TEXT, away, on_record=kill_one, scheduler=dask.address)
+    assert sorted(finished) == [0, 1, 2, 3]
+    assert len(runs.load_all(away)) == 4
+    here = pool.run_specs(asked[:2], TEXT, tmp_path / "here")
+    assert weights(records[:2]) == weights(here)
+
+
+def test_a_diverging_run_is_named_and_stops_no_other(dask, tmp_path):
+    dask.worker()
+    asked = [specs(1)[0], *specs(2, learning_rate=1e20, optimizer="adamw")[1:]]
+    with pytest.raises(trainer.TrainingError, match=r"seed 1: .*no longer a number.*1 other runs"):
+        pool.run_specs(asked, TEXT, tmp_path / "away", scheduler=dask.address)
+    assert [record.seed for record in runs.load_all(tmp_path / "away")] == [0]
+
+
+# --- one sentence --------------------------------------------------------------------------------
+def refused(words, tmp_path, address, **options):
+    with pytest.raises(ValueError, match=words) as refusal:
+        pool.run_specs(specs(30), TEXT, tmp_path / "away", scheduler=address, **options)
+    assert "\n" not in str(refusal.value)
+    assert refusal.value.__cause__ is None or refusal.value.__suppress_context__
+
+
+def test_a_scheduler_that_is_not_there(tmp_path):
+    refused(r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 ", tmp_path, "tcp://127.0.0.1:9")
+
+
+def test_no_worker(dask, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE_S", 1)
+    refused("no worker is connected.*start some with `dask worker", tmp_path, dask.address)
+
+
+def test_a_worker_without_the_course(dask, tmp_path):
+    dask.worker(preload=NOBODY)
+    words = "can't run the course .*: install the same version there"
+    refused(words, tmp_path, dask.address)
+
+
+def test_a_worker_with_another_version_of_the_course(dask, tmp_path):
+    """A copy of the package whose learning rate is half of ours: equal settings, other results."""
+    for path in PACKAGE.rglob("*.py"):
+        copy = tmp_path / "other" / "course_utils" / path.relative_to(PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_text(encoding="utf-8")
+        copy.write_text(content.replace("return min(1.0, up, down)", "return 0.5 * min(1.0, up)"))
+    dask.worker(path=tmp_path / "other")
+    refused("has another version of the course", tmp_path, dask.address)
+
+
+def test_all_workers_lost(dask, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "LOST_S", 2)
+    worker = dask.worker()
+    words = "all workers at .* are lost; .*runs are kept; the same command goes on from them"
+    refused(words, tmp_path, dask.address, on_record=lambda record: worker.kill())
+    kept = len(runs.load_all(tmp_path / "away"))
+    assert kept >= 1
+    dask.worker()  # and it does go on
+    finished = []
+    pool.run_specs(
+        specs(kept + 1),
+        TEXT,
+        tmp_path / "away",
+        on_record=finished.append,
+        scheduler=dask.address,
+    )
+    assert [record.seed for record in finished] == [kept]
+
+
+def test_the_scheduler_lost(dask, tmp_path):
+    dask.worker()
+    words = "the scheduler at .* is lost; .*runs are kept; the same command goes on from them"
+    refused(words, tmp_path, dask.address, on_record=lambda record: dask.scheduler.kill())
+    assert runs.load_all(tmp_path / "away")
+
+
+# --- what a worker may send ----------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory):
+    """A run, and what a worker that is honest sends for it."""
+    (spec,) = specs(1)
+    record = runs.execute(spec, TEXT, tmp_path_factory.mktemp("honest"))
+    content = {"code": runs.code(), "record": record.content()}
+    return spec, content, record.checkpoint.read_bytes()
+
+
+def test_what_an_honest_worker_sends_is_kept(sent, tmp_path):
+    spec, content, weights = sent
+    record = cluster.received((json.dumps(content), weights), spec, tmp_path)
+    assert runs.find(spec, [tmp_path]).validation_loss == record.validation_loss
+    assert checkpoints.load_model(record.checkpoint)[0].config == spec.model
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content, weights: ({**content, "code": "0badc0de"}, weights), "another version"),
+        (lambda content, weights: ({"record": content["record"]}, weights), "is no run"),
+        (lambda content, weights: ({"code": content["code"]}, weights), "is no run"),
+        (lambda content, weights: (content, weights[:100]), "is no run"),
+        (lambda content, weights: (content, "weights"), "is no run"),
+        (
+            lambda content, weights: (content | {"record": {"name": "../../x"}}, weights),
+            "is no run",
+        ),
+        (
+            lambda content, weights: (
+                content | {"record": content["record"] | {"name": "../../x"}},
+                weights,
+            ),
+            "with another run",
+        ),
+        (
+            lambda content, weights: (
+                content | {"record": content["record"] | {"seed": 7}},
+                weights,
+            ),
+            "is no run",
+        ),
+        (lambda content, weights: ([], weights), "is no run"),
+        (lambda content, weights: ("{", weights), "is no run"),
+    ],
+)
+def test_what_is_no_run_is_refused_in_a_sentence_and_not_kept(sent, change, words, tmp_path):
+    spec, content, weights = sent
+    content, weights = change(content, weights)
+    content = content if isinstance(content, str) else json.dumps(content)
+    with pytest.raises(cluster.ClusterError, match=words):
+        cluster.received((content, weights), spec, tmp_path / "results")
+    assert runs.find(spec, [tmp_path / "results"]) is None
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    with pytest.raises(cluster.ClusterError, match="is no run"):
+        cluster.received(None, spec, tmp_path / "results")
+
+
+def test_the_fingerprint_of_the_code_is_of_what_decides_a_result(tmp_path):
+    assert len(runs.code()) == 8
+    source = "from course_utils.training import runs; print(runs.code())"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    for path in PACKAGE.rglob("*.py"):
+        copy = tmp_path / "course_utils" / path.relative_to(PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        files.write(copy, path.read_bytes().replace(b"\n", b"\r\n"))  # as git writes on Windows
+
+    def asked():
+        command = [sys.executable, "-c", source]
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    assert asked() == runs.code()
+    (tmp_path / "course_utils" / "training" / "engine.py").open("a").write("# another\n")
+    assert asked() != runs.code()
