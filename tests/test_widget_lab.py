@@ -16,7 +16,7 @@ import torch
 from course_utils import files, widgets
 from course_utils.lessons.data import CharTokenizer
 from course_utils.widgets.host import named
-from helpers import small_model, wait_until
+from helpers import loud, small_model, wait_until
 from pages import PATIENCE_MS, Reader, published
 
 
@@ -61,6 +61,52 @@ def test_a_model_that_has_trained_on_is_asked_anew(host):
     assert not torch.allclose(before, after)
     assert host.models[0].training
     assert torch.allclose(after, host.models[0].eval()(torch.tensor([[1, 2]]))[0, -1], atol=1e-4)
+
+
+@torch.no_grad()
+def trained_on_in_place(model):
+    for weight in model.parameters():
+        weight.mul_(1.5)
+
+
+def trained_on_by_a_step(model):
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1)
+    model(torch.tensor([[1, 2, 3]])).logsumexp(-1).sum().backward()
+    optimiser.step()
+
+
+def trained_on_where_nobody_counts(model):
+    """As a CUDA graph does it: the numbers change, PyTorch's count of changes does not."""
+    count = model.embedding.weight._version
+    model.embedding.weight.detach().numpy()[:] *= 2
+    assert model.embedding.weight._version == count
+
+
+def replaced(model):
+    weights = {name: weight + 1 for name, weight in model.state_dict().items()}
+    model.load_state_dict(weights, assign=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [trained_on_in_place, trained_on_by_a_step, trained_on_where_nobody_counts, replaced],
+    ids=lambda change: change.__name__,
+)
+def test_a_model_that_trains_between_two_characters_is_asked_anew(change):
+    model = loud(context_length=13)
+    host = widgets.SamplerHost(model, CharTokenizer("abcdefghijk"), {})
+    logits(host, 0, [1, 2])
+    change(model)
+    with torch.no_grad():
+        right = model.eval()(torch.tensor([[1, 2, 3]]))[0, -1]
+    assert torch.allclose(logits(host, 0, [1, 2, 3]), right, atol=1e-4)
+
+
+def test_a_character_costs_one_step_while_the_model_rests(host):
+    logits(host, 0, [1, 2])
+    decoder = host.texts[0].decoder
+    logits(host, 0, [1, 2, 3])
+    assert host.texts[0].decoder is decoder
 
 
 def test_what_goes_wrong_is_said_in_the_widget(host):

@@ -1,5 +1,7 @@
 """Python's answers to the sampling widget: it draws the characters, Python supplies the logits."""
 
+from typing import NamedTuple
+
 
 class SamplerHost:
     """Answers the questions that host.mjs lists, about models of one tokenizer."""
@@ -11,7 +13,7 @@ class SamplerHost:
         self.models = list(models.values())
         self.tokenizer = tokenizer
         self.settings = settings
-        self.texts = [([], None)] * len(models)  # by model: what its decoder has read, the decoder
+        self.texts = [NOTHING] * len(models)
 
     def answer(self, widget, question, buffers):
         try:
@@ -32,21 +34,46 @@ class SamplerHost:
     def logits(self, number, ids):
         """The bytes of the logits (V,), float32, of what follows these tokens.
 
-        One more token than last time is one step of the decoder, whatever else is read anew.
+        One more token than last time is one step of the decoder. Whatever else is read anew, and so
+        is all of it once the model has trained on: a decoder's weights must not change meanwhile.
         """
         import torch
 
         from course_utils.generation.decoder import make_decoder
 
-        read, decoder = self.texts[number]
-        self.texts[number] = ([], None)  # until this has gone well
-        if decoder and ids[:-1] == read:
+        model = self.models[number]
+        state = state_of(model)
+        text = self.texts[number]
+        self.texts[number] = NOTHING  # until this has gone well
+        if text.state == state and ids[:-1] == text.ids:
+            decoder = text.decoder
             logits = decoder.step(torch.tensor([ids[-1:]], device=decoder.device))
         else:
-            decoder = make_decoder(self.models[number])  # a new one: the weights may have changed
+            decoder = make_decoder(model)
             logits = decoder.read(torch.tensor([ids], device=decoder.device))
-        self.texts[number] = (ids, decoder)
+        self.texts[number] = Text(ids, decoder, state)
         return logits[0].cpu().numpy().tobytes()
+
+
+class Text(NamedTuple):
+    """What a decoder has read, and in which state its model was."""
+
+    ids: list
+    decoder: object
+    state: object
+
+
+NOTHING = Text([], None, None)
+
+
+def state_of(model):
+    """Something cheap that differs once the weights do: where they lie, how often they changed.
+
+    Subtle: PyTorch counts each change in place, but for those that a CUDA graph makes; these change
+    the sum of the embedding, which any step of training moves.
+    """
+    weights = [(weight.data_ptr(), weight._version) for weight in model.parameters()]
+    return weights, model.embedding.weight.detach().sum().item()
 
 
 def named(models):
