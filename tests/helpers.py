@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import inspect
 import os
 import re
 import signal
@@ -85,6 +86,17 @@ def wait_until(true, log=None, process=None, seconds=300):
             said = log.read_text()[-3000:] if log else ""
             raise AssertionError(f"it {'ended' if over else 'hung'} before it came to that. {said}")
         time.sleep(0.01)
+
+
+def mutant(made, right, wrong):
+    """A lesson's function or class as it would be with one passage of the lesson's text changed."""
+    module = inspect.getmodule(made)
+    source = inspect.getsource(module)
+    found = source.count(right)
+    assert found == 1, f"{right!r} stands {found} times in {module.__name__}: change the mutant"
+    namespace = {"__name__": module.__name__}
+    exec(compile(source.replace(right, wrong), f"mutant of {module.__name__}", "exec"), namespace)
+    return namespace[made.__name__]
 
 
 # --- texts ----------------------------------------------------------------------------------------

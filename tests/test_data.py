@@ -8,7 +8,7 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
-from helpers import seeded
+from helpers import mutant, seeded
 
 # Examples are small as they come, so none is shrunk: the mutants below fail often and on purpose.
 quick = settings(
@@ -107,45 +107,28 @@ BATCH_CHECKS = [
 ]
 
 
-def batches_with(fault=None):
-    def get_batch(ids, batch_size, context_length, generator=None):
-        last = (
-            len(ids)
-            - context_length
-            + {"last window missing": -1, "one window too many": 1}.get(fault, 0)
-        )
-        generator = None if fault == "generator ignored" else generator
-        starts = torch.randint(last, (batch_size,), generator=generator).tolist()
-        starts = starts[:1] * batch_size if fault == "one window for all rows" else starts
-        ahead = 0 if fault == "targets not shifted" else 1
-        rows = [
-            (ids[s : s + context_length], ids[s + ahead : s + ahead + context_length])
-            for s in starts
-        ]
-        return tuple(torch.stack(side) for side in zip(*rows, strict=True))
-
-    return get_batch
-
-
 @pytest.mark.parametrize("check", BATCH_CHECKS)
-@pytest.mark.parametrize("implementation", [get_batch, batches_with()], ids=["lesson", "loop"])
-def test_batches(implementation, check):
-    check(implementation)
+def test_batches(check):
+    check(get_batch)
+
+
+STARTS = "torch.randint(N - T, (batch_size, 1), generator=generator)"
 
 
 @pytest.mark.parametrize(
-    ("fault", "check"),
+    ("right", "wrong", "check"),
     [
-        ("targets not shifted", check_targets_are_one_ahead),
-        ("last window missing", check_every_start_is_drawn),
-        ("one window too many", check_every_start_is_drawn),
-        ("one window for all rows", check_every_start_is_drawn),
-        ("generator ignored", check_a_seed_fixes_the_windows),
+        ("ids[index + 1]", "ids[index]", check_targets_are_one_ahead),
+        (STARTS, STARTS.replace("N - T", "N - T - 1"), check_every_start_is_drawn),
+        (STARTS, STARTS.replace("N - T", "N - T + 1"), check_every_start_is_drawn),
+        (STARTS, STARTS + "[:1].expand(batch_size, 1)", check_every_start_is_drawn),
+        (STARTS, STARTS.replace(", generator=generator", ""), check_a_seed_fixes_the_windows),
     ],
 )
-def test_broken_batches_are_noticed(fault, check):
-    with pytest.raises((AssertionError, RuntimeError)):
-        check(batches_with(fault))
+def test_broken_batches_are_noticed(right, wrong, check):
+    broken = mutant(get_batch, right, wrong)
+    with pytest.raises((AssertionError, IndexError)):
+        check(broken)
 
 
 @pytest.mark.parametrize("length", [0, 1, 4, 5])
@@ -165,11 +148,10 @@ small_texts = st.integers(1, 4).flatmap(
 
 
 class ByHand:
-    """The formula with no table, every count a walk through the text; with room for a fault."""
+    """The formula with no table, every count a walk through the text."""
 
-    def __init__(self, ids, order, vocab_size, fault=None):
-        self.training, self.vocab_size, self.fault = ids.tolist(), vocab_size, fault
-        self.order = max(1, order - 1) if fault == "one order lower" else order
+    def __init__(self, ids, order, vocab_size):
+        self.training, self.order, self.vocab_size = ids.tolist(), order, vocab_size
 
     def p(self, context, token):
         n = len(context)
@@ -178,13 +160,10 @@ class ByHand:
         followers = Counter(
             self.training[i + n] for i in walk if self.training[i : i + n] == context
         )
-        types = {"no smoothing": 0, "one type": min(1, len(followers))}.get(
-            self.fault, len(followers)
-        )
         if not followers:
-            return 0 if self.fault == "unseen context" else shorter
-        below = types + 1 if self.fault == "denominator too large" else types
-        return (followers[token] + types * shorter) / (followers.total() + below)
+            return shorter
+        types = len(followers)
+        return (followers[token] + types * shorter) / (followers.total() + types)
 
     def probabilities(self, ids):
         ids = ids.tolist()
@@ -223,19 +202,23 @@ def test_witten_bell(check):
     check(WittenBell)
 
 
+MIXED = "t * shorter) / (c + t).clamp(min=1)"
+
+
 @pytest.mark.parametrize(
-    ("fault", "check"),
+    ("right", "wrong", "check"),
     [
-        ("one order lower", check_equals_the_formula),
-        ("one type", check_equals_the_formula),
-        ("no smoothing", check_sums_to_one),
-        ("unseen context", check_sums_to_one),
-        ("denominator too large", check_sums_to_one),
+        ("range(1, order + 1)", "range(1, max(2, order))", check_equals_the_formula),
+        (MIXED, "(c > 0) * shorter) / (c + (c > 0)).clamp(min=1)", check_equals_the_formula),
+        (MIXED, "0 * shorter) / c.clamp(min=1)", check_sums_to_one),  # no smoothing
+        (MIXED, MIXED.replace("c + t", "c + t + 1"), check_sums_to_one),
+        ("mixed, shorter)", "mixed, 0)", check_sums_to_one),  # an unseen context
     ],
 )
-def test_broken_n_grams_are_noticed(fault, check):
+def test_broken_n_grams_are_noticed(right, wrong, check):
+    broken = mutant(WittenBell, right, wrong)
     with pytest.raises(AssertionError):
-        check(lambda *args: ByHand(*args, fault=fault))
+        check(broken)
 
 
 @quick

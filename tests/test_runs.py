@@ -107,13 +107,6 @@ def test_one_seed_one_result_and_the_best_weights_are_kept():
     assert evaluate(models[0], validation_ids) == pytest.approx(best, abs=1e-6)
 
 
-def test_early_stopping_ends_a_run_and_says_so():
-    config = TrainConfig(steps=400, batch_size=2, learning_rate=0.5, evaluate_every=2, patience=3)
-    result = trainer.train(trainer.new_model(SMALL, config), *ids(), config)
-    assert result.stopped == "no improvement in 3 evaluations"
-    assert result.history[-1]["step"] == result.best_step + 3 * 2
-
-
 def test_an_epoch_is_as_many_characters_as_the_training_split_holds():
     config = TrainConfig(steps=120, batch_size=4, evaluate_every=0)
     train_ids, _ = ids()

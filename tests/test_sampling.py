@@ -21,7 +21,7 @@ from course_utils.lessons.sampling import (
     stream,
     window_start,
 )
-from helpers import prompt
+from helpers import mutant, prompt
 
 # Examples are small as they come, so none is shrunk: the mutants below fail often and on purpose.
 quick = settings(
@@ -272,72 +272,40 @@ FILTER_CHECKS = [
 ]
 
 
-def filter_with(fault=None):
-    """The filters a second time, from the most probable token down, with room for a fault."""
-    dropped = 1e-10 if fault == "dropped set to 1e-10" else -math.inf
-
-    def by_k(logits, k):
-        k = 2 if fault == "k is always 2" else k
-        k = k if fault == "k beyond V fails" else min(k, logits.shape[-1])
-        best = logits.topk(k)
-        if fault == "ties with the k-th are dropped":
-            return torch.full_like(logits, dropped).scatter(-1, best.indices, best.values)
-        return logits.masked_fill(logits < best.values[..., -1:], dropped)
-
-    def by_p(logits, p):
-        falling, order = logits.sort(descending=fault != "the least probable first", stable=True)
-        shares = falling.softmax(-1)
-        before = shares.cumsum(-1) - shares  # the mass of the more probable ones
-        enough = before >= p
-        if fault == "the token that crosses p is dropped":
-            enough = before + shares > p
-        elif fault == "one more when the sum equals p":
-            enough = before > p
-        elif fault == "p of the logits, not of the shares":
-            enough = falling.softmax(-1) < 1 - p
-        if fault not in ("tiny p masks everything", "the token that crosses p is dropped"):
-            enough[..., 0] = False
-        elif fault == "tiny p masks everything":
-            enough = before + shares > max(p, 0.5) if p > 0.01 else torch.ones_like(enough)
-        return logits.masked_fill(enough.scatter(-1, order, enough), dropped)
-
-    def scaled(logits, temperature):
-        if temperature == 1 or fault == "multiplied by the temperature":
-            return logits * temperature
-        shift = (
-            0 if fault == "the maximum is not subtracted" else logits.max(-1, keepdim=True).values
-        )
-        return ((logits - shift).double() / max(temperature, 1e-300)).to(logits.dtype)
-
-    def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
-        if temperature == 0 and fault != "temperature 0 divides":
-            return torch.full_like(logits, -math.inf).scatter(
-                -1, logits.argmax(-1, keepdim=True), 0.0
-            )
-        if fault == "logits cut to 50":
-            logits = by_k(logits, 50)
-        steps = [
-            lambda x: scaled(x, temperature),
-            lambda x: by_k(x, top_k) if top_k else x,
-            lambda x: by_p(x, top_p) if top_p else x,
-        ]
-        if fault == "top-p before top-k":
-            steps = [steps[0], steps[2], steps[1]]
-        elif fault == "temperature last":
-            steps = [steps[1], steps[2], steps[0]]
-        for step in steps:
-            logits = step(logits)
-        return logits
-
-    return filter_logits
-
-
 @pytest.mark.parametrize("check", FILTER_CHECKS)
-@pytest.mark.parametrize(
-    "implementation", [filter_logits, filter_with()], ids=["lesson", "by hand"]
-)
-def test_filters(implementation, check):
-    check(implementation)
+def test_filters(check):
+    check(filter_logits)
+
+
+BY_P = "rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p"
+AFTER_TEMPERATURE = "    if top_k is not None:\n        kth"
+ONLY_50 = "    logits = logits.where(logits >= logits.topk(min(50, logits.shape[-1]))[0][..., -1:], -9e9)\n"
+FILTER_FAULTS = {  # a passage of the lesson, and what it might be instead
+    "dropped set to 1e-10": ("logits < kth, -math.inf", "logits < kth, 1e-10"),
+    "k is always 2": ("min(int(top_k), logits.shape[-1])", "2"),
+    "k beyond V fails": ("min(int(top_k), logits.shape[-1])", "int(top_k)"),
+    "ties with the k-th are dropped": (
+        "logits < kth,",
+        "logits.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1) >= top_k,",
+    ),
+    "logits cut to 50": (AFTER_TEMPERATURE, ONLY_50 + AFTER_TEMPERATURE),
+    "the token that crosses p is dropped": (BY_P, BY_P.replace("<=", "- rising.softmax(-1) <=")),
+    "one more when the sum equals p": (BY_P, BY_P.replace("<=", "<")),
+    "the least probable first": ("logits.sort(dim=-1)", "logits.sort(dim=-1, descending=True)"),
+    "tiny p masks everything": ("tail[..., -1] = False", "pass"),
+    "p of the logits, not of the shares": (BY_P, BY_P.replace(".cumsum(dim=-1)", "")),
+    "temperature 0 divides": ("if temperature == 0:", "if temperature is None:"),
+    "multiplied by the temperature": ("(logits - best) / temperature", "logits * temperature"),
+    "the maximum is not subtracted": ("(logits - best) / temperature", "logits / temperature"),
+}
+
+
+def top_p_before_top_k(logits, temperature=1.0, top_k=None, top_p=None):
+    return filter_logits(filter_logits(logits, temperature, top_p=top_p), top_k=top_k)
+
+
+def temperature_last(logits, temperature=1.0, top_k=None, top_p=None):
+    return filter_logits(filter_logits(logits, 1.0, top_k, top_p), temperature)
 
 
 @pytest.mark.parametrize(
@@ -362,14 +330,16 @@ def test_filters(implementation, check):
         ("multiplied by the temperature", check_temperature),
         ("multiplied by the temperature", check_greedy_is_the_limit),
         ("the maximum is not subtracted", check_every_temperature),
-        ("top-p before top-k", check_like_hugging_face),
-        ("top-p before top-k", check_like_brute_force),
-        ("temperature last", check_like_hugging_face),
+        (top_p_before_top_k, check_like_hugging_face),
+        (top_p_before_top_k, check_like_brute_force),
+        (temperature_last, check_like_hugging_face),
     ],
 )
 def test_broken_filters_are_noticed(fault, check):
+    if isinstance(fault, str):
+        fault = mutant(filter_logits, *FILTER_FAULTS[fault])
     with pytest.raises((AssertionError, RuntimeError)):
-        check(filter_with(fault))
+        check(fault)
 
 
 @pytest.mark.parametrize(
@@ -582,57 +552,35 @@ GENERATE_CHECKS = [
 ]
 
 
-def generate_with(fault=None):
-    """Generation with no cache, with room for a fault."""
-
-    @torch.no_grad()
-    def generate(
-        model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None
-    ):
-        was_training = model.training
-        model.train(fault == "dropout on")
-        generator = None if fault == "generator ignored" else generator
-        if fault == "temperature forgotten":
-            temperature = 1.0 if temperature else 0
-        for _ in range(max_new_tokens):
-            start = window_start(tokens.shape[1], T)
-            window = tokens[-T:] if fault == "batch cropped, not time" else tokens[:, start:]
-            window = tokens[:, :T] if fault == "the beginning read again" else window
-            logits = filter_logits(model(window), temperature, top_k, top_p)
-            logits = logits[:, 0] if fault == "the first position read" else logits[:, -1]
-            logits = (
-                logits[:1].expand_as(logits) if fault == "every row continues the first" else logits
-            )
-            tokens = torch.cat([tokens, draw(logits, generator)], dim=1)
-        model.train(was_training if fault != "mode forgotten" else False)
-        return tokens[:, -max_new_tokens:] if fault == "prompt dropped" else tokens
-
-    return generate
-
-
 @pytest.mark.parametrize("check", GENERATE_CHECKS)
-@pytest.mark.parametrize("implementation", [generate, generate_with()], ids=["lesson", "by hand"])
-def test_generate(implementation, check):
-    check(implementation)
+def test_generate(check):
+    check(generate)
 
 
-@pytest.mark.parametrize(
-    ("fault", "check"),
-    [
-        ("batch cropped, not time", check_greedy),
-        ("the beginning read again", check_greedy),
-        ("the first position read", check_greedy),
-        ("every row continues the first", check_rows_are_alone),
-        ("prompt dropped", check_continues_the_prompt),
-        ("generator ignored", check_seed_decides),
-        ("dropout on", check_dropout_is_off_and_the_mode_kept),
-        ("mode forgotten", check_dropout_is_off_and_the_mode_kept),
-        ("temperature forgotten", check_follows_the_shares),
-    ],
-)
-def test_broken_generation_is_noticed(fault, check):
+LAST = "model(tokens[:, read_to:], cache)[:, -1]"
+DRAWN = "filter_logits(logits, temperature, top_k, top_p), generator"
+GENERATE_FAULTS = [
+    (LAST, "model(tokens[read_to - len(tokens) :], cache)[:, -1]", check_greedy),  # rows cropped
+    (LAST, "model(tokens[:, :context])[:, -1]", check_greedy),  # the beginning read again
+    (LAST, "model(tokens[:, read_to:], cache)[:, 0]", check_greedy),  # the first position
+    (
+        LAST,
+        "model(tokens[:, read_to:], cache)[:1, -1].expand(len(tokens), -1)",
+        check_rows_are_alone,
+    ),
+    ("torch.cat([tokens, *new], dim=1)", "torch.cat(new, dim=1)", check_continues_the_prompt),
+    (DRAWN, DRAWN.replace(", generator", ""), check_seed_decides),
+    (DRAWN, DRAWN.replace("temperature", "1.0 if temperature else 0"), check_follows_the_shares),
+    ("model.eval()\n", "model.train()\n", check_dropout_is_off_and_the_mode_kept),
+    ("model.train(was_training)", "pass", check_dropout_is_off_and_the_mode_kept),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "check"), GENERATE_FAULTS)
+def test_broken_generation_is_noticed(right, wrong, check):
+    broken = mutant(generate, right, wrong)
     with pytest.raises((AssertionError, ValueError, RuntimeError)):
-        check(generate_with(fault))
+        check(broken)
 
 
 @pytest.mark.parametrize("shape", [(1, 0), (0,), (3,)])

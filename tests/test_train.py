@@ -19,7 +19,6 @@ from course_utils.lessons.data import get_batch
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import (
     POLYNOMIALS,
-    EarlyStopping,
     Muon,
     TrainConfig,
     evaluate,
@@ -29,6 +28,7 @@ from course_utils.lessons.train import (
     orthogonalise,
     training_step,
 )
+from helpers import mutant
 
 TINY = GPTConfig(
     vocab_size=11, context_length=3, n_layers=2, n_heads=3, d_model=12, d_ff=17, dropout=0.0
@@ -170,38 +170,20 @@ def check_walks_like_torchs_muon(make_optimizer):
 
 
 class MuonBySVD:
-    """Muon a second time, matrix by matrix, with room for a fault."""
+    """Muon a second time, matrix by matrix."""
 
-    def __init__(self, matrices, lr, weight_decay, momentum, fault=None):
-        self.matrices, self.lr, self.weight_decay, self.momentum, self.fault = (
-            matrices,
-            lr,
-            weight_decay,
-            momentum,
-            fault,
-        )
+    def __init__(self, matrices, lr, weight_decay, momentum):
+        self.matrices, self.lr, self.momentum = matrices, lr, momentum
+        self.weight_decay = weight_decay
         self.velocities = [torch.zeros_like(matrix) for matrix in matrices]
 
     @torch.no_grad()
     def step(self):
         for p, v in zip(self.matrices, self.velocities, strict=True):
             v.mul_(self.momentum).add_((1 - self.momentum) * p.grad)
-            ahead = (1 - self.momentum) * p.grad + self.momentum * v
-            update = newton_schulz_by_svd(v if self.fault == "no look ahead" else ahead)
-            update = ahead / ahead.norm() if self.fault == "not orthogonal" else update
-            rows, columns = (
-                (p.shape[1], p.shape[0]) if self.fault == "scaled by the other side" else p.shape
-            )
-            scale = (
-                1.0
-                if self.fault == "tall matrices not scaled"
-                else math.sqrt(max(1, rows / columns))
-            )
-            if self.fault != "no decay":
-                p -= self.lr * self.weight_decay * p
-            p -= self.lr * scale * update
-            if self.fault == "momentum forgotten":
-                v.zero_()
+            update = newton_schulz_by_svd((1 - self.momentum) * p.grad + self.momentum * v)
+            p -= self.lr * self.weight_decay * p
+            p -= self.lr * math.sqrt(max(1, p.shape[0] / p.shape[1])) * update
 
 
 @pytest.mark.parametrize("implementation", [Muon, MuonBySVD], ids=["lesson", "by SVD"])
@@ -209,20 +191,24 @@ def test_muon_walks_like_torchs(implementation):
     check_walks_like_torchs_muon(implementation)
 
 
+UPDATE = 'self.orthogonalise(ahead, group["iterations"])'
+
+
 @pytest.mark.parametrize(
-    "fault",
+    ("right", "wrong"),
     [
-        "no look ahead",
-        "not orthogonal",
-        "scaled by the other side",
-        "tall matrices not scaled",
-        "no decay",
-        "momentum forgotten",
+        ('gradients.lerp(velocity, group["momentum"])', "velocity"),  # no look ahead
+        (UPDATE, "ahead / ahead.norm(dim=(1, 2), keepdim=True)"),  # not orthogonal
+        ("max(1.0, rows / columns)", "max(1.0, columns / rows)"),  # scaled by the other side
+        ("max(1.0, rows / columns)", "1.0"),  # tall matrices not scaled
+        ('weights.mul_(1 - group["lr"] * group["weight_decay"])', "pass"),
+        ("velocity.lerp_(gradients", "velocity.zero_().lerp_(gradients"),  # momentum forgotten
     ],
 )
-def test_a_broken_muon_is_noticed(fault):
+def test_a_broken_muon_is_noticed(right, wrong):
+    broken = mutant(Muon, right, wrong)
     with pytest.raises(AssertionError):
-        check_walks_like_torchs_muon(lambda *args: MuonBySVD(*args, fault=fault))
+        check_walks_like_torchs_muon(broken)
 
 
 def test_muon_equals_muon_by_svd_closely():
@@ -356,40 +342,10 @@ def check_step(training_step, clip_norm, number=float):
         )
 
 
-def step_with(fault=None):
-    def training_step(model, optimizers, tokens, targets, rate, clip_norm):
-        if fault == "gradients pile up":
-            held = [p.grad for p in model.parameters()]
-        loss = next_character_loss(model, tokens, targets)
-        grads = torch.autograd.grad(loss, list(model.parameters()))
-        for i, (p, g) in enumerate(zip(model.parameters(), grads, strict=True)):
-            p.grad = g if fault != "gradients pile up" or held[i] is None else held[i] + g
-        if fault != "no clipping":
-            clip = (
-                nn.utils.clip_grad_value_
-                if fault == "each number clipped"
-                else nn.utils.clip_grad_norm_
-            )
-            clip(model.parameters(), clip_norm)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                of_what = group["lr"] if fault == "a share of the rate before" else group["peak"]
-                group["lr"] = of_what if fault == "no schedule" else of_what * rate
-            optimizer.step()
-        return (
-            loss.detach()
-            if fault != "loss after the move"
-            else next_character_loss(model, tokens, targets).detach()
-        )
-
-    return training_step
-
-
 @pytest.mark.parametrize("number", [float, torch.tensor], ids=["a number", "a tensor"])
 @pytest.mark.parametrize("clip_norm", [0.1, 100.0])
-@pytest.mark.parametrize("implementation", [training_step, step_with()], ids=["lesson", "by hand"])
-def test_a_step(implementation, clip_norm, number):
-    check_step(implementation, clip_norm, number)
+def test_a_step(clip_norm, number):
+    check_step(training_step, clip_norm, number)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -418,20 +374,25 @@ def test_a_step_learns_from_the_loss_it_is_given():
         torch.testing.assert_close((q - start).detach(), 2 * (p - start).detach())
 
 
+CLIP = "torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)"
+AFTER = "return loss_of(model, tokens, targets).detach()"
+
+
 @pytest.mark.parametrize(
-    ("fault", "clip_norm"),
+    ("right", "wrong", "clip_norm"),
     [
-        ("no clipping", 0.1),
-        ("each number clipped", 0.1),
-        ("no schedule", 100.0),
-        ("a share of the rate before", 100.0),
-        ("gradients pile up", 100.0),
-        ("loss after the move", 100.0),
+        (CLIP, "pass", 0.1),
+        (CLIP, CLIP.replace("norm_(", "value_("), 0.1),  # each number clipped
+        ('group["peak"] * rate', 'group["peak"]', 100.0),  # no schedule
+        ('group["peak"] * rate', 'group["lr"] * rate', 100.0),  # a share of the rate before
+        ("optimizer.zero_grad()", "pass", 100.0),  # gradients pile up
+        ("return sum(losses)", AFTER, 100.0),  # loss after the move
     ],
 )
-def test_a_broken_step_is_noticed(fault, clip_norm):
+def test_a_broken_step_is_noticed(right, wrong, clip_norm):
+    broken = mutant(training_step, right, wrong)
     with pytest.raises(AssertionError):
-        check_step(step_with(fault), clip_norm)
+        check_step(broken, clip_norm)
 
 
 def trained(seed, optimizer="adamw", get_batch=get_batch, steps=5, rate_as=float, **config):
@@ -506,63 +467,27 @@ def check_evaluate(evaluate):
         assert all(p.grad is None for p in model.parameters())
 
 
-def evaluate_with(fault=None, windows=4):
-    @torch.no_grad()
-    def evaluate(model, ids):
-        T, was_training = model.config.context_length, model.training
-        model.train(fault == "dropout on")
-        rows = [
-            ids[i : i + T + 1]
-            for i in range(0, len(ids) - 1, 1 if fault == "windows overlap" else T)
-        ]
-        rows = (
-            [row for row in rows if len(row) == T + 1] if fault == "last window dropped" else rows
-        )
-        rows = (
-            rows[:windows] * math.ceil(len(rows) / windows)
-            if fault == "the same first batch"
-            else rows
-        )
-        ahead = 0 if fault == "targets not shifted" else 1
-        sums = [
-            (
-                next_character_loss(
-                    model, row[None, :-1], row[None, ahead : len(row) - 1 + ahead]
-                ).item(),
-                len(row) - 1,
-            )
-            for row in rows
-        ]
-        sums = [(loss, 1) for loss, _ in sums] if fault == "mean of means" else sums
-        model.train(was_training if fault != "mode forgotten" else False)
-        return sum(loss * n for loss, n in sums) / max(
-            1, sum(n for _, n in sums) + (fault == "divided by N")
-        )
-
-    return evaluate
-
-
-@pytest.mark.parametrize("implementation", [evaluate, evaluate_with()], ids=["lesson", "by hand"])
-def test_evaluate(implementation):
-    check_evaluate(implementation)
+def test_evaluate():
+    check_evaluate(evaluate)
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("right", "wrong"),
     [
-        "dropout on",
-        "windows overlap",
-        "last window dropped",
-        "the same first batch",
-        "targets not shifted",
-        "mean of means",
-        "mode forgotten",
-        "divided by N",
+        ("model.eval()", "model.train()"),  # dropout on
+        ("start = stop", "start += 1"),  # windows overlap
+        ("while start < N", "while start < max(1, N // T * T)"),  # the last window dropped
+        ("model(ids[start:stop].", "model(ids[: stop - start]."),  # the same first batch
+        ("ids[start + 1 : stop + 1]", "ids[start:stop]"),  # targets not shifted
+        ('reduction="none"))', 'reduction="mean")[None])'),  # a mean of means
+        ("model.train(was_training)", "pass"),  # mode forgotten
+        ("token_losses(model, ids).mean()", "(token_losses(model, ids).sum() / len(ids))"),
     ],
 )
-def test_a_broken_evaluation_is_noticed(fault):
-    with pytest.raises(AssertionError):
-        check_evaluate(evaluate_with(fault))
+def test_a_broken_evaluation_is_noticed(right, wrong):
+    broken = mutant(evaluate, right, wrong)
+    with pytest.raises((AssertionError, RuntimeError)):
+        check_evaluate(broken)
 
 
 @pytest.mark.parametrize("windows", [1, 5, 340, 341, 342])
@@ -573,36 +498,3 @@ def test_evaluation_does_not_depend_on_how_the_text_is_cut(windows):
     assert evaluate(model, IDS) == pytest.approx(
         (first * cut + second * (1099 - cut)) / 1099, rel=1e-12
     )
-
-
-# --- early stopping -------------------------------------------------------------------------------
-def stops_after(losses, patience):
-    stopping = EarlyStopping(patience)
-    for count, loss in enumerate(losses, start=1):
-        stopping.update(loss)
-        if stopping.should_stop:
-            return count, stopping.best
-    return None, stopping.best
-
-
-@pytest.mark.parametrize(
-    ("losses", "patience", "expected"),
-    [
-        (
-            [3, 2, 2, 2, 1, 9, 9, 9],
-            3,
-            (8, 1),
-        ),  # equal is no improvement; a new best starts the count again
-        ([3, 2, 4, 5, 6, 7, 8, 1], 5, (7, 2)),
-        ([3, 2, 4, 5, 6, 7, 1, 1], 5, (None, 1)),
-        ([3, math.nan, math.nan], 2, (3, 3)),  # a loss that is not a number is no improvement
-        ([1, 2, 3, 4, 5, 6, 7, 8], 0, (None, 1)),
-    ],
-)
-def test_early_stopping_counts_evaluations_without_improvement(losses, patience, expected):
-    assert stops_after(losses, patience) == expected
-
-
-def test_early_stopping_says_which_evaluation_is_the_best_so_far():
-    stopping = EarlyStopping(5)
-    assert [stopping.update(loss) for loss in (3, 2, 2, 4, 1)] == [True, True, False, False, True]
