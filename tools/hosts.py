@@ -125,12 +125,12 @@ def repository(folder):
     }
 
 
-def lesson(python, name, folder, settings):
+def lesson(python, notebook, folder, settings):
     """Run one lesson from its first cell to its last -> (what went wrong or "", seconds)."""
     folder.mkdir()
-    shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder)
+    shutil.copy(notebook, folder)
     began = time.monotonic()
-    execute = ["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", f"{name}.ipynb"]
+    execute = ["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", notebook.name]
     done = call(
         python,
         *execute,
@@ -146,24 +146,26 @@ def lesson(python, name, folder, settings):
 
 def run_lessons(python, folder, settings):
     """All six, the first alone because its first cell adds the course -> the number that failed."""
-    first, *others = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    settings = settings | repository(folder / "repository")  # lessons and package of one moment
+    first, *others = sorted((folder / "repository/notebooks").glob("[0-9][0-9]_*.ipynb"))
     before = packages_of(python)
     failed = 0
 
-    def tell(name, result):
+    def tell(notebook, result):
         wrong, seconds = result
-        print(f"{name:16}{'FAILED' if wrong else 'passed'} in {seconds:.0f} s", flush=True)
+        print(f"{notebook.stem:16}{'FAILED' if wrong else 'passed'} in {seconds:.0f} s", flush=True)
         if wrong:
             print(wrong, flush=True)
         return bool(wrong)
 
-    failed += tell(first, lesson(python, first, folder / first, settings))
+    failed += tell(first, lesson(python, first, folder / first.stem, settings))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         running = {
-            name: pool.submit(lesson, python, name, folder / name, settings) for name in others
+            notebook: pool.submit(lesson, python, notebook, folder / notebook.stem, settings)
+            for notebook in others
         }
-        for name, result in running.items():
-            failed += tell(name, result.result())
+        for notebook, result in running.items():
+            failed += tell(notebook, result.result())
 
     after = packages_of(python)
     new = ", ".join(sorted(set(after) - set(before)))
@@ -211,7 +213,7 @@ def main():
         settings |= {"COURSE_CACHE": str(place / "cache"), "IPYTHONDIR": str(place / "ipython")}
         python = environment(place / "environment", wanted, packages)
         print(f"{args.name}: set up in {time.monotonic() - began:.0f} s", flush=True)
-        failed = run_lessons(python, place, settings | repository(place / "repository"))
+        failed = run_lessons(python, place, settings)
         print(f"{args.name}: set-up and lessons took {time.monotonic() - began:.0f} s", flush=True)
         if not args.short:
             failed += run_tests(python, place, packages, settings)
