@@ -1,5 +1,6 @@
 """The book, built for real and opened in a real browser that may talk to no other host."""
 
+import ast
 import functools
 import json
 import re
@@ -309,3 +310,28 @@ def test_buttons_lead_to_the_repository(visit, name):
     opened = ADDRESS.replace("https://github.com/", "https://colab.research.google.com/github/")
     expected = [f"{opened}/blob/main/{name}.ipynb"] if name in LESSONS else []
     assert [link for link in buttons if "colab" in link] == expected
+
+
+def said_and_printed(page):
+    """(line, what its comment says, what Python prints) for each line of a page that shows both."""
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        lines = block.splitlines()
+        for node in ast.parse(block).body:
+            source = ast.get_source_segment(block, node)
+            _, _, said = lines[node.end_lineno - 1].partition("  # ")
+            if isinstance(node, ast.Expr) and said:
+                printed = " ".join(repr(eval(source, names)).split())
+                yield source, said.replace("[ ", "["), printed.replace("[ ", "[")
+            else:
+                exec(source, names)
+
+
+def test_the_primer_prints_what_it_says():
+    page = (ROOT / "book/pytorch.md").read_text(encoding="utf-8")
+    found = [*said_and_printed(page)]
+    assert len(found) > 90
+    assert not [line for line in found if line[1] != line[2]]
+    spoilt = page.replace("a.sum()  # tensor(21.)", "a.sum()  # tensor(20.)")
+    (wrong,) = [line for line in said_and_printed(spoilt) if line[1] != line[2]]
+    assert wrong == ("a.sum()", "tensor(20.)", "tensor(21.)")
