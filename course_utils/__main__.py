@@ -194,10 +194,16 @@ def add_student(subcommands):
     sub.add_argument("folder", metavar="DIR", type=Path, help=words)
     words = "other numbers in the exercises (default 0)"
     sub.add_argument("--variant", type=number(int, 0), metavar="N", help=words)
-    words = "run the checks of these"
+    words = "judge these: files, folders, patterns"
     sub.add_argument("--grade", nargs="+", type=Path, metavar="NOTEBOOK", help=words)
     words = "the most a cell may take (60)"
     sub.add_argument("--seconds", type=number(float, 1), default=60, metavar="S", help=words)
+    words = "the most a notebook may take (10)"
+    sub.add_argument("--minutes", type=number(float, 0.1), default=10, metavar="M", help=words)
+    words = "notebooks at a time (1); each may hold 4 GB"
+    sub.add_argument("--workers", type=number(int, 1), default=1, metavar="N", help=words)
+    words = "grade without bubblewrap: notebooks then run with your rights"
+    sub.add_argument("--unsafe", action="store_true", help=words)
 
 
 def add_verify(subcommands):

@@ -165,16 +165,27 @@ def bench(args):
 
 
 def student(args):
-    from course_utils.classroom import grading, handout
+    from course_utils import corpus
 
+    try:
+        import ipykernel  # noqa: F401
+        import nbclient  # noqa: F401
+
+        from course_utils.classroom import grading, handout, sandbox
+    except ImportError as error:
+        raise ValueError(f"`course student` needs Jupyter: pip install {error.name}") from None
     if args.grade:
-        grading.grade(args.folder, args.grade, args.variant, args.seconds)
+        text = args.text or corpus.load()
+        limits = sandbox.Limits(args.seconds, args.minutes)
+        options = {"limits": limits, "unsafe": args.unsafe, "workers": args.workers}
+        grading.grade(args.folder, args.grade, args.variant, text, **options)
         print(f"The grades are in {args.folder / 'grades.csv'}.")
-    else:
-        variant = args.variant or 0
-        lessons = handout.hand_out(args.folder, variant)
-        about = f"{len(lessons)} lessons without solutions, variant {variant}"
-        print(f"{about}, are in {args.folder}.")
+        return
+    variant = args.variant or 0
+    lessons, warnings = handout.hand_out(args.folder, variant)
+    for warning in warnings:
+        print(f"Look before you hand it out: {warning}")
+    print(f"{len(lessons)} lessons without solutions, variant {variant}, are in {args.folder}.")
 
 
 def verify(args):

@@ -6,6 +6,7 @@ read, and its values have the types that they should have.
 
 import json
 import os
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,6 +16,8 @@ _package = Path(__file__).resolve().parent
 _is_checkout = (_package.parent / "pyproject.toml").is_file()
 CHECKOUT = _package.parent if _is_checkout else None  # None: from a wheel, as on Colab
 PUBLISHED = _package / "published"  # the recorded study, shipped with the package
+FORMULAS = tuple("=+-@\t\r\n＝＋－＠")  # what a spreadsheet's formula may begin with
+NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 FORMAT = "1"  # of checkpoints, states and records
 # Bytes. A state of twelve layers has a header of 50,000; one of the largest model that the course
 # knows takes 0.2 GB.
@@ -151,3 +154,22 @@ def lock(folder):
         words = f"Another process of the course is at work in {folder}: waiting for it to end."
         print(words, flush=True)
         return guard.acquire()
+
+
+def csv_bytes(rows, columns=None):
+    """A table as a spreadsheet reads it: UTF-8 with its mark, and no cell that it would run.
+
+    rows: a DataFrame, or dicts with the values of columns.
+    """
+    import pandas as pd  # here, because it takes a second to load
+
+    if not isinstance(rows, pd.DataFrame):
+        rows = pd.DataFrame(rows, columns=columns, dtype=object)
+    text = rows.map(harmless).rename(columns=harmless).to_csv(index=False)
+    return text.encode("utf-8-sig", "backslashreplace")
+
+
+def harmless(cell):
+    """The cell; a text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    formula = isinstance(cell, str) and cell.startswith(FORMULAS) and not NUMBER.fullmatch(cell)
+    return f"'{cell}" if formula else cell

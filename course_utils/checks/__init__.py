@@ -98,6 +98,13 @@ def find(number):
     return EXERCISES[number]
 
 
+def numbers():
+    """The numbers of all exercises, in order."""
+    for lesson in LESSONS:
+        importlib.import_module(f"{__name__}.{lesson}")
+    return sorted(EXERCISES, key=lambda number: tuple(map(int, number.split("."))))
+
+
 def variant():
     """Which set of cases: 0, or the whole number in COURSE_VARIANT."""
     text = os.environ.get("COURSE_VARIANT") or "0"

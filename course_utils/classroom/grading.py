@@ -1,271 +1,186 @@
-"""Grading notebooks that came back, without believing what they print.
+"""Grading notebooks that came back, without believing anything that they say.
 
-Each runs cell by cell in a kernel of its own. After a cell that calls `checks.check` the grader asks for itself: a
-fresh copy of the checks judges the same attempt, and its answer returns as a value, not as printed text.
+Each runs in a box of its own, with checks that know no answers. What it hands to `checks.check`, in
+whatever way, goes to a judge in another process at that moment. The judge asks an attempt about
+cases that nobody could foresee; the values that come back are all that counts.
 """
 
-import ast
-import csv
-import hashlib
+import glob
 import json
-import os
 import re
+import subprocess
 import sys
 import tempfile
-import time
-from importlib import import_module
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from queue import Empty
 
-from course_utils.classroom.handout import lessons, read
+from course_utils import checks
+from course_utils.classroom import handout, sandbox
+from course_utils.classroom.gradebook import Gradebook
 
-CHECKED = re.compile(r"checks\.check\(\s*[\"'](\d+\.\d+)[\"']")
-RANK = (
-    "",
-    "not attempted",
-    "error",
-    "not yet",
-    "right",
-)  # where an exercise is answered twice the best counts
-
-LIMIT = """
-import course_utils
-try:
-    import resource
-    resource.setrlimit(resource.RLIMIT_DATA, ({0}, {0}))
-except (ImportError, ValueError, OSError):
-    pass
-"""
-FRESH = """
-import sys
-def ours():
-    tops = "course_utils.checks.", "course_utils.classroom."
-    return [name for name in sys.modules if (name + ".").startswith(tops)]
-kept = {name: sys.modules.pop(name) for name in ours()}
-try:
-    from course_utils.classroom.grading import judge
-    answer = judge(number, attempt)
-finally:
-    for name in ours():
-        del sys.modules[name]
-    sys.modules.update(kept)
-    if "course_utils.checks" in kept:
-        sys.modules["course_utils"].checks = kept["course_utils.checks"]
-"""
+LIMITS = sandbox.Limits()
+# What stands for an exercise begins with one of these; where it was tried twice the best counts.
+RANKS = ("not called", "not attempted", "error", "not yet", "read it yourself", "right")
+NUMBER = re.compile(r"""["'](\d\.\d+)["']""")
+VARIANT = re.compile(r"""COURSE_VARIANT["']\s*\]\s*=\s*["'](\d{1,9})["']""")
 
 
-def grade(folder, notebooks, variant=None, seconds=60, megabytes=4000):
-    """Run the checks of each notebook; write folder/grades.csv, a row a notebook and a column an exercise. -> the rows
+def grade(folder, named, variant=None, text=None, limits=LIMITS, unsafe=False, workers=1):
+    """Run and judge notebooks; folder/grades.csv gets a row for each, and keeps its other rows.
 
-    variant: the one that was handed out; None believes each notebook. seconds: of one cell; megabytes: of one kernel.
+    named: files, folders and patterns. variant: the one handed out; None believes each notebook.
+    text: the corpus, if it is at hand. -> the rows, one a notebook
     """
-    numbers = [
-        number
-        for path in lessons()
-        for cell in read(path)["cells"]
-        for number in CHECKED.findall(cell["source"])
-    ]
-    rows, seal = [], fingerprint()
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in map(Path, notebooks):
-        row = {
-            "notebook": re.sub(r"^(?=[=+\-@])", "'", path.name)
-        }  # a spreadsheet shall not take it for a formula
+    paths = notebooks_in(named)
+    book = Gradebook(folder, checks.numbers(), paths)
+    rows = []
+    with prepared(text, unsafe) as world, ThreadPoolExecutor(workers) as pool:
+        stop = threading.Event()
+        one = partial(row_of, variant=variant, limits=limits, world=world, unsafe=unsafe, stop=stop)
         try:
-            notebook = read(path)
-            row["variant"] = stored_variant(notebook) if variant is None else variant
-            row |= Grading(notebook, row["variant"], seconds, megabytes).results()
-        except (ValueError, RuntimeError, KernelLost) as error:
-            row["problem"] = str(error)
-        if fingerprint() != seal:
-            raise ValueError(
-                f"{path.name} changed the course's own files: install the course anew, and read that notebook"
-            )
-        rows.append(row)
-        print(f"{path.name}: {row.get('problem') or summary(row)}", flush=True)
-        with open(
-            folder / "grades.csv", "w", newline="", encoding="utf-8"
-        ) as file:  # kept, whatever comes next
-            table = csv.DictWriter(
-                file,
-                ["notebook", "variant", "problem", *dict.fromkeys(numbers)],
-                extrasaction="ignore",
-            )
-            table.writeheader()
-            table.writerows(rows)
+            for path, row in zip(paths, pool.map(one, paths), strict=True):
+                print(f"{book.add(path, row)}: {in_words(row)}", flush=True)
+                rows.append(row)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"stopped; {len(rows)} of {len(paths)} notebooks are graded and in {book.path}; "
+                "the same command grades all of them anew"
+            ) from None
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
     return rows
 
 
-def stored_variant(notebook):
-    course = notebook.get("metadata", {}).get("course", {})
-    return (
-        course["variant"] if isinstance(course, dict) and type(course.get("variant")) is int else 0
-    )
+def notebooks_in(named):
+    """The notebooks that files, folders and patterns name; Windows leaves patterns to us."""
+    found = []
+    for name in map(Path, named):
+        if name.is_dir():
+            found += sorted(name.rglob("*.ipynb"))
+        elif not name.exists() and glob.has_magic(str(name)):
+            found += sorted(map(Path, glob.glob(str(name), recursive=True)))
+        else:
+            found.append(name)
+    found = [path for path in found if ".ipynb_checkpoints" not in path.parts]
+    if not found:
+        raise ValueError(f"no notebook was found in {', '.join(map(str, named))}")
+    return list(dict.fromkeys(found))
 
 
-def summary(row):
-    graded = [value for key, value in row.items() if key[:1].isdigit()]
-    return f"{graded.count('right')} right of {len(graded)}"
-
-
-def fingerprint():
-    """One number for all that decides about right and wrong."""
-    here = Path(__file__).parent.parent
-    files = sorted([Path(__file__), *here.glob("checks/*.py"), *here.glob("lessons/*.py")])
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-class Grading:
-    """One notebook: its cells in order; one that never ends or takes the kernel with it is left out of a second run."""
-
-    def __init__(self, notebook, variant, seconds, megabytes, most_restarts=4):
-        self.cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-        self.variant, self.seconds, self.megabytes, self.most_restarts = (
-            variant,
-            seconds,
-            megabytes,
-            most_restarts,
-        )
-        self.found, self.left_out = {}, {}  # number -> answer in words; place of a cell -> why
-
-    def results(self):
-        """number -> "right", "not yet", "not attempted" or "error: …", for each exercise that the notebook checks."""
-        for _ in range(1 + self.most_restarts):
-            with (
-                tempfile.TemporaryDirectory() as folder,
-                Kernel(folder, self.variant, self.seconds) as kernel,
-            ):
-                kernel.run(LIMIT.format(self.megabytes * 1_000_000))
-                if self.run(kernel):
-                    return self.found
-        for number in CHECKED.findall("\n".join(cell["source"] for cell in self.cells)):
-            self.note(number, "error: too many cells that never end")
-        return self.found
-
-    def run(self, kernel):
-        """All cells but those left out; whether the kernel lived to the end."""
-        for place, cell in enumerate(self.cells):
-            numbers = CHECKED.findall(cell["source"])
-            if place in self.left_out:
-                continue
-            try:
-                error = kernel.run(cell["source"])
-                for number, attempt in calls(cell["source"]):
-                    self.note(number, f"error: {error}" if error else kernel.ask(number, attempt))
-            except KernelLost as lost:
-                self.left_out[place] = str(lost)
-                for number in numbers:
-                    self.note(number, f"error: {lost}")
-                return False
-        return True
-
-    def note(self, number, answer):
-        rank = [RANK.index(text.partition(":")[0]) for text in (answer, self.found.get(number, ""))]
-        if rank[0] > rank[1]:
-            self.found[number] = "".join(c if c.isprintable() else " " for c in answer)[:300]
-
-
-def calls(source):
-    """What a cell hands to checks.check: [(number, the attempt's source)]; "None" where it can't be read."""
-    try:
-        tree = ast.parse(re.sub(r"^[%!].*$", "", source, flags=re.MULTILINE))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return [(number, "None") for number in CHECKED.findall(source)]
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.args) == 2]
-    pairs = [
-        (node.args[0], ast.unparse(node.args[1]))
-        for node in nodes
-        if ast.unparse(node.func) == "checks.check"
-    ]
-    return [
-        (number.value, attempt) for number, attempt in pairs if isinstance(number, ast.Constant)
-    ]
-
-
-def judge(number, attempt):
-    """What the checks say, as a line of JSON. Called in the graded notebook's kernel, on fresh checks."""
-    checks = import_module("course_utils.checks")  # the attribute of that name may be an older copy
-    try:
-        found = checks.answer(str(number), attempt())
-    except Exception as error:
-        return json.dumps(f"error: {checks.plain(f'{type(error).__name__}: {error}')}")
-    return json.dumps(f"error: {found.error}" if found.error else found.status)
-
-
-class KernelLost(Exception):
-    """The kernel died, or did not answer in time."""
-
-
-class Kernel:
-    """A kernel of this Python, in a folder of its own, killed at the end."""
-
-    def __init__(self, folder, variant, seconds):
-        try:
-            from jupyter_client.manager import KernelManager
-        except ImportError:
+@contextmanager
+def prepared(text, unsafe):
+    """The course as the boxes show it, in a folder; ValueError where no box can be made."""
+    with tempfile.TemporaryDirectory(prefix="course-") as folder:
+        world = sandbox.make_world(Path(folder) / "world", text)
+        if not unsafe and (reason := sandbox.refusal(world)):
             raise ValueError(
-                "grading needs Jupyter: pip install jupyter-client ipykernel"
-            ) from None
-        self.seconds, self.manager = seconds, KernelManager(kernel_name="python3")
-        settings = {"PROFILE": "smoke", "RESULTS": folder, "VARIANT": str(variant)}
-        settings = {f"COURSE_{name}": value for name, value in settings.items()} | {
-            "OMP_NUM_THREADS": "1"
-        }
-        self.variant = str(variant)
-        self.manager.kernel_spec.argv[0] = sys.executable  # whatever else is called python3 here
-        self.manager.start_kernel(env={**os.environ, **settings}, cwd=folder)
-        self.client = self.manager.blocking_client()
+                f"{reason}; --unsafe grades without it, and each notebook is then a program that "
+                "runs with your rights"
+            )
+        yield world
 
-    def __enter__(self):
-        self.client.start_channels()
-        try:
-            self.client.wait_for_ready(timeout=60)
-        except RuntimeError:
-            self.__exit__()
-            raise
-        return self
 
-    def __exit__(self, *_):
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
+def row_of(path, variant, limits, world, unsafe, stop):
+    """A notebook's row, whatever happens on the way to it."""
+    row = {}
+    try:
+        notebook = handout.read(path)
+        row["variant"], doubt = variant_of(notebook, variant)
+        cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+        answers, trouble = examine(cells, row["variant"], limits, world, unsafe, stop)
+        row |= answers
+        if not answers and not trouble:
+            trouble = "no check found"
+        row["problem"] = "; ".join(filter(None, (doubt, trouble)))
+    except Exception as error:
+        row["problem"] = str(error) or type(error).__name__
+    row["right"] = list(row.values()).count("right")
+    return row
 
-    def run(self, code):
-        """Run a cell: "" or its error in words."""
-        reply = self.request(code)
-        return (
-            ""
-            if reply["status"] == "ok"
-            else f"{reply.get('ename', 'interrupted')}: {reply.get('evalue', '')}"
-        )
 
-    def ask(self, number, attempt):
-        """The grader's own question about an attempt, answered by value."""
-        scope = f"{{'number': {number!r}, 'attempt': lambda: ({attempt})}}"
-        variant = f"__import__('os').environ.update(COURSE_VARIANT={self.variant!r})"
-        question = (
-            f"[{variant}, (lambda scope: (exec({FRESH!r}, scope), scope['answer'])[1])({scope})][1]"
-        )
-        reply = self.request("", user_expressions={"answer": question})
-        answer = reply.get("user_expressions", {}).get("answer", {})
-        if answer.get("status") != "ok":
-            return f"error: {answer.get('ename', 'no answer')}: {answer.get('evalue', '')}"
-        try:
-            said = json.loads(ast.literal_eval(answer["data"]["text/plain"]))
-            return said if said in RANK or said.startswith("error: ") else "error: no answer"
-        except (ValueError, SyntaxError, KeyError, AttributeError, TypeError):
-            return "error: no answer"
+def variant_of(notebook, handed_out):
+    """-> (the variant, what is doubtful about it in words, else "")"""
+    if handed_out is not None:
+        return handed_out, ""
+    stored = notebook.metadata.get("course")
+    stored = stored.get("variant") if isinstance(stored, dict) else None
+    if type(stored) is not int or not 0 <= stored < 10**9:
+        stored = None
+    cells = [VARIANT.search(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+    told = next((int(match[1]) for match in cells if match), None)
+    if stored is None and told is None:
+        return 0, "no variant is stored in it: graded as variant 0"
+    if None not in (stored, told) and stored != told:
+        return stored, f"its cell says variant {told}: graded as {stored}, which was handed out"
+    return (told if stored is None else stored), ""
 
-    def request(self, code, **options):
-        """Send it, and wait for the reply: content of an execute_reply."""
-        options |= {"silent": True, "stop_on_error": False, "allow_stdin": False}
-        sent, end = self.client.execute(code, **options), time.monotonic() + self.seconds
-        while time.monotonic() < end:
-            try:
-                reply = self.client.get_shell_msg(timeout=0.2)
-            except Empty:
-                if not self.manager.is_alive():
-                    raise KernelLost("the kernel died") from None
-                continue
-            if reply["parent_header"].get("msg_id") == sent:
-                return reply["content"]
-        raise KernelLost(f"no end after {self.seconds:g} s")
+
+def examine(cells, variant, limits, world, unsafe, stop):
+    """Run cells in a box, beside a judge. -> (number -> answer in words, what went wrong)"""
+    if stop.is_set():
+        return {}, "grading was stopped"
+    with tempfile.TemporaryDirectory(prefix="course-", ignore_cleanup_errors=True) as folder:
+        place = Path(folder)
+        address = sandbox.address_of(place)
+        answers = place / "answers"
+        with (
+            judge(address, variant, answers),
+            sandbox.Box(world, place, address, cells, limits, unsafe) as box,
+        ):
+            trouble = box.wait(stop)
+        lines = answers.read_text(encoding="utf-8").splitlines() if answers.exists() else []
+        return best(map(json.loads, lines), cells, dict(box.told())), trouble
+
+
+@contextmanager
+def judge(address, variant, answers):
+    """A judge that listens, in a process of its own."""
+    command = [sys.executable, "-m", "course_utils.classroom.judge"]
+    process = subprocess.Popen(
+        [*command, address, str(variant), answers],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        if not process.stdout.readline():
+            raise RuntimeError("the judge could not be started")
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def best(judged, cells, errors):
+    """number -> the best answer, or why there is none. errors: place of a cell -> words
+
+    A number is looked for in a cell's text only to say why it was not handed in.
+    """
+    found = {}
+    for number, words in judged:
+        if number not in found or rank(words) > rank(found[number]):
+            found[number] = words
+    for place, source in enumerate(cells):
+        for number in set(NUMBER.findall(source)) & set(checks.numbers()):
+            if "check" in source and number not in found:
+                error = errors.get(place)
+                found[number] = f"error: {checks.plain(error)}" if error else "not called"
+    return found
+
+
+def rank(words):
+    return RANKS.index(words.partition(":")[0])
+
+
+def in_words(row):
+    """A row, on the terminal."""
+    graded = [words for key, words in row.items() if key[:1].isdigit()]
+    counted = f"{row['right']} right of {len(graded)}"
+    to_read = sum(words.startswith("read") for words in graded)
+    if to_read:
+        counted += f", {to_read} to read yourself"
+    return "; ".join(filter(None, (row["problem"], counted if graded else "")))

@@ -82,8 +82,7 @@ def reached(arms, baselines):
 def write(folder, tables, baselines, findings, corpus, records):
     """Tables, figures in both languages, and the page."""
     for name in TABLES:
-        content = tables[name].to_csv(index=False).encode("utf-8-sig")
-        files.write(folder / "tables" / f"{name}.csv", content)
+        files.write(folder / "tables" / f"{name}.csv", files.csv_bytes(tables[name]))
     drawn = draw(tables, baselines, corpus.note)
     for name, figure in drawn.items():
         files.write(folder / name, figure.png())

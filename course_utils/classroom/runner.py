@@ -1,0 +1,120 @@
+"""Runs a notebook's cells in the box that is made for it, and prints what went wrong where.
+
+python -m course_utils.classroom.runner FILE
+
+FILE: JSON, {"cells": sources, "seconds": of a cell, "megabytes": of a process}. A line of output is
+[place of a cell, its error in words]. Only the judge says what is right; this tells why nothing was
+handed in. A cell that never ends, or takes the kernel with it, is left out of a second run.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+MOST_RUNS = 5
+
+
+class KernelLost(Exception):
+    """The kernel died in a cell, or could not be had back from it."""
+
+
+class Notebook(NotebookClient):
+    """A notebook's cells, whose outputs nobody looks at."""
+
+    def output(self, *_):
+        """Keep nothing of what a cell prints or draws."""
+
+    async def run_cell(self, place):
+        """Its error in words, or "". Raises KernelLost."""
+        told = []
+        self.on_cell_executed = lambda execute_reply, **_: told.append(execute_reply["content"])
+        try:
+            await self.async_execute_cell(self.nb.cells[place], place)
+        except CellTimeoutError:
+            await self.interrupt()
+            return f"no end after {self.timeout:g} s"
+        except DeadKernelError:
+            raise KernelLost("the kernel died") from None
+        if not told or told[0].get("status") == "ok":
+            return ""
+        return f"{told[0].get('ename', 'stopped')}: {told[0].get('evalue', '')}"
+
+    async def interrupt(self):
+        """Stop a cell as Ctrl-C would, and wait until the kernel listens again."""
+        try:
+            await self.km.interrupt_kernel()
+            await self.kc.wait_for_ready(timeout=10)
+        except RuntimeError:
+            raise KernelLost(f"no end after {self.timeout:g} s") from None
+
+
+def tell(place, words):
+    print(json.dumps([place, words[:1000]]), flush=True)
+
+
+async def run(sources, seconds, left_out):
+    """All cells but those left out. -> whether the kernel lived to the end"""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook = Notebook(
+        nbformat.v4.new_notebook(cells=cells),
+        kernel_name="python3",
+        timeout=seconds,
+        allow_errors=True,
+        store_widget_state=False,
+        skip_cells_with_tag="",
+    )
+    notebook.create_kernel_manager()
+    if os.name == "posix":
+        notebook.km.transport = "ipc"  # a Unix socket: there is no network in the box
+    async with notebook.async_setup_kernel():
+        for place in range(len(cells)):
+            if place in left_out:
+                continue
+            try:
+                error = await notebook.run_cell(place)
+            except KernelLost as lost:
+                tell(place, str(lost))
+                left_out.add(place)
+                return False
+            if error:
+                tell(place, error)
+    return True
+
+
+def limit(megabytes):
+    """Bound what a process of this tree may claim, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    bounds = {
+        resource.RLIMIT_DATA: megabytes * 1_000_000,
+        resource.RLIMIT_FSIZE: 1_000_000_000,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NPROC: 1000,  # threads are counted too
+    }
+    for what, most in bounds.items():
+        _, hard = resource.getrlimit(what)
+        if hard == resource.RLIM_INFINITY or most < hard:
+            resource.setrlimit(what, (most, most))
+
+
+def main(file):
+    order = json.loads(Path(file).read_text(encoding="utf-8"))
+    limit(order["megabytes"])
+    left_out = set()
+    for _ in range(MOST_RUNS):
+        if asyncio.run(run(order["cells"], order["seconds"], left_out)):
+            return
+    for place in range(len(order["cells"])):
+        tell(place, "too many cells that never end, or end the kernel")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
