@@ -156,16 +156,16 @@ def lock(folder):
         return guard.acquire()
 
 
-def csv_bytes(rows, columns=None):
+def csv_bytes(table):
     """A table as a spreadsheet reads it: UTF-8 with its mark, and no cell that it would run.
 
-    rows: a DataFrame, or dicts with the values of columns.
+    table: a DataFrame, or column -> cells.
     """
     import pandas as pd  # here, because it takes a second to load
 
-    if not isinstance(rows, pd.DataFrame):
-        rows = pd.DataFrame(rows, columns=columns, dtype=object)
-    text = rows.map(harmless).rename(columns=harmless).to_csv(index=False)
+    safe = {harmless(name): list(map(harmless, cells)) for name, cells in table.items()}
+    # Python quotes the characters of a line's end: with \r among them no cell can begin a new line.
+    text = pd.DataFrame(safe, dtype=object).to_csv(index=False, lineterminator="\r\n")
     return text.encode("utf-8-sig", "backslashreplace")
 
 

@@ -63,7 +63,8 @@ class Gradebook:
         own = dict.fromkeys(key for row in rows for key in row)
         columns = [*FIRST, *asked, *(key for key in own if key not in (*FIRST, *self.numbers))]
         columns.append(columns.pop(columns.index("file")))
-        files.write(self.path, files.csv_bytes(rows, columns))
+        table = {column: [row.get(column) for row in rows] for column in columns}
+        files.write(self.path, files.csv_bytes(table))
 
 
 def names(paths):

@@ -57,14 +57,15 @@ def grade(folder, named, variant=None, text=None, limits=LIMITS, unsafe=False, w
 
 def notebooks_in(named):
     """The notebooks that files, folders and patterns name; Windows leaves patterns to us."""
-    found = []
-    for name in map(Path, named):
-        if name.is_dir():
-            found += sorted(name.rglob("*.ipynb"))
-        elif not name.exists() and glob.has_magic(str(name)):
-            found += sorted(map(Path, glob.glob(str(name), recursive=True)))
+    paths = []
+    for name in map(str, named):
+        if glob.has_magic(name) and not Path(name).exists():
+            paths += map(Path, sorted(glob.glob(name, recursive=True)))
         else:
-            found.append(name)
+            paths.append(Path(name))
+    found = []
+    for path in paths:
+        found += sorted(path.rglob("*.ipynb")) if path.is_dir() else [path]
     found = [path for path in found if ".ipynb_checkpoints" not in path.parts]
     if not found:
         raise ValueError(f"no notebook was found in {', '.join(map(str, named))}")
@@ -133,7 +134,15 @@ def examine(cells, variant, limits, world, unsafe, stop):
         ):
             trouble = box.wait(stop)
         lines = answers.read_text(encoding="utf-8").splitlines() if answers.exists() else []
-        return best(map(json.loads, lines), cells, dict(box.told())), trouble
+        errors = {place: checks.plain(words) for place, words in box.told()}
+        trouble = trouble or next(filter(None, map(cut_short, errors.items())), "")
+        return best(map(json.loads, lines), cells, errors), trouble
+
+
+def cut_short(error):
+    """A cell that was not run to its end, in words; "" for one that failed as it would anywhere."""
+    place, words = error
+    return f"cell {place + 1}: {words}" if words.startswith(("no end", "the kernel")) else ""
 
 
 @contextmanager
@@ -167,8 +176,7 @@ def best(judged, cells, errors):
     for place, source in enumerate(cells):
         for number in set(NUMBER.findall(source)) & set(checks.numbers()):
             if "check" in source and number not in found:
-                error = errors.get(place)
-                found[number] = f"error: {checks.plain(error)}" if error else "not called"
+                found[number] = f"error: {errors[place]}" if place in errors else "not called"
     return found
 
 

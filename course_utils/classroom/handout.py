@@ -75,7 +75,9 @@ def without_solutions(notebook, variant):
     solutions = tagged(notebook, "solution")
     notebook.cells = [cell for cell in notebook.cells if cell not in solutions]
     for cell in notebook.cells:
-        if cell.cell_type == "code" and DEPENDS_ON_IT.search(cell.source):
+        if cell.cell_type == "markdown":
+            cell.source = cell.source.replace(" Solutions are folded below.", "")
+        elif cell.cell_type == "code" and DEPENDS_ON_IT.search(cell.source):
             cell.outputs = []
             cell.execution_count = None
     source = VARIANT.format(variant)

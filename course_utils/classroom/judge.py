@@ -16,7 +16,10 @@ from collections import Counter
 from multiprocessing.connection import Listener
 from pathlib import Path
 
+from course_utils.classroom.limits import limit
+
 MOST_CALLS = 50  # of one exercise; further ones are not judged
+MEGABYTES = 4000  # that an attempt can make the judge itself hold
 
 
 class Judge:
@@ -50,7 +53,7 @@ class Judge:
             with cases_of(variant):
                 self.write(number, in_words(exercise, checks.answer(number, attempt)))
         except Lost:
-            self.write(number, "error: the kernel ended during this check")
+            self.write(number, "error: no answer came back, the cell or the kernel ended")
             raise
 
     def note(self, number, words):
@@ -88,6 +91,7 @@ def in_words(exercise, found):
 
 
 def main(address, variant, file):
+    limit(MEGABYTES)
     with Listener(address, backlog=64) as listener:
         print("listening", flush=True)
         from course_utils.classroom.wire import Lost, Wire  # torch takes seconds to load

@@ -17,7 +17,12 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
+from course_utils.classroom.limits import limit
+
 MOST_RUNS = 5
+NO_END = "no end after {:g} s"
+DIED = "the kernel died"
+TOO_MANY = "too many cells that never end, or end the kernel"
 
 
 class KernelLost(Exception):
@@ -38,9 +43,9 @@ class Notebook(NotebookClient):
             await self.async_execute_cell(self.nb.cells[place], place)
         except CellTimeoutError:
             await self.interrupt()
-            return f"no end after {self.timeout:g} s"
+            return NO_END.format(self.timeout)
         except DeadKernelError:
-            raise KernelLost("the kernel died") from None
+            raise KernelLost(DIED) from None
         if not told or told[0].get("status") == "ok":
             return ""
         return f"{told[0].get('ename', 'stopped')}: {told[0].get('evalue', '')}"
@@ -51,7 +56,7 @@ class Notebook(NotebookClient):
             await self.km.interrupt_kernel()
             await self.kc.wait_for_ready(timeout=10)
         except RuntimeError:
-            raise KernelLost(f"no end after {self.timeout:g} s") from None
+            raise KernelLost(NO_END.format(self.timeout)) from None
 
 
 def tell(place, words):
@@ -87,24 +92,6 @@ async def run(sources, seconds, left_out):
     return True
 
 
-def limit(megabytes):
-    """Bound what a process of this tree may claim, where the system can."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    bounds = {
-        resource.RLIMIT_DATA: megabytes * 1_000_000,
-        resource.RLIMIT_FSIZE: 1_000_000_000,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NPROC: 1000,  # threads are counted too
-    }
-    for what, most in bounds.items():
-        _, hard = resource.getrlimit(what)
-        if hard == resource.RLIM_INFINITY or most < hard:
-            resource.setrlimit(what, (most, most))
-
-
 def main(file):
     order = json.loads(Path(file).read_text(encoding="utf-8"))
     limit(order["megabytes"])
@@ -113,7 +100,7 @@ def main(file):
         if asyncio.run(run(order["cells"], order["seconds"], left_out)):
             return
     for place in range(len(order["cells"])):
-        tell(place, "too many cells that never end, or end the kernel")
+        tell(place, TOO_MANY)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,8 @@ class Packing:
 
     @form.register(torch.Tensor)
     def _(self, value):
+        if value.layout != torch.strided or value.is_complex():
+            raise Unreadable("a tensor that is sparse or complex")
         return {"tensor": self.keep(value.detach().as_subclass(torch.Tensor))}
 
     @form.register(np.ndarray | np.generic)
@@ -110,12 +112,14 @@ class Packing:
             tensor = torch.from_numpy(np.array(value))
         except TypeError:  # texts, dates, objects
             return {"other": type(value).__name__}
+        if tensor.is_complex():
+            raise Unreadable("complex numbers")
         return {"number" if isinstance(value, np.generic) else "array": self.keep(tensor)}
 
     def keep(self, tensor):
         self.bytes_left -= tensor.nbytes
-        if self.bytes_left < 0 or tensor.is_sparse or tensor.is_complex():
-            raise Unreadable("a tensor that is too large, sparse or complex to be judged")
+        if self.bytes_left < 0:
+            raise Unreadable("more numbers than can be judged")
         name = str(len(self.tensors))
         self.tensors[name] = tensor.cpu().clone(memory_format=torch.contiguous_format)
         return name
