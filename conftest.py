@@ -1,4 +1,5 @@
-"""Every test, and every kernel that a test starts, runs small, on one thread, away from the reader's own results."""
+"""Every test, and every kernel that a test starts, runs small, on one thread,
+away from the reader's own results."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""The helper package of Shakespeare, Layer by Layer: which part answers which question, in reading order.
+"""The helper package of the course: which part answers which question, in reading order.
 
 What everybody meets:
     corpus      which text do we learn from, and is it the right one?

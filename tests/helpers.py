@@ -1,4 +1,5 @@
-"""What several test files need: the checkout, small texts, models and runs, and how to wait for an event."""
+"""What several test files need: the checkout, small texts, models and runs,
+and how to wait for an event."""
 
 import functools
 import importlib.util
@@ -32,7 +33,8 @@ NOTE = "Practice text, written by the course's own model: not Shakespeare."
 
 @functools.cache
 def tree():
-    """The project's files: what git tracks or would, else (a download) all that no tool has left behind."""
+    """The project's files: what git tracks or would, else (a download) all
+    that no tool has left behind."""
     listed = ["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     try:
         names = subprocess.run(
@@ -73,12 +75,14 @@ def start(*arguments, **options):
 
 
 def let_ctrl_c_through():
-    """In a child: what a suite started in the background has ignored, as it inherits, counts again."""
+    """In a child: what a suite started in the background has ignored, as it inherits,
+    counts again."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(true, log=None, process=None, seconds=300):
-    """Return when true() holds. Fail with the log, a file, if the process ends before or nothing happens at all."""
+    """Return when true() holds. Fail with the log, a file, if the process ends before
+    or nothing happens at all."""
     deadline = time.monotonic() + seconds
     while not true():
         over = process is not None and process.poll() is not None and not true()

@@ -89,7 +89,8 @@ def watched(page, *own):
 
 
 def visit_file(browser, path, width=1280, scheme="light"):
-    """A file as a reader sees it; page.asked: every address it asks for but its own, all refused."""
+    """A file as a reader sees it; page.asked: every address it asks for but its own,
+    all refused."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     page.set_default_timeout(PATIENCE_MS)
     page.asked, page.complaints = [], []
@@ -119,7 +120,8 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 
 
 def widget_site(folder):
-    """Fill a folder with what the widget needs: page.html has it, tall.html far down, blank.html not."""
+    """Fill a folder with what the widget needs: page.html has it, tall.html far down,
+    blank.html not."""
     PLAYGROUND.copy_parts(folder / "playground")
     (folder / "_static").mkdir()
     shutil.copy(ROOT / "book/_static/mount.mjs", folder / "_static")

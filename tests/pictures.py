@@ -10,7 +10,8 @@ from matplotlib.colors import to_rgb
 
 
 def ink(figure):
-    """Draws it with warnings as errors; gives the PNG and each line of text drawn: (text, ismath, box in pixels)."""
+    """Draws it with warnings as errors; gives the PNG and each line of text drawn: (text, ismath,
+    box in pixels)."""
     lines, draw_text = [], RendererAgg.draw_text
 
     def record(renderer, gc, x, y, text, font, angle, ismath=False, mtext=None):

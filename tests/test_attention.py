@@ -1,4 +1,5 @@
-"""Attention, against torch's own function and a plain loop, and against versions broken on purpose."""
+"""Attention, against torch's own function and a plain loop,
+and against versions broken on purpose."""
 
 import math
 

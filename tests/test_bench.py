@@ -1,4 +1,5 @@
-"""The benchmark: what it times, what it counts, and what it says when there is nothing to compare with."""
+"""The benchmark: what it times, what it counts,
+and what it says when there is nothing to compare with."""
 
 import itertools
 import json
@@ -121,7 +122,8 @@ def test_contenders_run_in_turn():
     ids=str,
 )
 def test_the_operations_are_those_that_torch_counts(changes):
-    """Forward and backward, product by product. Torch counts attention as if it were not causal: twice as much."""
+    """Forward and backward, product by product. Torch counts attention as if it were not causal:
+    twice as much."""
     config, batch_size = replace(SMALL, **changes), 3
     tokens = torch.randint(config.vocab_size, (batch_size, config.context_length))
     model = GPT(config)

@@ -25,24 +25,32 @@ STRAY = (
     "notebooks/.ipynb_checkpoints/a.ipynb",
 )
 
-HEADINGS = """() => [...document.querySelectorAll("article :is(h1, h2, h3, h4, h5, h6)")].map((h) => Number(h.tagName[1]))"""
+HEADINGS = """() => [...document.querySelectorAll("article :is(h1, h2, h3, h4, h5, h6)")].map(
+  (h) => Number(h.tagName[1]))"""
 THEME = {}  # barriers in what the theme makes: what axe says of them begins so -> why they stay
 
 SETTLED = "window.MathJax?.startup?.promise?.then(() => document.fonts.ready).then(() => true)"
 PROBLEMS = """() => {
   const found = [], all = (selector) => [...document.querySelectorAll(selector)];
-  for (const image of document.images) if (!/\\w \\w/.test(image.alt)) found.push("no alt text: " + image.src);
-  for (const image of document.images) if (!image.naturalWidth) found.push("no picture: " + image.src);
-  for (const math of all(".math")) if (!math.querySelector("mjx-container")) found.push("not set: " + math.textContent);
-  for (const error of all("mjx-merror, mtext[mathcolor=red]")) found.push("wrong formula: " + error.textContent);
+  for (const image of document.images)
+    if (!/\\w \\w/.test(image.alt)) found.push("no alt text: " + image.src);
+  for (const image of document.images)
+    if (!image.naturalWidth) found.push("no picture: " + image.src);
+  for (const math of all(".math"))
+    if (!math.querySelector("mjx-container")) found.push("not set: " + math.textContent);
+  for (const error of all("mjx-merror, mtext[mathcolor=red]"))
+    found.push("wrong formula: " + error.textContent);
   const cut = (pre) => innerWidth > 1200 && pre.scrollWidth > pre.clientWidth + 1;
-  for (const pre of all("div.cell_input pre").filter(cut)) found.push("code is cut: " + pre.textContent.slice(0, 80));
-  if (document.documentElement.scrollWidth > innerWidth) found.push("scrolls sideways at " + innerWidth);
+  for (const pre of all("div.cell_input pre").filter(cut))
+    found.push("code is cut: " + pre.textContent.slice(0, 80));
+  if (document.documentElement.scrollWidth > innerWidth)
+    found.push("scrolls sideways at " + innerWidth);
   return found;
 }"""
 FACTS = """() => ({
   formulas: document.querySelectorAll("article mjx-container").length,
-  fonts: [...document.fonts].filter((font) => font.status === "loaded").map((font) => font.family).join(),
+  fonts: [...document.fonts].filter((font) => font.status === "loaded")
+    .map((font) => font.family).join(),
   words: [...document.querySelectorAll("article img")].map((image) => image.alt),
   links: [...document.links].map((link) => link.href.split("#")[0]),
   buttons: [...document.querySelectorAll(".article-header-buttons a")].map((link) => link.href),
@@ -51,7 +59,8 @@ FACTS = """() => ({
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
-    """The folder of the built pages, from a copy of the project with what tools and runs leave lying about."""
+    """The folder of the built pages, from a copy of the project with what tools
+    and runs leave lying about."""
     command = shutil.which("jupyter-book", path=Path(sys.executable).parent)
     if command is None:
         pytest.skip('jupyter-book is not installed: pip install -e ".[book]"')
@@ -91,7 +100,8 @@ def window(browser):
 
 @pytest.fixture(scope="module")
 def visit(window, site):
-    """Opens a page, wide and then narrow as on a phone: {problems, formulas, words, …}. Each is opened once."""
+    """Opens a page, wide and then narrow as on a phone: {problems, formulas, words, …}.
+    Each is opened once."""
 
     @functools.cache
     def visit(name):
@@ -164,7 +174,8 @@ def test_a_barrier_is_noticed(window, site):
     page.goto(f"{site}book/notation.html", wait_until="networkidle")
     page.add_script_tag(path=AXE)
     page.evaluate(
-        "document.querySelector('article').innerHTML += '<p style=\"color: #ccc; background: #fff\">Pale words</p>'"
+        "document.querySelector('article').innerHTML += '<p style=\"color: "
+        "#ccc; background: #fff\">Pale words</p>'"
     )
     assert any(barrier.startswith("color-contrast") for barrier in page.evaluate(BARRIERS))
     page.close()
@@ -182,10 +193,14 @@ SPOILT = {
     '<img src="../_static/plus.png" alt="../_images/0f2a.png">': "no alt text: ",
     '<img src="../_static/course.css" alt="a picture">': "no picture: ",
     '<span class="math">x^2</span>': "not set: x^2",
-    r'<span class="math notranslate nohighlight">\(\frac\)</span>': "wrong formula: Missing argument for \\frac",
+    r'<span class="math notranslate nohighlight">\(\frac\)</span>': (
+        "wrong formula: Missing argument for \\frac"
+    ),
     r'<span class="math notranslate nohighlight">\(\nosuch\)</span>': "wrong formula: \\nosuch",
     '<p style="width: 600px">wide</p>': "scrolls sideways at 390",
-    f'<div class="cell"><div class="cell_input"><pre>{"x" * 130}</pre></div></div>': "code is cut: xxx",
+    f'<div class="cell"><div class="cell_input"><pre>{"x" * 130}</pre></div></div>': (
+        "code is cut: xxx"
+    ),
 }
 
 

@@ -1,4 +1,5 @@
-"""The corpus: real files, a real server with faults, real processes; no part of the course is replaced."""
+"""The corpus: real files, a real server with faults, real processes; no part
+of the course is replaced."""
 
 import contextlib
 import hashlib
@@ -155,7 +156,8 @@ def clean_environment(monkeypatch, tmp_path):
 
 @pytest.fixture
 def course(tmp_path):
-    """A private checkout beside an empty shared folder, with a small practice text; (folder, run a script in it)."""
+    """A private checkout beside an empty shared folder, with a small practice text; (folder,
+    run a script in it)."""
     root = tmp_path / "school" / "course"
     (root / "course_utils" / "published").mkdir(parents=True)
     (root / "pyproject.toml").touch()
@@ -222,7 +224,7 @@ def is_one_sentence(message):
     return message.endswith(".") and "\n" not in message and len(message) < 250
 
 
-# Downloading ---------------------------------------------------------------------------------------------------------
+# Downloading --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, *SLOW])
@@ -310,7 +312,7 @@ def test_a_killed_download_is_cleared_away_by_the_one_who_waited(real, mirror, t
     assert mine.read_bytes() == b"kept"
 
 
-# Finding -------------------------------------------------------------------------------------------------------------
+# Finding ------------------------------------------------------------------------------------------
 
 
 def test_places_are_asked_in_order(real, mirror, course, tmp_path):
@@ -456,7 +458,7 @@ except corpus.CorpusError as error:
     assert "COURSE_CORPUS" in message
 
 
-# A file that the reader names ----------------------------------------------------------------------------------------
+# A file that the reader names ---------------------------------------------------------------------
 
 LINES = "Κύριε, ich höre 你好.\nEin zweiter Satz\n\nund noch einer.\n" * 5
 
@@ -557,7 +559,7 @@ except corpus.CorpusError as error:
     assert is_one_sentence(message)
 
 
-# Importing -----------------------------------------------------------------------------------------------------------
+# Importing ----------------------------------------------------------------------------------------
 
 
 def test_an_import_asks_no_network_and_no_torch(course, tmp_path):

@@ -1,4 +1,5 @@
-"""The `course` command as a reader meets it: real processes, real files, one clear sentence when something is wrong."""
+"""The `course` command as a reader meets it: real processes, real files,
+one clear sentence when something is wrong."""
 
 import contextlib
 import csv
@@ -146,7 +147,8 @@ def test_train_and_data(tmp_path, corpus_file):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
 def test_a_study_is_resumed_run_by_run(tmp_path, corpus_file):
-    """Stopped in the middle by Ctrl-C: finished runs stay as they are, the same command does the rest."""
+    """Stopped in the middle by Ctrl-C: finished runs stay as they are,
+    the same command does the rest."""
     study = ("ablate", "position", "--corpus", corpus_file, "--out", tmp_path, "--workers", "1")
     process = start(*study)
     wait_until(lambda: list(tmp_path.glob("logs/*.json")), process=process)
@@ -287,7 +289,8 @@ def test_another_vocabulary_and_an_unknown_character_are_named(results, tmp_path
 
 @pytest.mark.promise("full disk")
 def test_a_full_disk_keeps_what_was_there(results, corpus_file, tmp_path):
-    """A tmpfs of 200 kB: the run ends with one sentence, and no half-written file is left behind."""
+    """A tmpfs of 200 kB: the run ends with one sentence,
+    and no half-written file is left behind."""
     small = tmp_path / "small"
     small.mkdir()
     if (

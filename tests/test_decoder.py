@@ -1,4 +1,5 @@
-"""The decoder and the writer against the model without a cache and against lesson 6, for every switch of the model."""
+"""The decoder and the writer against the model without a cache and against lesson 6,
+for every switch of the model."""
 
 import copy
 import itertools
@@ -33,7 +34,8 @@ GRID = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GR
 
 
 class Uncaptured(CudaDecoder):
-    """The arithmetic of a GPU's decoder, on any device: what it would capture as a graph is done at once."""
+    """The arithmetic of a GPU's decoder, on any device: what it would capture
+    as a graph is done at once."""
 
     def _replay(self, work, *settings):
         work(*settings)
@@ -42,7 +44,8 @@ class Uncaptured(CudaDecoder):
 # --- one model, one text --------------------------------------------------------------------------
 @torch.no_grad()
 def check_agrees(make, model, batch_size, begin, near=1e-5):
-    """From a text of `begin` tokens on, every next token of `step` gives what the whole text gives at once."""
+    """From a text of `begin` tokens on, every next token
+    of `step` gives what the whole text gives at once."""
     tokens = prompt(model.config.context_length, batch_size).to(model.head.weight.device)
     whole = copy.deepcopy(model).eval()(tokens)
     reader = make(model, batch_size, model.head.weight.dtype)

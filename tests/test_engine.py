@@ -150,10 +150,13 @@ def test_a_broken_engine_is_noticed(mutant):
 @pytest.mark.parametrize("micro_batches", [2, 3, 7])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_batch_in_parts_is_the_same_batch(optimizer, micro_batches):
-    """Without dropout, whose random numbers would fall otherwise: the same gradients but for the order of a sum."""
+    """Without dropout, whose random numbers would fall otherwise:
+    the same gradients but for the order of a sum."""
     config, no_dropout = settings(optimizer, batch_size=7), replace(SMALL, dropout=0.0)
-    whole, in_parts = (losses_of(engine.Engine(trainer.new_model(no_dropout, config).train(), text(), config, n))
-                       for n in (1, micro_batches))  # fmt: skip
+    whole, in_parts = (
+        losses_of(engine.Engine(trainer.new_model(no_dropout, config).train(), text(), config, n))
+        for n in (1, micro_batches)
+    )
     assert in_parts == pytest.approx(whole, abs=2e-4)
     assert in_parts != whole
 
@@ -188,7 +191,8 @@ def test_the_regime_is_named():
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("position", CHOICES["position"])
 def test_the_loss_in_bf16_is_near_and_its_gradient_reaches_every_weight(position, tied):
-    """A bfloat16 has 8 significant bits; the weights themselves stay in 32, and so do their gradients."""
+    """A bfloat16 has 8 significant bits; the weights themselves stay in 32,
+    and so do their gradients."""
     config = replace(FOR_A_GPU, position=position, tie_embeddings=tied)
     model = trainer.new_model(config, settings("adamw"))
     batch = get_batch(text(), 16, 32, torch.Generator().manual_seed(0))
@@ -322,7 +326,7 @@ def test_evaluation_is_the_same_however_many_windows_are_read_at_once(T, length)
     assert math.isfinite(expected)
 
 
-# --- the same bits ---------------------------------------------------------------------------------
+# --- the same bits --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

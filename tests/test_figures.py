@@ -1,4 +1,5 @@
-"""Pictures: what is drawn is what was given, every sign has a glyph, nothing overlaps, nothing leaks."""
+"""Pictures: what is drawn is what was given, every sign has a glyph, nothing overlaps,
+nothing leaks."""
 
 import itertools
 import subprocess
@@ -37,7 +38,8 @@ MEASURES = ["distinct_2", "repetition", "known_words", "longest_copy", "five_gra
 def make_curves(
     arms=("2 layers", "4 layers", "6 layers"), seeds=2, steps=600, every=25, batch=2048
 ):
-    """Learning curves that fall as real ones do, a little differently for each seed; no training loss at step 0."""
+    """Learning curves that fall as real ones do, a little differently for each seed;
+    no training loss at step 0."""
     rng, rows = np.random.default_rng(1), []
     for i, arm in enumerate(arms):
         for seed in range(seeds):

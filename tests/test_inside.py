@@ -1,4 +1,5 @@
-"""Pictures from inside a model: the numbers drawn are those given, words stay apart, a missing mask is not drawn."""
+"""Pictures from inside a model: the numbers drawn are those given, words stay apart,
+a missing mask is not drawn."""
 
 import itertools
 import re

@@ -1,4 +1,5 @@
-"""The GPT, against a plain float64 version, torch's own layers, and Hugging Face's GPT-2 and Llama."""
+"""The GPT, against a plain float64 version, torch's own layers, and Hugging Face's GPT-2
+and Llama."""
 
 import copy
 import itertools
@@ -38,7 +39,8 @@ def show(value):
 
 
 def loud(**changes):
-    """A tiny float64 GPT whose weights, gains too, are large enough that each of them shows, and no more."""
+    """A tiny float64 GPT whose weights, gains too, are large enough that each of them shows,
+    and no more."""
     torch.manual_seed(0)
     model = GPT(replace(TINY, **changes)).double().eval()
     for parameter in model.parameters():
@@ -144,7 +146,8 @@ def test_every_combination_of_switches_equals_the_plain_version(position):
 
 # --- independent implementations with copied weights: logits and gradients ------------------------
 def pairs(model, blocks, names, transposed=False):
-    """(our parameter, theirs) for each block; Hugging Face's Conv1D keeps its matrices transposed."""
+    """(our parameter, theirs) for each block;
+    Hugging Face's Conv1D keeps its matrices transposed."""
     for ours, theirs in zip(model.blocks, blocks, strict=True):
         for our_name, their_name in names.items():
             p, q = ours.get_parameter(our_name), theirs.get_parameter(their_name)
@@ -244,7 +247,8 @@ def gpt2_twin(model, activation="gelu"):
 
 
 def llama_twin(model):
-    """Rotary positions, RMSNorm, SwiGLU, an untied head. Llama splits what we keep in one matrix."""
+    """Rotary positions, RMSNorm, SwiGLU, an untied head. Llama splits what we keep
+    in one matrix."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     c = model.config
@@ -327,7 +331,8 @@ def test_agrees_with_hugging_faces_gpt2():
 
 
 def test_dropout_falls_where_gpt2s_does():
-    """On the embeddings, on attention's weights, and on what each layer adds: one seed, the same noise."""
+    """On the embeddings, on attention's weights, and on what each layer adds: one seed,
+    the same noise."""
     check_agrees(loud(dropout=0.3).train(), gpt2_twin)
 
 
@@ -511,7 +516,8 @@ def test_an_untrained_model_knows_nothing(n_layers):
 
 
 def check_initial_weights(model):
-    """GPT-2's: standard deviation 0.02, and 0.02 / √(2L) where a layer writes to the stream; blocks differ."""
+    """GPT-2's: standard deviation 0.02, and 0.02 / √(2L) where a layer writes to the stream;
+    blocks differ."""
     layers = model.config.n_layers
     for name, p in model.named_parameters():
         if p.ndim == 1:

@@ -1,4 +1,5 @@
-"""The lessons as files: pairs in step, outputs stored, and each one at home wherever a reader opens it."""
+"""The lessons as files: pairs in step, outputs stored,
+and each one at home wherever a reader opens it."""
 
 import json
 import os
@@ -73,7 +74,8 @@ def test_the_checks_notice(tmp_path, change):
 
 
 def test_exported_cells_are_small_and_tested_shapes_of_cells_hold():
-    """An exported cell is imports, a constant, a dataclass, a function or a class: at most 30 lines, no magics."""
+    """An exported cell is imports, a constant, a dataclass, a function or a class:
+    at most 30 lines, no magics."""
     exported = [
         c for path in NOTEBOOKS for c in code_cells(path) if "export" in c.metadata.get("tags", [])
     ]
@@ -160,7 +162,8 @@ def bare_environment(folder):
 def execute(notebook, python, cwd, **environment):
     """Run a notebook top to bottom in a kernel of that interpreter, in that folder."""
     code = (
-        "import sys, nbformat; from nbclient import NotebookClient; nb = nbformat.read(sys.argv[1], 4);"
+        "import sys, nbformat; from nbclient import NotebookClient; "
+        "nb = nbformat.read(sys.argv[1], 4);"
         "nb.metadata.kernelspec.name = 'bare'; NotebookClient(nb, timeout=300).execute()"
     )
     kernel = cwd / "jupyter/kernels/bare"
@@ -184,7 +187,7 @@ def installed(wheel, tmp_path_factory):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_alone_as_a_plain_script_with_only_the_wheel(name, installed, tmp_path):
-    """In an empty folder, without text but what the wheel brings, and on a bare interpreter: sitecustomize makes
+    """In an empty folder, with what the wheel brings, on a bare interpreter: sitecustomize makes
     IPython and ipywidgets impossible to import. Colab's test and nbval run lessons in kernels."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nsys.modules['IPython'] = sys.modules['ipywidgets'] = None\n"
@@ -204,7 +207,8 @@ def test_alone_as_a_plain_script_with_only_the_wheel(name, installed, tmp_path):
 
 
 def test_colab(tmp_path):
-    """google.colab is there, torch too, the course is not: the setup cell fetches it by git and replaces nothing."""
+    """google.colab is there, torch too, the course is not: the setup cell fetches it by git
+    and replaces nothing."""
     source = copy_of_the_project(tmp_path / "source")
     identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
     for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "all"]):

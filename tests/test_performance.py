@@ -1,4 +1,5 @@
-"""The page of measurements: its figures draw the rows, its tables say what a hand computes, odd files are told of."""
+"""The page of measurements: its figures draw the rows, its tables say what a hand computes,
+odd files are told of."""
 
 import json
 import os
@@ -18,27 +19,52 @@ from pictures import badly_placed, drawn, ink, luminance, texts
 
 OURS, PEER = "engine: cuda, bf16, compiled, CUDA graph", "Hugging Face GPT-2"
 TRAIN = [  # batches of 1,000 characters
-    {"kind": "contender", "name": name, "median_ms": ms, "low_ms": 0.9 * ms, "high_ms": 1.25 * ms,
-     "characters_per_s": 1e6 / ms, "share_of_matrix_rate": 0.2 / ms}
+    {
+        "kind": "contender",
+        "name": name,
+        "median_ms": ms,
+        "low_ms": 0.9 * ms,
+        "high_ms": 1.25 * ms,
+        "characters_per_s": 1e6 / ms,
+        "share_of_matrix_rate": 0.2 / ms,
+    }
     for name, ms in {"plain loop": 10.0, OURS: 2.0, PEER: 8.0}.items()
-]  # fmt: skip
+]
 WRITE = [
-    {"kind": "contender", "name": name, "texts": n, "characters_per_s": speed, "low": 0.9 * speed, "high": 1.1 * speed,
-     "median_ms": 1e3 * n / speed}
+    {
+        "kind": "contender",
+        "name": name,
+        "texts": n,
+        "characters_per_s": speed,
+        "low": 0.9 * speed,
+        "high": 1.1 * speed,
+        "median_ms": 1e3 * n / speed,
+    }
     for name, n, speed in [
-        ("ours, float32", 1, 5000.0), ("without a cache", 1, 400.0), ("lesson 6", 1, 300.0),
-        (PEER, 1, 150.0), ("ours, bfloat16", 256, 9e5), (PEER, 256, 3e4),
+        ("ours, float32", 1, 5000.0),
+        ("without a cache", 1, 400.0),
+        ("lesson 6", 1, 300.0),
+        (PEER, 1, 150.0),
+        ("ours, bfloat16", 256, 9e5),
+        (PEER, 256, 3e4),
         ("ours, bfloat16", 1024, 1.5e6),
     ]
-]  # fmt: skip
+]
 GROWTH = [
-    {"kind": kind, "name": str(value), "median_ms": 0.3 + value * each, "share_of_matrix_rate": value * part}
+    {
+        "kind": kind,
+        "name": str(value),
+        "median_ms": 0.3 + value * each,
+        "share_of_matrix_rate": value * part,
+    }
     for kind, values, each, part in [
-        ("n_layers", (1, 2, 4, 8), 0.1, 0.03), ("d_model", (64, 128, 256, 512), 0.002, 1e-6),
-        ("context_length", (32, 64, 128, 256, 512), 0.01, 0.0015), ("batch_size", (1, 2, 4, 8, 16, 32), 0.02, 0.02),
+        ("n_layers", (1, 2, 4, 8), 0.1, 0.03),
+        ("d_model", (64, 128, 256, 512), 0.002, 1e-6),
+        ("context_length", (32, 64, 128, 256, 512), 0.01, 0.0015),
+        ("batch_size", (1, 2, 4, 8, 16, 32), 0.02, 0.02),
     ]
     for value in values
-]  # fmt: skip
+]
 PICTURES = {
     "train": lambda **how: figures.contenders(TRAIN, **how),
     "generate": lambda **how: figures.contenders(WRITE, **how),
@@ -80,8 +106,13 @@ def test_words_are_whole_apart_and_in_both_languages(picture):
 def test_contenders_are_the_data_with_their_factors():
     figure = figures.contenders(TRAIN)
     assert figure.get_label() == (
-        "Characters a second, slowest first: plain loop 100,000 · 0.8×, Hugging Face GPT-2 125,000 · 1×, "
-        "engine: cuda, bf16, compiled, CUDA graph 500,000 · 4× (×: times the speed of Hugging Face GPT-2)."
+        (
+            "Characters a second, slowest first: plain loop 100,000 · 0.8×, "
+            "Hugging Face GPT-2 125,000 · 1×, "
+        )(
+            "engine: cuda, bf16, compiled, CUDA graph 500,000 · 4× (×: times "
+            "the speed of Hugging Face GPT-2)."
+        )
     )
     (axes,) = figure.axes
     assert axes.get_xscale() == "linear"
@@ -223,7 +254,10 @@ def test_tables_match_a_hand_computation(extension, folder):
         "Training: recipe baseline, NVIDIA H100. Characters a second"
     )
     assert table.split("\n")[1:-1] == [
-        "| contender | time of a step (ms) | characters a second | factor | share of the matrix rate |",
+        (
+            "| contender | time of a step (ms) | characters a second | "
+            "factor | share of the matrix rate |"
+        ),
         "| --- | --: | --: | --: | --: |",
         "| plain loop | 10 | 100,000 | 0.8× | 2.0 % |",
         "| engine: cuda, bf16, compiled, CUDA graph | 2 | 500,000 | 4× | 10 % |",
@@ -285,7 +319,8 @@ def test_a_malformed_record_is_told_in_a_sentence(extension, folder):
 
 
 def build(root, folder):
-    """The page alone, by Sphinx, with the measurements in folder. -> exit code, what it said, the page"""
+    """The page alone, by Sphinx, with the measurements in folder. -> exit code, what it said,
+    the page"""
     shutil.copy(ROOT / "book/performance.md", root / "index.md")
     (root / "log.md").write_text("---\norphan: true\n---\n# Log\n", encoding="utf-8")
     settings = f"""
@@ -298,8 +333,10 @@ myst_enable_extensions = ["colon_fence"]
     (root / "conf.py").write_text(settings, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", root, root / "html"],
-        env=os.environ | {"PYTHONPATH": str(ROOT / "book/_ext")}, capture_output=True, text=True,
-    )  # fmt: skip
+        env=os.environ | {"PYTHONPATH": str(ROOT / "book/_ext")},
+        capture_output=True,
+        text=True,
+    )
     return (
         done.returncode,
         done.stdout + done.stderr,
@@ -312,9 +349,9 @@ def test_the_page_shows_what_is_there(extension, folder, tmp_path_factory):
     assert code == 0, said
     assert page.count('src="data:image/png;base64,') == 4
     assert (
-        'alt="Training: recipe baseline, NVIDIA H100. Characters a second, slowest first: plain loop 100,000'
-        in page
-    )
+        'alt="Training: recipe baseline, NVIDIA H100. Characters a second, '
+        "slowest first: plain loop 100,000"
+    ) in page
     assert '<td class="text-right"><p>1,500,000</p></td>' in page
     assert "Nothing is recorded" not in page
     code, said, page = build(tmp_path_factory.mktemp("book"), folder / "none")
@@ -330,8 +367,8 @@ def test_a_malformed_file_stops_a_strict_build(extension, folder, tmp_path_facto
     code, said, page = build(tmp_path_factory.mktemp("book"), folder)
     assert code != 0
     assert (
-        "train-x-cpu.json is no benchmark of this course (JSONDecodeError): delete it, or make it again"
-        in said
-    )
+        "train-x-cpu.json is no benchmark of this course "
+        "(JSONDecodeError): delete it, or make it again"
+    ) in said
     assert "Traceback" not in said
     assert "1.6000" in page, "what can be read is shown"

@@ -1,4 +1,5 @@
-"""Lessons that are played with: each cell twice in a row, then sections out of order; nothing fails or changes."""
+"""Lessons that are played with: each cell twice in a row, then sections out of order; nothing fails
+or changes."""
 
 import random
 import re
@@ -29,13 +30,19 @@ def parts(cells):
 
 def said(outputs):
     """What a cell printed and showed in words, in one piece."""
-    texts = [output.text if output.output_type == "stream" else output.get("data", {}).get("text/plain", "")
-             for output in outputs if output.get("name") != "stderr"]  # fmt: skip
+    texts = [
+        output.text
+        if output.output_type == "stream"
+        else output.get("data", {}).get("text/plain", "")
+        for output in outputs
+        if output.get("name") != "stderr"
+    ]
     return "".join(texts)
 
 
 class Player:
-    """A kernel in which the cells of one lesson are run in any order; counts them, and keeps what went wrong."""
+    """A kernel in which the cells of one lesson are run in any order; counts them,
+    and keeps what went wrong."""
 
     def __init__(self, notebook):
         self.client, self.promised = NotebookClient(notebook, timeout=120), {}

@@ -157,7 +157,8 @@ def test_halves_are_cut_between_windows_and_places_hold_their_means():
 
 
 def test_a_run_chooses_on_one_half_and_reports_the_other():
-    """The first half is what is learned, the second noise: the one gets easier, the other harder."""
+    """The first half is what is learned, the second noise: the one gets easier,
+    the other harder."""
     ids, chance = text(600), torch.Generator().manual_seed(5)
     validation_ids = torch.cat([text(200), torch.randint(11, (200,), generator=chance)])
     train = replace(recipes.named_recipe("smoke")[1], steps=60, evaluate_every=5)

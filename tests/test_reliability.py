@@ -62,7 +62,8 @@ class CtrlC:
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("trial", range(10 if FULL else 2))
 def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not(trial, optimizer, tmp_path):
-    """Weights, and the whole state one step later: optimisers, random numbers, losses; all bit for bit."""
+    """Weights, and the whole state one step later: optimisers, random numbers, losses;
+    all bit for bit."""
     chance = random.Random(trial)
     wanted = spec(optimizer=optimizer, seed=trial, learning_rate=0.01, patience=3)
     straight = runs.execute(wanted, OWN, tmp_path / "straight")
@@ -227,7 +228,8 @@ class Kernel:
 
 @pytest.mark.promise("Ctrl-C")
 def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path, record_property):
-    """Interrupted at random moments, it keeps its variables, and the next run goes on from there."""
+    """Interrupted at random moments, it keeps its variables,
+    and the next run goes on from there."""
     interrupts, chance, stopped, seed = 50 if FULL else 4, random.Random(1), 0, 0
     kernel = Kernel(tmp_path / "mine")
     cell = (
@@ -294,7 +296,8 @@ def test_a_rate_far_too_high_stops_the_run_before_its_weights_are_spoilt(optimiz
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 @pytest.mark.parametrize(("at", "noticed", "kept"), [(1, 2, 0), (30, 31, 25), (40, 40, 35)])
 def test_a_number_that_is_none_stops_the_run_at_that_step(at, noticed, kept, poison, monkeypatch):
-    """Poison in one weight after a step; at 30 a report would save it, at 40 an evaluation meets it."""
+    """Poison in one weight after a step; at 30 a report would save it,
+    at 40 an evaluation meets it."""
     monkeypatch.setattr(trainer, "SAVING", 1e9)  # at each report, every 5 steps here
     config = TrainConfig(steps=250, batch_size=2, learning_rate=1e-3, evaluate_every=20, patience=0)
     model, states = trainer.new_model(SMALL, config), []
@@ -372,7 +375,8 @@ def test_a_state_that_is_damaged_is_refused_in_one_sentence(tmp_path, record_pro
 
 # --- early stopping -------------------------------------------------------------------------------
 PATIENCES = (0, 1, 2, 3)
-TABLE = {  # losses, a digit an evaluation -> for each patience: where it stops (0: nowhere), the evaluation it keeps
+# losses, a digit an evaluation -> for each patience: where it stops (0: nowhere), what it keeps
+TABLE = {
     "876543": [(0, 6), (0, 6), (0, 6), (0, 6)],
     "123456": [(0, 1), (2, 1), (3, 1), (4, 1)],
     "333333": [(0, 1), (2, 1), (3, 1), (4, 1)],  # equal is no improvement
@@ -387,7 +391,8 @@ CASES = [
 
 
 def plainly(losses, patience):
-    """(where it stops or 0, what it keeps), counted from 1: at each evaluation, how long ago was the best so far?"""
+    """(where it stops or 0, what it keeps), counted from 1: at each evaluation,
+    how long ago was the best so far?"""
     for n in range(1, len(losses) + 1):
         best = losses.index(min(losses[:n])) + 1
         if 0 < patience <= n - best:
@@ -469,7 +474,8 @@ class Scripted:
 
 
 def scripted_run(ladder, ranks, patience, saved=None):
-    """A real run of the trainer that evaluates after each step. -> (model, Training, the states that it saved)"""
+    """A real run of the trainer that evaluates after each step. -> (model, Training, the states
+    that it saved)"""
     config = TrainConfig(steps=len(ranks), batch_size=2, evaluate_every=1, patience=patience)
     model, states = trainer.new_model(SMALL, config), []
     save = lambda tensors, facts: states.append(copy.deepcopy((tensors, facts)))  # noqa: E731
@@ -518,7 +524,8 @@ def test_the_trainer_stops_where_the_table_says_and_keeps_those_weights(
 @pytest.mark.promise("at once")
 @pytest.mark.parametrize("trial", range(3 if FULL else 1))
 def test_eight_processes_in_one_folder_mix_nothing(trial, tmp_path, record_property):
-    """Eight wait for one folder, with two texts and overlapping seeds; one is killed at work, the others do it all."""
+    """Eight wait for one folder, with two texts and overlapping seeds; one is killed at work,
+    the others do it all."""
     folder, corpora, texts = tmp_path / "results", [], (OWN.text, OWN.text.upper())
     for i, words in enumerate(texts):
         (tmp_path / f"{i}.txt").write_text(words, encoding="utf-8")
@@ -588,7 +595,8 @@ HEAVY = ("modern", "modern-short", "nanogpt", "record", "sprint")
 @pytest.mark.promise("seed")
 @pytest.mark.parametrize("recipe", [name for name in recipes.RECIPES if FULL or name not in HEAVY])
 def test_a_golden_curve_for_each_recipe(recipe):
-    """What 20 steps gave when `python tests/test_reliability.py` wrote it down; other processors round otherwise."""
+    """What 20 steps gave when `python tests/test_reliability.py` wrote it down;
+    other processors round otherwise."""
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[recipe]
     assert golden_curve(recipe) == pytest.approx(golden, abs=2e-3)
     assert golden[-1] < golden[0] - (0.01 if recipe == "baseline" else 0.1)

@@ -1,4 +1,5 @@
-"""The one-page report, in a real browser with no network: it asks for nothing, runs nothing, and fits a phone."""
+"""The one-page report, in a real browser with no network: it asks for nothing, runs nothing,
+and fits a phone."""
 
 import html
 import re
@@ -14,7 +15,10 @@ from pages import visit_file as visit
 HOSTILE = [
     "<img src=x onerror=\"document.title='broken'\">",
     "</script><script>document.title='broken'</script>",
-    "</pre></details></table><iframe src='https://example.org'></iframe><link rel=stylesheet href=//example.org/x.css>",
+    (
+        "</pre></details></table><iframe src='https://example.org'></iframe><link "
+        "rel=stylesheet href=//example.org/x.css>"
+    ),
     "{{ 7*191 }} {% include '/etc/passwd' %} &amp; \" onload=\"document.title='broken'",
     "\u202eright to left\u2067 again שלום",
 ]
@@ -54,7 +58,10 @@ def page_file(tmp_path_factory):
     return report.write(folder, TABLES, pictures, ["4 layers beat 2.", *HOSTILE], note, facts)
 
 
-HANDLERS = "[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => /^on/.test(a.name)).length"
+HANDLERS = (
+    "[...document.querySelectorAll('*')].flatMap(e => "
+    "[...e.attributes]).filter(a => /^on/.test(a.name)).length"
+)
 
 
 @pytest.mark.promise("text")

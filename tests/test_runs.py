@@ -41,7 +41,8 @@ def ids():
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_the_trainer_is_the_plain_loop(optimizer):
-    """Fifty steps, losses equal to the last bit: the same weights, batches, dropout and schedule."""
+    """Fifty steps, losses equal to the last bit: the same weights, batches, dropout
+    and schedule."""
     config = TrainConfig(
         steps=50,
         batch_size=3,
@@ -173,7 +174,8 @@ def test_a_checkpoint_gives_the_same_logits(tmp_path, tied, position):
 
 
 def test_a_checkpoint_in_whole_numbers(tmp_path):
-    """A weight is its whole number times its group's scale; without its scales the file is refused."""
+    """A weight is its whole number times its group's scale;
+    without its scales the file is refused."""
     model, path, name = (
         GPT(replace(SMALL, d_model=32)),
         tmp_path / "m.safetensors",
@@ -239,7 +241,8 @@ def test_a_record_that_is_no_record_is_refused(tmp_path):
 
 @pytest.mark.promise("at once")
 def test_two_processes_give_the_records_of_one(tmp_path):
-    """A pool of fresh processes: the same runs, in order, with the same losses as one after the other."""
+    """A pool of fresh processes: the same runs, in order, with the same losses
+    as one after the other."""
     specs = [spec(seed=seed) for seed in (0, 1)]
     one = pool.run_specs(specs, OWN, tmp_path / "one")
     many = pool.run_specs(specs, OWN, tmp_path / "many", workers=2)

@@ -1,4 +1,5 @@
-"""Filters, draws and generation, against Hugging Face, brute force, χ² and a model without a cache."""
+"""Filters, draws and generation, against Hugging Face, brute force, χ²
+and a model without a cache."""
 
 import itertools
 import math
@@ -60,7 +61,8 @@ def hugging_face(logits, temperature=1.0, top_k=None, top_p=None):
 
 
 def check_like_hugging_face(filter_logits):
-    """9 settings × 800 rows. Where tokens tie for the last place in top-p, which of them stays is nobody's rule."""
+    """9 settings × 800 rows. Where tokens tie for the last place in top-p, which
+    of them stays is nobody's rule."""
     torch.manual_seed(0)
     for setting, V in itertools.product(SETTINGS, (65, 257)):
         logits = 3 * torch.randn(400, V, dtype=torch.float64)
@@ -74,7 +76,8 @@ def check_like_hugging_face(filter_logits):
 
 
 def check_like_brute_force(filter_logits):
-    """Of all sets of tokens, top-p keeps a smallest one whose mass reaches p, and of these the heaviest."""
+    """Of all sets of tokens, top-p keeps a smallest one whose mass reaches p, and
+    of these the heaviest."""
 
     @quick
     @given(
@@ -98,7 +101,8 @@ def check_like_brute_force(filter_logits):
 
 
 def check_mass(filter_logits):
-    """What top-p keeps has mass p at least, would not without its lightest token, and is heavier than the rest."""
+    """What top-p keeps has mass p at least, would not without its lightest token,
+    and is heavier than the rest."""
 
     @quick
     @given(rows, st.floats(0.001, 1))
@@ -115,7 +119,8 @@ def check_mass(filter_logits):
 
 
 def check_exact_mass(filter_logits):
-    """A set whose mass equals p is enough: of V equal tokens, p = k / V keeps k, whatever else is left."""
+    """A set whose mass equals p is enough: of V equal tokens, p = k / V keeps k,
+    whatever else is left."""
     for V in (2, 4, 8, 16, 64):
         for k in range(1, V + 1):
             assert (filter_logits(torch.zeros(V), top_p=k / V) > -math.inf).sum() == k
@@ -209,7 +214,8 @@ def check_greedy_is_the_limit(filter_logits):
 
 
 def check_every_temperature(filter_logits):
-    """From the smallest number above 0 to the largest, in float32 and float64: what exact arithmetic would say."""
+    """From the smallest number above 0 to the largest, in float32 and float64:
+    what exact arithmetic would say."""
     rows = [
         [1e4, 1e4 - 1, -1e4],
         [3.0, 3.0, 2.0],
@@ -279,7 +285,10 @@ def test_filters(check):
 
 BY_P = "rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p"
 AFTER_TEMPERATURE = "    if top_k is not None:\n        kth"
-ONLY_50 = "    logits = logits.where(logits >= logits.topk(min(50, logits.shape[-1]))[0][..., -1:], -9e9)\n"
+ONLY_50 = (
+    "    logits = logits.where(logits >= logits.topk(min(50, "
+    "logits.shape[-1]))[0][..., -1:], -9e9)\n"
+)
 FILTER_FAULTS = {  # a passage of the lesson, and what it might be instead
     "dropped set to 1e-10": ("logits < kth, -math.inf", "logits < kth, 1e-10"),
     "k is always 2": ("min(int(top_k), logits.shape[-1])", "2"),

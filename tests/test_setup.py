@@ -1,7 +1,8 @@
-"""`run.sh`, run for real: its own text, real venvs, real pip, and a tiny project in place of the course's packages.
+"""`run.sh`, run for real: its own text, real venvs, real pip, and a tiny project for the packages.
 
-The tiny project (no dependencies, four commands that tell how they were called) keeps a whole set-up at seconds and off
-the network; where fetching is the point, the course's own pyproject.toml and constraints.txt are used.
+The tiny project (no dependencies, four commands that tell how they were called) keeps a whole
+set-up at seconds and off the network; where fetching is the point, the course's own pyproject.toml
+and constraints.txt are used.
 """
 
 import json
@@ -42,11 +43,14 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
     if os.environ.get("BUILD_FAILS"):
         raise RuntimeError("no compiler")
     info = "tiny-1.dist-info/"
-    with zipfile.ZipFile(pathlib.Path(folder) / "tiny-1-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+    target = pathlib.Path(folder) / "tiny-1-py3-none-any.whl"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as wheel:
         wheel.writestr("tiny.pth", os.getcwd())
         wheel.writestr("filler", bytes(int(os.environ.get("FILLER", 0))))
-        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\nProvides-Extra: all\\n")
-        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        about = "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\nProvides-Extra: all\\n"
+        wheel.writestr(info + "METADATA", about)
+        kind = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+        wheel.writestr(info + "WHEEL", kind)
         scripts = "\\n".join(f"{name} = tiny:main" for name in COMMANDS)
         wheel.writestr(info + "entry_points.txt", "[console_scripts]\\n" + scripts)
         wheel.writestr(info + "RECORD", "")
@@ -62,7 +66,8 @@ def main():
     if "nonsense" in sys.argv:
         print("nonsense is not a command", file=sys.stderr)
         return 2
-    print(json.dumps([pathlib.Path(sys.argv[0]).name, *sys.argv[1:], os.getcwd(), os.environ.get("OMP_NUM_THREADS")]))
+    called = [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
+    print(json.dumps([*called, os.getcwd(), os.environ.get("OMP_NUM_THREADS")]))
 """
 
 
@@ -93,7 +98,8 @@ def executable(path, text):
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
-    """The environment of a machine with `python3` and a handful of tools on PATH, whose pip has no settings."""
+    """The environment of a machine with `python3` and a handful of tools on PATH,
+    whose pip has no settings."""
     tools = tmp_path_factory.mktemp("bin")
     for name in TOOLS:
         (tools / name).symlink_to(shutil.which(name))
@@ -141,7 +147,8 @@ def refusal(result):
 
 @pytest.fixture(scope="module")
 def made(machine, tmp_path_factory):
-    """A tiny checkout, set up by run.sh itself, in a folder whose name is not plain; and what that first run gave."""
+    """A tiny checkout, set up by run.sh itself, in a folder whose name is not plain; and what
+    that first run gave."""
     checkout = tiny_project(tmp_path_factory.mktemp("set-up") / "Zoë's course 课")
     return checkout, finish(start(checkout, machine=machine))
 
@@ -240,7 +247,8 @@ def test_interrupted_set_up_starts_over(checkout, machine):
         "",
         ["Interrupted: run the same command again to set up from the start."],
     )
-    activated = f"{checkout / '.venv/bin'}:{machine['PATH']}"  # the half-made .venv must not be the one that remakes itself
+    # The half-made .venv must not be the one that remakes itself.
+    activated = f"{checkout / '.venv/bin'}:{machine['PATH']}"
     code, out, lines = run(checkout, machine=machine | {"PATH": activated})
     assert (code, json.loads(out)[:2], lines) == (0, ["course", "run"], [])
     assert not (checkout / ".venv/marker").exists()
@@ -366,9 +374,9 @@ def test_unreachable_packages(checkout, machine, setting, value, sentence):
 def test_any_other_trouble_names_the_log(checkout, machine):
     (checkout / "constraints.txt").write_text("# trouble\n", encoding="utf-8")
     said = refusal(run(checkout, machine=machine, BUILD_FAILS="1"))
-    assert (
-        said
-        == f"Setting up .venv failed: mend what the last lines of {checkout}/.venv/setup.log name, then run again."
+    assert said == (
+        f"Setting up .venv failed: mend what the last lines of "
+        f"{checkout}/.venv/setup.log name, then run again."
     )
     assert "no compiler" in (checkout / ".venv/setup.log").read_text(encoding="utf-8")
 

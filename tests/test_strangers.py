@@ -1,4 +1,5 @@
-"""Nothing let in: files of weights from strangers run nothing, load nothing in silence, and get one sentence each."""
+"""Nothing let in: files of weights from strangers run nothing, load nothing in silence,
+and get one sentence each."""
 
 import contextlib
 import functools
@@ -65,7 +66,8 @@ def weights_of(model):
 
 
 def content(weights=None, config=None, about=None, **metadata):
-    """A checkpoint's bytes, as checkpoints.save_model makes them, with what a stranger would change."""
+    """A checkpoint's bytes, as checkpoints.save_model makes them,
+    with what a stranger would change."""
     about = {"format": "1", "config": asdict(SMALL) | (config or {}), "alphabet": ALPHABET} | (
         about or {}
     )
@@ -156,15 +158,32 @@ def test_a_header_that_lies_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "config",
     [
-        {"n_layers": 3}, {"n_layers": 1}, {"n_layers": 10**9}, {"d_model": 16}, {"d_model": 10**9}, {"d_ff": 13},
-        {"d_ff": 10**12}, {"vocab_size": 12}, {"vocab_size": 10**12}, {"context_length": 17},
+        {"n_layers": 3},
+        {"n_layers": 1},
+        {"n_layers": 10**9},
+        {"d_model": 16},
+        {"d_model": 10**9},
+        {"d_ff": 13},
+        {"d_ff": 10**12},
+        {"vocab_size": 12},
+        {"vocab_size": 10**12},
+        {"context_length": 17},
         {"context_length": 10**12},
-        {"context_length": 10**9, "position": "rope"}, {"context_length": 10**9, "position": "sinusoidal"},
-        {"activation": "swiglu"}, {"norm_placement": "post"}, {"tie_embeddings": False}, {"position": "none"},
-        {"n_heads": 0}, {"n_heads": 3}, {"n_heads": "2"}, {"dropout": 2.0}, {"position": "x"}, {"colour": "red"},
+        {"context_length": 10**9, "position": "rope"},
+        {"context_length": 10**9, "position": "sinusoidal"},
+        {"activation": "swiglu"},
+        {"norm_placement": "post"},
+        {"tie_embeddings": False},
+        {"position": "none"},
+        {"n_heads": 0},
+        {"n_heads": 3},
+        {"n_heads": "2"},
+        {"dropout": 2.0},
+        {"position": "x"},
+        {"colour": "red"},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_config_that_lies_is_refused_before_memory_is_taken(tmp_path, config):
     refused(tmp_path / "lie", content(config=config))
 
@@ -172,9 +191,15 @@ def test_a_config_that_lies_is_refused_before_memory_is_taken(tmp_path, config):
 @pytest.mark.promise("weights")
 def test_metadata_that_lies_is_refused(tmp_path):
     wrong = [
-        {"alphabet": ALPHABET + "€"}, {"alphabet": ALPHABET[:-1] + "a"}, {"alphabet": 11}, {"alphabet": None},
-        {"alphabet": ["a"] * 11}, {"config": None}, {"config": []}, {"config": {"n_layers": {}}},
-    ]  # fmt: skip
+        {"alphabet": ALPHABET + "€"},
+        {"alphabet": ALPHABET[:-1] + "a"},
+        {"alphabet": 11},
+        {"alphabet": None},
+        {"alphabet": ["a"] * 11},
+        {"config": None},
+        {"config": []},
+        {"config": {"n_layers": {}}},
+    ]
     for about in wrong:
         refused(tmp_path / "lie", content(about=about))
     for format_ in ("2", 1, None, ["1"]):
@@ -229,11 +254,13 @@ NAME = f"\x1b[2J\x07\u202e<img src=x onerror={BROKEN}>{{{{7*191}}}}.txt"
 TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 LIVE = """(root) => [...document.querySelectorAll(`${root} *`)].filter((element) =>
   element.matches("img[src=x], iframe, object, embed, link, script:not([type])")
-  || [...element.attributes].some(({ name }) => /^on/.test(name))).map((element) => element.outerHTML.slice(0, 200))"""
+  || [...element.attributes].some(({ name }) => /^on/.test(name)))
+  .map((element) => element.outerHTML.slice(0, 200))"""
 
 
 def acts(text):
-    """The characters that a terminal obeys or that turn what follows round, as the Unicode database has them."""
+    """The characters that a terminal obeys or that turn what follows round,
+    as the Unicode database has them."""
     return {
         c for c in text if unicodedata.category(c) == "Cc" or unicodedata.bidirectional(c) in TURNS
     } - {"\n", "\t"}
@@ -241,7 +268,8 @@ def acts(text):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """A whole experiment on a text that is code, in a file whose name is code. -> folder, file, what was said"""
+    """A whole experiment on a text that is code, in a file whose name is code. -> folder, file,
+    what was said"""
     folder = tmp_path_factory.mktemp("hostile")
     (folder / NAME).write_text("\n".join(HOSTILE * 40), encoding="utf-8")
     done = course(
@@ -256,10 +284,15 @@ def test_a_terminal_shows_and_does_not_obey(hostile, tmp_path):
     out, file, done = hostile
     here, lost = ("--corpus", file, "--out", out), tmp_path / NAME
     mistakes = [
-        ("generate", "--checkpoint", lost), ("train", "--corpus", lost), ("train", "--out", f"README.md/{NAME}"),
-        ("train", "--recipe", NAME), ("ablate", NAME), ("train", f"--{NAME}"), ("compare", "--out", lost),
+        ("generate", "--checkpoint", lost),
+        ("train", "--corpus", lost),
+        ("train", "--out", f"README.md/{NAME}"),
+        ("train", "--recipe", NAME),
+        ("ablate", NAME),
+        ("train", f"--{NAME}"),
+        ("compare", "--out", lost),
         ("generate", "--prompt", HOSTILE[3]),
-    ]  # fmt: skip
+    ]
     good = (
         ("generate", *here, "--prompt", "".join(HOSTILE), "--characters", "40"),
         ("compare", *here),
@@ -293,7 +326,8 @@ def test_a_report_of_hostile_text_is_only_text(hostile, browser, tmp_path):
 
 
 def hostile_lesson():
-    """A notebook as a reader's would be: hostile text printed, returned, in an error, drawn and described."""
+    """A notebook as a reader's would be: hostile text printed, returned, in an error, drawn
+    and described."""
     new, text = nbformat.v4, "\n".join(HOSTILE)
     with_title = figures.lines([1, 2], {text: [1, 2]}, x_label=text, y_label="y", title=text)
     data, metadata = with_title._repr_mimebundle_()
@@ -301,9 +335,12 @@ def hostile_lesson():
         new.new_output("stream", name="stdout", text=text),
         new.new_output("execute_result", data={"text/plain": text}, execution_count=1),
         new.new_output("error", ename=HOSTILE[0], evalue=text, traceback=[text]),
-        new.new_output("display_data", data=data | {"image/png": b64encode(data["image/png"]).decode()},
-                       metadata=metadata),
-    ]  # fmt: skip
+        new.new_output(
+            "display_data",
+            data=data | {"image/png": b64encode(data["image/png"]).decode()},
+            metadata=metadata,
+        ),
+    ]
     cells = [
         new.new_markdown_cell("# Hostile"),
         new.new_code_cell("speak()", outputs=outputs, execution_count=1),
@@ -344,9 +381,11 @@ def test_a_page_of_the_book_shows_hostile_outputs_as_text(browser, tmp_path):
 
 WIDGET = """async () => {
   const widget = await import("/playground/widget.mjs"), heard = [];
-  const model = { on: (event, f) => event === "msg:custom" && heard.push(f), off() {}, send: async (question) => {
+  const on = (event, f) => event === "msg:custom" && heard.push(f);
+  const model = { on, off() {}, send: async (question) => {
     const { content, buffers } = await window.python(question);
-    for (const f of heard) f(content, buffers.map((numbers) => new DataView(new Float32Array(numbers).buffer)));
+    const views = buffers.map((numbers) => new DataView(new Float32Array(numbers).buffer));
+    for (const f of heard) f(content, views);
   } };
   const place = document.body.appendChild(document.createElement("main"));
   widget.default.render({ model, el: place });
@@ -355,7 +394,8 @@ WIDGET = """async () => {
 
 @pytest.mark.promise("text")
 def test_a_widget_of_hostile_models_writes_only_text(browser, site):
-    """The widget of a notebook, with Python behind it: names, alphabet, prompt and an error that are all code."""
+    """The widget of a notebook, with Python behind it: names, alphabet, prompt and an error
+    that are all code."""
     alphabet = "".join(sorted(set("".join(HOSTILE))))
     model = GPT(replace(SMALL, vocab_size=len(alphabet), context_length=512)).eval()
     host = widgets.SamplerHost(

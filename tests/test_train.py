@@ -1,4 +1,5 @@
-"""Schedule, optimisers, one step of training and exact evaluation, against formulas, loops and torch."""
+"""Schedule, optimisers, one step of training and exact evaluation, against formulas, loops
+and torch."""
 
 import copy
 import functools
@@ -81,7 +82,8 @@ SHAPES = [(8, 8), (8, 8), (4, 8), (24, 8), (8, 8), (4, 8)]
 
 
 def best_polynomial(low, high):
-    """The a, b, c for which a x + b x³ + c x⁵ strays least from 1 between low and high; and how far it strays."""
+    """The a, b, c for which a x + b x³ + c x⁵ strays least from 1 between low and high;
+    and how far it strays."""
     x = np.linspace(low, high, 2000)
     powers, ones = np.stack([x, x**3, x**5], axis=1), np.ones((2000, 1))
     bounds = [(None, None)] * 3 + [(0, None)]
@@ -95,7 +97,8 @@ def best_polynomial(low, high):
 
 
 def test_the_polynomials_are_the_best_there_are():
-    """Found again by linear programming: each for the interval to which the one before has brought the values."""
+    """Found again by linear programming: each for the interval to
+    which the one before has brought the values."""
     low, high = 0.003, 1.0
     for coefficients in POLYNOMIALS:
         *best, astray = best_polynomial(low, high)
@@ -124,7 +127,8 @@ def test_orthogonalise_moves_the_singular_values_alone(shape):
 
 @pytest.mark.parametrize("shape", [(16, 64), (64, 16), (24, 32)])
 def test_orthogonalise_comes_near_the_polar_factor(shape):
-    """The nearest matrix with all singular values 1 is U Vᵀ; five steps land within a hundredth of it."""
+    """The nearest matrix with all singular values 1 is U Vᵀ; five steps land within a hundredth
+    of it."""
     torch.manual_seed(0)
     matrix = torch.randn(shape)
     u, _, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
@@ -159,7 +163,8 @@ def walk(make_optimizer, matrices, gradients):
 def check_walks_like_torchs_muon(make_optimizer):
     """torch.optim.Muon iterates in bfloat16, good to about 1 %: the ways agree within 3 %.
 
-    It is given the plain Newton–Schulz coefficients, and time to arrive at the same orthogonal matrix.
+    It is given the plain Newton–Schulz coefficients, and time to arrive at the same orthogonal
+    matrix.
     """
     matrices, gradients = muon_problem()
     plain = {"ns_coefficients": (1.875, -1.25, 0.375), "ns_steps": 20, "adjust_lr_fn": "original"}
@@ -242,7 +247,8 @@ def test_muon_goes_on_from_a_saved_state():
 
 
 def test_weights_written_anew_are_the_ones_that_move():
-    """As load_state_dict and a restored checkpoint write them: in place, into the same parameters."""
+    """As load_state_dict and a restored checkpoint write them: in place,
+    into the same parameters."""
     matrices, gradients = muon_problem()
     elsewhere = [torch.zeros_like(matrix) for matrix in matrices]
 
@@ -288,7 +294,8 @@ def test_matrices_decay_and_gains_do_not(optimizer):
 
 
 def test_adamws_first_step_is_the_sign_of_the_gradient():
-    """At step one both running means are one gradient: θ ← θ (1 - lr decay) - lr g / |g|. Loshchilov and Hutter."""
+    """At step one both running means are one gradient: θ ← θ (1 - lr decay) - lr g / |g|.
+    Loshchilov and Hutter."""
     model = loud()
     [optimizer] = make_optimizers(model, TrainConfig(learning_rate=0.1, weight_decay=0.3))
     before = [p.detach().clone() for p in model.parameters()]
@@ -323,7 +330,8 @@ def gradients_of(model, tokens, targets):
 
 
 def check_step(training_step, clip_norm, number=float):
-    """With plain gradient descent a step is lr × share × gradient, the gradient cut to clip_norm."""
+    """With plain gradient descent a step is lr × share × gradient,
+    the gradient cut to clip_norm."""
     model = loud()
     descent = torch.optim.SGD([{"params": list(model.parameters()), "peak": 0.5}], lr=9.0)
     for step, share in enumerate((0.25, 0.5, 0.75)):
@@ -441,7 +449,8 @@ IDS = torch.randint(
 @functools.cache
 @torch.no_grad()
 def losses_one_by_one():
-    """The surprise at each of IDS but the first, each from a pass of its own over its window so far."""
+    """The surprise at each of IDS but the first, each from a pass
+    of its own over its window so far."""
     model, losses = loud().eval(), []
     T = model.config.context_length
     for i in range(len(IDS) - 1):

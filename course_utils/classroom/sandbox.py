@@ -137,7 +137,7 @@ def bubblewrap(world, place):
 
 def packages():
     """The folders of installed packages."""
-    return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]  # noqa: TID251 (read, for the box)
 
 
 def refusal(world):
