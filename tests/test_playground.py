@@ -306,6 +306,8 @@ def test_a_link_keeps_prompt_and_settings(browser, site):
     )
     assert first.page.evaluate("navigator.clipboard.readText()") == first.page.url
     second = Reader(browser, site, first.page.url.removeprefix(f"{site}page.html"))
+    second.page.locator("[role=status]", has_text="60 characters written").wait_for()
+    assert second.texts() == text, "at once, without a press"
     assert second.generate() == text
     first.close()
     second.close()
@@ -377,3 +379,122 @@ def test_settings_that_turn_wrong_stop_the_writing(reader):
     assert (reader.status(), reader.texts()) == (problem, written)
     reader.page.get_by_label("Seed").fill("1")
     assert reader.status() == ""
+
+
+def test_an_address_of_a_heading_writes_nothing(browser, site):
+    reader = Reader(browser, site, "#what-the-sliders-do")
+    assert reader.texts() == ["ROMEO:"]
+    reader.close()
+
+
+def test_a_text_is_copied_or_selected(browser, site):
+    reader = Reader(browser, site, permissions=["clipboard-read", "clipboard-write"])
+    (text,) = reader.generate(Characters=20)
+    reader.press("Copy text of 6 layers")
+    reader.page.locator("[role=status]", has_text="is copied").wait_for()
+    assert reader.page.evaluate("navigator.clipboard.readText()") == text
+    reader.page.evaluate(
+        "Object.defineProperty(navigator, 'clipboard', { value: undefined })"
+    )  # as in a frame, which may not write there
+    reader.press("Copy text of 6 layers")
+    reader.page.locator("[role=status]", has_text="is selected").wait_for()
+    assert reader.page.evaluate("getSelection().toString()") == text
+    reader.close()
+
+
+def test_a_long_text_grows_in_its_box_and_can_be_seen_whole(reader):
+    box = reader.page.locator(".sampler-text")
+    low = box.bounding_box()["height"]
+    reader.generate(Characters=2000)
+    assert box.bounding_box()["height"] > low
+    hidden = "(box) => box.scrollHeight - box.clientHeight"
+    assert box.evaluate(hidden) > 0
+    reader.press("Whole text of 6 layers")
+    assert box.evaluate(hidden) == 0
+    reader.press("Whole text of 6 layers")
+    assert box.evaluate(hidden) > 0
+
+
+def test_one_character_after_the_other_by_the_same_key(reader):
+    reader.page.get_by_role("button", name="One character").focus()
+    for i in range(4):
+        reader.page.keyboard.press("Enter")
+        reader.page.wait_for_function(f"document.querySelectorAll('[data-at]').length === {i + 1}")
+        reader.page.wait_for_selector("button:text-is('One character'):focus")
+    reader.page.get_by_role("button", name="Generate", exact=True).focus()
+    reader.page.keyboard.press("Enter")
+    reader.page.get_by_role("button", name="Stop", exact=True).focus()
+    reader.page.keyboard.press("Enter")
+    reader.page.wait_for_selector("button:text-is('Generate'):focus")
+
+
+def test_a_file_that_is_dragged_over_is_awaited_and_its_name_shown(reader, tmp_path):
+    alphabet = "".join(sorted(set("ROMEO:abcdefg\n")))
+    model = small_model(vocab_size=len(alphabet))
+    checkpoints.save_model(tmp_path / "mine.safetensors", model, alphabet)
+    box = reader.page.locator(".sampler-text").bounding_box()
+    here, away = {"x": box["x"] + 20, "y": box["y"] + 20}, {"x": 2, "y": 2}
+    held = {"items": [], "files": [str(tmp_path / "mine.safetensors")], "dragOperationsMask": 1}
+    hand = reader.context.new_cdp_session(reader.page)
+    hand.send("Input.dispatchDragEvent", {"type": "dragEnter", "data": held} | here)
+    dragged = reader.page.locator(".sampler-dragged")
+    for event, place, awaited in (
+        ("dragOver", here, "attached"),
+        ("dragOver", away, "detached"),
+        ("dragOver", here, "attached"),
+    ):
+        for _ in range(2):  # the first one over an element only enters it
+            hand.send("Input.dispatchDragEvent", {"type": event, "data": held} | place)
+        dragged.wait_for(state=awaited)
+    hand.send("Input.dispatchDragEvent", {"type": "drop", "data": held} | here)
+    dragged.wait_for(state="detached")
+    reader.page.locator("[role=status]", has_text="mine.safetensors is loaded.").wait_for()
+    chosen = "(input) => input.files[0].name"
+    assert reader.page.get_by_label("Your own model").evaluate(chosen) == "mine.safetensors"
+
+
+# As Colab's page has it in its dark theme: its own words for its colours, and JupyterLab's black.
+COLAB = """:root { --colab-primary-text-color: #d5d5d5; --colab-primary-surface-color: #383838;
+  --jp-content-font-color1: rgba(0, 0, 0, 0.87); --jp-ui-font-color1: #d5d5d5 }
+body { background: var(--colab-primary-surface-color); color: #d5d5d5 }"""
+STYLES = {"light": "body { background: white }", "dark": "body { margin: 0 }", "colab": COLAB}
+CONTRAST = """([selector, property]) => {
+  const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgb = (color) => {
+    pen.fillStyle = color;
+    pen.fillRect(0, 0, 1, 1);
+    return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const luminance = (color) => rgb(color).map((c) => c / 255)
+    .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const style = getComputedStyle(document.querySelector(selector));
+  const own = property === "color" ? style.backgroundColor : "rgba(0, 0, 0, 0)";
+  const ground = own === "rgba(0, 0, 0, 0)" ? getComputedStyle(document.body).backgroundColor : own;
+  const [light, dark] = [style[property], ground].map(luminance).sort((a, b) => b - a);
+  return (light + 0.05) / (dark + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("page", STYLES)
+def test_words_and_bars_stand_out_from_the_page(browser, site, page):
+    scheme = "dark" if page == "dark" else "light"
+    reader = Reader(browser, site, color_scheme=scheme)
+    reader.page.add_style_tag(content=STYLES[page])
+    reader.generate(Characters=60, Top_k=3)
+    reader.page.locator("[data-at='4']").hover()
+    words = ["p", "textarea", "select", ".sampler-value", ".sampler-text", ".sampler-at"]
+    for selector in [*words, ".sampler-main", "button:not(.sampler-main)"]:
+        ratio = reader.page.evaluate(CONTRAST, [f".sampler {selector}", "color"])
+        assert ratio >= 4.5, (selector, ratio)
+    for selector, part in (
+        (".sampler-after", "backgroundColor"),
+        (".sampler-before", "borderColor"),
+    ):
+        ratio = reader.page.evaluate(CONTRAST, [f".sampler {selector}", part])
+        assert ratio >= 3, (selector, ratio)
+    reader.page.add_script_tag(path=AXE)
+    found = reader.page.evaluate("axe.run('.sampler', { runOnly: ['color-contrast'] })")
+    assert found["passes"]
+    assert not found["violations"]
+    reader.close()

@@ -10,9 +10,10 @@ class Page {
   /**
    * @param {{name: string, file: string}[]} models
    * @param {object} settings those with which the widget opens
+   * @param {boolean} write whether it begins at once
    */
-  constructor(models, settings) {
-    Object.assign(this, { models, settings, listeners: [] });
+  constructor(models, settings, write) {
+    Object.assign(this, { models, settings, write, listeners: [] });
     const chosen = models.find((_, i) => String(i) === settings.model) ?? models.at(-1);
     const first = settings.together === "true" ? models : [chosen];
     for (const model of first) this.load(model); // those that the widget will choose: it loads too
@@ -44,7 +45,8 @@ class Page {
   }
 
   async hello() {
-    return { models: this.models.map(({ name }) => name), settings: this.settings, page: true };
+    const { settings, write } = this;
+    return { models: this.models.map(({ name }) => name), settings, write, page: true };
   }
 
   /**
@@ -97,7 +99,8 @@ function part(name) {
 async function meet(place) {
   const models = await (await fetch(part("models.json"))).json();
   const link = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  return new Page(models, { ...place.dataset, ...link });
+  const shared = "prompt" in link; // else the address may name a heading
+  return new Page(models, { ...place.dataset, ...link }, shared);
 }
 
 async function mount(place) {

@@ -8,8 +8,10 @@ export class Frame {
   constructor({ onGenerate, onOne, onStop, onLink, onFile }) {
     const button = (name, onclick) => make("button", { type: "button", onclick }, name);
     this.generate = button("Generate", onGenerate);
+    this.generate.className = "sampler-main";
     this.one = button("One character", onOne);
     this.stop = button("Stop", onStop);
+    this.pressed = null; // which of them began what is being written
     this.link = button("Copy link", onLink);
     this.file = make("input", { type: "file", accept: ".safetensors" });
     this.own = make("label", { className: "sampler-file" }, "Your own model: ", this.file);
@@ -17,9 +19,10 @@ export class Frame {
     this.progress = make("progress", { max: 1, "aria-label": "Loading the weights" });
     this.page = false; // whether this is one: there files can be opened and links copied
     this.onFile = onFile;
-    this.file.addEventListener("change", () => {
-      if (this.file.files.length) onFile(this.file.files[0]);
+    this.file.addEventListener("click", () => {
+      this.file.value = ""; // the same file may be chosen again
     });
+    this.file.addEventListener("change", () => this.opened(this.file.files));
   }
 
   /** Put all parts where the reader sees them. */
@@ -35,8 +38,8 @@ export class Frame {
       this.progress,
       texts.element,
     );
-    for (const event of ["dragover", "drop"]) {
-      el.addEventListener(event, (dropped) => this.dropped(dropped));
+    for (const name of ["dragover", "dragleave", "drop"]) {
+      el.addEventListener(name, (event) => this.dragged(event, el));
     }
   }
 
@@ -46,12 +49,22 @@ export class Frame {
     this.own.hidden = this.link.hidden = !page;
   }
 
-  dropped(event) {
-    if (!this.page || !event.dataTransfer?.types.includes("Files")) return;
-    event.preventDefault();
-    if (event.type === "drop" && event.dataTransfer.files.length) {
-      this.onFile(event.dataTransfer.files[0]);
+  dragged(event, el) {
+    const { dataTransfer, relatedTarget, type } = event;
+    if (type === "dragleave") {
+      if (!el.contains(relatedTarget)) el.classList.remove("sampler-dragged");
+      return;
     }
+    if (!this.page || !dataTransfer?.types.includes("Files")) return;
+    event.preventDefault(); // or the browser shows the file itself
+    el.classList.toggle("sampler-dragged", type === "dragover");
+    if (type !== "drop") return;
+    this.file.files = dataTransfer.files; // so that its name is shown
+    this.opened(dataTransfer.files);
+  }
+
+  opened([file]) {
+    if (file) this.onFile(file);
   }
 
   /**
@@ -59,9 +72,17 @@ export class Frame {
    * @param {"" | "loading" | "writing"} activity @param {boolean} usable whether a model is there
    */
   settle(activity, usable) {
-    const leaving = document.activeElement === this.stop && activity !== "writing";
-    this.generate.disabled = this.one.disabled = activity !== "" || !usable;
-    if (leaving) this.generate.focus(); // not left on a dead button
+    const { activeElement } = document;
+    const begins = [this.generate, this.one];
+    if (activity === "writing") this.pressed = begins.find((button) => button === activeElement);
+    for (const button of begins) button.disabled = activity !== "" || !usable;
+    // Whoever has pressed a button finds the focus there again, not on one that is dead by now.
+    const lost = [document.body, this.stop, ...begins].includes(activeElement);
+    const pressed = this.pressed ?? (activeElement === this.stop ? this.generate : null);
+    if (activity === "" && lost) {
+      pressed?.focus({ preventScroll: true });
+      this.pressed = null;
+    }
     this.stop.disabled = activity !== "writing";
     this.link.disabled = !usable;
     this.progress.hidden = true; // until there is progress

@@ -1,6 +1,7 @@
 // Questions to whoever stands behind the widget, by custom messages of anywidget's `model`: in a
 // notebook host.py answers them, on a page of the book mount.mjs.
-//   {kind: "hello"}            -> {models: [names], settings, page: whether this is a page}
+//   {kind: "hello"}            -> {models: [names], settings, page: whether this is a page,
+//                                  write: whether to begin at once}
 //   {kind: "load", model}      -> {alphabet, context}; a page says {progress} on the way
 //   {kind: "next", model, ids} -> {} and one buffer: the logits (V,) float32 of what follows
 // Asked of a page alone:

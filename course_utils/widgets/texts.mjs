@@ -11,10 +11,12 @@ export class Texts {
   /**
    * @param {import("./controls.mjs").Controls} controls
    * @param {import("./host.mjs").Host} host
+   * @param {(said: string) => void} tell the reader what was done
    */
-  constructor(controls, host) {
+  constructor(controls, host, tell) {
     this.controls = controls;
     this.host = host;
+    this.tell = tell;
     this.panes = [];
     this.element = make("div", { className: "sampler-panes" });
   }
@@ -24,7 +26,7 @@ export class Texts {
     const settings = () => this.controls.settings();
     this.panes = models.map(({ number, name, about }) => {
       const ask = (ids, signal) => this.host.logits(number, ids, signal);
-      return new Pane(name, about, ask, settings);
+      return new Pane(name, about, { ask, settings, tell: this.tell });
     });
     this.element.replaceChildren(...this.panes.map(({ element }) => element));
   }
@@ -52,7 +54,7 @@ export class Texts {
   async fill(pane, length, anew, signal) {
     const prompt = this.prompt(pane);
     if (anew || String(prompt) !== String(pane.prompt)) pane.begin(prompt);
-    pane.at = null;
+    pane.text.point(null);
     for (let i = 0; i < length; i++) {
       await pane.ready(signal);
       pane.write();

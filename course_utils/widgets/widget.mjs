@@ -31,7 +31,7 @@ class Widget {
       onModel: () => this.show(),
     });
     this.frame = new Frame({
-      onGenerate: () => this.write(Number(this.controls.length.value), true),
+      onGenerate: () => this.generate(),
       onOne: () => this.write(1, false),
       onStop: () => this.end("Stopped."),
       onLink: () => this.copyLink(),
@@ -44,18 +44,19 @@ class Widget {
       onGone: (problem) => this.end(problem, true),
     });
     this.models = new Models(this.host);
-    this.texts = new Texts(this.controls, this.host);
+    this.texts = new Texts(this.controls, this.host, (said) => this.status.say(said));
     this.frame.mount(el, this.controls, this.texts);
   }
 
   start() {
     return this.instead("loading", async (signal) => {
       this.status.say("Loading …");
-      const { settings, page } = await this.models.meet(signal);
+      const { settings, page, write } = await this.models.meet(signal);
       this.frame.allow(page);
       this.controls.offer(this.models.names);
       this.controls.take(settings);
       await this.show();
+      if (write) this.generate();
     });
   }
 
@@ -90,15 +91,17 @@ class Widget {
     this.texts.paint();
   }
 
-  /** Put up the chosen models, loading those that are not there yet. */
-  show() {
+  /** Put up the chosen models, loading those that are not there yet, and then tell the news. */
+  show(news = "") {
     return this.instead("loading", async (signal) => {
       this.status.say("Loading …");
       const loaded = await this.models.load(this.controls.chosen(), signal);
       this.controls.fit(this.models.mostCharacters);
       this.texts.put(loaded);
       this.become("");
-      if (!this.refuse()) await this.texts.guess(signal);
+      if (this.refuse()) return;
+      await this.texts.guess(signal);
+      this.status.say(news);
     });
   }
 
@@ -110,8 +113,12 @@ class Widget {
       this.controls.offer(this.models.names);
       if (signal.aborted) return;
       this.controls.choose(number);
-      await this.show();
+      await this.show(`${file.name} is loaded.`);
     });
+  }
+
+  generate() {
+    this.write(Number(this.controls.length.value), true);
   }
 
   /** @param {number} length characters to write @param {boolean} anew from the prompt on */
