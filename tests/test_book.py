@@ -272,6 +272,8 @@ def test_search_finds_the_lesson(window, site, word, lesson):
 HOSTS = {  # that pages may link to, and what follows the host
     "github.com": r"/[\w.-]+/[\w.-]+(/.*)?",
     "colab.research.google.com": r"(/github/.+\.ipynb)?",
+    "kaggle.com": r"/kernels/welcome\?src=https://github\.com/.+\.ipynb",
+    "codespaces.new": r"/[\w.-]+/[\w.-]+/tree/.+",
     "arxiv.org": r"/abs/\d{4}\.\d{4,5}",
     "doi.org": r"/10\.\d{4,}/\S+",
     "www.python.org": r"/downloads/",
