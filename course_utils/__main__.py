@@ -6,6 +6,7 @@ Exit codes: 0, 1 (failed), 2 (usage), 130 (stopped by Ctrl-C).
 import argparse
 import contextlib
 import errno
+import gc
 import os
 import signal
 import sys
@@ -235,6 +236,7 @@ def main(argv=None):
     if argv is None and code == STOPPED:
         # Subtle: where Ctrl-C came during an `exec`, which each dataclass is as it is imported,
         # Python would not end with our code but by killing itself.
+        gc.collect()  # what processes have shared is taken down as its last user goes
         sys.stdout.flush()
         os._exit(code)
     return code

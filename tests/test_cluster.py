@@ -11,15 +11,11 @@ from pathlib import Path
 import pytest
 
 from course_utils import files
-from course_utils.corpus import Corpus
 from course_utils.research import cluster, pool, studies
 from course_utils.training import checkpoints, runs, trainer
-from helpers import wait_until
+from helpers import OWN, wait_until
 
 PACKAGE = Path(cluster.__file__).parent.parent
-TEXT = Corpus(
-    "To be, or not to be: that is the question.\n" * 60, "Hamlet", "0" * 64, "a test", None, ""
-)
 NOBODY = "import sys\nsys.modules['course_utils'] = None  # as where it isn't installed\n"
 NO_LOCK = """
 import contextlib
@@ -36,7 +32,7 @@ pytestmark = pytest.mark.slow
 def specs(seeds, **changes):
     """Runs of a model with dropout, so that random numbers are drawn at every step."""
     study = studies.Study("residual", "", {"residuals": {"residual": True, "dropout": 0.2}})
-    asked = study.specs("smoke", range(seeds), TEXT)
+    asked = study.specs("smoke", range(seeds), OWN)
     return [replace(spec, train=replace(spec.train, **changes)) for spec in asked]
 
 
@@ -98,8 +94,8 @@ def test_threads_of_one_worker_change_nothing(dask, tmp_path):
     dask.worker(threads=2)
     dask.worker(threads=4)
     asked = specs(8)
-    away = pool.run_specs(asked, TEXT, tmp_path / "away", scheduler=dask.address)
-    here = pool.run_specs(asked, TEXT, tmp_path / "here")
+    away = pool.run_specs(asked, OWN, tmp_path / "away", scheduler=dask.address)
+    here = pool.run_specs(asked, OWN, tmp_path / "here")
     assert weights(away) == weights(here)
     said = {record.environment["worker"].partition(", ")[2] for record in away}
     assert said <= {"2 threads", "4 threads"}
@@ -111,8 +107,8 @@ def test_without_its_lock_they_would(dask, tmp_path):
     """The mutant: runs that share a process share its random numbers."""
     dask.worker(threads=4, preload=NO_LOCK)
     asked = specs(8, steps=150, evaluate_every=150)
-    away = pool.run_specs(asked, TEXT, tmp_path / "away", scheduler=dask.address)
-    here = pool.run_specs(asked, TEXT, tmp_path / "here")
+    away = pool.run_specs(asked, OWN, tmp_path / "away", scheduler=dask.address)
+    here = pool.run_specs(asked, OWN, tmp_path / "here")
     assert weights(away) != weights(here)
 
 
@@ -128,10 +124,10 @@ def test_a_worker_that_is_lost_loses_no_run(dask, tmp_path):
             killed.send_signal(signal.SIGKILL)
 
     away = tmp_path / "away"
-    records = pool.run_specs(asked, TEXT, away, on_record=kill_one, scheduler=dask.address)
+    records = pool.run_specs(asked, OWN, away, on_record=kill_one, scheduler=dask.address)
     assert sorted(finished) == [0, 1, 2, 3]
     assert len(runs.load_all(away)) == 4
-    here = pool.run_specs(asked[:2], TEXT, tmp_path / "here")
+    here = pool.run_specs(asked[:2], OWN, tmp_path / "here")
     assert weights(records[:2]) == weights(here)
 
 
@@ -139,14 +135,14 @@ def test_a_diverging_run_is_named_and_stops_no_other(dask, tmp_path):
     dask.worker()
     asked = [specs(1)[0], *specs(2, learning_rate=1e20, optimizer="adamw")[1:]]
     with pytest.raises(trainer.TrainingError, match=r"seed 1: .*no longer a number.*1 other runs"):
-        pool.run_specs(asked, TEXT, tmp_path / "away", scheduler=dask.address)
+        pool.run_specs(asked, OWN, tmp_path / "away", scheduler=dask.address)
     assert [record.seed for record in runs.load_all(tmp_path / "away")] == [0]
 
 
 # --- one sentence --------------------------------------------------------------------------------
 def refused(words, tmp_path, address, **options):
     with pytest.raises(ValueError, match=words) as refusal:
-        pool.run_specs(specs(30), TEXT, tmp_path / "away", scheduler=address, **options)
+        pool.run_specs(specs(30), OWN, tmp_path / "away", scheduler=address, **options)
     assert "\n" not in str(refusal.value)
     assert refusal.value.__cause__ is None or refusal.value.__suppress_context__
 
@@ -188,7 +184,7 @@ def test_all_workers_lost(dask, tmp_path, monkeypatch):
     finished = []
     pool.run_specs(
         specs(kept + 1),
-        TEXT,
+        OWN,
         tmp_path / "away",
         on_record=finished.append,
         scheduler=dask.address,
@@ -208,7 +204,7 @@ def test_the_scheduler_lost(dask, tmp_path):
 def sent(tmp_path_factory):
     """A run, and what a worker that is honest sends for it."""
     (spec,) = specs(1)
-    record = runs.execute(spec, TEXT, tmp_path_factory.mktemp("honest"))
+    record = runs.execute(spec, OWN, tmp_path_factory.mktemp("honest"))
     content = {"code": runs.code(), "record": record.content()}
     return spec, content, record.checkpoint.read_bytes()
 
