@@ -1,5 +1,8 @@
 """Studies as data, run on a real pool of processes; and what is concluded from them."""
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -261,3 +264,34 @@ def test_a_diverging_run_is_named_and_stops_no_other(tmp_path):
     ):
         pool.run_specs(specs, OWN, tmp_path)
     assert [r.seed for r in runs.load_all(tmp_path)] == [0, 2]
+
+
+def test_a_process_that_is_killed_takes_no_other_run_with_it(tmp_path):
+    long, *short = tiny(0, steps=100_000), tiny(1, steps=2), tiny(2, steps=2)
+
+    def kill(record):
+        for process in multiprocessing.active_children():  # the long run's, once, then none
+            os.kill(process.pid, signal.SIGKILL)
+
+    words = r"2 layers, seed 0: its process was killed; .*\(2 other runs are kept\)"
+    with pytest.raises(pool.PoolError, match=words):
+        pool.run_specs([long, *short], OWN, tmp_path, workers=2, on_record=kill)
+    assert [r.seed for r in runs.load_all(tmp_path)] == [1, 2]
+
+
+def test_what_stops_a_process_for_good_is_said_here(tmp_path):
+    """A disk that is no folder: as where it is full, the others would meet the same."""
+    (tmp_path / "checkpoints").write_text("no folder")
+    with pytest.raises(OSError, match="checkpoints"):
+        pool.run_specs([tiny(0), tiny(1)], OWN, tmp_path, workers=2)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_processes_do_not_hear_ctrl_c_from_their_first_moment_on(tmp_path):
+    worker = pool.Worker(0, 1)
+    os.kill(worker.process.pid, signal.SIGINT)  # it is loading Python, at most
+    worker.begin([tiny(0, steps=2)], OWN, tmp_path, "cpu", None)
+    ((_, record),) = worker.outcomes()
+    assert record.seed == 0
+    worker.end()

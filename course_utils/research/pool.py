@@ -1,9 +1,9 @@
 """Running what a study asks for: one by one, on processes of this machine, or on a cluster."""
 
-import concurrent.futures
 import contextlib
 import itertools
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -45,31 +45,32 @@ def run_specs(
     else:
         outcomes = on_processes(groups, corpus, folder, device, workers, allow, bar)
 
-    diverged = {}
+    failed = {}
     with bar, contextlib.closing(outcomes):
         try:
             for spec, outcome in outcomes:
-                if isinstance(outcome, TrainingError):
-                    diverged[spec] = outcome
+                if isinstance(outcome, TrainingError | PoolError):
+                    failed[spec] = outcome
                     continue
                 records[spec] = outcome
                 if on_record:
                     on_record(outcome)
-        except (ClusterError, PoolError) as error:
+        except ClusterError as error:
             kept = sum(record is not None for record in records.values())
             words = f"{kept} of {len(records)} runs are kept; the same command goes on from them"
-            raise PoolError(f"{error} ({words})" if kept else str(error)) from None
+            raise ClusterError(f"{error} ({words})" if kept else str(error)) from None
 
-    # Last, if a run diverged, say which, now that all others are safe.
-    if diverged:
-        said = "; ".join(f"{named(spec)}: {error}" for spec, error in diverged.items())
-        kept = len(records) - len(diverged)
-        raise TrainingError(f"{said} ({kept} other runs are kept)" if kept else said)
+    # Last, if a run came to nothing, say which, now that all others are safe.
+    if failed:
+        said = "; ".join(f"{named(spec)}: {error}" for spec, error in failed.items())
+        kept = len(records) - len(failed)
+        kind = type(next(iter(failed.values())))
+        raise kind(f"{said} ({kept} other runs are kept)" if kept else said)
     return [records[spec] for spec in specs]
 
 
 class PoolError(ValueError):
-    """Who runs has gone; the message says what is kept."""
+    """A run's process has gone; the message says what to do."""
 
 
 def announce(record):
@@ -118,42 +119,104 @@ def one_by_one(groups, corpus, folder, device, allow, bar):
     for spec in itertools.chain(*groups):
         bar.set_description(named(spec))
         pieces = allow or pieces_for([spec], device)
-        yield spec, attempt(runs.execute, spec, corpus, folder, device, bar.update, pieces)
+        step = counted(bar, spec)
+        yield spec, attempt(runs.execute, spec, corpus, folder, device, step, pieces)
+
+
+def counted(bar, spec):
+    """What a run calls as it steps: the bar moves, and says why it stands still at the end."""
+    done = 0
+
+    def step(n):
+        nonlocal done
+        done += n
+        bar.update(n)
+        if done == spec.train.steps:
+            bar.set_description(f"{named(spec)}, evaluating")
+
+    return step
 
 
 # --- on processes of this machine ----------------------------------------------------------------
 def on_processes(groups, corpus, folder, device, workers, allow, bar):
-    """On a pool of processes, a group of runs each. Yields (spec, RunRecord or TrainingError)."""
-    with pool(workers) as (executor, steps_done):
-        with ctrl_c_kept_away():
-            waiting = {
-                executor.submit(_work, group, corpus, folder, str(device), allow): group
-                for group in groups
-            }
-        while waiting:
-            # Subtle: the wait ends twice a second, or the bar would stand still during a long run.
-            done, _ = concurrent.futures.wait(waiting, timeout=0.5, return_when="FIRST_COMPLETED")
-            bar.update(steps_done.value - bar.n)
-            for future in done:
-                yield from zip(waiting.pop(future), outcomes_of(future), strict=True)
-
-
-def outcomes_of(future):
-    """What came of a group of runs, if its process lived to tell."""
+    """On several processes, a group of runs each. Yields (spec, RunRecord or what went wrong)."""
+    on_gpu = torch.device(device).type == "cuda"
+    threads = max(1, torch.get_num_threads() // workers)
+    waiting = list(reversed(groups))  # the longest is taken first, from the end
+    steps_before = 0  # of processes that have gone
+    free = []
+    busy = {}  # what tells of a process's end, or of its answer -> the process
     try:
-        return future.result()
-    except concurrent.futures.process.BrokenProcessPool:
-        raise PoolError(
-            "a process that trained was killed: if memory ran out, `--workers 1` needs the least"
-        ) from None
+        while waiting or busy:
+            # First, work for all. Subtle: on a CPU each group has a fresh process, or the peak of
+            # its memory would be the last one's; on a GPU they are kept, as it takes long to wake.
+            while waiting and len(busy) < workers:
+                number = min(set(range(workers)) - {worker.number for worker in busy.values()})
+                worker = free.pop() if free else Worker(number, threads)
+                worker.begin(waiting.pop(), corpus, folder, device, allow)
+                busy[worker.answers] = worker
+
+            # Then wait for an answer, or half a second, or the bar would stand still meanwhile.
+            ended = multiprocessing.connection.wait(busy, timeout=0.5)
+            running = [*busy.values(), *free]
+            bar.update(steps_before + sum(worker.steps.value for worker in running) - bar.n)
+            if bar.n == bar.total:
+                bar.set_description("evaluating")
+
+            # Last, what came of it; the process is let go before anybody hears of it.
+            for one in ended:
+                outcomes = busy[one].outcomes()
+                worker = busy.pop(one)
+                if on_gpu and worker.process.is_alive():
+                    free.append(worker)
+                else:
+                    steps_before += worker.steps.value
+                    worker.end()
+                yield from outcomes
+    finally:
+        for worker in [*busy.values(), *free]:
+            worker.process.terminate()
+        for worker in [*busy.values(), *free]:
+            worker.end()
+
+
+class Worker:
+    """A process that does one group of runs after another, as it is asked to."""
+
+    def __init__(self, number, threads):
+        context = multiprocessing.get_context("spawn")
+        self.number = number
+        self.answers, theirs = context.Pipe()
+        self.steps = context.RawValue("q", 0)  # which it alone writes
+        self.process = context.Process(target=_serve, args=(theirs, self.steps, number, threads))
+        with ctrl_c_kept_away():
+            self.process.start()
+        theirs.close()  # so that its end is seen when the process has gone
+
+    def begin(self, group, corpus, folder, device, allow):
+        self.group = group
+        with contextlib.suppress(OSError):  # it is gone already: `outcomes` will see
+            self.answers.send((group, corpus, folder, str(device), allow))
+
+    def outcomes(self):
+        """What came of the group, run by run; of those that its end has cut off, that."""
+        try:
+            answer = self.answers.recv()
+        except (EOFError, OSError):
+            lost = PoolError("its process was killed; if memory ran out, try `--workers 1`")
+            return [(spec, lost) for spec in self.group]
+        if isinstance(answer, BaseException):
+            raise answer
+        return list(zip(self.group, answer, strict=True))
+
+    def end(self):
+        self.answers.close()  # which it takes for goodbye
+        self.process.join()
 
 
 @contextlib.contextmanager
 def ctrl_c_kept_away():
-    """Processes begun in here never see Ctrl-C, not even while they load: the parent decides.
-
-    Subtle: so does each that the executor's own thread begins later, as it begins in here too.
-    """
+    """Processes begun in here never see Ctrl-C, not even while they load: the parent decides."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -164,60 +227,33 @@ def ctrl_c_kept_away():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextlib.contextmanager
-def pool(workers):
-    """Fresh processes that share the cores and take the GPUs in turn; and the steps they did."""
-    context = multiprocessing.get_context("spawn")
-    steps_done = context.Value("q", 0)
-    begun = context.Value("q", 0)
-    threads = max(1, torch.get_num_threads() // workers)
-    executor = concurrent.futures.ProcessPoolExecutor(
-        workers,
-        context,
-        _begin_worker,
-        (threads, steps_done, begun),
-        # Subtle: on a CPU each run has a fresh process, or its peak memory would be the last one's.
-        max_tasks_per_child=None if torch.cuda.is_available() else 1,
-    )
-    try:
-        yield executor, steps_done
-    except BaseException:
-        # First no new runs, then an end to those on their way, then wait until all are gone: who is
-        # just being born would look for what this process has taken down already.
-        executor.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
-        executor.shutdown()
-        raise
-    executor.shutdown()
-
-
-def _begin_worker(threads, steps_done, begun):
-    """What each process does before its first run."""
-    global _steps_done
-    _steps_done = steps_done
+def _serve(questions, steps, number, threads):
+    """What a worker's process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be kept away
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))
-
-    with begun.get_lock():
-        number = begun.value
-        begun.value += 1
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be kept away
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    def count(n):
+        steps.value += n
+
+    while True:
+        try:
+            group, corpus, folder, device, allow = questions.recv()
+        except EOFError:
+            return
+        pieces = allow or pieces_for(group, device)
+        try:
+            answer = [
+                attempt(runs.execute, s, corpus, folder, device, count, pieces) for s in group
+            ]
+        except (OSError, ValueError) as error:  # a full disk, a text that is too short
+            answer = error
+        questions.send(answer)
 
 
 def _end_with_parent():
     multiprocessing.parent_process().join()
     os._exit(1)  # the parent was killed: nobody waits for this run
-
-
-def _work(group, corpus, folder, device, allow):
-    def count(n):
-        with _steps_done.get_lock():
-            _steps_done.value += n
-
-    allow = allow or pieces_for(group, device)
-    return [attempt(runs.execute, spec, corpus, folder, device, count, allow) for spec in group]
