@@ -20,3 +20,9 @@ For the few:
     published   what was recorded: runs, weights, practice text
     commands    what does each subcommand of `course` do? (`__main__` has the options)
 """
+
+import os
+
+# Threads that wait for one another sleep meanwhile: awake, as is the default, they would keep the
+# cores of a busy machine from the very threads that they wait for. Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

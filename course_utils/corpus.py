@@ -50,10 +50,15 @@ class Corpus:
         return f"{line}. {self.note}" if self.note else line
 
     def fitting_prompt(self, prompt="ROMEO:\n"):
-        """The prompt, or the text's own first line where the alphabet lacks a character of it."""
+        """The prompt; where the alphabet lacks a character of it, a beginning from the text itself.
+
+        That is the first line of three characters or more, else what the text begins with: 3 to 20
+        characters.
+        """
         if set(prompt) <= set(self.text):
             return prompt
-        return self.text.splitlines(keepends=True)[0][:20]
+        lines = (line for line in self.text.splitlines(keepends=True) if len(line.strip()) > 2)
+        return next(lines, self.text)[:20]
 
 
 def load(path=None, mirrors=MIRRORS):

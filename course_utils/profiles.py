@@ -112,3 +112,12 @@ def parallel_runs(device):
 def cores():
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def one_thread():
+    """Let PyTorch use one thread from here on: for models of some ten thousand weights.
+
+    Their steps are too short to be shared. Two threads spend them waiting for each other, and where
+    another program wants the cores as well, a step of lesson 2 takes many times as long.
+    """
+    torch.set_num_threads(1)

@@ -1,6 +1,8 @@
 """Measures of generated text, and the same measures of real, held-out text to read them against."""
 
 import re
+import unicodedata
+from collections import Counter
 
 import pandas as pd
 import torch
@@ -36,8 +38,23 @@ COLUMNS = (  # of the comparison table
 )
 
 
+# Scripts whose words stand side by side, by the first words of their characters' names.
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+LONGEST_WORDS = 20  # characters, on average; beyond, what looks like words are lines
+
+
 def words(text):
     return re.findall(r"\w[\w']*", text.lower())
+
+
+def has_words(text):
+    """Whether the words of a text stand apart, as they don't in Chinese, Japanese or Thai."""
+    letters = Counter(c for c in text if c.isalpha())
+    unspaced = [c for c in letters if unicodedata.name(c, "").startswith(UNSPACED)]
+    if 2 * sum(letters[c] for c in unspaced) > letters.total():
+        return False
+    found = words(text)
+    return 0 < sum(map(len, found)) <= LONGEST_WORDS * len(found)
 
 
 def distinct_n(text, n=2):
@@ -54,9 +71,14 @@ def repetition(text, n=20):
 
 
 def known_words(text, vocabulary):
-    """The share of words that the training text contains; the first and last, maybe cut, apart."""
+    """The share of words that the training text contains; the first and last, maybe cut, apart.
+
+    Where there is no vocabulary, nan.
+    """
     inner = words(text)[1:-1]
-    return sum(word in vocabulary for word in inner) / len(inner) if inner else float("nan")
+    if not inner or not vocabulary:
+        return float("nan")
+    return sum(word in vocabulary for word in inner) / len(inner)
 
 
 def longest_copy(text, training_text):
@@ -70,36 +92,58 @@ def longest_copy(text, training_text):
     return best
 
 
+def stretches(text, length, pieces=4):
+    """Pieces of a text at even distances, each from the beginning of a line where one is near.
+
+    Of the length asked for; of half the text's, where it is not longer than that.
+    """
+    if len(text) <= length:
+        length = max(1, len(text) // 2)
+    room = len(text) - length
+    near = room // pieces // 2
+    starts = []
+    for i in range(pieces):
+        place = i * room // pieces
+        line = text.find("\n", place, place + near) + 1
+        starts.append(line or place)
+    return [text[start : start + length] for start in starts]
+
+
 class Judge:
-    """Measures texts against one corpus: its training text, the words there, and its own 5-gram."""
+    """Measures texts against one corpus: its training text, the words there, and its own 5-gram.
+
+    Where words don't stand apart, what is counted in words is nan; so is the loss of a 5-gram that
+    an alphabet is too large for (`n_gram` is then a shorter one).
+    """
 
     def __init__(self, corpus, order=5):
         self.corpus = corpus
         self.tokenizer = CharTokenizer(corpus.text)
         self.training_text, self.held_out = split(corpus.text)
+        self.has_words = has_words(self.training_text)
+        self.vocabulary = set(words(self.training_text)) if self.has_words else set()
         ids = torch.tensor(self.tokenizer.encode(self.training_text))
-        while self.tokenizer.vocab_size**order >= 2**63:
-            order -= 1
-        self.n_gram = WittenBell(ids, order, self.tokenizer.vocab_size)
-        self.vocabulary = set(words(self.training_text))
+        self.order = order
+        while self.tokenizer.vocab_size**self.order >= 2**63:
+            self.order -= 1
+        self.n_gram = WittenBell(ids, self.order, self.tokenizer.vocab_size)
 
     def measure(self, text):
         """One row of the comparison table for one text."""
+        loss = self.n_gram.loss(torch.tensor(self.tokenizer.encode(text)))
         return {
             "text": text,
-            "distinct_2": distinct_n(text),
+            "distinct_2": distinct_n(text) if self.has_words else float("nan"),
             "repetition": repetition(text),
             "known_words": known_words(text, self.vocabulary),
             "longest_copy": len(longest_copy(text, self.training_text)),
-            "five_gram_loss": self.n_gram.loss(torch.tensor(self.tokenizer.encode(text))),
+            "five_gram_loss": loss if self.order == 5 else float("nan"),
         }
 
     def human(self, length, pieces=4):
-        """Rows for real, held-out text of the samples' length, from lines at even distances."""
-        step = max(1, (len(self.held_out) - length) // pieces)
-        starts = [self.held_out.find("\n", i * step) + 1 for i in range(pieces)]
-        texts = [self.held_out[start : start + length] for start in starts]
-        return [{"arm": HUMAN, "corpus": self.corpus.name, **self.measure(text)} for text in texts]
+        """Rows for real, held-out text of the samples' length."""
+        about = {"arm": HUMAN, "corpus": self.corpus.name}
+        return [about | self.measure(text) for text in stretches(self.held_out, length, pieces)]
 
     def sample(self, model, prompt, length, seed, **settings):
         """A text of `length` new characters after the prompt (the prompt itself not included)."""
