@@ -42,9 +42,10 @@ WEIGHTS = {
 QKV = "blocks.1.attention.qkv.weight"
 
 
-def a_file(weights=WEIGHTS, config=None, **about):
-    about = ABOUT | about | ({"config": ABOUT["config"] | config} if config else {})
-    return save(weights, metadata={"course": json.dumps(about)})
+def a_file(weights=WEIGHTS, config=None, left_out=(), **about):
+    config = ABOUT["config"] | (config or {})
+    config = {name: value for name, value in config.items() if name not in left_out}
+    return save(weights, metadata={"course": json.dumps(ABOUT | {"config": config} | about)})
 
 
 def in_int8(**changes):
@@ -119,6 +120,10 @@ LIES = {
     "dropout of everything": a_file(config={"dropout": 1.0}),
     "dropout that is no number": a_file(config={"dropout": float("nan")}),
     "dropout in words": a_file(config={"dropout": "0.1"}),
+    "a head of its own beside tied embeddings": a_file(
+        WEIGHTS | {"head.weight": torch.ones(11, 32)}
+    ),
+    "a setting left out": a_file(left_out=["dropout"]),
     "a tensor too many": a_file(WEIGHTS | {"blocks.0.bias": torch.zeros(3)}),
     "a giant's cache": a_file(config={"context_length": 2**40, "position": "none"}),
     "int8 without scales": a_file(

@@ -74,7 +74,8 @@ def described_config(path, claims, about):
             )
     try:
         config = GPTConfig(**files.fields_of(GPTConfig, about["config"]))
-        fits = sizes_fit(config, claims)
+        whole = about["config"].keys() == GPTConfig.__dataclass_fields__.keys()
+        fits = whole and sizes_fit(config, claims)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         fits = False
     if not fits:
@@ -137,6 +138,7 @@ def sizes_fit(config, claims):
         shapes["embedding.weight"] == (config.vocab_size, config.d_model)
         and shapes["blocks.0.feed_forward.up.weight"] == (halves * config.d_ff, config.d_model)
         and len(layers) == config.n_layers
+        and ("head.weight" in shapes) != config.tie_embeddings
         and all(shapes[f"{name}.scale"] == scales_shape(*shapes[name]) for name in scaled)
         and sum(math.prod(shape) for shape in shapes.values()) <= MOST_NUMBERS
     )
