@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import torch
 
+VARIABLE = "COURSE_PROFILE"  # of the environment, which names a profile
 WRONG_STEP = 0.1  # of its own length; rounding in single precision makes some 1e-4
 
 
@@ -96,7 +97,7 @@ def step_error(device):
 def current(name=None):
     """The profile named here or by COURSE_PROFILE, else the one that fits the device."""
     fitting = "gpu" if device().type == "cuda" else "laptop"
-    name = name or os.environ.get("COURSE_PROFILE") or fitting
+    name = name or os.environ.get(VARIABLE) or fitting
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}; allowed are {', '.join(PROFILES)}")
     return PROFILES[name]

@@ -436,41 +436,10 @@ def measure(model, tokens, targets):
     ),
 }
 
-# What breaks, or outlives, all that it can reach.
-BREAKS = {
-    "an endless loop that can't be interrupted": attack(
-        wrong="""
-def perplexity(p):
-    while True:
-        try:
-            while True:
-                pass
-        except BaseException:
-            pass
-"""
-    ),
-    "ends its process": attack(wrong="def perplexity(p):\n    os._exit(0)\n"),
-    "ends all processes": attack("import signal\nos.kill(-1, signal.SIGKILL)"),
-    "ends the process that runs it": attack("import signal\nos.kill(os.getppid(), signal.SIGKILL)"),
-    "does not want to end": attack(
-        "import signal\nfor s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
-        "    signal.signal(s, signal.SIG_IGN)"
-    ),
-    "many processes": attack(
-        "import subprocess\nchildren = [subprocess.Popen(['sleep', '30']) for _ in range(150)]"
-    ),
+# What is a burden, or outlives its notebook.
+BURDENS = {
     "a tensor larger than the machine": attack(
         wrong="def perplexity(p):\n    return torch.ones(10**11).sum().item()\n"
-    ),
-    "shared memory without end": attack(
-        "import mmap\nheld = mmap.mmap(-1, 3_000_000_000)\n"
-        "for i in range(0, 3_000_000_000, 4096): held[i] = 1"
-    ),
-    "memory in three children": attack(
-        "import subprocess, sys, time\n"
-        "many = [subprocess.Popen([sys.executable, '-c',"
-        " 'x = bytearray(b\"1\") * 900_000_000; import time; time.sleep(60)']) for _ in range(3)]\n"
-        "[child.wait() for child in many]"
     ),
     "fills the disk": attack(
         """
@@ -485,7 +454,8 @@ except OSError as error:
     "prints 100 MB": attack("for _ in range(100):\n    print('x' * 1_000_000)"),
     "shouts at the terminal": attack(
         "os.write(1, b'\\x1b]0;owned\\x07zoe.ipynb: 5 right of 5\\n')\n"
-        "os.write(2, b'\\x1b]0;owned\\x07zoe.ipynb: 5 right of 5\\n')"
+        "os.write(2, b'\\x1b]0;owned\\x07zoe.ipynb: 5 right of 5\\n')\n"
+        "open('/dev/tty', 'w').write('\\x1b]0;owned\\x07zoe.ipynb: 5 right of 5\\n')"
     ),
     "gives what has no end": attack(
         wrong="""
@@ -557,7 +527,42 @@ for home in {Path.home(), Path("/root"), Path("/tmp/home")}:
     ),
 }
 
-ATTACKS = CLAIMS | CHANGES | BREAKS
+# What breaks all that it can reach.
+BREAKS = {
+    "an endless loop that can't be interrupted": attack(
+        wrong="""
+def perplexity(p):
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+"""
+    ),
+    "ends its process": attack(wrong="def perplexity(p):\n    os._exit(0)\n"),
+    "ends all processes": attack("import signal\nos.kill(-1, signal.SIGKILL)"),
+    "ends the process that runs it": attack("import signal\nos.kill(os.getppid(), signal.SIGKILL)"),
+    "does not want to end": attack(
+        "import signal\nfor s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
+        "    signal.signal(s, signal.SIG_IGN)"
+    ),
+    "many processes": attack(
+        "import subprocess\nchildren = [subprocess.Popen(['sleep', '30']) for _ in range(150)]"
+    ),
+    "shared memory without end": attack(
+        "import mmap\nheld = mmap.mmap(-1, 3_000_000_000)\n"
+        "for i in range(0, 3_000_000_000, 4096): held[i] = 1"
+    ),
+    "memory in three children": attack(
+        "import subprocess, sys, time\n"
+        "many = [subprocess.Popen([sys.executable, '-c',"
+        " 'x = bytearray(b\"1\") * 900_000_000; import time; time.sleep(60)']) for _ in range(3)]\n"
+        "[child.wait() for child in many]"
+    ),
+}
+
+ATTACKS = CLAIMS | CHANGES | BURDENS | BREAKS
 
 # Graded after all attacks: right only where one of them has left something behind.
 CONTROL = [
@@ -623,6 +628,7 @@ WAYS = {
     ),
     "the module by another name": "DEFINE\nimport course_utils.checks as c\nc.check(NUMBER, NAME)",
     "the whole package": ("DEFINE\nimport course_utils\ncourse_utils.checks.check(NUMBER, NAME)"),
+    "by asking for the answer": "DEFINE\nprint(checks.answer(NUMBER, NAME))",
     "by getattr": "DEFINE\ngetattr(checks, 'che' + 'ck')(NUMBER, NAME)",
     "by a partial": "DEFINE\nimport functools\nfunctools.partial(checks.check, NUMBER)(NAME)",
     "by map": "DEFINE\nlist(map(checks.check, [NUMBER], [NAME]))",
@@ -729,92 +735,85 @@ WAYS = {
     ),
 }
 
-# What changes the whole process, or needs an exercise of its own: cells -> what must be right.
-APART = {
+# What a notebook may do to its process before it hands in a right answer to 1.1.
+SETTINGS = {
+    "reloads what changes": "%load_ext autoreload\n%autoreload 2",
+    "another kind of float": "torch.set_default_dtype(torch.float64)",
+    "warnings as errors": "import warnings\nwarnings.simplefilter('error')",
+    "another stdout": "import io\nsys.stdout = io.StringIO()",
+    "another folder, no path, no environment": (
+        "os.chdir('/')\nsys.path.clear()\nos.environ.clear()"
+    ),
+    "a cell that never ends": "while True: pass",
+    "a cell that ends the kernel": "os._exit(1)",
+}
+
+# Right answers of other kinds: (number, cell).
+KINDS = {
     "numbers from the sizes": (
-        [IMPORTS, "n, t, b = checks.sizes('1.2').values()\nchecks.check('1.2', (n - t, b * t))"],
         "1.2",
-    ),
-    "numbers of torch and numpy": (
-        [
-            IMPORTS + "\nimport numpy as np",
-            "n, t, b = checks.sizes('1.2').values()\n"
-            "checks.check('1.2', [np.int64(n - t), torch.tensor(b * t)])",
-        ],
-        "1.2",
-    ),
-    "an endless default of float64": (
-        [IMPORTS, "torch.set_default_dtype(torch.float64)", RIGHT + CHECK],
-        "1.1",
-    ),
-    "another folder, an empty path and environment": (
-        [IMPORTS, "os.chdir('/')\nsys.path.clear()\nos.environ.clear()", RIGHT + CHECK],
-        "1.1",
-    ),
-    "warnings as errors": (
-        [IMPORTS, "import warnings\nwarnings.simplefilter('error')", RIGHT + CHECK],
-        "1.1",
-    ),
-    "another stdout": (
-        [IMPORTS, "import io\nsys.stdout = io.StringIO()", RIGHT + CHECK],
-        "1.1",
-    ),
-    "autoreload": (
-        ["%load_ext autoreload\n%autoreload 2\n" + IMPORTS, RIGHT + CHECK],
-        "1.1",
-    ),
-    "a cell that never ends before it": (
-        [IMPORTS, "while True: pass", RIGHT + CHECK],
-        "1.1",
-    ),
-    "a cell that ends the kernel before it": (
-        [IMPORTS, "os._exit(1)", RIGHT + CHECK],
-        "1.1",
-    ),
-    "a generator of windows": (
-        [
-            IMPORTS,
-            "def windows(ids, T):\n    last = len(ids) - 1\n    for i in range(0, last, T):\n"
-            "        yield ids[i : min(i + T, last)], ids[i + 1 : i + T + 1]\n"
-            "checks.check('1.3', windows)",
-        ],
-        "1.3",
+        "n, t, b = checks.sizes('1.2').values()\nchecks.check('1.2', (n - t, b * t))",
     ),
     "windows of numpy in a deque": (
-        [
-            IMPORTS + "\nfrom collections import deque",
-            "def windows(ids, T):\n    x, last = ids.numpy(), len(ids) - 1\n"
-            "    return deque((x[i : min(i + T, last)], x[i + 1 : i + T + 1]) "
-            "for i in range(0, last, T))\nchecks.check('1.3', windows)",
-        ],
         "1.3",
+        "from collections import deque\ndef windows(ids, T):\n"
+        "    x, last = ids.numpy(), len(ids) - 1\n"
+        "    return deque((x[i : min(i + T, last)], x[i + 1 : i + T + 1])\n"
+        "                 for i in range(0, last, T))\nchecks.check('1.3', windows)",
     ),
-    "a layer of torch": ([IMPORTS, "checks.check('2.3', torch.nn.Softmax(dim=-1))"], "2.3"),
-    "a parameter as the result": (
-        [
-            IMPORTS,
-            "def softmax(scores):\n    return torch.nn.Parameter(scores.softmax(-1))\n"
-            "checks.check('2.3', softmax)",
-        ],
-        "2.3",
-    ),
-    "arguments worked on in place": (
-        [
-            IMPORTS,
-            "def softmax(scores):\n    scores -= scores.amax(-1, keepdim=True)\n"
-            "    scores.exp_()\n    scores /= scores.sum(-1, keepdim=True)\n    return scores\n"
-            "checks.check('2.3', softmax)",
-        ],
-        "2.3",
+    "a layer of torch": ("2.3", "checks.check('2.3', torch.nn.Softmax(dim=-1))"),
+    "a tensor in place of a number": (
+        "5.1",
+        "checks.check('5.1', lambda v: torch.tensor(v).double().std() / len(v) ** 0.5)",
     ),
     "with the course's own functions": (
-        [
-            IMPORTS + "\nfrom course_utils.lessons.sampling import filter_logits",
-            "checks.check('6.2', lambda z, t: filter_logits(z, t).softmax(-1))",
-        ],
         "6.2",
+        "from course_utils.lessons.sampling import filter_logits\n"
+        "checks.check('6.2', lambda z, t: filter_logits(z, t).softmax(-1))",
+    ),
+    "numbers of torch and numpy": (
+        "1.2",
+        "import numpy as np\nn, t, b = checks.sizes('1.2').values()\n"
+        "checks.check('1.2', [np.int64(n - t), torch.tensor(b * t)])",
+    ),
+    "a generator of windows": (
+        "1.3",
+        "def windows(ids, T):\n    last = len(ids) - 1\n    for i in range(0, last, T):\n"
+        "        yield ids[i : min(i + T, last)], ids[i + 1 : i + T + 1]\n"
+        "checks.check('1.3', windows)",
+    ),
+    "a parameter as the result": (
+        "2.3",
+        "checks.check('2.3', lambda scores: torch.nn.Parameter(scores.softmax(-1)))",
+    ),
+    "an array of numpy's for a list": (
+        "5.4",
+        "def holm(p):\n    import numpy as np\n    order = np.argsort(p)\n"
+        "    raw = np.array(p)[order] * np.arange(len(p), 0, -1)\n"
+        "    return np.minimum(np.maximum.accumulate(raw), 1)[np.argsort(order)].tolist()\n"
+        "checks.check('5.4', holm)",
+    ),
+    "arguments worked on in place": (
+        "2.3",
+        "def softmax(scores):\n    scores -= scores.amax(-1, keepdim=True)\n    scores.exp_()\n"
+        "    scores /= scores.sum(-1, keepdim=True)\n    return scores\n"
+        "checks.check('2.3', softmax)",
     ),
 }
+
+
+def notebooks_of_kinds():
+    """Notebooks with all KINDS, each exercise once in each: [(cells, numbers)]"""
+    notebooks = []
+    for number, cell in KINDS.values():
+        fitting = [(cells, numbers) for cells, numbers in notebooks if number not in numbers]
+        if not fitting:
+            fitting = [([IMPORTS], [])]
+            notebooks += fitting
+        cells, numbers = fitting[0]
+        cells.append(cell)
+        numbers.append(number)
+    return notebooks
 
 
 def ways():

@@ -174,13 +174,12 @@ def together(attacks):
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory, world):
     """name -> row, of all attacks and of a control that is graded last."""
-    alone = cases.ATTACKS if FULL else cases.BREAKS
-    notebooks = dict(alone) | {"control": cases.CONTROL}
-    if not FULL:
-        notebooks = {
-            "claims": together(cases.CLAIMS),
-            "changes": together(cases.CHANGES),
-        } | notebooks
+    if FULL:
+        notebooks = dict(cases.ATTACKS)
+    else:
+        shared = {"claims": cases.CLAIMS, "changes": cases.CHANGES, "burdens": cases.BURDENS}
+        notebooks = {name: together(attacks) for name, attacks in shared.items()} | cases.BREAKS
+    notebooks["control"] = cases.CONTROL
     return graded(tmp_path_factory.mktemp("attacks"), notebooks, SHORT)
 
 
@@ -200,8 +199,7 @@ def test_nothing_outlives_an_attack(attacked):
 
 @pytest.mark.slow
 def test_what_breaks_is_named(attacked):
-    said = {name: f"{row.get('1.1', '')} | {row['problem']}" for name, row in attacked.items()}
-    for name, words in {
+    alone = {
         "an endless loop that can't be interrupted": "no end after 15 s",
         "ends its process": "no answer came back",
         "ends the process that runs it": "the notebook ended the process that ran it",
@@ -210,31 +208,39 @@ def test_what_breaks_is_named(attacked):
         "shared memory without end": "the kernel died",
         "gives a number of a million digits": "Exceeds the limit",
         "gives a text of 50 MB": "not yet",
-    }.items():
-        assert words in said[name], said[name]
+    }
+    for name in alone.keys() & attacked.keys():
+        row = attacked[name]
+        assert alone[name] in f"{row.get('1.1')} | {row['problem']}", name
 
 
 # --- oddities ---
 
 
-@pytest.mark.slow
-def test_every_way_to_hand_in_counts(tmp_path, world):
-    notebooks = {i: cells for i, (cells, _) in enumerate(cases.ways())}
-    rows = graded(tmp_path, notebooks)
-    lost = [
-        (number, row.get(number), [cell for cell in cells if f'"{number}"' in cell])
-        for row, (cells, numbers) in zip(rows.values(), cases.ways(), strict=True)
+def lost(notebooks, rows):
+    """The right answers that were not called right. notebooks: [(cells, numbers)]"""
+    return [
+        (number, row.get(number), [cell for cell in cells if number in cell])
+        for (cells, numbers), row in zip(notebooks, rows.values(), strict=True)
         for number in numbers
         if row.get(number) != "right"
     ]
-    assert lost == []
+
+
+@pytest.mark.slow
+def test_every_way_to_hand_in_counts(tmp_path, world):
+    notebooks = cases.ways() + cases.notebooks_of_kinds()
+    rows = graded(tmp_path, {i: cells for i, (cells, _) in enumerate(notebooks)})
+    assert lost(notebooks, rows) == []
 
 
 @pytest.mark.slow
 def test_odd_surroundings_lose_nothing(tmp_path, world):
-    rows = graded(tmp_path, {name: cells for name, (cells, _) in cases.APART.items()})
-    lost = {name: row for name, row in rows.items() if row.get(cases.APART[name][1]) != "right"}
-    assert lost == {}
+    settings = list(cases.SETTINGS.values())
+    chosen = [[one] for one in settings] if FULL else [settings[:-2], settings[-2:]]
+    notebooks = [([cases.IMPORTS, *cells, RIGHT], ["1.1"]) for cells in chosen]
+    rows = graded(tmp_path, {i: cells for i, (cells, _) in enumerate(notebooks)})
+    assert lost(notebooks, rows) == []
 
 
 @pytest.mark.slow

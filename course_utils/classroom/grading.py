@@ -42,8 +42,9 @@ def grade(folder, named, variant=None, text=None, limits=LIMITS, unsafe=False, w
         one = partial(row_of, variant=variant, limits=limits, world=world, unsafe=unsafe, stop=stop)
         try:
             for path, row in zip(paths, pool.map(one, paths), strict=True):
-                print(f"{book.add(path, row)}: {in_words(row)}", flush=True)
+                name = book.add(path, row)
                 rows.append(row)
+                print(f"{name}: {in_words(row)}", flush=True)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped; {len(rows)} of {len(paths)} notebooks are graded and in {book.path}; "
@@ -173,8 +174,9 @@ def best(judged, cells, errors):
     for number, words in judged:
         if number not in found or rank(words) > rank(found[number]):
             found[number] = words
+    known = set(checks.numbers())
     for place, source in enumerate(cells):
-        for number in set(NUMBER.findall(source)) & set(checks.numbers()):
+        for number in known.intersection(NUMBER.findall(source)):
             if "check" in source and number not in found:
                 found[number] = f"error: {errors[place]}" if place in errors else "not called"
     return found

@@ -70,6 +70,7 @@ async def run(sources, seconds, left_out):
         nbformat.v4.new_notebook(cells=cells),
         kernel_name="python3",
         timeout=seconds,
+        startup_timeout=600,  # on a machine with much to do; the minutes of all are bounded too
         allow_errors=True,
         store_widget_state=False,
         skip_cells_with_tag="",

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import arbitrary_address
 from pathlib import Path
 
-from course_utils import corpus, files
+from course_utils import corpus, files, profiles
 
 PACKAGE = Path(files.__file__).resolve().parent
 REPLACED = {  # of two wings a notebook gets these files alone: no case, no answer
@@ -90,12 +90,12 @@ def make_world(folder, text=None):
 
 
 def environment(places):
-    """All that a notebook's processes get of the teacher's environment, and their own."""
+    """The variables of a notebook's processes: of the teacher's, what no program does without."""
     kept = ("PATH", "SYSTEMROOT", "COMSPEC", "NUMBER_OF_PROCESSORS")
     return {name: os.environ[name] for name in kept if name in os.environ} | {
         "COURSE_CACHE": f"{places.world}/cache",
         "COURSE_JUDGE": places.judge,
-        "COURSE_PROFILE": "smoke",
+        profiles.VARIABLE: "smoke",
         "COURSE_RESULTS": f"{places.home}/results",
         "HOME": places.home,
         "USERPROFILE": places.home,
@@ -122,7 +122,8 @@ def bubblewrap(world, place):
 
     command = ["bwrap", "--unshare-all", "--unshare-user", "--uid", "1000", "--gid", "1000"]
     command += ["--die-with-parent", "--new-session", "--clearenv"]
-    for name, value in environment(inside).items():
+    path = f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin"
+    for name, value in (environment(inside) | {"PATH": path}).items():
         command += ["--setenv", name, value]
     command += ["--proc", "/proc", "--dev", "/dev", "--size", WRITABLE, "--tmpfs", "/dev/shm"]
     command += ["--size", WRITABLE, "--tmpfs", "/tmp"]
@@ -137,7 +138,8 @@ def bubblewrap(world, place):
 
 def packages():
     """The folders of installed packages."""
-    return [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]  # noqa: TID251 (read, for the box)
+    named = "site-packages", "dist-packages"
+    return [path for path in sys.path if Path(path).name in named]  # noqa: TID251 (it is read)
 
 
 def refusal(world):

@@ -13,7 +13,7 @@ from course_utils.checks.stubs import is_nothing, is_stub
 from course_utils.checks.witness import RECIPES
 from course_utils.classroom.wire import Lost, Unreadable, Wire
 
-JUDGE = os.environ["COURSE_JUDGE"]
+JUDGE = os.environ.get("COURSE_JUDGE")  # read at once, whatever a notebook does to it later
 here = threading.local()  # .wire: the one that is open in this thread; .process: in this process
 
 
@@ -26,6 +26,12 @@ def check(number, attempt, quiet=False):
     except Unreadable as error:
         ask("note", number, str(error))
     print(f"{number} handed in.")
+
+
+def answer(number, attempt):
+    """Hand in as well; in place of an Answer, words that tell none."""
+    check(number, attempt)
+    return f"{number} handed in."
 
 
 def sizes(number):
