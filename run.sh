@@ -14,7 +14,7 @@ usage() {
 
   ./run.sh               set up, then run the whole experiment; results go to results/
   ./run.sh --out DIR     the same, with any option of \`course run\`
-  ./run.sh test          run every test (arguments go to pytest)
+  ./run.sh test          run every test (arguments go to pytest; -m "not slow" takes a minute)
   ./run.sh lab           open the lessons in JupyterLab (arguments go to it)
   ./run.sh book          build the book into _build/html
   ./run.sh COMMAND       any other command of \`course\`; \`./run.sh run --help\` shows its options
@@ -136,10 +136,7 @@ case $1 in
 test)
     shift
     cd "$root" || exit 1
-    if [ $# = 0 ]; then
-        export OMP_NUM_THREADS=1
-        set -- -n 2 --dist loadfile
-    fi
+    case "$#$1" in 0 | 2-m) set -- -n 2 "$@" ;; esac # all tests, or all that bear a mark
     exec pytest "$@"
     ;;
 lab) shift && cd "$root/notebooks" && exec jupyter-lab "$@" ;;
