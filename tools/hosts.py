@@ -30,7 +30,7 @@ MADE = ("oldest", "newest")  # these two come from pyproject.toml
 TESTS = ("figures", "sampling", "runs", "widget_numbers")
 LAB_TESTS = ("widget_lab",)  # where the host has JupyterLab
 TOOLS = ["pytest", "hypothesis", "nbclient", "nbformat", "fonttools", "transformers"]
-TOOLS += ["playwright", "axe-playwright-python"]
+TOOLS += ["playwright", "axe-playwright-python", "sphinx"]  # what the tests' helpers import
 RUNNER = ["nbconvert", "nbclient", "nbformat"]  # they run a lesson from outside its kernel
 
 
