@@ -43,6 +43,7 @@ if importlib.util.find_spec("course_utils") is None:
 
 # %%
 import random
+import re
 
 import pandas as pd
 
@@ -93,17 +94,17 @@ figures.character_counts(counts.head(30), note=text.note)
 # %%
 cut = int(0.9 * len(text.text))
 first, last = text.text[:cut], text.text[cut:]
-words, known = set(text.text.split()), set(first.split())
-print(f"{len(words):,} different words (with their commas),", end=" ")
-print(f"{len(counts)} different characters")
-new = [word not in known for word in last.split()]
-print(f"never seen before: {sum(new) / len(new):.1%} of the words,", end=" ")
+words_of = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*").findall  # letters, apostrophes inside
+words, known = set(words_of(text.text)), set(words_of(first))
+print(f"{len(words):,} different words, {len(counts)} different characters")
+new = [word not in known for word in words_of(last)]
+print(f"never seen before: {sum(new) / max(1, len(new)):.1%} of the words,", end=" ")
 print(f"{len(set(last) - set(first))} of the characters")
 
 # %% [markdown]
 # Each of these words would be a blank. Large models take the middle way: they cut text into frequent *pieces* (you
-# can build such a cutter in exercise 1.5). We stay with characters: the alphabet is tiny, nothing is ever
-# unknown, and all the capacity of a small model goes into learning the language.
+# can build such a cutter in exercise 1.5). We stay with characters: the alphabet is tiny and nothing is ever
+# unknown. The price is that a small model spends a part of its capacity on spelling.
 
 # %% [markdown]
 # ## Characters to integers
@@ -142,8 +143,8 @@ class CharTokenizer:
             return [self._id_of[character] for character in text]
         except KeyError:
             unknown = "".join(sorted(set(text) - set(self.alphabet)))
-            allowed = f"{self.vocab_size}, beginning with {self.alphabet[:20]!r}"
-            message = f"unknown characters {unknown[:20]!r}; allowed are {allowed}"
+            some = f"{self.vocab_size}, beginning with {self.alphabet[:20]!r}"
+            message = f"unknown characters {unknown[:20]!r}; allowed are {some}"
             raise ValueError(message) from None
 
     def decode(self, ids):
@@ -233,6 +234,10 @@ assert tokens.shape == targets.shape == (B, T)
 assert torch.equal(tokens[:, 1:], targets[:, :-1]), "a target is the token one place on"
 for row in range(B):
     print(f"{tokenizer.decode(tokens[row])!r} -> {tokenizer.decode(targets[row])!r}")
+
+# %%
+asked, answers = tokenizer.decode(tokens[0]), tokenizer.decode(targets[0])
+figures.shifted(asked, answers, title="Each position asks, the next character answers")
 
 # %% [markdown]
 # One window of 11 characters holds 11 questions: what follows the first, what follows the first two, and so on.
@@ -552,10 +557,29 @@ figures.loss_bars(losses, note=text.note)
 # %% [markdown]
 # ## Questions
 #
-# 1. Why must the alphabet come from the whole text, or else the tokenizer be ready to refuse?
-# 2. A model has a loss of 0.02 on the validation split. What do you suspect first?
-# 3. Why does order 6 lose to order 5 here, and what would you need for it to win?
-# 4. A friend reports a perplexity of 4.5 on "10 % of the lines, drawn at random". Is that better than your counter?
+# **1.** Why must the alphabet come from the whole text, or else the tokenizer be ready to refuse?
+#
+# <details><summary>Answer</summary>
+#
+# A character that only the last tenth has would get no id. Either it is in the alphabet from the start, or `encode` must say so. </details>
+#
+# **2.** A model has a loss of 0.02 on the validation split. What do you suspect first?
+#
+# <details><summary>Answer</summary>
+#
+# That the answer is in the question: targets not shifted, or a model that can look ahead. </details>
+#
+# **3.** Why does order 6 lose to order 5 here, and what would you need for it to win?
+#
+# <details><summary>Answer</summary>
+#
+# Most contexts of five characters were seen too rarely to be believed. More text, or a smoothing that trusts rare contexts less. </details>
+#
+# **4.** A friend reports a perplexity of 4.5 on "10 % of the lines, drawn at random". Is that better than your counter?
+#
+# <details><summary>Answer</summary>
+#
+# It can't be compared: lines drawn at random have their neighbours in the training text. Measure your counter on the same lines. </details>
 
 # %% [markdown]
 # ## Exercises
@@ -707,7 +731,8 @@ checks.check("1.4", bigram_loss, quiet=True)
 #
 # <details><summary>Hint 3</summary>
 #
-# The summed loss of the whole text is the same however it is cut: loss per piece × pieces ÷ characters. </details>
+# The *text* is the same however it is cut, so its total loss can be compared, and spread over its characters: loss per piece ×
+# pieces ÷ characters. </details>
 
 
 # %% tags=["exercise"]

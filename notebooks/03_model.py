@@ -413,8 +413,14 @@ title = "One query and one key, turned apart"
 figures.lines(torch.arange(23), curve, *labels, title=title)
 
 # %% [markdown]
-# Wherever the pair stands, three apart is three apart: the score is a curve over the distance, and this head could learn to
-# listen where it is high.
+# Wherever the pair stands, two apart is two apart, for this pair as for any. Why? Two numbers of a vector are an arrow, each
+# place turns it a little further, and a dot product sees only the angle between two arrows:
+
+# %%
+figures.rotary_turn(((5, 3), (20, 18)), 20, title="Both turned: the same angle")
+
+# %% [markdown]
+# The score is a curve over the distance, and this head could learn to listen where it is high.
 #
 # The fourth way is **none**. In a model of several layers that is not quite blind: the mask lets position 4 average five
 # values and position 49 fifty, and a second layer can notice. Now two of the four on the ladder: learned vectors, and rotary.
@@ -520,9 +526,10 @@ title = "The ladder: each part for the loss it removes"
 figures.loss_bars(rungs, title=title, note=text.note)
 
 # %% [markdown]
-# Each rung pays. Two pairs of sublayers beat one, because the second works on what the first has made: heads that look for
-# *words* need somebody who has put words together. So stack twelve pairs? Without the plus that you took on trust, they
-# would not train.
+# Each rung is one seed, and luck is worth about a hundredth at this size (lesson 2 measured it with three), so take steps of that
+# size for nothing. Two pairs of sublayers beat one: perhaps because the second works on what the first has made, perhaps because
+# there are twice as many weights. This ladder can't tell. So stack twelve pairs? Without the plus that you took on trust,
+# they hardly train.
 #
 # ## The residual stream
 #
@@ -556,9 +563,21 @@ title = "What comes back to each of twelve"
 figures.lines(range(1, 13), curves, *labels, title=title)
 
 # %% [markdown]
-# Read it from right to left, the way the gradient travels. With the plus all of them hear about the same. Without it each
-# passes on about a sixth, and a rate that suits the last one leaves the first where it was. That is the *vanishing
-# gradient*, and the residual stream (He et al., 2016) is the cure.
+# Read it from right to left, the way the gradient travels. With the plus all of them hear about the same; without it each
+# passes on about a sixth. That sixth is not depth's doing. PyTorch draws the weights of a map from $n$ channels between
+# $\pm 1/\sqrt n$, which shrinks what passes by $1/\sqrt 3$, and GELU's slope at 0 is a half:
+
+# %% tags=["nbval-check-output"]
+slope = (activate(torch.tensor(1e-3), "gelu") - activate(torch.tensor(-1e-3), "gelu")) / 2e-3
+print(f"1/√3 · {slope:.2f} · 1/√3 = {slope / 3:.4f}, and the figure's slope ", end="")
+print(f"{10 ** ((curves['without'][-1] - curves['without'][0]) / -11):.4f}")
+
+# %% [markdown]
+# Larger weights would keep the gradient alive. So the **vanishing gradient** is a matter of scale, and not why residual
+# connections win: plain deep networks with healthy gradients are worse too (He et al., 2016, who say so). What the plus gives
+# is a straight way for signal and gradient, whatever the sublayers do. Does a small gradient hurt at all? With SGD a small
+# gradient is a small step. AdamW, which trains everything here, divides by the gradient's size, so its steps hardly shrink.
+# What breaks without the plus, you will measure below.
 #
 # ## Normalisation
 #
@@ -596,6 +615,54 @@ for kind in ("layernorm", "rmsnorm", "none"):
 # untouched. In the first Transformer it stood on the road, after each sum (*post*): every norm rescales the whole stream
 # and the gradient with it, so that deep models needed a careful warm-up (Xiong et al., 2020).
 
+# %%
+figures.block_sides(title="One block, and where its norms stand")
+
+# %% [markdown]
+# The left one in code is the line to remember from this lesson: *x plus what attention makes of it, then x plus what the
+# feed-forward network makes of that.*
+
+
+# %%
+class PlainBlock(nn.Module):
+    """Pre-norm, nothing else: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.attention, self.feed_forward = Attention(config), FeedForward(config)
+        self.norm_1, self.norm_2 = make_norm(config), make_norm(config)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm_1(x))
+        return x + self.feed_forward(self.norm_2(x))
+
+
+# %% [markdown]
+# Is it what the world calls a Transformer block? PyTorch has one, `nn.TransformerEncoderLayer`. Give it the same weights
+# and a causal mask:
+
+# %%
+plain = PlainBlock(small)
+library = nn.TransformerEncoderLayer(
+    C, small.n_heads, small.d_ff, 0.0, "gelu", batch_first=True, norm_first=True, bias=False
+)
+pairs_of_weights = {
+    library.self_attn.in_proj_weight: plain.attention.qkv.weight,
+    library.self_attn.out_proj.weight: plain.attention.out.weight,
+    library.linear1.weight: plain.feed_forward.up.weight,
+    library.linear2.weight: plain.feed_forward.out.weight,
+}
+with torch.no_grad():
+    for theirs, ours in pairs_of_weights.items():
+        theirs.copy_(ours)
+x = torch.randn(2, T, C)
+hidden = torch.ones(T, T, dtype=torch.bool).triu(diagonal=1)
+assert torch.allclose(library(x, hidden), plain(x), atol=1e-5), "PyTorch's block is ours"
+
+# %% [markdown]
+# The form that the course keeps has the ablation's switches: dropout, which in training sets a random share of the numbers
+# to 0 so that none is relied on; the norm's place; the plus. At its defaults it is the plain one.
+
 
 # %% tags=["export"]
 class Block(nn.Module):
@@ -619,12 +686,21 @@ class Block(nn.Module):
         return self.add(x, self.norm_2, self.feed_forward)
 
 
+# %%
+general = Block(replace(small, dropout=0.0))
+general.load_state_dict(plain.state_dict())
+assert torch.equal(general(x), plain(x)), "switches at rest change nothing"
+
 # %% [markdown]
 # ## The whole
 #
 # Embed, add positions, pass through the blocks, norm once more, and score every possible next token. With **tied
 # embeddings** the head is the embedding itself: a token's score is how well the stream matches that token's own
 # vector (Press and Wolf, 2017). Reading and writing a character then share what they learn, and there is one matrix less.
+
+# %%
+shapes = {"tokens": (2, T), "x": (2, T, C), "logits": (2, T, small.vocab_size)}
+figures.decoder_stack(shapes, small.n_layers, title="The whole decoder")
 
 
 # %% tags=["export"]
@@ -921,10 +997,29 @@ log.sort_values(ascending=False).round(3).to_frame()
 # %% [markdown]
 # ## Questions
 #
-# 1. Where would *"dog bites man."* and *"man bites dog."* differ in a model with `position="none"`, if at all?
-# 2. Why are only the matrices that *write* to the stream made smaller at the start?
-# 3. Double `d_model`: by how much does the parameter count grow? And if you double `n_layers`?
-# 4. A friend's untrained model has a first loss of 11. Where do you look?
+# **1.** Where would *"dog bites man."* and *"man bites dog."* differ in a model with `position="none"`, if at all?
+#
+# <details><summary>Answer</summary>
+#
+# In the second layer at the earliest: the mask lets each position average another number of characters, and that differs on the way. At the last position of a single layer, nowhere. </details>
+#
+# **2.** Why are only the matrices that *write* to the stream made smaller at the start?
+#
+# <details><summary>Answer</summary>
+#
+# The stream is a sum of 2L outputs. If each has variance 1, the sum has 2L; made smaller by 1/√(2L) each, it has 1 again. What reads from the stream is normed anyway. </details>
+#
+# **3.** Double `d_model`: by how much does the parameter count grow? And if you double `n_layers`?
+#
+# <details><summary>Answer</summary>
+#
+# Nearly fourfold (the matrices of a block are C × C and C × 4C, while the embedding only doubles). With `n_layers`, the blocks double and the embedding stays. </details>
+#
+# **4.** A friend's untrained model has a first loss of 11. Where do you look?
+#
+# <details><summary>Answer</summary>
+#
+# At the size of the first weights: logits far apart make sure guesses, and most of them are wrong. Near ln V is right. </details>
 
 # %% [markdown]
 # ## Exercises
@@ -972,7 +1067,8 @@ checks.check("3.1", parameters, quiet=True)
 # ### Exercise 3.2 · core · 10 min
 #
 # Write RMSNorm: each position's channels divided by the root of their mean square, times a gain for each channel. `eps` is added
-# to the mean square, *inside* the root, so that a position of zeros stays zeros.
+# to the mean square, *inside* the root: a root is infinitely steep at 0, and outside it a position of zeros would get a
+# gradient that is no number.
 #
 # <details><summary>Hint 1</summary>
 #

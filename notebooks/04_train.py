@@ -17,7 +17,7 @@
 # # 4 · Training: from noise to verse
 #
 # The model of lesson 3 knows nothing. Here you write the loop that teaches it, try what each of its knobs does, and watch
-# the loss come down past the unigram, the bigram, the trigram, until your own model beats the best that counting can do.
+# the loss come down past the unigram, the bigram, the trigram, until your own model beats the best counter of lesson 1.
 # Then you look inside it.
 
 # %% [markdown]
@@ -78,6 +78,38 @@ train_ids, validation_ids = split(ids)
 # %%
 baselines = baseline_losses(text.text)
 pd.Series(baselines, name="nats/character").round(3).to_frame()
+
+# %% [markdown]
+# ## Training, in ten lines
+#
+# Before any refinement, the thing itself. A small model, an optimiser, and a loop that does five things: take a batch,
+# predict, measure the loss, ask for its gradient, move.
+
+# %%
+small_config = GPTConfig(
+    tokenizer.vocab_size, context_length=32, n_layers=2, n_heads=4, d_model=64, d_ff=256
+)
+torch.manual_seed(0)
+model = GPT(small_config).to(device)
+optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+draw = torch.Generator().manual_seed(0)
+for step in range(profile.demo_steps):
+    tokens, targets = get_batch(train_ids, 16, 32, draw)
+    logits = model(tokens)
+    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if step % max(1, profile.demo_steps // 5) == 0:
+        print(f"step {step:3}: loss {loss.item():.2f} nats/character")
+
+# %%
+shapes = {"tokens": tuple(tokens.shape), "logits": tuple(logits.shape)}
+figures.training_step(shapes, title="One training step")
+
+# %% [markdown]
+# It works: the loss falls from about ln 65 = 4.17, a guess among all characters, towards the bigram. Everything below makes
+# this loop better, one line at a time, and measures what each line is worth.
 
 # %% [markdown]
 # ## The settings of a run
@@ -168,9 +200,9 @@ def training_step(
 # %% [markdown]
 # ## Which way to move
 #
-# Plain **SGD** follows the gradient: one rate for all weights. **Momentum** steps along a running mean of the gradients:
-# what changes sign from batch to batch cancels, what stays adds up. But the gradient of a rare character's embedding is
-# hundreds of times smaller than that of a matrix in the middle; a rate that suits one is wrong for the other.
+# Plain **SGD** follows the gradient: one rate for all weights. **Momentum** steps along a fading sum of the gradients
+# (in PyTorch, at 0.9, up to ten times as long as one of them; Muon below takes a mean): what changes sign from batch to batch
+# cancels, what stays adds up. But gradients of different weights differ in size, and a rate that suits one is wrong for another.
 # **AdamW** gives each weight its own step size: the mean of its recent gradients over the root of their mean square (Kingma
 # and Ba, 2015). Weight decay pulls matrices gently towards 0, apart from the gradient (Loshchilov and Hutter, 2019).
 
@@ -467,8 +499,19 @@ for clip_norm in (math.inf, 1.0):
     print(f"before the strange batch, {after:.2f} after")
 
 # %% [markdown]
-# Unclipped, one batch costs the model a good part of what it had learned in all the steps before; clipped, it passes almost
-# unnoticed.
+# Unclipped, one batch costs the model a part of what it had learned in all the steps before; clipped, it passes almost
+# unnoticed. That was SGD. AdamW and Muon divide by the gradient's size, so the first step of a fresh one does not feel
+# the clip:
+
+# %% tags=["nbval-check-output"]
+for size in (1, 100):
+    weight = torch.nn.Parameter(torch.zeros(3))
+    weight.grad = size * torch.tensor([1.0, -2.0, 3.0])
+    torch.optim.AdamW([weight], lr=0.1).step()
+    print(f"gradient x {size:3}: step {weight.data.tolist()}")
+
+# %% [markdown]
+# What clipping protects in them is their memory: one huge gradient would stay in the running means for many steps.
 #
 # ## An exact measure
 #
@@ -578,6 +621,26 @@ every = max(1, profile.loop_steps // 5)
 config = replace(spec.train, steps=profile.loop_steps, evaluate_every=every)
 
 # %% [markdown]
+# So that you can watch noise become verse, a function that writes: draw a character by the model's probabilities, append it,
+# and ask again. (Lesson 6 is about doing this well.)
+
+
+# %%
+@torch.no_grad()
+def write(model, prompt, n_new=80):
+    """The prompt and n_new drawn characters; dropout off, the same luck each time."""
+    ids, was_training = tokenizer.encode(prompt), model.training
+    luck = torch.Generator().manual_seed(0)
+    model.eval()
+    for _ in range(n_new):
+        recent = torch.tensor([ids[-model.config.context_length :]], device=device)
+        probabilities = model(recent)[0, -1].softmax(-1).cpu()
+        ids.append(torch.multinomial(probabilities, 1, generator=luck).item())
+    model.train(was_training)
+    return tokenizer.decode(ids)
+
+
+# %% [markdown]
 # Read it once from top to bottom. `live` redraws one figure in its place; all the rest you have met.
 
 # %%
@@ -588,6 +651,7 @@ draw = torch.Generator().manual_seed(config.seed)
 torch.manual_seed(config.seed + 1)  # dropout
 stopping, best = EarlyStopping(config.patience), None
 losses, rows, live = [], [], widgets.Live()
+samples = {0: write(model, text.fitting_prompt())}
 for step in range(config.steps):
     tokens, targets = get_batch(train_ids, config.batch_size, context, draw)
     rate = learning_rate_at(step, config)
@@ -600,6 +664,7 @@ for step in range(config.steps):
         rows.append({"arm": "2 layers", "seed": 0, "step": step + 1} | row)
         curve = pd.DataFrame(rows)
         live.show(figures.training_curves(curve, baselines, note=text.note))
+        samples[step + 1] = write(model, text.fitting_prompt())
         if stopping.update(measured):
             best = copy.deepcopy(model.state_dict())
         if stopping.should_stop:
@@ -610,14 +675,22 @@ print(f"perplexity {math.exp(stopping.best):.2f}")
 
 # %% [markdown]
 # Each step is small, and yet within a minute the model has passed the unigram and the bigram. The dashed training loss
-# is a mean over the steps before, so it lags at first; later it lies lower, because the validation split comes from other
+# is a mean over the steps before, so it lags at first; later it lies lower. One guess: the validation split comes from other
 # plays than most of the training split.
+
+# %% [markdown]
+# And what does it *write*? The same prompt and the same luck, at each of the five evaluations:
+
+# %%
+for step, written in samples.items():
+    print(f"--- step {step}\n{written}\n")
 
 # %% [markdown]
 # ## The same, from the package
 #
-# `trainer.train` is this loop with the practical side added: progress, costs, and checks. It must give the *same losses*
-# from the same seed, or one of the two is wrong. On a CPU they agree to the last digit. On a GPU its engine rounds to 16
+# `trainer.train` is this loop with the practical side added: progress, costs, and checks. It also stops, and keeps the best
+# weights, by the first half of the validation split alone, so that the other half has chosen nothing (lesson 5). It must
+# give the *same losses* from the same seed, or one of the two is wrong. On a CPU they agree to the last digit. On a GPU its engine rounds to 16
 # bits and replays a whole step as one recording, which is several times as fast, and agrees as far as 16 bits can.
 
 # %%
@@ -664,7 +737,7 @@ log["perplexity"] = log["nats/character"].map(math.exp)
 log.round(3)
 
 # %% [markdown]
-# Against the best that counting can do, and what either had to store for it:
+# Against lesson 1's best counter, and what either had to store for it:
 
 # %%
 margin = min(baselines.values()) - loss
@@ -677,8 +750,8 @@ print(f"The {order}-gram model keeps {counts:,} counts,", end=" ")
 print(f"yours {count_parameters(model):,} weights.")
 
 # %% [markdown]
-# That is the last line of the log so far. The n-gram model remembers what it has counted, and has no idea what to do with a
-# context that it never saw. Yours has never stored a context, and meets a new one as a neighbour of many old ones.
+# That is the last line of the log so far. Where the n-gram model has not counted a context, it asks a shorter one (lesson 1).
+# Yours keeps no table of contexts: a new one gets its guess from the same weights as all others.
 #
 # ## Look inside
 #
@@ -762,21 +835,42 @@ figures.parts_removed(removed, whole, title=title, note=text.note)
 
 # %% [markdown]
 # The first layer's feed-forward network is missed most by far: what comes later is built on it. Of the heads, which are smaller, the
-# first layer's first counts about as much as the second layer's whole feed-forward network. But this measures a part *in this model*. Trained without it from the start, the others would have
+# first layer's first counts about as much as the second layer's whole feed-forward network. Mind the height: without that
+# first network the loss is worse than uniform guessing. The rest was not only missing something, it was *misled* by an input
+# that it never met in training; setting a part to its mean instead of 0 would be milder. And this measures a part *in this model*. Trained without it from the start, the others would have
 # learned to do some of its work; lesson 5 asks that question.
 
 # %% [markdown]
 # ## What you built
 #
-# A training loop with a schedule, two optimisers, clipping, exact evaluation and early stopping; the proof that the
-# package's trainer is the same thing; a model that beats the 5-gram; and three instruments to look into it.
+# A training loop with a schedule, two optimisers, clipping, exact evaluation and early stopping; losses
+# that are the package's, step by step; a model that beats the 5-gram; and three instruments to look into it.
 #
 # ## Questions
 #
-# 1. The first loss is about $\ln V$. Where does the number come from, and what would 6 have told you?
-# 2. Why do gains and biases not decay?
-# 3. Early stopping looks at the validation split many times. Why is the loss it reports then a little too good?
-# 4. Two runs at the same step, one still at its peak rate, one half-way through its decay. Which one looks better, and is it?
+# **1.** The first loss is about $\ln V$. Where does the number come from, and what would 6 have told you?
+#
+# <details><summary>Answer</summary>
+#
+# Even guesses give each of V characters 1/V. A first loss of 6 would be a model that is sure and wrong: weights too large at the start. </details>
+#
+# **2.** Why do gains and biases not decay?
+#
+# <details><summary>Answer</summary>
+#
+# Decay pulls towards 0. For a matrix that is a mild wish for small weights; for a gain, 0 means that the channel is switched off. </details>
+#
+# **3.** Early stopping looks at the validation split many times. Why is the loss it reports then a little too good?
+#
+# <details><summary>Answer</summary>
+#
+# It is the smallest of many, and a part of being smallest is luck on this split. </details>
+#
+# **4.** Two runs at the same step, one still at its peak rate, one half-way through its decay. Which one looks better, and is it?
+#
+# <details><summary>Answer</summary>
+#
+# The one in decay: smaller steps settle. The other may be ahead once it decays too, so compare ends, not middles. </details>
 
 # %% [markdown]
 # ## Exercises

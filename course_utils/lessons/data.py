@@ -27,8 +27,8 @@ class CharTokenizer:
             return [self._id_of[character] for character in text]
         except KeyError:
             unknown = "".join(sorted(set(text) - set(self.alphabet)))
-            allowed = f"{self.vocab_size}, beginning with {self.alphabet[:20]!r}"
-            message = f"unknown characters {unknown[:20]!r}; allowed are {allowed}"
+            some = f"{self.vocab_size}, beginning with {self.alphabet[:20]!r}"
+            message = f"unknown characters {unknown[:20]!r}; allowed are {some}"
             raise ValueError(message) from None
 
     def decode(self, ids):
