@@ -129,8 +129,9 @@ print(f"after {prompt[:-2]!r}: {slip:.1%} on all but the likeliest,", end=" ")
 print(f"{500 * slip:.0f} slips in 500 such choices")
 
 # %% [markdown]
-# There one is right, and nearly every other choice breaks the word. A little at each letter is a broken word every few
-# lines. And a model that has made a slip reads it as part of the text, so that the next slip becomes likelier.
+# There one is right, and nearly every other choice breaks the word. How often that happens in a whole text is counted below,
+# where texts are measured: the share of *invented words*. A model that has made a slip reads it as part of the text, a
+# thing that it never met in training (**exposure bias**); whether the next slip becomes likelier then is a guess.
 
 # %% [markdown]
 # ## Drawing is a race
@@ -352,6 +353,9 @@ for p in (0.5, 0.9):
 # In the plain loop each new character makes the model read the whole text anew, although nothing in the past has changed:
 # the mask sees to that. A **key-value cache** keeps each layer's keys and values, so that only the newest character passes
 # through the model.
+
+# %%
+figures.kv_cache(7, title="What a cache keeps, and what is new")
 
 
 # %% tags=["export"]
@@ -659,10 +663,29 @@ widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 # %% [markdown]
 # ## Questions
 #
-# 1. Top-k 1 and temperature 0: do they ever differ?
-# 2. Why does top-p adapt to how sure the model is, and top-k not?
-# 3. A model copies 40 characters from its training text. Where would you look for the reason?
-# 4. With a cache of 8 texts at a time, what grows by 8, and what does not?
+# **1.** Top-k 1 and temperature 0: do they ever differ?
+#
+# <details><summary>Answer</summary>
+#
+# Only on a tie: top-k keeps all that equal the k-th, and draws among them; greedy takes the first. </details>
+#
+# **2.** Why does top-p adapt to how sure the model is, and top-k not?
+#
+# <details><summary>Answer</summary>
+#
+# Top-p counts mass: where one character has 0.95 it keeps that one, where many share the mass it keeps many. Top-k counts heads. </details>
+#
+# **3.** A model copies 40 characters from its training text. Where would you look for the reason?
+#
+# <details><summary>Answer</summary>
+#
+# At how often the passage occurs in training, at how long the model trained beyond its best validation loss, and at a low temperature, which follows the likeliest path. </details>
+#
+# **4.** With a cache of 8 texts at a time, what grows by 8, and what does not?
+#
+# <details><summary>Answer</summary>
+#
+# Keys and values grow by 8, the weights do not. Reading the weights is what a step mostly waits for, so 8 texts cost little more time than one. </details>
 
 # %% [markdown]
 # ## Exercises
