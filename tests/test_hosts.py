@@ -1,6 +1,6 @@
 """Where readers are: lists of versions by date, and a tool that runs the lessons on them.
 
-The runs themselves take minutes each: `.ci/run` does them, and `python tools/hosts.py NAME`.
+The runs themselves take minutes each: `python tools/hosts.py NAME`.
 """
 
 import re
