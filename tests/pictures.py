@@ -41,6 +41,20 @@ def badly_placed(lines, width, height):
     ]
 
 
+def legible(figure, png=None, lines=None):
+    """Its lines of text: none over the edge, on another or a formula; its words in the file."""
+    if png is None:
+        png, lines = ink(figure)  # a missing glyph is an error there
+    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    assert width == 910, "7 inches at 130 dots an inch"
+    assert badly_placed(lines, width, height) == []
+    assert not [text for text, ismath, _ in lines if ismath], "a dollar sign is a dollar sign"
+    words = figure.get_label()
+    assert len(words) > 20
+    assert any(words.encode(code, "replace") in png for code in ("latin-1", "utf-8")), "alt text"
+    return lines
+
+
 def drawn(figure, label, of=0):
     """The artist with this label, the `of`-th where several panels have one."""
     return figure.findobj(lambda artist: artist.get_label() == label)[of]
