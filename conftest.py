@@ -10,11 +10,15 @@ os.environ["COURSE_RESULTS"] = tempfile.mkdtemp(prefix="course-results-")
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+# Who asks for one of these takes long: a browser, a whole experiment, a cluster, an environment.
+LONG = {"browser", "results", "hostile", "dask", "installed", "made"}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark lessons and pages as slow, and begin with the files that have something slow."""
+    """Mark as slow what runs a lesson or asks for what is LONG; begin with files that have such."""
     for item in items:
-        if item.path.suffix == ".ipynb" or "browser" in getattr(item, "fixturenames", ()):
+        if item.path.suffix == ".ipynb" or LONG & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

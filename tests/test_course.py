@@ -135,6 +135,7 @@ def test_generate_is_reproducible_and_compare_gives_a_verdict(results, corpus_fi
     assert "paired seeds" in course("compare", "--out", results[0], "--corpus", corpus_file).stdout
 
 
+@pytest.mark.slow
 def test_train_and_data(tmp_path, corpus_file):
     done = course("train", "--layers", 1, "--steps", 3, "--corpus", corpus_file, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -146,6 +147,7 @@ def test_train_and_data(tmp_path, corpus_file):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+@pytest.mark.slow
 def test_a_study_is_resumed_run_by_run(tmp_path, corpus_file):
     """Stopped in the middle by Ctrl-C: finished runs stay as they are,
     the same command does the rest."""
@@ -166,6 +168,7 @@ def test_a_study_is_resumed_run_by_run(tmp_path, corpus_file):
 
 
 @pytest.mark.skipif(not shutil.which("ps"), reason="needs ps to list processes")
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_process_behind(tmp_path, corpus_file):
     process = start(
         *("ablate", "--seeds", "3", "--workers", "2", "--corpus", corpus_file, "--out", tmp_path),
@@ -191,6 +194,7 @@ def group(leader):
 
 
 @pytest.mark.promise("at once")
+@pytest.mark.slow
 def test_two_at_once_in_one_folder_do_the_work_once(tmp_path, corpus_file):
     """Both wait for whoever has the folder, which here is this test."""
     said = [tmp_path / "one", tmp_path / "two"]
@@ -288,6 +292,7 @@ def test_another_vocabulary_and_an_unknown_character_are_named(results, tmp_path
 
 
 @pytest.mark.promise("full disk")
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_was_there(results, corpus_file, tmp_path):
     """A tmpfs of 200 kB: the run ends with one sentence,
     and no half-written file is left behind."""

@@ -206,6 +206,7 @@ def test_alone_as_a_plain_script_with_only_the_wheel(name, installed, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_colab(tmp_path):
     """google.colab is there, torch too, the course is not: the setup cell fetches it by git
     and replaces nothing."""

@@ -296,6 +296,7 @@ def test_a_malformed_record_is_told_in_a_sentence(extension, folder):
         list(extension.PASSAGES["recipes"]())
 
 
+@pytest.mark.slow
 def test_a_strict_build_shows_what_can_be_read_and_stops_at_what_cannot(folder, tmp_path_factory):
     """The page alone, by Sphinx: tables, pictures, a passage with nothing, a broken file."""
     (folder / "runs/x.json").write_text("{", encoding="utf-8")

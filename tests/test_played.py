@@ -12,6 +12,7 @@ from nbclient.exceptions import CellExecutionError
 
 from helpers import FULL, ROOT
 
+pytestmark = pytest.mark.slow
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 SHUFFLES = 3 if FULL else 1
 PLAYED = NOTEBOOKS if FULL else NOTEBOOKS[1:2]  # the others take longer

@@ -170,6 +170,7 @@ def comes_further(child, state, reached):
 
 @pytest.mark.promise("killed")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.slow
 def test_a_trainer_killed_at_any_moment_goes_on(tmp_path, record_property):
     """kill -9 leaves a state that loads or none at all; each run ends as the one nobody killed."""
     kills = 200 if FULL else 12
@@ -227,6 +228,7 @@ class Kernel:
 
 
 @pytest.mark.promise("Ctrl-C")
+@pytest.mark.slow
 def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path, record_property):
     """Interrupted at random moments, it keeps its variables,
     and the next run goes on from there."""
@@ -523,6 +525,7 @@ def test_the_trainer_stops_where_the_table_says_and_keeps_those_weights(
 # --- several at once ------------------------------------------------------------------------------
 @pytest.mark.promise("at once")
 @pytest.mark.parametrize("trial", range(3 if FULL else 1))
+@pytest.mark.slow
 def test_eight_processes_in_one_folder_mix_nothing(trial, tmp_path, record_property):
     """Eight wait for one folder, with two texts and overlapping seeds; one is killed at work,
     the others do it all."""

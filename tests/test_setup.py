@@ -403,6 +403,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "filler"), [("48k", 0), ("8m", 0), ("60m", 60_000_000)])
+@pytest.mark.slow
 def test_full_disk(machine, small_disk, size, filler):
     """Full while the venv is made, while it gets pip, and while pip installs."""
     checkout = tiny_project(small_disk(f"size={size}") / "course")

@@ -113,6 +113,7 @@ def logits(model, texts):
     return model(torch.tensor(texts)).flatten(0, 1)
 
 
+@pytest.mark.slow
 def test_a_trained_model_in_whole_numbers_stays_near(text, held_out, tmp_path):
     """The laptop's deepest, published in half precision; the method must beat plain rounding."""
     (record,) = (r for r in SHIPPED if r.recipe == "laptop" and r.model["n_layers"] == 6)
