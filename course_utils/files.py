@@ -173,3 +173,8 @@ def harmless(cell):
     """The cell; a text that a spreadsheet would take for a formula gets an apostrophe before it."""
     formula = isinstance(cell, str) and cell.startswith(FORMULAS) and not NUMBER.fullmatch(cell)
     return f"'{cell}" if formula else cell
+
+
+def as_it_was(cell):
+    """A cell that was read, without the apostrophe that `harmless` gave it."""
+    return cell[1:] if cell.startswith("'") and harmless(cell[1:]) == cell else cell

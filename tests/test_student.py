@@ -145,7 +145,8 @@ def test_what_is_no_notebook_gets_a_row(tmp_path):
         assert row["right"] == 0
         assert row["problem"], name
     row = grading.row_of(tmp_path / "missing", 0, None, None, False, None)
-    assert row == {"problem": "it can't be read (No such file or directory)", "right": 0}
+    words = "it can't be read (No such file or directory)"
+    assert row == {"variant": "", "problem": words, "right": 0}
     assert "not a notebook" in grading.row_of(tmp_path, 0, None, None, False, None)["problem"]
 
 
@@ -211,6 +212,7 @@ def test_rows_are_told_apart_by_as_much_of_the_path_as_it_takes():
         "x/2.ipynb": "2.ipynb",
     }
     assert names(["1.ipynb", "a/1.ipynb"]) == {"1.ipynb": "1.ipynb", "a/1.ipynb": "a/1.ipynb"}
+    assert names(["a/1", "a//1"]) == {"a/1": "a/1", "a//1": "a/1"}, "typed by hand, and no loop"
 
 
 def test_other_rows_and_a_teachers_columns_stay(tmp_path):
@@ -238,6 +240,14 @@ def test_other_rows_and_a_teachers_columns_stay(tmp_path):
     third.add(anna, {"1.2": "right", "right": 1})
     one, _ = table(tmp_path / "out")
     assert (one["1.1"], one["1.2"], one["remark"]) == ("", "right", "'=well done")
+
+
+def test_a_name_like_a_formula_keeps_its_row(tmp_path):
+    for _ in range(2):
+        book = Gradebook(tmp_path, checks.numbers(), [tmp_path / "=1.ipynb"])
+        assert book.add(tmp_path / "=1.ipynb", {"1.1": "right"}) == "=1.ipynb"
+    (row,) = table(tmp_path)
+    assert (row["notebook"], row["file"]) == ("'=1.ipynb", "'=1.ipynb")
 
 
 def test_a_table_of_something_else_is_refused(tmp_path):

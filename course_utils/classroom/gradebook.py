@@ -30,12 +30,12 @@ class Gradebook:
             rows = list(csv.DictReader(content, strict=True))
         except (UnicodeDecodeError, csv.Error):
             rows = [{}]
-        if any("file" not in row or None in row for row in rows):
+        if any("file" not in row or None in {*row, *row.values()} for row in rows):
             raise ValueError(
                 f"{self.path} is no table that this grading wrote, and stays as it is: "
                 "move it away, or name another folder"
             )
-        return rows
+        return [{key: files.as_it_was(cell) for key, cell in row.items()} for row in rows]
 
     def add(self, path, row):
         """Put a notebook's row in its place. -> the name that it has in the table"""
@@ -73,7 +73,12 @@ def names(paths):
     found = {}
     for path in parts:
         length = 1
-        while sum(other[-length:] == parts[path][-length:] for other in parts.values()) > 1:
+        while length < len(parts[path]) and ends_alike(parts[path][-length:], parts.values()) > 1:
             length += 1
         found[path] = "/".join(parts[path][-length:])
     return found
+
+
+def ends_alike(end, all_parts):
+    """How many of these end so."""
+    return sum(parts[-len(end) :] == end for parts in all_parts)

@@ -88,20 +88,20 @@ def prepared(text, unsafe):
 
 def row_of(path, variant, limits, world, unsafe, stop):
     """A notebook's row, whatever happens on the way to it."""
-    row = {}
+    answers = {}
+    row = {"variant": "", "problem": ""}
     try:
         notebook = handout.read(path)
         row["variant"], doubt = variant_of(notebook, variant)
         cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
         answers, trouble = examine(cells, row["variant"], limits, world, unsafe, stop)
-        row |= answers
         if not answers and not trouble:
             trouble = "no check found"
         row["problem"] = "; ".join(filter(None, (doubt, trouble)))
     except Exception as error:
-        row["problem"] = str(error) or type(error).__name__
-    row["right"] = list(row.values()).count("right")
-    return row
+        row["problem"] = checks.plain(str(error) or type(error).__name__)
+    row["right"] = list(answers.values()).count("right")
+    return row | answers
 
 
 def variant_of(notebook, handed_out):

@@ -51,7 +51,7 @@ SYSTEM = (
 WRITABLE = str(500_000_000)  # bytes that may be written to /tmp, and to /dev/shm
 MOST_TOLD = 1_000_000  # bytes that a runner may print
 MOST_PROCESSES = 100
-LOOK_EVERY = 0.1  # s
+LOOK_EVERY = 0.25  # s
 
 
 @dataclass(frozen=True)
