@@ -398,7 +398,7 @@ def test_settings_that_were_edited_are_named(tmp_path):
 def test_compare_names_the_copies(tmp_path, capsys):
     copies_of_a_record(tmp_path)
     commands.compare(SimpleNamespace(out=tmp_path, text=None))
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())  # as before it was folded at 80 columns
     assert out.count("Left out: logs/copy of ") == 6
     assert out.count("(conflicted copy).json, as what it holds is called ") == 6
 
