@@ -201,7 +201,9 @@ def test_pins_are_there_for_the_oldest_python():
         "most of what is pinned should be installed, to be looked at"
     )
     assert not [
-        found.name for found in pinned if too_new(found.metadata.get("Requires-Python"), (major, minor))
+        found.name
+        for found in pinned
+        if too_new(found.metadata.get("Requires-Python"), (major, minor))
     ]
     assert [
         too_new(text, (3, 11))

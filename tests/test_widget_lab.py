@@ -1,12 +1,16 @@
 """The sampling widget in a notebook: Python's side of it, and JupyterLab in a real browser."""
 
 import contextlib
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from http.cookiejar import CookieJar
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -16,7 +20,7 @@ import torch
 from course_utils import files, widgets
 from course_utils.lessons.data import CharTokenizer
 from course_utils.widgets.host import named
-from helpers import loud, small_model, wait_until
+from helpers import ROOT, loud, small_model, wait_until
 from pages import PATIENCE_MS, Reader, published
 
 
@@ -155,6 +159,15 @@ nap = 11  # seconds, when the cell is run again: more than the widget waits in s
 """
 
 
+class Address(str):
+    """Where a server listens, and the folder that it serves."""
+
+    def __new__(cls, address, folder):
+        made = super().__new__(cls, address)
+        made.folder = folder
+        return made
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """The address of JupyterLab, with one notebook, away from the reader's own settings."""
@@ -167,6 +180,8 @@ def lab(tmp_path_factory):
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     (root / "work").mkdir()
     nbformat.write(notebook, root / "work/a.ipynb")
+    shutil.copytree(ROOT / "notebooks", root / "work/notebooks")
+    shutil.copy(ROOT / "pyproject.toml", root / "work")
     folders = (
         "JUPYTER_CONFIG_DIR",
         "JUPYTER_DATA_DIR",
@@ -198,7 +213,7 @@ def lab(tmp_path_factory):
     with (root / "log").open("w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
-        yield wait_for_address(root / "log", server)
+        yield Address(wait_for_address(root / "log", server), root / "work")
     finally:
         server.terminate()
         try:
@@ -333,3 +348,59 @@ def a_restart_is_told(page, widgets):
         hears(widget, "the kernel was restarted")
         assert widget.get_by_role("button", name="Generate").is_disabled()
     is_idle(page)  # the server can't end a kernel that is just starting
+
+
+WORK = "tokens = 'what a reader wrote in VS Code'"
+
+
+def ask(lab, path, content=None):
+    """What JupyterLab asks of its server to open a notebook, or to save it. -> the notebook"""
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar := CookieJar()))
+    opener.open(f"{lab}lab").close()
+    headers = {"X-XSRFToken": next(cookie.value for cookie in jar if cookie.name == "_xsrf")}
+    body = json.dumps({"type": "notebook", "format": "json", "content": content})
+    request = urllib.request.Request(f"{lab}api/contents/{path}", headers=headers)
+    if content:
+        request.method, request.data = "PUT", body.encode()
+    with opener.open(request) as answer:
+        return json.load(answer)["content"]
+
+
+def written_elsewhere(path):
+    """Change the first cell of code as another program does, which knows of no pair."""
+    notebook = nbformat.read(path, as_version=4)
+    next(cell for cell in notebook.cells if cell.cell_type == "code").source = WORK
+    nbformat.write(notebook, path)
+
+
+@pytest.mark.parametrize(
+    "later_s", [-3600, -1, 0, 30], ids=lambda later: f"{later} s after its .py"
+)
+@pytest.mark.parametrize("folder", ["notebooks", "class-a"])
+def test_a_reader_s_notebook_is_what_stands_in_it_whatever_the_clock_says(lab, folder, later_s):
+    if folder == "class-a":  # handed out, or copied
+        shutil.copytree(ROOT / "notebooks", lab.folder / folder, dirs_exist_ok=True)
+    notebook, script = (lab.folder / folder / f"01_data{kind}" for kind in (".ipynb", ".py"))
+    text = script.read_bytes()
+    written_elsewhere(notebook)
+    now = script.stat().st_mtime
+    os.utime(notebook, (now + later_s, now + later_s))
+
+    opened = ask(lab, f"{folder}/01_data.ipynb")
+    assert WORK in [cell["source"] for cell in opened["cells"]]
+    ask(lab, f"{folder}/01_data.ipynb", opened)
+    assert WORK in [cell.source for cell in nbformat.read(notebook, as_version=4).cells]
+    assert script.read_bytes() == text, "a reader's save is not for the authors' text"
+
+
+def test_a_paired_notebook_would_have_lost_it(lab):
+    """The server has jupytext's part: what the lessons' metadata leaves out is what counts."""
+    shutil.copytree(ROOT / "notebooks", lab.folder / "paired", dirs_exist_ok=True)
+    notebook = lab.folder / "paired/01_data.ipynb"
+    stored = nbformat.read(notebook, as_version=4)
+    stored.metadata["jupytext"]["formats"] = "ipynb,py:percent"
+    nbformat.write(stored, notebook)
+    written_elsewhere(notebook)
+    later = Path(notebook).stat().st_mtime + 60
+    os.utime(notebook.with_suffix(".py"), (later, later))
+    assert WORK not in [cell["source"] for cell in ask(lab, "paired/01_data.ipynb")["cells"]]
