@@ -115,9 +115,14 @@ def add_seeds(sub):
     sub.add_argument("--workers", type=number(int, 1), metavar="N", help=words)
 
 
-def add_compile(sub):
+def add_asked(sub):
+    """What can be asked of a GPU beyond the usual."""
     words = "on a GPU, even where it takes longer than it saves"
-    sub.add_argument("--compile", action="store_true", help=words)
+    sub.set_defaults(asked=[])
+    ask = {"dest": "asked", "action": "append_const"}
+    sub.add_argument("--compile", const="compiled", help=words, **ask)
+    words = "on a GPU, the same bits at contexts over 256 too, for up to a fifth more time"
+    sub.add_argument("--exact", const="exact", help=words, **ask)
 
 
 def add_run(subcommands):
@@ -141,7 +146,7 @@ def add_train(subcommands):
     words = "the first seed (default 0)"
     sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help=words)
     sub.add_argument("--seeds", type=number(int, 1), default=1, metavar="N", help="(default 1)")
-    add_compile(sub)
+    add_asked(sub)
 
 
 def add_ablate(subcommands):
@@ -152,7 +157,7 @@ def add_ablate(subcommands):
     sub.add_argument("--recipe", default="", help="a recipe's name (default: the profile's)")
     words = "a Dask scheduler, whose workers run it"
     sub.add_argument("--scheduler", metavar="ADDRESS", help=words)
-    add_compile(sub)
+    add_asked(sub)
     add_seeds(sub)
 
 
@@ -215,8 +220,9 @@ def add_verify(subcommands):
     sub = subcommand(subcommands, commands.verify, text)
     words = "published rows to run here, such as 'depth/laptop/2 layers': does the loss come again?"
     sub.add_argument("rows", nargs="*", metavar="ROW", help=words)
-    words = "a seed of your own (default 50)"
+    words = "a seed of your own (default 50), or a recorded one: do its very bits come again?"
     sub.add_argument("--seed", type=number(int, 0), default=50, metavar="S", help=words)
+    add_asked(sub)
 
 
 def add_doctor(subcommands):

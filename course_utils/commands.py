@@ -37,7 +37,7 @@ def data(args):
 def train(args):
     from course_utils import files
     from course_utils.research import pool, studies
-    from course_utils.training import engine, recipes
+    from course_utils.training import recipes
 
     recipe = args.recipe or args.profile.study_recipe
     n_layers = args.layers or recipes.named_recipe(recipe)[0].get("n_layers", 6)
@@ -53,7 +53,7 @@ def train(args):
             args.out,
             device=args.device,
             on_record=pool.announce,
-            allow=engine.PIECES if args.compile else None,
+            asked=args.asked,
         )
     for record in records:
         print(f"{record.validation_loss:.4f} nats/character; weights: {record.checkpoint}")
@@ -63,7 +63,6 @@ def ablate(args):
     from course_utils import files
     from course_utils.research import groups, pool, studies
     from course_utils.research.terminal import say
-    from course_utils.training import engine
 
     names = list(dict.fromkeys(studies.RECORDED if args.study == ["recorded"] else args.study))
     if unknown := [name for name in names if name not in studies.STUDIES]:
@@ -95,7 +94,7 @@ def ablate(args):
                 device=args.device,
                 workers=args.workers,
                 on_record=pool.announce,
-                allow=engine.PIECES if args.compile else None,
+                asked=args.asked,
                 scheduler=args.scheduler,
             )
             for study in together:
@@ -219,12 +218,20 @@ def reproduce(args):
     specs = [runs.spec_of(rows[row][0], args.seed) for row in args.rows]
     with files.lock(args.out):
         records = pool.run_specs(
-            specs, args.text, args.out, device=args.device, on_record=pool.announce
+            specs,
+            args.text,
+            args.out,
+            device=args.device,
+            on_record=pool.announce,
+            asked=args.asked,
         )
     answers = []
     for row, record in zip(args.rows, records, strict=True):
-        published = [r.validation_loss for r in rows[row]]
-        answers.append(comparisons.compare_with_recorded(row, record.validation_loss, published))
+        losses = [r.validation_loss for r in rows[row]]
+        answers.append(
+            comparisons.compare_bits(row, record, rows[row])
+            or comparisons.compare_with_recorded(row, record.validation_loss, losses)
+        )
         print(answers[-1])
     if failed := [answer.row for answer in answers if answer.verdict == "not reproduced"]:
         raise ValueError(f"not reproduced: {', '.join(failed)}")

@@ -209,6 +209,16 @@ def test_the_loss_in_bf16_is_near_and_its_gradient_reaches_every_weight(position
         assert (plain - rounded).norm() < 0.15 * plain.norm()
 
 
+def test_what_is_asked_of_a_gpu_comes_on_top_of_what_pays():
+    long, short = 2 * engine.WORTH_COMPILING, engine.WORTH_COMPILING / 2
+    assert engine.pieces_for(long) == [*engine.PIECES]
+    assert engine.pieces_for(short) == ["bf16", "CUDA graph"]
+    assert engine.pieces_for(short, ["compiled"]) == [*engine.PIECES]
+    assert engine.pieces_for(short, ["exact"]) == ["bf16", "CUDA graph", "exact"]
+    both = engine.pieces_for(short, ["exact", "compiled"])
+    assert both == [*engine.PIECES, "exact"]
+
+
 # --- steps on a GPU -------------------------------------------------------------------------------
 @on_a_gpu
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

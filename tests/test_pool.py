@@ -13,7 +13,7 @@ from scipy import stats
 
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import token_losses
-from course_utils.research import comparisons, pool, studies, tables
+from course_utils.research import comparisons, experiment, pool, studies, tables
 from course_utils.training import evaluation, recipes, runs, trainer
 from helpers import counting as text
 
@@ -250,6 +250,40 @@ def test_a_row_is_reproduced_or_not_or_cannot_be_told():
     assert hits / 2000 == pytest.approx(0.95, abs=0.015)
 
 
+def test_the_same_bits_are_said_where_they_came_and_where_they_should_have(tmp_path):
+    """On a GPU an exact run must give them again; a CPU of another kind need not."""
+    (recorded,) = pool.run_specs([tiny(0, steps=3)], OWN, tmp_path / "one")
+    (again,) = pool.run_specs([tiny(0, steps=3)], OWN, tmp_path / "two")
+    (longer,) = pool.run_specs([tiny(0, steps=4)], OWN, tmp_path / "three")
+
+    def answer(new, **changes):
+        there = replace(recorded, **changes) if changes else recorded
+        return comparisons.compare_bits("a row", new, [there])
+
+    assert answer(again).verdict == "reproduced"
+    assert recorded.weights_sha256 in answer(again).why
+    assert answer(longer) is None, "this CPU may not be the recorded one's kind"
+    assert answer(again, weights_sha256="") is None, "a record of before there was a hash"
+    assert answer(again, seed=1) is None
+
+    gpu = {"regime": "cuda, bf16, CUDA graph, exact", "environment": {"device": "a GPU"}}
+    here = replace(longer, **gpu)
+    assert answer(here, **gpu).verdict == "not reproduced"
+    assert answer(here, **gpu | {"environment": {"device": "another"}}) is None
+    inexact = {"regime": "cuda, bf16, CUDA graph"}
+    assert answer(replace(here, **inexact), **gpu | inexact) is None
+
+
+def test_a_record_names_the_weights_that_lie_beside_it(tmp_path):
+    (one,) = pool.run_specs([tiny(0, steps=3)], OWN, tmp_path / "one")
+    (other,) = pool.run_specs([tiny(1, steps=3)], OWN, tmp_path / "other")
+    assert list(experiment.wrong_with(one, OWN, "cpu")) == []
+    one.checkpoint.write_bytes(other.checkpoint.read_bytes())
+    assert list(experiment.wrong_with(one, OWN, "cpu")) == [
+        f"{one.name} has other weights than its record says"
+    ]
+
+
 # --- running --------------------------------------------------------------------------------------
 def tiny(seed, **changes):
     spec = found("depth", seeds=[seed])["2 layers"]
@@ -291,7 +325,7 @@ def test_what_stops_a_process_for_good_is_said_here(tmp_path):
 def test_processes_do_not_hear_ctrl_c_from_their_first_moment_on(tmp_path):
     worker = pool.Worker(0, 1)
     os.kill(worker.process.pid, signal.SIGINT)  # it is loading Python, at most
-    worker.begin([tiny(0, steps=2)], OWN, tmp_path, "cpu", None)
+    worker.begin([tiny(0, steps=2)], OWN, tmp_path, "cpu", ())
     ((_, record),) = worker.outcomes()
     assert record.seed == 0
     worker.end()

@@ -9,7 +9,6 @@ may add in any order. Exit 1 where two runs of a recipe differ.
 
 import argparse
 import gc
-import hashlib
 import json
 import random
 import sys
@@ -22,7 +21,7 @@ import torch
 from course_utils import corpus
 from course_utils.lessons.data import CharTokenizer, split
 from course_utils.lessons.model import GPTConfig
-from course_utils.training import engine, recipes, trainer
+from course_utils.training import checkpoints, engine, recipes, trainer
 
 STEPS = 100  # before the weights are compared
 TIMED = 200  # steps after that
@@ -46,21 +45,20 @@ def main():
     train_ids, _ = split(torch.tensor(CharTokenizer(text.text).encode(text.text)))
     names = args.recipes or [name for name in recipes.RECIPES if name != "smoke"]
     pieces = [piece for piece in engine.PIECES if piece != "compiled" or not args.plain]
+    about = {
+        "command": " ".join(["python", "tools/exact.py", *sys.argv[1:]]),
+        "device": torch.cuda.get_device_name(device),
+        "torch": torch.__version__,
+        "corpus": text.sha256,
+    }
     rows = []
     for name in names:
         rows.append(measure(name, train_ids.to(device), pieces, args.resumes))
         print(json.dumps(rows[-1]), flush=True)
+        if args.json:  # after each, as the time on a borrowed card may end
+            args.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n", "utf-8")
         gc.collect()
         torch.cuda.empty_cache()
-    if args.json:
-        about = {
-            "command": " ".join(["python", "tools/exact.py", *sys.argv[1:]]),
-            "device": torch.cuda.get_device_name(device),
-            "torch": torch.__version__,
-            "corpus": text.sha256,
-            "rows": rows,
-        }
-        args.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     if different := [row["recipe"] for row in rows if row["different"] > 1]:
         sys.exit(f"not the same bits: {', '.join(different)}")
 
@@ -91,10 +89,10 @@ def measure(name, ids, pieces, resumes):
         return (time.perf_counter() - start) / TIMED * 1e3
 
     run = advance(begin(exact), STEPS)
-    ends = [fingerprint(run.model)]
+    ends = [checkpoints.weights_sha256(run.model)]
     regime = run.regime
     run = advance(begin(exact), STEPS)
-    ends.append(fingerprint(run.model))
+    ends.append(checkpoints.weights_sha256(run.model))
     exact_ms = step_ms(run)
     for _ in range(resumes):
         stopped_at = chance.randrange(1, STEPS)
@@ -102,7 +100,7 @@ def measure(name, ids, pieces, resumes):
         run = begin(exact)
         run.restore(state)
         advance(run, STEPS - stopped_at)
-        ends.append(fingerprint(run.model))
+        ends.append(checkpoints.weights_sha256(run.model))
     free_ms = step_ms(advance(begin_freely(begin, pieces), STEPS))
     return {
         "recipe": name,
@@ -125,12 +123,6 @@ def begin_freely(begin, pieces):
         return begin(pieces)
     finally:
         engine.EXACT_CONTEXT = longest
-
-
-def fingerprint(model):
-    """The sha256 of all weights."""
-    content = b"".join(p.detach().cpu().numpy().tobytes() for p in model.parameters())
-    return hashlib.sha256(content).hexdigest()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from course_utils import files, profiles
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import TrainConfig
-from course_utils.training import checkpoints, runs
+from course_utils.training import checkpoints, engine, runs
 from course_utils.training.trainer import TrainingError
 
 PATIENCE_S = 15  # how long nobody may answer before the first run
@@ -29,7 +29,7 @@ class ClusterError(ValueError):
 
 
 # --- this side -----------------------------------------------------------------------------------
-def on_cluster(specs, corpus, folder, address, bar):
+def on_cluster(specs, corpus, folder, address, bar, asked=()):
     """A run a worker, on another if that one is lost. Yields (spec, record or TrainingError)."""
     with connected(address) as client:
         # First, see who is there: a worker that can't run the course would take run after run, or
@@ -39,7 +39,7 @@ def on_cluster(specs, corpus, folder, address, bar):
         # Then hand out everything at once. Who is free takes the next.
         # Subtle: a future must be held until its result is here, or Dask forgets it.
         executor = client.get_executor(pure=False)
-        waiting = {executor.submit(work, order(spec, corpus)): spec for spec in specs}
+        waiting = {executor.submit(work, order(spec, corpus, asked)): spec for spec in specs}
         for future in as_they_end(waiting, client, address):
             spec = waiting[future]
             outcome = received(answer_of(future, spec, address), spec, Path(folder))
@@ -144,10 +144,10 @@ def named(spec):
     return f"{spec.arm}, seed {spec.train.seed}"
 
 
-def order(spec, corpus):
-    """A run as JSON."""
+def order(spec, corpus, asked):
+    """A run as JSON, and what is asked of a worker's GPU: as engine.pieces_for's."""
     text = {name: getattr(corpus, name) for name in CORPUS}
-    return json.dumps({"spec": asdict(spec), "corpus": text})
+    return json.dumps({"spec": asdict(spec), "corpus": text, "asked": list(asked)})
 
 
 def received(answer, spec, folder):
@@ -200,10 +200,12 @@ def work(order):
     order = json.loads(order)
     spec = order["spec"]
     spec |= {"model": GPTConfig(**spec["model"]), "train": TrainConfig(**spec["train"])}
+    text = SimpleNamespace(**order["corpus"])
+    pieces = engine.pieces_for(engine.work(spec["model"], spec["train"]), order["asked"])
     with ONE_AT_A_TIME, tempfile.TemporaryDirectory() as folder:
         try:
             record = runs.execute(
-                runs.RunSpec(**spec), SimpleNamespace(**order["corpus"]), folder, profiles.device()
+                runs.RunSpec(**spec), text, folder, profiles.device(), allow=pieces
             )
         except TrainingError as error:
             return json.dumps({"code": runs.code(), "diverged": str(error)}), b""

@@ -133,6 +133,31 @@ class Answer:
         return f"{self.row}: {self.verdict}. {self.why}"
 
 
+# What has to be alike, besides the regime, for an exact run to give the same bits again.
+ALIKE = ("device", "torch", "code")
+
+
+def compare_bits(row, record, recorded):
+    """Compare a new run's weights with those of the recorded run of its seed.
+
+    -> Answer, or None where they can't decide: no such run has its sha256, or other bits come of
+    another device, other versions, or a regime that is not exact, as no CPU's is called (CPUs of
+    several kinds add in several orders).
+    """
+    twin = next((r for r in recorded if r.seed == record.seed and r.weights_sha256), None)
+    if twin is None:
+        return None
+    if record.weights_sha256 == twin.weights_sha256:
+        why = f"The same bits as the recorded seed {record.seed}: sha256 {twin.weights_sha256}."
+        return Answer(row, "reproduced", why)
+
+    alike = all(record.environment.get(name) == twin.environment.get(name) for name in ALIKE)
+    if alike and record.regime == twin.regime and "exact" in record.regime.split(", "):
+        why = f"Other bits than the recorded seed {record.seed}, on the same device, by the same"
+        return Answer(row, "not reproduced", f"{why} versions, where they should be the same.")
+    return None
+
+
 def compare_with_recorded(row, loss, recorded):
     """Compare a new run's loss with the recorded ones of the same row, one a seed. -> Answer"""
     n = len(recorded)

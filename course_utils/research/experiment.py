@@ -158,6 +158,10 @@ def wrong_with(record, corpus, device):
     except files.RunError as error:
         yield str(error)
         return
+    hashed = record.weights_sha256 and checkpoints.is_whole(record.checkpoint)
+    if hashed and checkpoints.weights_sha256(model) != record.weights_sha256:
+        yield f"{record.name} has other weights than its record says"
+        return
     validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))[1]
     loss = evaluate(model.to(device), validation_ids.to(device))
     if not abs(loss - record.validation_loss) <= LOSS_TOLERANCE:  # no number is wrong too

@@ -19,13 +19,13 @@ from course_utils.training.trainer import TrainingError
 
 
 def run_specs(
-    specs, corpus, folder, device="cpu", workers=1, on_record=None, allow=None, scheduler=None
+    specs, corpus, folder, device="cpu", workers=1, on_record=None, asked=(), scheduler=None
 ):
     """Run what is not yet in the folder, the longest first. -> list of RunRecord, as specs
 
     workers > 1: that many processes, which share the cores and take the GPUs in turn. scheduler:
     the address of a Dask scheduler, whose workers are used instead. on_record(record): called as
-    each run ends. allow: as engine.make_engine's. A run whose loss stops being a number does not
+    each run ends. asked: as engine.pieces_for's. A run whose loss stops being a number does not
     stop the others; it is named at the end.
     """
     # First, what is there already, and in which order the rest should go: the longest first, so
@@ -39,11 +39,11 @@ def run_specs(
     steps = sum(spec.train.steps for spec in missing)
     bar = tqdm(total=steps, unit="step", disable=None if missing else True)
     if scheduler:
-        outcomes = on_cluster(missing, corpus, folder, scheduler, bar)
+        outcomes = on_cluster(missing, corpus, folder, scheduler, bar, asked)
     elif workers == 1:
-        outcomes = one_by_one(groups, corpus, folder, device, allow, bar)
+        outcomes = one_by_one(groups, corpus, folder, device, asked, bar)
     else:
-        outcomes = on_processes(groups, corpus, folder, device, workers, allow, bar)
+        outcomes = on_processes(groups, corpus, folder, device, workers, asked, bar)
 
     failed = {}
     with bar, contextlib.closing(outcomes):
@@ -98,13 +98,6 @@ def work(group):
     return sum(engine.work(spec.model, spec.train) for spec in group)
 
 
-def pieces_for(group, device):
-    """What a GPU may use: the compiler only where these runs together are long enough for it."""
-    if torch.device(device).type == "cuda" and work(group) > engine.WORTH_COMPILING:
-        return engine.PIECES
-    return None
-
-
 def attempt(function, *arguments):
     """Its result, or the TrainingError that it ended with: a diverging run is an outcome too."""
     try:
@@ -114,11 +107,11 @@ def attempt(function, *arguments):
 
 
 # --- here ----------------------------------------------------------------------------------------
-def one_by_one(groups, corpus, folder, device, allow, bar):
+def one_by_one(groups, corpus, folder, device, asked, bar):
     """In this process. Yields (spec, RunRecord or TrainingError)."""
     for spec in itertools.chain(*groups):
         bar.set_description(named(spec))
-        pieces = allow or pieces_for([spec], device)
+        pieces = engine.pieces_for(work([spec]), asked)
         step = counted(bar, spec)
         yield spec, attempt(runs.execute, spec, corpus, folder, device, step, pieces)
 
@@ -138,7 +131,7 @@ def counted(bar, spec):
 
 
 # --- on processes of this machine ----------------------------------------------------------------
-def on_processes(groups, corpus, folder, device, workers, allow, bar):
+def on_processes(groups, corpus, folder, device, workers, asked, bar):
     """On several processes, a group of runs each. Yields (spec, RunRecord or what went wrong)."""
     on_gpu = torch.device(device).type == "cuda"
     threads = max(1, torch.get_num_threads() // workers)
@@ -153,7 +146,7 @@ def on_processes(groups, corpus, folder, device, workers, allow, bar):
             while waiting and len(busy) < workers:
                 number = min(set(range(workers)) - {worker.number for worker in busy.values()})
                 worker = free.pop() if free else Worker(number, threads)
-                worker.begin(waiting.pop(), corpus, folder, device, allow)
+                worker.begin(waiting.pop(), corpus, folder, device, asked)
                 busy[worker.answers] = worker
 
             # Then wait for an answer, or half a second, or the bar would stand still meanwhile.
@@ -193,10 +186,10 @@ class Worker:
             self.process.start()
         theirs.close()  # so that its end is seen when the process has gone
 
-    def begin(self, group, corpus, folder, device, allow):
+    def begin(self, group, corpus, folder, device, asked):
         self.group = group
         with contextlib.suppress(OSError):  # it is gone already: `outcomes` will see
-            self.answers.send((group, corpus, folder, str(device), allow))
+            self.answers.send((group, corpus, folder, str(device), asked))
 
     def outcomes(self):
         """What came of the group, run by run; of those that its end has cut off, that."""
@@ -241,10 +234,10 @@ def _serve(questions, steps, number, threads):
 
     while True:
         try:
-            group, corpus, folder, device, allow = questions.recv()
+            group, corpus, folder, device, asked = questions.recv()
         except EOFError:
             return
-        pieces = allow or pieces_for(group, device)
+        pieces = engine.pieces_for(work(group), asked)
         try:
             answer = [
                 attempt(runs.execute, s, corpus, folder, device, count, pieces) for s in group

@@ -1,5 +1,6 @@
 """A trained model as one safetensors file: written whole, and read with suspicion."""
 
+import hashlib
 import math
 import re
 from dataclasses import asdict
@@ -33,6 +34,21 @@ def save_model(path, model, alphabet, dtype=torch.float32, int8_matrices=()):
         del weights["head.weight"]
     weights |= dict(int8_matrices)
     files.write_tensors(path, weights, {"config": asdict(model.config), "alphabet": alphabet})
+
+
+def weights_sha256(model):
+    """The sha256 of a model's trained numbers, in order of name: equal for the same bits."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.named_parameters()):
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def is_whole(path):
+    """Whether a file keeps its weights as they were trained, no number of them rounded."""
+    claims, _ = files.read_header(path, "checkpoint")
+    return {kind for kind, _ in claims.values()} == {"F32"}
 
 
 def dequantized(tensors, name):

@@ -37,16 +37,15 @@ WORTH_COMPILING = 1e14
 def make_engine(model, ids, config, allow=None):
     """The fastest engine for the model's device. ids: (N,) int64 on it.
 
-    allow: the pieces that a GPU may use; None for all, but to compile only where the run is long
-    enough. "exact" among them asks for exactness beyond EXACT_CONTEXT too. Where a GPU's memory
+    allow: the pieces that a GPU may use, as pieces_for gives them; None for those of this run
+    alone. "exact" among them asks for exactness beyond EXACT_CONTEXT too. Where a GPU's memory
     can't hold what a batch needs, the batch is read in 2, 4, … micro-batches.
     """
     if not ids.is_cuda:
         return Engine(model, ids, config)
 
     if allow is None:
-        worth_it = work(model.config, config) > WORTH_COMPILING
-        allow = [piece for piece in PIECES if piece != "compiled" or worth_it]
+        allow = pieces_for(work(model.config, config))
 
     # First the whole batch at once, then halves, then quarters, … at last window by window.
     micro_batches = 1
@@ -59,6 +58,16 @@ def make_engine(model, ids, config, allow=None):
         # Subtle: only here, after the `except`, is the failed engine's memory nobody's any more.
         torch.cuda.empty_cache()
         micro_batches = next_smaller(micro_batches, config)
+
+
+def pieces_for(length, asked=()):
+    """What a GPU may use for runs of so much work: the compiler only where they are long enough.
+
+    asked: "compiled" for it in any case, "exact" for the same bits at long contexts too.
+    """
+    compiled = length > WORTH_COMPILING or "compiled" in asked
+    usual = [piece for piece in PIECES if piece != "compiled" or compiled]
+    return [*usual, "exact"] if "exact" in asked else usual
 
 
 @functools.cache

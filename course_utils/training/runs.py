@@ -83,6 +83,7 @@ class RunRecord(trainer.Training):
     parameters: int
     data_share: float = 1.0  # of the training split
     environment: dict = field(default_factory=dict)
+    weights_sha256: str = ""  # of what was trained; empty in records of before there was one
     format: str = FORMAT
     folder: Path | None = None  # where it lies; not written
 
@@ -287,6 +288,7 @@ def write_run(spec, corpus, folder, device, model, training, threads):
         parameters=count_parameters(model),
         data_share=spec.data_share,
         environment=environment(device) | {"threads": threads[0] if len(threads) == 1 else threads},
+        weights_sha256=checkpoints.weights_sha256(model),
         folder=folder,
         **asdict(training),
     )
