@@ -650,3 +650,21 @@ if __name__ == "__main__":
     GOLDEN.write_text(
         json.dumps({recipe: golden_curve(recipe) for recipe in recipes.RECIPES}, indent=1) + "\n"
     )
+
+
+def test_the_log_of_exact_runs_says_what_was_recorded():
+    recorded = json.loads((files.PUBLISHED / "exact.json").read_text(encoding="utf-8"))
+    log = (ROOT / "book/log.md").read_text(encoding="utf-8")
+    for run in recorded["runs"]:
+        assert f"`{run['command']}`" in log
+        for row in run["rows"]:
+            assert row["different"] == 1
+            numbers = [
+                row["runs"],
+                row["different"],
+                f"{row['step_ms']:.2f}",
+                f"{row['ratio']:.2f}",
+            ]
+            compiled = "yes" if "compiled" in row["regime"] else "no"
+            cells = [f"`{row['recipe']}`", f"{row['context']:,}", compiled, *numbers]
+            assert f"| {' | '.join(map(str, cells))} |" in log
