@@ -7,7 +7,14 @@ import torch
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from course_utils.lessons.data import CharTokenizer, WittenBell, get_batch, split
+from course_utils.lessons.data import (
+    CharTokenizer,
+    KneserNey,
+    WittenBell,
+    baseline_losses,
+    get_batch,
+    split,
+)
 from helpers import mutant, seeded
 
 # Examples are small as they come, so none is shrunk: the mutants below fail often and on purpose.
@@ -171,12 +178,49 @@ class ByHand:
         return torch.tensor(p, dtype=torch.float64)
 
 
-def check_equals_the_formula(WittenBell):
+class KneserNeyByHand(ByHand):
+    """Chen and Goodman's modified rule as they write it, by walking over the text."""
+
+    def counts(self, gram):
+        """How often it stands there; below the full order, after how many different tokens."""
+        n, text = len(gram), self.training
+        places = [i for i in range(len(text) - n + 1) if text[i : i + n] == gram]
+        if n == self.order:
+            return len(places)
+        return len({text[i - 1] for i in places if i > 0})
+
+    def discount(self, n, count):
+        text = self.training
+        grams = {tuple(text[i : i + n]) for i in range(len(text) - n + 1)}
+        n1, n2, n3, n4 = (
+            max(1, sum(self.counts([*gram]) == k for gram in grams)) for k in (1, 2, 3, 4)
+        )
+        Y = n1 / (n1 + 2 * n2)
+        D = (1 - 2 * Y * n2 / n1, 2 - 3 * Y * n3 / n2, 3 - 4 * Y * n4 / n3)
+        return max(D[min(count, 3) - 1], 0.1)
+
+    def p(self, context, token):
+        shorter = self.p(context[1:], token) if context else 1 / self.vocab_size
+        n = len(context) + 1
+        counts = [self.counts([*context, w]) for w in range(self.vocab_size)]
+        total = sum(counts)
+        if not total:
+            return shorter
+        taken = {w: self.discount(n, count) for w, count in enumerate(counts) if count}
+        own = counts[token] - taken.get(token, 0)
+        return (own + sum(taken.values()) * shorter) / total
+
+
+BY_HAND = {"WittenBell": ByHand, "KneserNey": KneserNeyByHand}
+
+
+def check_equals_the_formula(counter):
     @quick
     @given(small_texts, st.integers(1, 5))
     def holds(texts, order):
         V, training, text = texts
-        ours, by_hand = (kind(torch.tensor(training), order, V) for kind in (WittenBell, ByHand))
+        kinds = (counter, BY_HAND[counter.__name__])
+        ours, by_hand = (kind(torch.tensor(training), order, V) for kind in kinds)
         torch.testing.assert_close(
             *(model.probabilities(torch.tensor(text)) for model in (ours, by_hand))
         )
@@ -184,12 +228,12 @@ def check_equals_the_formula(WittenBell):
     holds()
 
 
-def check_sums_to_one(WittenBell):
+def check_sums_to_one(counter):
     @quick
     @given(small_texts, st.integers(1, 5))
     def holds(texts, order):
         V, training, context = texts
-        model = WittenBell(torch.tensor(training), order, V)
+        model = counter(torch.tensor(training), order, V)
         last = [model.probabilities(torch.tensor([*context, w]))[-1].item() for w in range(V)]
         assert min(last) > 0
         assert sum(last) == pytest.approx(1, abs=1e-12)
@@ -221,6 +265,29 @@ def test_broken_n_grams_are_noticed(right, wrong, check):
         check(broken)
 
 
+@pytest.mark.parametrize("check", [check_equals_the_formula, check_sums_to_one])
+def test_kneser_ney(check):
+    check(KneserNey)
+
+
+PLACES = "codes = codes.unique() % V**n"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "check"),
+    [
+        (PLACES, PLACES.replace(".unique()", ""), check_equals_the_formula),  # occurrences
+        ("counts - taken", "counts", check_sums_to_one),  # nothing taken off
+        ("totals - rest", "totals", check_sums_to_one),
+        ("max=3", "max=1", check_equals_the_formula),  # one discount for all
+    ],
+)
+def test_a_broken_kneser_ney_is_noticed(right, wrong, check):
+    broken = mutant(KneserNey, right, wrong)
+    with pytest.raises(AssertionError):
+        check(broken)
+
+
 @quick
 @given(small_texts)
 def test_loss_is_the_mean_surprise(texts):
@@ -248,3 +315,5 @@ def test_baselines_of_tiny_shakespeare():
         WittenBell(train, order, tokenizer.vocab_size).loss(validation) for order in range(1, 6)
     ]
     assert losses == pytest.approx([3.347, 2.486, 2.049, 1.774, 1.669], abs=5e-4)
+    best = baseline_losses(text.text)["Kneser–Ney"]
+    assert best == pytest.approx(1.5165, abs=5e-4), "of order 7, where 6 and 8 give more"

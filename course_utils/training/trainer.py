@@ -22,7 +22,13 @@ from course_utils.training import checkpoints, engine
 from course_utils.training.evaluation import by_position, half
 
 # What records and states that were written earlier lack.
-LATER = {"choosing_loss", "reporting_loss", "position_losses", "data_share"}
+LATER = {
+    "choosing_loss",
+    "reporting_loss",
+    "position_losses",
+    "data_share",
+    "weights_sha256",
+}
 REPORT = ("step", "characters", "training_loss", "elapsed_s")  # of the history
 EVALUATION = ("validation_loss", "choosing_loss", "reporting_loss")  # more, where there was one
 DIVERGED = 700.0  # nats/character: the perplexity is about the largest number that there is
