@@ -589,12 +589,12 @@ ANSWERS = {
         "    return math.exp(sum(a * b for a, b in zip(losses, counts)) / sum(counts))\n",
         "mean",
     ),
-    "5.1": (
-        "def standard_error(values):\n    import statistics\n"
-        "    return statistics.stdev(values) / len(values) ** 0.5\n",
-        "standard_error",
+    "5.2": (
+        "def equal_within(differences, bound, t):\n    import statistics\n"
+        "    mean, n = statistics.mean(differences), len(differences)\n"
+        "    return abs(mean) + t * statistics.stdev(differences) / n**0.5 < bound\n",
+        "equal_within",
     ),
-    "5.2": ("def needed(alpha):\n    return math.ceil(1 - math.log2(alpha))\n", "needed"),
     "6.1": (
         "def cache_bytes(n_layers, d_model, context_length, texts):\n"
         "    return 8 * n_layers * d_model * context_length * texts\n",
@@ -763,8 +763,9 @@ KINDS = {
     ),
     "a layer of torch": ("2.3", "checks.check('2.3', torch.nn.Softmax(dim=-1))"),
     "a tensor in place of a number": (
-        "5.1",
-        "checks.check('5.1', lambda v: torch.tensor(v).double().std() / len(v) ** 0.5)",
+        "5.2",
+        "checks.check('5.2', lambda d, bound, t: "
+        "torch.tensor(d).mean().abs() + t * torch.tensor(d).std() / len(d) ** 0.5 < bound)",
     ),
     "with the course's own functions": (
         "6.2",

@@ -329,3 +329,25 @@ def test_processes_do_not_hear_ctrl_c_from_their_first_moment_on(tmp_path):
     ((_, record),) = worker.outcomes()
     assert record.seed == 0
     worker.end()
+
+
+def test_frames_give_each_comparison_on_either_text_corrected_for_all():
+    rng, frames = np.random.default_rng(4), {}
+    for frame in ("one", "two"):
+        records = [record(arm, seed, rng.normal(1.5, 0.1)) for arm in "abc" for seed in range(5)]
+        for one in records:
+            one.validation_loss = one.reporting_loss + rng.normal(0, 0.05)
+        frames[frame] = records
+    table = comparisons.in_frames(frames)
+    assert table[["frame", "arm", "other"]].values.tolist() == [
+        [frame, *pair] for frame in ("one", "two") for pair in ("ba", "cb")
+    ]
+    for row in table.itertuples():
+        arms = [[r for r in frames[row.frame] if r.arm == name] for name in (row.arm, row.other)]
+        half = [[r.reporting_loss for r in arm] for arm in arms]
+        whole = [[r.validation_loss for r in arm] for arm in arms]
+        assert row.p == pytest.approx(stats.ttest_rel(*half).pvalue)
+        assert row.whole == pytest.approx(np.mean(whole[0]) - np.mean(whole[1]))
+        assert row.r == pytest.approx(np.corrcoef(half)[0, 1])
+    assert table["p_holm"].tolist() == pytest.approx(comparisons.holm(table["p"]).tolist())
+    assert (table["clear"] == (table["p_holm"] < 0.05)).all()

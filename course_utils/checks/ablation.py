@@ -1,12 +1,11 @@
 """Checks of lesson 5: how sure a mean is, paired intervals, p-values, many arms, honest choices."""
 
-import itertools
 import math
 
 import torch
+from scipy import stats
 
-from course_utils.checks import agree, drawn_from, exercise, generator
-from course_utils.lessons.ablation import sign_flip_p
+from course_utils.checks import agree, exercise, generator, sizes
 
 
 def drawn(count, salt, digits=3):
@@ -17,51 +16,66 @@ def drawn(count, salt, digits=3):
     ]
 
 
-@exercise("5.1", "How sure is a mean?", level="warm-up", minutes=5)
-def _(attempt):
-    """Against the sum of squares by hand."""
-    for values in ([1.0, 2.0, 3.0, 4.0, 10.0], [2.5, 2.5, 2.5], drawn(6, 51), drawn(11, 52)):
-        n = len(values)
-        mean = sum(values) / n
-        squares = sum((x - mean) ** 2 for x in values)
-        one_value = math.sqrt(squares / (n - 1))
-        agree(
-            attempt(values),
-            one_value / math.sqrt(n),
-            given=f"values = {values}",
-            tolerance=1e-7,
-            perhaps={
-                "is the deviation divided by n? The root of n is asked for": one_value / n,
-                "does the deviation divide by n? The mean was fitted to these values: n - 1": (
-                    math.sqrt(squares) / n
-                ),
-                "is that the deviation of one value? The mean of n is surer": one_value,
-                "is that a variance, and its root missing?": one_value**2 / n,
-            },
-        )
-    return "four times the seeds, half the error"
+# What somebody wrote under a study, and what is wrong with it: nothing, or that it says too much.
+SENTENCES = {
+    "Four layers predict better than two, by this recipe.": "",
+    "Between six layers and four, these six seeds see no difference.": "",
+    "Six layers are exactly as good as four.": (
+        "that no difference was seen does not make them equal: -0.022 is still possible"
+    ),
+    "The true gap of 4 against 2 lies between -0.057 and -0.026, with a probability of 95 %.": (
+        "the 95 % belong to the rule that makes intervals, not to this one"
+    ),
+    "Four layers lead two because they can look further back.": "nothing here tests a cause",
+    "With a longer budget six layers would lead four.": "this study has one budget",
+}
 
 
-@exercise("5.2", "How many seeds can speak?", level="warm-up", minutes=10)
+def shuffled(draw):
+    """letter -> sentence, in an order of the variant's own."""
+    left = list(SENTENCES)
+    return {letter: left.pop(draw(0, len(left) - 1)) for letter in "abcdef"}
+
+
+@exercise("5.1", "Which sentence says too much?", level="warm-up", minutes=10, sizes=shuffled)
 def _(attempt):
-    """Against the lesson's sign_flip_p, of 1, 2, 3, … differences that all point the same way."""
-    drawn = drawn_from(20, 9999, 521) / 10_007  # never half, a quarter, an eighth, …
-    for alpha in (0.5, 0.05, 0.3, 0.01, 0.125, 0.04, 0.001, drawn):
-        needed = next(n for n in itertools.count(1) if sign_flip_p([1.0] * n) <= alpha)
-        agree(
-            attempt(alpha),
-            needed,
-            given=f"alpha = {alpha}",
-            perhaps={
-                "is one direction counted? All minuses look as extreme as all pluses": (
-                    math.ceil(math.log2(1 / alpha))
-                ),
-                "must p lie below alpha in your code? It may be equal": (
-                    math.floor(math.log2(2 / alpha)) + 1
-                ),
-            },
-        )
-    return "n pairs have 2ⁿ flips, and the best that they can say is 2 of these"
+    """A set of letters, sentence by sentence."""
+    named = {str(letter).strip().lower() for letter in attempt}
+    given = sizes("5.1")
+    agree(named <= given.keys(), True, f"letters from a to {max(given)}")
+    for letter, sentence in given.items():
+        wrong = SENTENCES[sentence]
+        why = wrong or "that is what the interval says, and no more"
+        says_too_much = bool(wrong)
+        mistake = {why: not says_too_much}
+        agree(letter in named, says_too_much, f"({letter}) {sentence}", mistake, secret=True)
+    return "a sentence may say what the interval says, about this recipe, and no more"
+
+
+@exercise("5.2", "Equal within a bound", level="core", minutes=15)
+def _(attempt):
+    """Against two one-sided t tests (Schuirmann, 1987) by scipy."""
+    luck = drawn(6, 521)
+    middle, spread = sum(luck) / 6, deviation(luck)
+    near = [0.002 * (x - middle) / spread for x in luck]  # around 0, with a spread of 0.002
+    cases = [
+        (near, 0.02, "all of the interval lies within"),
+        ([x + 0.01 for x in near], 0.02, "sure of a sign, and still within: is 0 asked for?"),
+        ([8 * x for x in near], 0.008, "the mean lies within, the interval does not"),
+        ([x + 0.019 for x in near], 0.02, "the mean lies within, the upper end does not"),
+        ([x - 0.019 for x in near], 0.02, "the mean lies within, the lower end does not"),
+        (near, deviation(near), "within one spread: is the root of n left out?"),
+    ]
+    for differences, bound, why in cases:
+        n = len(differences)
+        above = stats.ttest_1samp(differences, -bound, alternative="greater").pvalue
+        below = stats.ttest_1samp(differences, bound, alternative="less").pvalue
+        t = float(stats.t.ppf(0.95, n - 1))
+        expected = max(above, below) < 0.05
+        shown = [round(d, 5) for d in differences]
+        given = f"differences = {shown}, bound = {bound:.4g}, t = {t:.3f}"
+        agree(bool(attempt(differences, bound, t)), bool(expected), given, {why: not expected})
+    return "two arms are called equal only within a bound that was named before"
 
 
 @exercise("5.3", "A paired interval by hand", level="core", minutes=15)

@@ -84,8 +84,7 @@ def count_ngrams(codes, vocab_size):
 class WittenBell:
     """An n-gram model that trusts each context as far as it has seen it.
 
-    p(w|h) = (c(hw) + t(h) p(w|h')) / (c(h) + t(h)); below the unigram stands 1/V.
-    Witten and Bell (1991), IEEE Trans. Inf. Theory 37(4), method C.
+    p(w|h) = (c(hw) + t(h) p(w|h')) / (c(h) + t(h)). Witten and Bell (1991), method C.
     """
 
     def __init__(self, ids, order, vocab_size):
@@ -103,10 +102,9 @@ class WittenBell:
         p = torch.full((len(ids),), 1 / self.vocab_size, dtype=torch.float64)
         for n, table in enumerate(self.tables[: len(ids)], start=1):
             grams, counts, contexts, totals, types = table
-            gram = ngram_codes(ids, n, self.vocab_size)
+            gram, shorter = ngram_codes(ids, n, self.vocab_size), p[n - 1 :]
             context = gram // self.vocab_size
             c, t = lookup(contexts, totals, context), lookup(contexts, types, context)
-            shorter = p[n - 1 :]
             mixed = (lookup(grams, counts, gram) + t * shorter) / (c + t).clamp(min=1)
             p[n - 1 :] = torch.where(c > 0, mixed, shorter)
         return p[1:]

@@ -93,6 +93,31 @@ def adjacent(records, measure="validation_loss"):
     ]
 
 
+def in_frames(frames):
+    """Each arm against the one before it, in several studies of one question.
+
+    frames: {name: records, in the order of their arms}. -> a row a comparison: frame, arm, other,
+    seeds; difference, low, high, p on the half that reports, and whole, whole_low, whole_high on
+    the whole split (nats/character); r, the correlation of the two arms' losses over the seeds,
+    which pairing lives on; p_holm, p after Holm's correction for all rows; clear, p_holm < 0.05.
+    """
+    rows = []
+    for frame, records in frames.items():
+        half = losses_of(records, "reporting_loss")
+        pairs = zip(adjacent(records, "reporting_loss"), adjacent(records), strict=True)
+        for one, all_of_it in pairs:
+            luck = pd.DataFrame({name: half[name] for name in (one.arm, one.other)})
+            row = {"frame": frame, "arm": one.arm, "other": one.other, "seeds": one.pairs}
+            row |= {"difference": one.difference, "low": one.low, "high": one.high, "p": one.p}
+            row |= {"whole": all_of_it.difference}
+            row |= {"whole_low": all_of_it.low, "whole_high": all_of_it.high}
+            rows.append(row | {"r": luck.corr().iloc[0, 1]})
+    table = pd.DataFrame(rows)
+    table["p_holm"] = holm(table["p"])
+    table["clear"] = table["p_holm"] < 0.05
+    return table
+
+
 def against(records, reference=REFERENCE, measure="reporting_loss"):
     """What each arm changes against the reference: a table of one row an arm, the best first.
 

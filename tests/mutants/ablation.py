@@ -6,8 +6,10 @@ import statistics
 import torch
 from scipy import stats
 
+from course_utils import checks
+from course_utils.checks.ablation import SENTENCES
 from course_utils.research.comparisons import mean_interval
-from tests.mutants import Case
+from tests.mutants import Case, late
 
 
 def interval(differences, t, error):
@@ -18,6 +20,30 @@ def interval(differences, t, error):
 
 def root_n(differences):
     return statistics.stdev(differences) / len(differences) ** 0.5
+
+
+def inside(differences, bound, t, error=None):
+    """Whether the lower end lies above -bound, and the upper one below bound."""
+    low, _, high = interval(differences, t, error or root_n)
+    return low > -bound, high < bound
+
+
+def covers_0(differences, t):
+    low, _, high = interval(differences, t, root_n)
+    return low < 0 < high
+
+
+def too_much(judged_so):
+    return {letter for letter, text in checks.sizes("5.1").items() if judged_so(text)}
+
+
+def claims(judged_so):
+    return late(lambda: too_much(judged_so))
+
+
+def wrong_but(words):
+    """Judges each sentence rightly, but for one that holds these words."""
+    return lambda sentence: bool(SENTENCES[sentence]) and words not in sentence
 
 
 def paired(losses, others):
@@ -106,25 +132,45 @@ def by_sorting(choosing, reporting):
 EXERCISES = {
     "5.1": Case(
         mutants=[
-            (lambda values: statistics.stdev(values) / len(values), "root of n"),
-            (lambda values: statistics.pstdev(values) / len(values) ** 0.5, "n - 1"),
-            (statistics.stdev, "one value"),
-            (lambda values: statistics.variance(values) / len(values), "variance"),
+            (claims(lambda text: bool(SENTENCES[text]) or "see no difference" in text), "no more"),
+            (claims(lambda sentence: True), "no more"),
+            (claims(wrong_but("exactly as good")), "equal"),
+            (claims(wrong_but("with a probability")), "rule that makes intervals"),
+            (claims(wrong_but("because")), "a cause"),
+            (claims(wrong_but("longer budget")), "one budget"),
+            (late(lambda: {"a", "x"}), "letters"),
         ],
         unusual=[
-            lambda values: stats.sem(values),
-            lambda values: torch.tensor(values).double().var().div(len(values)).sqrt(),
+            claims(wrong_but("nothing of the kind")),
+            late(lambda: [letter.upper() for letter in too_much(wrong_but("nothing"))]),
+            late(lambda: "".join(too_much(wrong_but("nothing")))),
         ],
     ),
     "5.2": Case(
         mutants=[
-            (lambda alpha: math.ceil(math.log2(1 / alpha)), "one direction"),
-            (lambda alpha: next(n for n in range(1, 99) if 2 / 2**n < alpha), "must p lie below"),
-            (lambda alpha: 2 / alpha, "expected 2"),
+            (lambda d, bound, t: abs(statistics.mean(d)) < bound, "the interval does not"),
+            (lambda d, bound, t: inside(d, bound, t)[0], "upper end"),
+            (lambda d, bound, t: inside(d, bound, t)[1], "lower end"),
+            (
+                lambda d, bound, t: all(inside(d, bound, t)) and covers_0(d, t),
+                "is 0 asked for",
+            ),
+            (lambda d, bound, t: covers_0(d, t), "is 0 asked for"),
+            (
+                lambda d, bound, t: all(inside(d, bound, t, error=statistics.stdev)),
+                "root of n",
+            ),
         ],
         unusual=[
-            lambda alpha: math.ceil(1 - math.log2(alpha)),
-            lambda alpha: float(math.ceil(math.log(2 / alpha, 2))),
+            lambda d, bound, t: all(inside(d, bound, t)),
+            lambda d, bound, t: (
+                max(
+                    stats.ttest_1samp(d, -bound, alternative="greater").pvalue,
+                    stats.ttest_1samp(d, bound, alternative="less").pvalue,
+                )
+                < 0.05
+            ),
+            lambda d, bound, t: torch.tensor(all(inside(d, bound, t))),
         ],
     ),
     "5.3": Case(
