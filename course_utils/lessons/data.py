@@ -103,8 +103,7 @@ class WittenBell:
         for n, table in enumerate(self.tables[: len(ids)], start=1):
             grams, counts, contexts, totals, types = table
             gram, shorter = ngram_codes(ids, n, self.vocab_size), p[n - 1 :]
-            context = gram // self.vocab_size
-            c, t = lookup(contexts, totals, context), lookup(contexts, types, context)
+            c, t = (lookup(contexts, x, gram // self.vocab_size) for x in (totals, types))
             mixed = (lookup(grams, counts, gram) + t * shorter) / (c + t).clamp(min=1)
             p[n - 1 :] = torch.where(c > 0, mixed, shorter)
         return p[1:]
