@@ -146,7 +146,7 @@ def _places(mirrors):
     """Where the real text may lie, in order: (file, the place in words)."""
     if files.CHECKOUT:
         yield files.CHECKOUT / "data" / FILE, f"data/{FILE.as_posix()}"
-        yield files.CHECKOUT.parent / "shared" / "data" / FILE, "the classroom's shared folder"
+        yield files.CHECKOUT.parent / "shared" / "data" / FILE, f"../shared/data/{FILE.as_posix()}"
     yield _cache() / FILE, "the user's cache"
     try:
         yield fetch(mirrors), "a download"

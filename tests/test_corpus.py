@@ -129,9 +129,7 @@ def find_real():
 
 @pytest.fixture(scope="session")
 def real():
-    return find_real() or pytest.skip(
-        "needs the real text in data/ or in the classroom's shared folder"
-    )
+    return find_real() or pytest.skip("needs the real text in data/ or in ../shared/data")
 
 
 @pytest.fixture
@@ -348,7 +346,11 @@ print(json.dumps([every, alone]))
     (every, alone), _ = run(
         script, real, mirror.url("good"), named, data, shared, cache, COURSE_CORPUS=str(named)
     )
-    words = ["data/tinyshakespeare/input.txt", "the classroom's shared folder", "the user's cache"]
+    words = [
+        "data/tinyshakespeare/input.txt",
+        "../shared/data/tinyshakespeare/input.txt",
+        "the user's cache",
+    ]
     argument, *steps = every
     download, _, practice = steps[-3:]
     assert argument == words[0]
@@ -380,7 +382,7 @@ def test_poisoned_files_are_named_left_alone_and_passed_over(real, mirror, cours
     assert all(map(is_one_sentence, first))
     places = (
         "data/tinyshakespeare",
-        "classroom's shared folder",
+        "../shared/data/tinyshakespeare",
         "user's cache",
         "could not be downloaded",
     )
