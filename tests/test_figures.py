@@ -2,6 +2,7 @@
 nothing leaks."""
 
 import itertools
+import re
 import subprocess
 import sys
 from base64 import b64decode
@@ -9,6 +10,7 @@ from collections import Counter
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbclient
 import nbformat
@@ -490,8 +492,8 @@ def test_a_notebook_shows_it_once_with_its_alt_text():
     [
         (lambda: figures.loss_bars(BASELINES, language="French"), "allowed are english, chinese"),
         (
-            lambda: figures.training_curves(CURVES, BASELINES, x="epoch"),
-            "allowed are step, characters, elapsed_s",
+            lambda: figures.training_curves(CURVES, BASELINES, x="hour"),
+            "allowed are step, characters, epoch, elapsed_s",
         ),
     ],
 )
@@ -531,3 +533,24 @@ def test_a_sweep_and_a_scaling_show_the_numbers_that_they_are_given():
     drawn = {line.get_label(): line for line in axes.get_lines()}
     for arm, rows in SHARES.groupby("arm"):
         assert_allclose(drawn[arm].get_ydata(), rows["loss"])
+
+
+def test_as_svg_a_figure_keeps_its_words_and_mixes_with_no_other():
+    hostile = {"<img src=x onerror=alert(1)>": 2.486, "uniform": 4.174}
+    for language in ("english", "chinese"):
+        how = {"language": language, "title": '"Losses" & more'}
+        figure = figures.loss_bars(hostile, **how)
+        first, second = figure.svg("first"), figure.svg("second")
+        tree = ElementTree.fromstring(first)
+        words = " ".join(tree.itertext())
+        assert "<img src=x" in words
+        assert "2.486" in words, "words stay words, to be searched and selected"
+        assert tree.get("aria-label") == figure.get_label()
+        assert "<img" not in first
+        assert "<style" not in first, "it would hold for the whole page"
+        named = [set(re.findall(r'id="([^"]+)"', picture)) for picture in (first, second)]
+        assert named[0]
+        assert not named[0] & named[1]
+        used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', first))
+        assert used <= named[0], "what a part refers to is there"
+        assert figures.loss_bars(hostile, **how).svg("first") == first, "as the data, so the file"

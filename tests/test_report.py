@@ -1,15 +1,21 @@
 """The one-page report, in a real browser with no network: it asks for nothing, runs nothing,
-and fits a phone."""
+fits a phone, and says in both languages what its numbers say."""
 
 import html
+import math
 import re
+from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from course_utils import figures
-from course_utils.research import report
+from course_utils import files
+from course_utils.corpus import Corpus
+from course_utils.generation import quality
+from course_utils.research import comparisons, experiment, report, tables
+from course_utils.research.report_text import Material
+from course_utils.training import runs
+from helpers import LANGUAGES, SPEECH
 from pages import visit_file as visit
 
 HOSTILE = [
@@ -22,40 +28,92 @@ HOSTILE = [
     "{{ 7*191 }} {% include '/etc/passwd' %} &amp; \" onload=\"document.title='broken'",
     "\u202eright to left\u2067 again שלום",
 ]
-TABLES = {
-    "Layer ablation": pd.DataFrame(
-        {
-            "arm": ["2 layers", "4 layers"],
-            "parameters": [1_655_808, 3_228_672],
-            "perplexity": [5.4963, 5.0387],
-            "elapsed_s": [45.678, 1234.56],
-            "learning_rate": [1e-4, np.nan],
-            "seeds": [2, 2],
-        }
-    ),
-    "Generation comparison": pd.DataFrame(
-        {"arm": HOSTILE, "text": [text * 3 + "\nand more" for text in HOSTILE]}
-    ),
-    HOSTILE[0]: pd.DataFrame({HOSTILE[1]: [1]}),
+TITLE = "Shakespeare, Layer by Layer: results"
+BUTTON = {"english": "English", "chinese": "中文"}
+# What the assignment asks a report to have, and the names under which it must be found.
+ASKED = {
+    "english": [
+        "Loss and perplexity per epoch",
+        "Ablation of the layers",
+        "Parameters and performance",
+        "Generated samples",
+        "Coherence",
+        "Diversity",
+        "Plausibility",
+        "Training time",
+        "Inference speed",
+        "Memory",
+    ],
+    "chinese": [
+        "各轮的损失与困惑度",
+        "层数消融对比",
+        "参数量与性能",
+        "生成样本",
+        "连贯性",
+        "多样性",
+        "合理性",
+        "训练时间",
+        "推理速度",
+        "内存占用",
+    ],
 }
 
 
+def measured_texts(arms):
+    """A row a text, as quality.compare_samples makes them, of hostile texts."""
+    rows = []
+    for setting in quality.SETTINGS:
+        for i, arm in enumerate(arms):
+            about = {"arm": arm, "seed": 0, "prompt": HOSTILE[0], "corpus": HOSTILE[1]}
+            text = f"{HOSTILE[i]}\n" * 3
+            rows.append(about | setting | measures(text, 0.8 + i / 50))
+    for i in range(4):
+        rows.append({"arm": quality.HUMAN, "corpus": HOSTILE[1]} | measures("human", 0.9 + i / 90))
+    return pd.DataFrame(rows, columns=quality.COLUMNS)
+
+
+def measures(text, value):
+    shares = dict.fromkeys(("distinct_2", "known_words"), value)
+    return {"text": text, "repetition": 0.01 / value, "longest_copy": 20, **shares} | {
+        "five_gram_loss": 2 * value
+    }
+
+
 @pytest.fixture(scope="module")
-def page_file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("results")
-    losses = {"uniform": 4.174, "bigram": 2.486}
-    (folder / "saved.png").write_bytes(figures.loss_bars(losses).png())
+def material():
+    """The published laptop runs, with curves of many points, and hostile words wherever any fit."""
+    found = [
+        r for r in runs.load_all(files.PUBLISHED) if (r.study, r.recipe) == ("depth", "laptop")
+    ]
+    found.sort(key=lambda r: r.model["n_layers"])
+    environment = found[0].environment | {"command": HOSTILE[2], "device": HOSTILE[3]}
+    found[0] = replace(found[0], environment=environment)
+    corpus = Corpus(SPEECH, HOSTILE[4], "0123456789abcdef" * 4, HOSTILE[0], HOSTILE[1])
+
+    curves = experiment.by_epoch(tables.curves(found), corpus)
+    watched = curves["step"].mod(125).lt(26) & curves["validation_loss"].isna()
+    curves.loc[watched, "validation_loss"] = curves["training_loss"] + 0.05
+    final = tables.final_table(found)
+    arms = tables.arm_table(final).assign(
+        model_mb=[1.8, 3.3, 4.9],
+        generation_characters_per_s=[500.0, 300.0, 200.0],
+        generation_device=HOSTILE[3],
+        generation_threads=2,
+    )
+    baselines = {"uniform": 4.174, "bigram": 2.486, "5-gram": 1.669}
+    texts = measured_texts(arms["arm"])
+    compared = comparisons.adjacent(found)
+    return Material(corpus, found, curves, final, arms, texts, baselines, compared)
+
+
+@pytest.fixture(scope="module")
+def page_file(material, tmp_path_factory):
+    drawn = experiment.draw(material)
     pictures = {
-        "Losses": figures.loss_bars(losses),
-        "Losses in Chinese": figures.loss_bars(losses, language="chinese"),
-        HOSTILE[3]: folder / "saved.png",
+        name: {language: drawn[experiment.figure_file(file, language)] for language in LANGUAGES}
+        for name, file in experiment.FIGURES.items()
     }
-    facts = {
-        "Corpus": "practice corpus, sha256 " + "0123456789abcdef" * 4,
-        "Command": "course run " + HOSTILE[0],
-    }
-    note = "Practice text: not Shakespeare. " + HOSTILE[0]
-    return report.write(folder, TABLES, pictures, ["4 layers beat 2.", *HOSTILE], note, facts)
+    return report.write(tmp_path_factory.mktemp("results"), material, pictures)
 
 
 HANDLERS = (
@@ -69,9 +127,9 @@ def test_nothing_is_asked_for_and_nothing_runs(browser, page_file):
     page = visit(browser, page_file)
     assert page.asked == []
     assert page.complaints == []
-    assert page.title() == "Shakespeare, Layer by Layer: results"
-    assert page.locator("script, iframe, link, object, embed").count() == 0
-    assert page.locator("img").count() == 3
+    assert page.title() == TITLE
+    assert page.locator("script, iframe, link, object, embed, img").count() == 0
+    assert page.locator("svg").count() == 2 * len(experiment.FIGURES)
     assert page.evaluate(HANDLERS) == 0
     body = page.locator("body").text_content()
     assert [text for text in HOSTILE if text not in body] == [], "hostile text is shown as it is"
@@ -85,82 +143,236 @@ def test_unescaped_it_would_be_broken(browser, page_file, tmp_path):
     page = visit(browser, mutant)
     assert page.locator("iframe, script").count() > 0
     assert page.evaluate(HANDLERS) > 0
-    assert page.title() == "Shakespeare, Layer by Layer: results", (
-        "the page's own policy still lets nothing run"
-    )
+    assert page.title() == TITLE, "the page's own policy still lets nothing run"
     mutant.write_text(mutant.read_text("utf-8").replace("Content-Security-Policy", "x"), "utf-8")
     page = visit(browser, mutant)
     assert page.title() == "broken", "the hostile text can do harm"
     assert page.asked
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_it_fits_the_screen(browser, page_file, width, scheme):
+def test_it_fits_the_screen(browser, page_file, width, scheme, language):
     page = visit(browser, page_file, width, scheme)
+    page.get_by_text(BUTTON[language], exact=True).click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator("details").evaluate_all("all => all.forEach(e => e.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    boxes = page.locator(".scroll").evaluate_all(
+    boxes = page.locator(".scroll:visible, .picture:visible").evaluate_all(
         "all => all.map(e => [e.scrollWidth > e.clientWidth, e.tabIndex])"
     )
-    assert {tab for _, tab in boxes} == {0}, "a keyboard can scroll a table"
-    assert any(wide for wide, _ in boxes), "a wide table scrolls in its own box"
+    assert {tab for _, tab in boxes} == {0}, "a keyboard can scroll a table and a figure"
+    assert any(wide for wide, _ in boxes), "what is wide scrolls in its own box"
     ink, paper = page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
     )
     dark, light = sorted((ink, paper), key=lambda color: sum(map(int, re.findall(r"\d+", color))))
     assert (ink if scheme == "light" else paper) == dark
     assert (paper if scheme == "light" else ink) == light
-    assert (
-        page.locator("img").first.evaluate("e => getComputedStyle(e).backgroundColor")
-        == "rgb(255, 255, 255)"
+    letters = page.locator(".picture:visible text").evaluate_all(
+        "all => Math.min(...all.map(e => e.getBoundingClientRect().height))"
     )
+    assert letters > 9, "no word of a figure is smaller than a phone can show"
+
+
+def shown(page):
+    """The words on the page, as they are seen."""
+    return page.locator("main").inner_text()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_one_switch_shows_one_language(browser, page_file, language):
+    page = visit(browser, page_file)
+    page.get_by_text(BUTTON[language], exact=True).click()
+    other = "en" if language == "chinese" else "zh"
+    assert page.locator(f"main [lang|={other}]:visible").count() == 0
+    assert page.locator("main svg:visible").count() == len(experiment.FIGURES)
+    assert ("莎士比亚" in shown(page)) == (language == "chinese")
+
+
+def missing(page, language):
+    """What the assignment asks for and no heading of the page names."""
+    headings = page.locator("h2:visible, h3:visible").all_inner_texts()
+    return [name for name in ASKED[language] if name not in headings]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_all_that_is_asked_for_is_there_under_its_name(browser, page_file, language):
+    page = visit(browser, page_file)
+    page.get_by_text(BUTTON[language], exact=True).click()
+    assert missing(page, language) == []
+    for heading in ("#curves", "#ablation", "#parameters"):
+        after = page.locator(f"{heading} + figure")
+        assert after.locator("svg:visible").count() == 1
+        assert re.search(r"\d", after.locator("figcaption").inner_text())
+    for heading in ("coherence", "diversity", "plausibility", "training-time", "inference-speed"):
+        words = page.locator(f"[data-said={heading}]:visible").inner_text()
+        assert len(re.findall(r"\d+", words)) >= 3, "a number a model"
+    page.locator("h3:visible", has_text=ASKED[language][6]).evaluate("e => e.remove()")
+    assert missing(page, language) == [ASKED[language][6]], "and what is not there is noticed"
+
+
+RAW = re.compile(r"\b[a-z]+_[a-z0-9_]+\b|\barm\b|\d\.000\b")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_raw_name_and_no_seed_with_decimals(browser, page_file, language):
+    page = visit(browser, page_file)
+    page.get_by_text(BUTTON[language], exact=True).click()
+    page.locator("details").evaluate_all("all => all.forEach(e => e.open = true)")
+    words = re.sub(r"logs/\S+", "", shown(page))
+    assert RAW.findall(words) == []
+    assert RAW.findall("arm, loss_low, distinct_2, seed 0.000") == [
+        "arm",
+        "loss_low",
+        "distinct_2",
+        "0.000",
+    ]
 
 
 def test_it_reads_in_order(browser, page_file):
     page = visit(browser, page_file)
-    assert page.locator("html").get_attribute("lang") == "en"
-    assert page.locator("h2").all_text_contents() == [
-        "What was found",
-        "Losses",
-        "Losses in Chinese",
-        HOSTILE[3],
-        *TABLES,
-        "How it was made",
-    ]
-    assert page.locator(".note").text_content().startswith("Practice text: not Shakespeare.")
+    assert page.locator(".note:visible").text_content() == HOSTILE[1]
     targets = page.locator("nav a").evaluate_all(
         "all => all.map(a => document.querySelector(a.getAttribute('href')))"
     )
-    assert len(targets) == 8
+    assert len(targets) == 11
     assert None not in targets
-    images = page.locator("img").evaluate_all(
-        "all => all.map(e => [e.alt, e.lang, e.naturalWidth])"
-    )
-    assert images == [
-        ["Loss in nats/character, worst first: uniform 4.174, bigram 2.486.", "en", 910],
-        ["损失（奈特/字符），从差到好：均匀分布 4.174, 二元语法 2.486。", "zh", 910],
-        [HOSTILE[3], "en", 910],
-    ]
+    assert page.locator("h2:visible").all_inner_texts()[0] == "The question, and the answer"
+    assert page.locator("h2:visible").all_inner_texts()[-1] == "All numbers"
+    for svg in page.locator("svg").all():
+        assert len(svg.get_attribute("aria-label")) > 30
+    assert page.locator("details[open]").count() == 0, "raw tables are folded"
 
 
-def test_tables_are_the_data(browser, page_file):
-    rows = (
-        visit(browser, page_file)
-        .locator("#table-1 + div tr")
-        .evaluate_all("all => all.map(e => e.innerText.split('\\t'))")
-    )
-    assert rows == [
-        list(TABLES["Layer ablation"].columns),
-        ["2 layers", "1,655,808", "5.496", "45.68", "0.0001", "2"],
-        ["4 layers", "3,228,672", "5.039", "1,234.6", "–", "2"],
-    ]
+def test_tables_are_the_data(browser, page_file, material):
+    page = visit(browser, page_file)
+    page.locator(".raw > details").evaluate_all("all => all.forEach(e => e.open = true)")
+    rows = page.locator(".raw table").first.locator("tr")
+    cells = [[cell.inner_text() for cell in row.locator("th, td").all()] for row in rows.all()]
+    assert len(cells) == 1 + len(material.arms)
+    for row, arm in zip(cells[1:], material.arms.itertuples(), strict=True):
+        said = dict(zip(cells[0], row, strict=True))
+        assert said["model"] == arm.arm
+        assert said["parameters"] == f"{arm.parameters:,}"
+        assert said["validation loss (nats/character)"] == f"{arm.validation_loss:.3f}"
+        assert said["perplexity"] == f"{arm.perplexity:.2f}"
+        assert said["inference speed (characters/s)"] == f"{arm.generation_characters_per_s:.0f}"
+    by_epoch = page.locator("#curves ~ .scroll table").first.locator("tbody tr")
+    assert by_epoch.count() == material.curves.dropna(subset="validation_loss")["step"].nunique()
+    assert by_epoch.count() >= 8
 
 
-def test_a_bare_report_has_no_empty_parts(browser, tmp_path):
-    path = report.write(tmp_path / "new folder", {}, {}, ["Nothing yet."])
-    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
-    page = visit(browser, path)
-    assert page.locator("h2").all_text_contents() == ["What was found"]
-    assert page.locator(".note").count() == 0
+# --- each sentence follows its numbers ------------------------------------------------------------
+def sentences(folder, material):
+    """What the page says: (name, language) -> words."""
+    page = report.write(folder, material, {}).read_text("utf-8")
+    found = re.findall(r'<\w+ lang="([^"]+)" data-said="([^"]+)">(.*?)</\w+>\n', page, re.DOTALL)
+    return {(name, language): words for language, name, words in found}
+
+
+def scaled(table, column, factor, row=-1):
+    """The table with one number of it changed, the last or the one in this row."""
+    changed = table.copy()
+    changed.loc[table.index[row], column] *= factor
+    return changed
+
+
+def by(name, column, factor=1.5, row=-1):
+    return lambda m: replace(m, **{name: scaled(getattr(m, name), column, factor, row)})
+
+
+def without_verdicts(m):
+    return replace(m, comparisons=[])
+
+
+def other_verdict(m):
+    worse = replace(m.comparisons[0], low=0.1, difference=0.2, high=0.3)
+    return replace(m, comparisons=[worse, *m.comparisons[1:]])
+
+
+def other_settings(m):
+    first = m.records[0]
+    changed = replace(first, model=first.model | {"n_heads": 64}, train=first.train | {"steps": 7})
+    return replace(m, records=[changed, *m.records[1:]])
+
+
+def shorter_text(m):
+    return replace(m, corpus=replace(m.corpus, text=m.corpus.text[:-50]))
+
+
+def judged(column, factor=1.5):
+    """A change of the last model's text under the last of the settings."""
+    return by("texts", column, factor, row=-5)
+
+
+CHANGES = {  # a sentence -> changes of the numbers, each of which must change it
+    "question": [lambda m: replace(m, arms=m.arms.iloc[:2])],
+    "answer": [
+        by("arms", "validation_loss", 0.5),
+        by("arms", "perplexity", 0.9),
+        without_verdicts,
+        other_verdict,
+        lambda m: replace(m, baselines={"bigram": 0.5}),
+    ],
+    "method": [other_settings, shorter_text, by("curves", "epoch"), by("final", "seed", 3)],
+    "curve": [
+        by("curves", "validation_loss"),
+        by("curves", "epoch"),
+        by("arms", "training_loss", 3),
+    ],
+    "bars": [by("arms", "validation_loss"), by("arms", "perplexity")],
+    "parameters": [by("arms", "parameters", 2), by("arms", "perplexity")],
+    "samples": [lambda m: replace(m, texts=m.texts.assign(text="short", seed=9))],
+    "coherence": [judged("five_gram_loss")],
+    "diversity": [judged("distinct_2"), judged("repetition")],
+    "plausibility": [judged("known_words"), judged("longest_copy", 2)],
+    "texts": [judged("five_gram_loss", 20), judged("known_words", 0.01)],
+    "training-time": [by("arms", "elapsed_s"), by("arms", "elapsed_s", math.nan)],
+    "inference-speed": [by("arms", "generation_characters_per_s")],
+    "memory": [by("arms", "model_mb"), by("arms", "peak_memory_mb")],
+    "limit-1": [lambda m: replace(m, arms=m.arms.assign(seeds=1))],
+    "limit-2": [by("curves", "epoch")],
+    "limit-3": [lambda m: replace(m, corpus=replace(m.corpus, name="another"))],
+    "limit-4": [lambda m: replace(m, texts=m.texts.assign(text="short"))],
+}
+FIXED = {"limit-5"}  # that times are this machine's needs no number
+
+
+def test_each_sentence_changes_with_its_numbers(material, tmp_path):
+    before = sentences(tmp_path, material)
+    assert sentences(tmp_path, material) == before
+    assert {name for name, _ in before} == CHANGES.keys() | FIXED
+    for name, changes in CHANGES.items():
+        for number, change in enumerate(changes):
+            after = sentences(tmp_path, change(material))
+            for language in ("en", "zh-Hans"):
+                key = (name, language)
+                assert after[key] != before[key], f"{name}, change {number}, {language}"
+
+
+def test_the_sentences_say_what_the_numbers_say(material, tmp_path):
+    said = sentences(tmp_path, material)
+    best = material.arms.loc[material.arms["validation_loss"].idxmin()]
+    assert f"is that of {best.arm}: {best.validation_loss:.3f}" in said["answer", "en"]
+    assert f"{best.validation_loss:.3f} 奈特/字符" in said["answer", "zh-Hans"]
+    for comparison in material.comparisons:
+        assert comparison.verdict.replace("-", "−") in said["answer", "en"]
+        interval = f"{comparison.low:+.3f} 至 {comparison.high:+.3f}".replace("-", "−")
+        assert interval in said["answer", "zh-Hans"]
+    for arm in material.arms.itertuples():
+        minutes, seconds = divmod(round(arm.elapsed_s), 60)
+        assert f"{arm.arm} {minutes} min {seconds} s" in said["training-time", "en"]
+        assert f"{minutes} 分 {seconds} 秒" in said["training-time", "zh-Hans"]
+        assert f"{arm.arm} {arm.generation_characters_per_s:.0f}" in said["inference-speed", "en"]
+        assert f"{arm.arm} {arm.model_mb} MB" in said["memory", "en"]
+
+
+def test_what_cannot_be_measured_is_a_dash(material, tmp_path):
+    nothing = dict.fromkeys(("known_words", "distinct_2", "five_gram_loss"), math.nan)
+    silent = replace(material, texts=material.texts.assign(**nothing))
+    said = sentences(tmp_path, silent)
+    for name in ("coherence", "diversity", "plausibility"):
+        assert "It can&#39;t be measured on this text." in said[name, "en"]
+        assert "nan" not in said[name, "en"] + said[name, "zh-Hans"]

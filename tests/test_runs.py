@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from dataclasses import asdict, replace
 from functools import partial
 from types import SimpleNamespace
@@ -445,3 +446,61 @@ def test_a_lesson_finds_what_the_one_before_has_trained(tmp_path, monkeypatch, c
         *2 * ["trained just now)"],
         *3 * ["your run)"],
     ]
+
+
+def test_a_curve_has_its_points_and_changes_nothing_else(tmp_path):
+    """Exact evaluations to look at: the same weights, the same record but for those points."""
+    wanted = spec(steps=150, evaluate_every=100)
+    curved = replace(wanted, curve_points=7)  # beside the reports, which are three steps apart
+    assert curved == wanted, "it is the same run"
+    assert curved.fingerprint == wanted.fingerprint
+    plain = runs.execute(wanted, OWN, tmp_path / "plain")
+    record = runs.execute(curved, OWN, tmp_path / "curve")
+    points = {row["step"] for row in record.history if "validation_loss" in row}
+    assert points >= {round(i * 150 / 7) for i in range(1, 8)} | {100, 150}
+    chosen = [row["step"] for row in record.history if "choosing_loss" in row]
+    assert chosen == [100, 150], "what is only looked at chooses nothing"
+    assert helpers.same(helpers.weights(plain.checkpoint), helpers.weights(record.checkpoint))
+
+    theirs, ours = helpers.timeless(plain), helpers.timeless(record)
+    only_looked_at = points - {100, 150}
+    rows = {row["step"]: row for row in theirs.pop("history")}
+    for row in ours.pop("history"):
+        if row["step"] in only_looked_at:
+            row.pop("validation_loss")
+        if row["step"] in rows:
+            assert row == rows.pop(row["step"])
+    assert not rows
+    assert ours == theirs
+    assert runs.find(wanted, [tmp_path / "curve"]) == record
+
+
+def test_a_point_of_a_curve_is_the_exact_loss_there(tmp_path):
+    """A run that ends at a point evaluates there to the same number."""
+    wanted = replace(spec(steps=50, evaluate_every=50, decay=0.0), curve_points=5)
+    record = runs.execute(wanted, OWN, tmp_path / "long")
+    short = runs.execute(spec(steps=20, evaluate_every=20, decay=0.0), OWN, tmp_path / "short")
+    (there,) = [row for row in record.history if row["step"] == 20]
+    assert there["validation_loss"] == short.validation_loss
+
+
+def test_an_epochs_end_is_a_point_where_there_are_few():
+    assert trainer.watched(10, 4, 2) == {5, 10, 4, 8}
+    assert trainer.watched(10, 3, 2) == {5, 10}, "and not where they are many"
+    assert trainer.watched(10, 4, 0) == set()
+
+
+def test_a_curve_survives_a_stop(tmp_path):
+    curved = replace(spec(steps=40, evaluate_every=40), curve_points=7)
+    straight = runs.execute(curved, OWN, tmp_path / "straight")
+    done = []
+
+    def stop(n):
+        done.append(n)
+        if len(done) == 25:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="its state is saved"):
+        runs.execute(curved, OWN, tmp_path / "stopped", on_step=stop)
+    again = runs.execute(curved, OWN, tmp_path / "stopped")
+    assert helpers.timeless(again) == helpers.timeless(straight)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FormatStrFormatter, MaxNLocator, NullFormatter
 
 from course_utils.figures.drawing import (
     GREY,
@@ -31,6 +31,7 @@ from course_utils.figures.words import LOSS, PARAMETERS, PERPLEXITY, fold, trans
 X_LABELS = {
     "step": ("training step", "训练步数（步）"),
     "characters": ("characters seen", "已读字符数（个）"),
+    "epoch": ("epoch (once through the training text)", "轮（训练文本读过的遍数）"),
     "elapsed_s": ("time (s)", "时间（秒）"),
 }
 
@@ -40,7 +41,7 @@ def training_curves(curves, baselines, language="english", note="", recorded=Non
 
     The training loss is dashed. curves, recorded: rows with arm, seed, step, characters, elapsed_s,
     training_loss, validation_loss; recorded is drawn faintly behind. baselines: name ->
-    nats/character. x: "step", "characters" or "elapsed_s". The loss axis fits what comes after the
+    nats/character. x: a column in X_LABELS. The loss axis fits what comes after the
     first tenth; where the record is far longer, the x axis is logarithmic.
     """
     if x not in X_LABELS:
@@ -56,7 +57,7 @@ def training_curves(curves, baselines, language="english", note="", recorded=Non
         axes = figure.subplots()
         axes.set(xscale="log" if logarithmic else "linear", xlim=ends_of(both[x]))
         axes.set_ylim(padded(later[["training_loss", "validation_loss"]], baselines))
-        axes.xaxis.set(major_formatter=EngFormatter(sep=""), minor_formatter=NullFormatter())
+        axes.xaxis.set(major_formatter=form_of(x), minor_formatter=NullFormatter())
         axes.set(xlabel=say(*X_LABELS[x]), ylabel=say(*LOSS))
         styles = looks(both["arm"])
         for arm, runs in recorded.groupby("arm", sort=False):
@@ -76,6 +77,11 @@ def training_curves(curves, baselines, language="english", note="", recorded=Non
         head(figure, say("How the loss falls", "损失的下降过程"))
         figure.set_label(curves_in_words(ends, x, say))
     return figure
+
+
+def form_of(x):
+    """How an x axis writes its numbers: steps as 2k, epochs as 0.5."""
+    return FormatStrFormatter("%g") if x == "epoch" else EngFormatter(sep="")
 
 
 def measured(rows):

@@ -1,26 +1,36 @@
 """The whole experiment: train every depth, compare, sample, draw, and write one page about it."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 from tqdm import tqdm
 
 from course_utils import figures, files
-from course_utils.generation import quality
-from course_utils.lessons.data import baseline_losses, split
+from course_utils.generation import quality, speed
+from course_utils.lessons.data import CharTokenizer, baseline_losses, split
 from course_utils.lessons.train import evaluate
-from course_utils.research import groups, pool, report, studies
+from course_utils.research import comparisons, groups, pool, report, studies
+from course_utils.research.report_text import Material
 from course_utils.research.tables import arm_table, curves, final_table
 from course_utils.research.terminal import say
 from course_utils.training import checkpoints, runs
 
 LOSS_TOLERANCE = 1e-3  # nats/character, between a record and the same weights on another machine
+CURVE_POINTS = 8  # exact evaluations a run, at even distances, so that a curve is one
 TABLES = ("final_results", "layer_ablation_results", "generation_comparison")
 SUFFIXES = {  # how each figure's file ends: the assignment's names, two of them without a language
     "final_training_curve": {"english": "", "chinese": "_chinese"},
     "layer_ablation_comparison": {"english": "_english", "chinese": ""},
     "parameters_vs_perplexity": {"english": "_english", "chinese": "_chinese"},
     "sample_comparison": {"english": "_english", "chinese": "_chinese"},
+}
+FIGURES = {  # what the report calls them
+    "curve": "final_training_curve",
+    "bars": "layer_ablation_comparison",
+    "parameters": "parameters_vs_perplexity",
+    "texts": "sample_comparison",
 }
 FILES = (
     *(f"figures/{name}{end}.png" for name, ends in SUFFIXES.items() for end in ends.values()),
@@ -40,31 +50,61 @@ def run(profile, corpus, folder, seeds=0, device="cpu", workers=1, first_seed=0)
             )
         depth = studies.STUDIES["depth"]
         specs = studies.planned(depth, profile, corpus, folder, seeds=seeds, first_seed=first_seed)
+        specs = [replace(spec, curve_points=CURVE_POINTS) for spec in specs]
         records = pool.run_specs(specs, corpus, folder, device, workers, pool.announce)
 
-        tables = {"final_results": final_table(records), "curves": curves(records)}
-        tables["layer_ablation_results"] = arm_table(tables["final_results"])
         first = [record for record in records if record.seed == first_seed]
-        tables["generation_comparison"] = sample(first, corpus, profile.sample_characters, device)
+        models = {r.arm: checkpoints.load_model(r.checkpoint)[0].to(device) for r in first}
+        final = final_table(records)
+        group = groups.of_study(depth, records)
+        material = Material(
+            corpus=corpus,
+            records=records,
+            curves=by_epoch(curves(records), corpus),
+            final=final,
+            arms=with_speed(arm_table(final), models, corpus, profile.sample_characters, device),
+            texts=sample(models, corpus, profile.sample_characters, first_seed),
+            baselines=baseline_losses(corpus.text),
+            comparisons=[] if group.silent else comparisons.adjacent(records),
+        )
+        write(folder, material)
+    return [*reached(material.arms, material.baselines), *groups.verdicts(group)]
 
-        baselines = baseline_losses(corpus.text)
-        findings = reached(tables["layer_ablation_results"], baselines)
-        findings += groups.verdicts(groups.of_study(depth, records))
-        write(folder, tables, baselines, findings, corpus, records)
-    return findings
+
+def by_epoch(curves, corpus):
+    """The curves with how often the training text has been read by then."""
+    return curves.assign(epoch=curves["characters"] / len(split(corpus.text)[0]))
 
 
-def sample(records, corpus, characters, device):
+def sample(models, corpus, characters, seed):
     """What each model writes, with every setting, beside as much human text: a row a text."""
-    models = {r.arm: checkpoints.load_model(r.checkpoint)[0].to(device) for r in records}
     judge = quality.Judge(corpus)
     prompt = corpus.fitting_prompt()
-    seed = records[0].seed
     total = len(models) * len(quality.SETTINGS)
     with tqdm(total=total, desc="sampling", unit="text", disable=None) as bar:
         return quality.compare_samples(
             models, judge, prompt, characters, seed, on_sample=bar.update
         )
+
+
+def with_speed(arms, models, corpus, characters, device):
+    """The table of arms with each model's memory, and how fast it writes here.
+
+    models: arm -> model, one seed of each.
+    """
+    tokenizer = CharTokenizer(corpus.text)
+    prompt = torch.tensor([tokenizer.encode(corpus.fitting_prompt())], device=device)
+    rows = []
+    for arm in tqdm(arms["arm"], desc="timing", unit="model", disable=None):
+        weights = models[arm].parameters()
+        row = {
+            "model_mb": sum(w.numel() * w.element_size() for w in weights) / 2**20,
+            "generation_characters_per_s": speed.characters_per_s(models[arm], prompt, characters),
+            "generation_device": runs.environment(device)["device"],
+            "generation_threads": torch.get_num_threads(),
+        }
+        rows.append(row)
+    return pd.concat([arms, pd.DataFrame(rows)], axis=1)
 
 
 def reached(arms, baselines):
@@ -79,48 +119,41 @@ def reached(arms, baselines):
     return sentences
 
 
-def write(folder, tables, baselines, findings, corpus, records):
-    """Tables, figures in both languages, and the page."""
-    for name in TABLES:
-        files.write(folder / "tables" / f"{name}.csv", files.csv_bytes(tables[name]))
-    drawn = draw(tables, baselines, corpus.note)
+def write(folder, material):
+    """Tables, figures in both languages, and the page. material: report_text.Material"""
+    tables = {
+        "final_results": material.final,
+        "layer_ablation_results": material.arms,
+        "generation_comparison": material.texts,
+    }
+    for name, table in tables.items():
+        files.write(folder / "tables" / f"{name}.csv", files.csv_bytes(table))
+    drawn = draw(material)
     for name, figure in drawn.items():
         files.write(folder / name, figure.png())
 
-    pictures = {}
-    for language, words in (("english", ""), ("chinese", " (in Chinese)")):
-        for name in SUFFIXES:
-            title = drawn[figure_file(name, "english")].get_suptitle().split("\n")[0]
-            pictures[title + words] = drawn[figure_file(name, language)]
-    shown = {
-        "One row a depth": tables["layer_ablation_results"],
-        "One row a run": tables["final_results"],
-        "One row a sample": tables["generation_comparison"],
+    pictures = {
+        name: {language: drawn[figure_file(file, language)] for language in ("english", "chinese")}
+        for name, file in FIGURES.items()
     }
-    facts = {
-        "corpus": corpus.describe(),
-        "corpus sha256": corpus.sha256,
-        "recipe": records[0].recipe,
-        "seeds": ", ".join(sorted({str(r.seed) for r in records})),
-        **records[0].environment,
-    }
-    report.write(folder, shown, pictures, findings, corpus.note, facts)
+    report.write(folder, material, pictures)
 
 
 def figure_file(name, language):
     return f"figures/{name}{SUFFIXES[name][language]}.png"
 
 
-def draw(tables, baselines, note):
-    """Every figure of the results folder: {file name: Figure}."""
-    final = tables["final_results"]
-    arms = tables["layer_ablation_results"]
-    texts = quality.like(tables["generation_comparison"], quality.SETTINGS[-1])
+def draw(material):
+    """Every figure of the results folder: {file name: Figure}. material: report_text.Material"""
+    final, arms, baselines = material.final, material.arms, material.baselines
+    texts = quality.like(material.texts, quality.SETTINGS[-1])
     drawn = {}
     for language in ("english", "chinese"):
-        how = {"language": language, "note": note}
+        how = {"language": language, "note": material.corpus.note}
         made = {
-            "final_training_curve": figures.training_curves(tables["curves"], baselines, **how),
+            "final_training_curve": figures.training_curves(
+                material.curves, baselines, x="epoch", **how
+            ),
             "layer_ablation_comparison": figures.ablation_bars(arms, final, baselines, **how),
             "parameters_vs_perplexity": figures.parameters_vs_perplexity(
                 arms, final, baselines=baselines, **how

@@ -1,32 +1,40 @@
-"""Everything a run found, on one page that opens from disk: findings, pictures, tables, facts."""
+"""The report that a student hands in: one page, in English or Chinese, that opens from disk."""
 
-import os
-from base64 import b64encode
-from numbers import Integral, Real
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
 from course_utils import files
+from course_utils.research import report_sheets as sheets
+from course_utils.research import report_text as text
+from course_utils.research.report_words import Said, named, tight
 
-LANGUAGES = {"english": "en", "chinese": "zh"}  # a figure's, and what HTML calls it
 
-
-def write(folder, tables, figures, findings, note="", facts=None):
+def write(folder, material, pictures):
     """Write report.html into the folder and give its path: one file, no script, nothing loaded.
 
-    tables: title -> DataFrame. figures: title -> Figure or the path of a PNG. findings: sentences,
-    shown first. note: a banner, where it isn't empty. facts: name -> value (corpus, seeds, device,
-    command), shown last. Whatever the texts hold is shown as text.
+    material: report_text.Material. pictures: name -> language -> Figure, named as FIGURES.
+    Whatever the texts hold is shown as text.
     """
     page = template().render(
-        title="Shakespeare, Layer by Layer: results",
-        note=note,
-        findings=findings,
-        pictures=[picture(name, figure) for name, figure in figures.items()],
-        tables=tables,
-        facts=facts or {},
+        m=material,
+        text=text,
+        Said=Said,
+        named=named,
+        samples=list(text.shown_texts(material).itertuples()),
+        sheets=sheets,
+        raw=[
+            sheets.raw(Said("One row a depth", "每种深度一行"), material.arms),
+            sheets.raw(Said("One row a run", "每次训练一行"), material.final),
+            sheets.raw(Said("One row a text", "每段文本一行"), material.texts),
+        ],
+        drawn={
+            f"{name}-{language}": Markup(figure.svg(f"{name}-{language}"))
+            for name, figures in pictures.items()
+            for language, figure in figures.items()
+        },
+        environment=material.records[0].environment,
     )
     path = Path(folder) / "report.html"
     files.write(path, page.encode())
@@ -49,28 +57,12 @@ def template():
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["shown"] = shown
+    environment.filters["said"] = said
     return environment.get_template("report.html")
 
 
-def picture(name, figure):
-    """What the page says of a Figure or of a PNG's path."""
-    if isinstance(figure, str | os.PathLike):
-        data, alt, language = Path(figure).read_bytes(), name, "en"
-    else:
-        data, alt, language = figure.png(), figure.get_label(), LANGUAGES[figure.language]
-    return {"name": name, "data": b64encode(data).decode(), "alt": alt, "lang": language}
-
-
-def shown(value):
-    """A table's cell as text: four figures or more, thousands apart, "–" for nothing."""
-    if pd.isna(value):
-        return "–"
-    if isinstance(value, Integral):
-        return f"{value:,}" if abs(value) >= 10_000 else str(value)
-    if not isinstance(value, Real):
-        return str(value)
-    if 0 < abs(value) < 0.001:
-        return f"{value:.2g}"
-    digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
-    return f"{value:,.{digits}f}"
+def said(words):
+    """Words in both languages, also where they are the same in both."""
+    return (
+        Said(words.english, tight(words.chinese)) if isinstance(words, Said) else Said(words, words)
+    )

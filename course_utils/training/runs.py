@@ -37,6 +37,8 @@ class RunSpec:
     train: TrainConfig
     corpus_sha256: str
     data_share: float = 1.0  # of the training split, from its beginning
+    # Evaluations for the curve alone. They change nothing, so they are no part of what a run is.
+    curve_points: int = field(default=0, compare=False)
 
     def __post_init__(self):
         checkpoints.check_bounds(self.model)
@@ -245,7 +247,15 @@ def train_or_resume(spec, corpus, folder, device, on_step, allow):
 
     try:
         training = trainer.train(
-            model, train_ids, validation_ids, spec.train, on_step, allow, saved, save
+            model,
+            train_ids,
+            validation_ids,
+            spec.train,
+            on_step,
+            allow,
+            saved,
+            save,
+            curve_points=spec.curve_points,
         )
     except trainer.StateError as error:
         raise not_a_state(path, error) from None

@@ -30,7 +30,8 @@ LATER = {
     "weights_sha256",
 }
 REPORT = ("step", "characters", "training_loss", "elapsed_s")  # of the history
-EVALUATION = ("validation_loss", "choosing_loss", "reporting_loss")  # more, where there was one
+# More, where there was an evaluation; one that is only looked at has no halves and chooses nothing.
+EVALUATION = ("validation_loss", "choosing_loss", "reporting_loss")
 DIVERGED = 700.0  # nats/character: the perplexity is about the largest number that there is
 REPORTS = 50  # of the training loss, in a run of full length
 SAVING = 0.01  # the share of the time that saving the state may take
@@ -48,8 +49,8 @@ class StateError(ValueError):
 class Training:
     """What one training run came to. Losses are in nats/character."""
 
-    # A dict a report: step, characters, training_loss, elapsed_s; and where the run was evaluated
-    # validation_loss, choosing_loss, reporting_loss.
+    # A dict a report: step, characters, training_loss, elapsed_s; where the run was evaluated
+    # validation_loss too, and where that could choose weights, choosing_loss and reporting_loss.
     history: list = field(default_factory=list)
 
     best_step: int = 0
@@ -95,14 +96,23 @@ def new_model(model_config, train_config, device="cpu"):
 
 
 def train(
-    model, train_ids, validation_ids, config, on_step=None, allow=None, saved=None, save=None
+    model,
+    train_ids,
+    validation_ids,
+    config,
+    on_step=None,
+    allow=None,
+    saved=None,
+    save=None,
+    curve_points=0,
 ):
     """Train in place, keep the weights of the best evaluation, and say what happened.
 
     train_ids, validation_ids: (N,) int64 on any device. on_step(n): called when n more steps are
     done. allow: as make_engine's. saved: a state to go on from, (tensors, facts). save(tensors,
     facts): called now and then, and when Ctrl-C ends the run, which then raises KeyboardInterrupt.
-    -> Training
+    curve_points: evaluations only to look at, at even distances; they change neither the weights
+    nor which are the best. -> Training
     """
     refuse_short_texts(train_ids, validation_ids, model.config.context_length)
     device = next(model.parameters()).device
@@ -113,7 +123,8 @@ def train(
     # Ctrl-C waits from here on, for what torch loads at the first step too: a module that was
     # loaded by half would stay so.
     with ctrl_c_waits() as asked:
-        loop = Loop(model.train(), train_ids.to(device), validation_ids.to(device), config, allow)
+        ids = train_ids.to(device), validation_ids.to(device)
+        loop = Loop(model.train(), *ids, config, allow, curve_points)
         synchronize(device)
         loop.result.setup_s += time.perf_counter() - begin
         torch.manual_seed(config.seed + 1)  # dropout
@@ -135,6 +146,17 @@ def refuse_short_texts(train_ids, validation_ids, context_length):
         )
 
 
+def watched(steps, epoch, points):
+    """The steps after which a run is evaluated for its curve alone.
+
+    Those that end one of `points` equal shares of the run, and those that end an epoch, where there
+    are no more epochs than points.
+    """
+    shares = {round(i * steps / points) for i in range(1, points + 1)}
+    epochs = range(epoch, steps + 1, epoch)
+    return shares.union(epochs) if len(epochs) <= points else shares
+
+
 def do_nothing(*_):
     pass
 
@@ -142,7 +164,7 @@ def do_nothing(*_):
 class Loop:
     """A run on its way: its engine, what was measured so far, and the best weights."""
 
-    def __init__(self, model, train_ids, validation_ids, config, allow):
+    def __init__(self, model, train_ids, validation_ids, config, allow, curve_points):
         self.model = model
         self.validation_ids = validation_ids
         self.config = config
@@ -153,6 +175,7 @@ class Loop:
         self.batch_characters = config.batch_size * model.config.context_length
         epoch = max(1, len(train_ids) // self.batch_characters)
         self.evaluate_every = config.evaluate_every or epoch
+        self.watched = watched(config.steps, epoch, curve_points)
 
     # --- going through the steps -------------------------------------------------------------
 
@@ -166,7 +189,8 @@ class Loop:
         while not (asked or self.is_over()):
             self.engine.step()
             on_step(1)
-            reports = self.evaluates_now() or self.reports_now()
+            step = self.engine.steps_done
+            reports = self.reports_at(step) or step in self.watched
             if reports or not self.validation_ids.is_cuda:  # a GPU is not asked after each step
                 self.check_losses()
             if reports:
@@ -178,14 +202,14 @@ class Loop:
     def is_over(self):
         return self.engine.steps_done >= self.config.steps or self.stopping.should_stop
 
-    def evaluates_now(self):
-        step = self.engine.steps_done
+    def evaluates_at(self, step):
         return step % self.evaluate_every == 0 or step == self.config.steps
 
-    def reports_now(self):
-        """Whether this step completes another of the REPORTS shares of the run."""
-        step, steps = self.engine.steps_done, self.config.steps
-        return (step - 1) * REPORTS // steps < step * REPORTS // steps
+    def reports_at(self, step):
+        """Whether this step completes another of the REPORTS shares of the run, or evaluates."""
+        steps = self.config.steps
+        done = (step - 1) * REPORTS // steps < step * REPORTS // steps
+        return done or self.evaluates_at(step)
 
     def stop(self, save):
         """Save the state and raise KeyboardInterrupt, which says where the run was."""
@@ -212,17 +236,28 @@ class Loop:
     def report(self):
         """Add a row to the history; after an evaluation, keep the weights if they are the best."""
         row = self.training_row()
-        if self.evaluates_now():
+        evaluates = self.evaluates_at(row["step"])
+        if evaluates or row["step"] in self.watched:
             losses = self.validation_losses()
-            row |= self.validation_row(losses)
+            row["validation_loss"] = losses.mean().item()
+        if evaluates:
+            if not row["validation_loss"] <= DIVERGED:  # nor where it is no number
+                self.give_up(row["step"])
+            row |= self.halves(losses)
         row["elapsed_s"] = self.result.elapsed_s = time.perf_counter() - self.begun
         self.result.history.append(row)
-        if self.evaluates_now() and self.stopping.update(row["choosing_loss"]):
+        if evaluates and self.stopping.update(row["choosing_loss"]):
             self.keep_best(row, losses)
 
     def training_row(self):
-        step, history = self.engine.steps_done, self.result.history
-        since = history[-1]["step"] if history else 0
+        """Where the run is, and the mean training loss since the report before.
+
+        Subtle: a row that is there for the curve alone is no report, or a curve would change what
+        the rows around it say.
+        """
+        step = self.engine.steps_done
+        reports = (row["step"] for row in reversed(self.result.history))
+        since = next(filter(self.reports_at, reports), 0)
         return {
             "step": step,
             "characters": step * self.batch_characters,
@@ -234,14 +269,11 @@ class Loop:
         paused = time.perf_counter()
         losses = token_losses(self.model, self.validation_ids)
         self.result.evaluating_s += time.perf_counter() - paused
-        if not losses.mean() <= DIVERGED:  # nor where it is no number
-            self.give_up(self.engine.steps_done)
         return losses
 
-    def validation_row(self, losses):
+    def halves(self, losses):
         middle = half(len(losses), self.model.config.context_length)
         return {
-            "validation_loss": losses.mean().item(),
             "choosing_loss": losses[:middle].mean().item(),
             "reporting_loss": losses[middle:].mean().item(),
         }
