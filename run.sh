@@ -16,7 +16,7 @@ usage() {
   ./run.sh --out DIR     the same, with any option of \`course run\`
   ./run.sh test          run every test (arguments go to pytest; -m "not slow" takes a minute)
   ./run.sh lab           open the lessons in JupyterLab (arguments go to it)
-  ./run.sh book          build the book into _build/html
+  ./run.sh book          build the book into _build/html, and say how to read it
   ./run.sh COMMAND       any other command of \`course\`; \`./run.sh run --help\` shows its options
   ./run.sh help          show this text
 
@@ -140,7 +140,15 @@ test)
     exec pytest "$@"
     ;;
 lab) shift && cd "$root/notebooks" && exec jupyter-lab "$@" ;;
-book) shift && cd "$root" && exec jupyter-book build . -W -n --keep-going "$@" ;;
+book)
+    shift
+    cd "$root" || exit 1
+    # One thread: on models as small as a page's, two would mostly wait for each other.
+    OMP_NUM_THREADS=1 jupyter-book build . -W -n --keep-going "$@" || exit
+    # Opened from the disk, a page can't load the model that writes on it; served, it can.
+    printf '\nTo read it at http://localhost:8000, leave this running:\n%q -m http.server -b localhost -d %q\n' \
+        "$venv/bin/python" "$root/_build/html" >&2
+    ;;
 '' | -*) exec course run "$@" ;;
 *) exec course "$@" ;;
 esac

@@ -7,10 +7,13 @@ and constraints.txt are used.
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
@@ -193,7 +196,6 @@ def test_up_to_date_builds_nothing(checkout, machine):
         (["test", "-m", "not slow"], ["pytest", "-n", "2", "-m", "not slow"], "checkout", None),
         (["test", "-k", "one or two"], ["pytest", "-k", "one or two"], "checkout", None),
         (["lab", "--no-browser"], ["jupyter-lab", "--no-browser"], "checkout/notebooks", None),
-        (["book"], ["jupyter-book", "build", ".", "-W", "-n", "--keep-going"], "checkout", None),
     ],
 )
 def test_words_become_commands(checkout, machine, tmp_path, typed, called, folder, threads):
@@ -423,4 +425,33 @@ def test_read_only_checkout(machine, small_disk, tmp_path):
     assert (
         said
         == f"Cannot write in {checkout}: copy the project to a folder of your own and run it there."
+    )
+
+
+def test_the_book_is_built_with_one_thread_and_the_last_line_serves_it(checkout, machine, tmp_path):
+    code, out, lines = run(checkout, "book", machine=machine, cwd=tmp_path)
+    assert code == 0
+    called = ["jupyter-book", "build", ".", "-W", "-n", "--keep-going"]
+    assert json.loads(out) == [*called, str(checkout), "1"]
+
+    pages = checkout / "_build/html"
+    pages.mkdir(parents=True)
+    (pages / "index.html").write_text("the cover", encoding="utf-8")
+    command = [*shlex.split(lines[-1]), "0"]  # a port that is free
+    options = {"stdout": subprocess.PIPE, "text": True, "cwd": tmp_path}
+    with subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **options) as server:
+        try:
+            port = re.search(r"port (\d+)", server.stdout.readline())[1]
+            directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with directly.open(f"http://localhost:{port}/") as answer:
+                assert answer.read() == b"the cover"
+        finally:
+            server.terminate()
+
+
+def test_a_book_that_fails_says_no_more(checkout, machine):
+    assert run(checkout, "book", "nonsense", machine=machine) == (
+        2,
+        "",
+        ["nonsense is not a command"],
     )
