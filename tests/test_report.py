@@ -12,7 +12,7 @@ import pytest
 from course_utils import files
 from course_utils.corpus import Corpus
 from course_utils.generation import quality
-from course_utils.research import comparisons, experiment, report, tables
+from course_utils.research import comparisons, experiment, report, report_text, tables
 from course_utils.research.report_text import Material
 from course_utils.training import runs
 from helpers import LANGUAGES, SPEECH
@@ -376,3 +376,20 @@ def test_what_cannot_be_measured_is_a_dash(material, tmp_path):
     for name in ("coherence", "diversity", "plausibility"):
         assert "It can&#39;t be measured on this text." in said[name, "en"]
         assert "nan" not in said[name, "en"] + said[name, "zh-Hans"]
+
+
+def test_titles_say_what_was_found(material):
+    before = report_text.titles(material)
+    for name, change in {
+        "curve": by("arms", "validation_loss"),
+        "bars": by("arms", "validation_loss", 0.9),
+        "parameters": by("arms", "perplexity"),
+    }.items():
+        after = report_text.titles(change(material))
+        assert after[name].english != before[name].english
+        assert after[name].chinese != before[name].chinese
+    for language, said in zip(LANGUAGES, before["bars"], strict=True):
+        drawn = experiment.draw(material)[
+            experiment.figure_file("layer_ablation_comparison", language)
+        ]
+        assert drawn.get_suptitle().replace("\n", " ") == said

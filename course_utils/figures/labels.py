@@ -7,6 +7,7 @@ import numpy as np
 from course_utils.figures.drawing import GREY, SMALL
 from course_utils.figures.words import translated, width
 
+BACK = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5}  # of a label on lines
 GAP = 0.025  # between a line's end and its label, as a share of the axes
 
 
@@ -77,7 +78,6 @@ def label_ends(axes, ends):
     left = (axes.transData.transform((last, low))[0] - box.x0) / box.width + GAP
     gap = 1.4 * SMALL / 72 / (box.height / axes.figure.dpi) * (high - low)
     places = spread([end.y for end in ends], gap, low + gap / 2, high - gap / 2)
-    back = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5}
     for (x, y, text, color), place in zip(ends, places, strict=True):
         leader = None
         if x < last or abs(place - y) > gap / 4:  # the label is not right beside its line
@@ -91,7 +91,7 @@ def label_ends(axes, ends):
             fontsize=SMALL,
             color=color,
             arrowprops=leader,
-            bbox=back,
+            bbox=BACK,
         )
 
 

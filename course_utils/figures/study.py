@@ -17,6 +17,7 @@ from course_utils.figures.drawing import (
     seed_dots,
 )
 from course_utils.figures.labels import (
+    BACK,
     End,
     baseline_ends,
     beside,
@@ -36,7 +37,9 @@ X_LABELS = {
 }
 
 
-def training_curves(curves, baselines, language="english", note="", recorded=None, x="step"):
+def training_curves(
+    curves, baselines, language="english", note="", recorded=None, x="step", title=""
+):
     """Validation loss as each arm trains: a thin line a seed, a thick one for their mean.
 
     The training loss is dashed. curves, recorded: rows with arm, seed, step, characters, elapsed_s,
@@ -74,7 +77,7 @@ def training_curves(curves, baselines, language="english", note="", recorded=Non
         name_ends(axes, ends + baseline_ends(drawn, last_of(ends)))
         add_perplexity(axes, say(*PERPLEXITY))
         explain(axes, curves_key(curves, len(recorded) > 0, say), *drawn.beyond)
-        head(figure, say("How the loss falls", "损失的下降过程"))
+        head(figure, title or say("How the loss falls", "损失的下降过程"))
         figure.set_label(curves_in_words(ends, x, say))
     return figure
 
@@ -160,7 +163,7 @@ def curves_in_words(ends, x, say):
     return words.format(say(*X_LABELS[x]), ", ".join(end.text for end in ends))
 
 
-def ablation_bars(ablation, final, baselines, language="english", note=""):
+def ablation_bars(ablation, final, baselines, language="english", note="", title=""):
     """Each arm's loss with its 95 % interval and every seed's dot; its perplexity, size and time.
 
     ablation: one row an arm: arm, validation_loss, loss_low, loss_high, perplexity, parameters,
@@ -178,6 +181,7 @@ def ablation_bars(ablation, final, baselines, language="english", note=""):
         loss.set_xlabel(f"{say(*LOSS)}\n{key}")
         low, high = padded(losses_shown(ablation, final), baselines)
         loss.set_xlim(low, high + 0.18 * (high - low))
+        loss.xaxis.set_major_locator(MaxNLocator(5))
         name_baselines(loss, baselines, language)
 
         time = say("training time (s)", "训练时间（秒）")
@@ -187,7 +191,8 @@ def ablation_bars(ablation, final, baselines, language="english", note=""):
         for axes in panels.flat:
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
-        head(figure, say("What each model reaches, and what it costs", "各模型的成绩与代价"))
+        words = say("What each model reaches, and what it costs", "各模型的成绩与代价")
+        head(figure, title or words)
         figure.set_label(ablation_in_words(names, ablation["validation_loss"], say))
     return figure
 
@@ -208,7 +213,7 @@ def draw_losses(axes, ablation, final, styles):
         seed_dots(axes, seeds, np.full(len(seeds), row + 0.3), arm.arm, look["color"])
         axes.plot(arm.validation_loss, row, **look, ms=8, label=arm.arm)
         end = np.nanmax([arm.loss_high, arm.validation_loss])
-        beside(axes, end, row, f"{arm.validation_loss:.3f}")
+        beside(axes, end, row, f"{arm.validation_loss:.3f}", bbox=BACK)
 
 
 def name_baselines(axes, baselines, language):
@@ -241,7 +246,9 @@ def ablation_in_words(names, losses, say):
     return words.format(", ".join(reached))
 
 
-def parameters_vs_perplexity(ablation, final, language="english", note="", baselines=None):
+def parameters_vs_perplexity(
+    ablation, final, language="english", note="", baselines=None, title=""
+):
     """What more parameters buy: each arm's mean perplexity, its 95 % interval, every seed's dot.
 
     ablation, final and baselines as in `ablation_bars`, final with parameters and perplexity too.
@@ -267,7 +274,7 @@ def parameters_vs_perplexity(ablation, final, language="english", note="", basel
             "竖线：均值的 95 % 区间 · 小点：单个种子",
         )
         explain(axes, key, *drawn.beyond)
-        head(figure, say("What more parameters buy", "更多参数换来了什么"))
+        head(figure, title or say("What more parameters buy", "更多参数换来了什么"))
         words = say("Perplexity by parameters: {}.", "困惑度与参数量：{}。")
         figure.set_label(words.format(", ".join(end.text for end in ends)))
     return figure

@@ -11,7 +11,7 @@ from course_utils import figures, files
 from course_utils.generation import quality, speed
 from course_utils.lessons.data import CharTokenizer, baseline_losses, split
 from course_utils.lessons.train import evaluate
-from course_utils.research import comparisons, groups, pool, report, studies
+from course_utils.research import comparisons, groups, pool, report, report_text, studies
 from course_utils.research.report_text import Material
 from course_utils.research.tables import arm_table, curves, final_table
 from course_utils.research.terminal import say
@@ -150,13 +150,18 @@ def draw(material):
     drawn = {}
     for language in ("english", "chinese"):
         how = {"language": language, "note": material.corpus.note}
+        title = {
+            name: getattr(said, language) for name, said in report_text.titles(material).items()
+        }
         made = {
             "final_training_curve": figures.training_curves(
-                material.curves, baselines, x="epoch", **how
+                material.curves, baselines, x="epoch", title=title["curve"], **how
             ),
-            "layer_ablation_comparison": figures.ablation_bars(arms, final, baselines, **how),
+            "layer_ablation_comparison": figures.ablation_bars(
+                arms, final, baselines, title=title["bars"], **how
+            ),
             "parameters_vs_perplexity": figures.parameters_vs_perplexity(
-                arms, final, baselines=baselines, **how
+                arms, final, baselines=baselines, title=title["parameters"], **how
             ),
             "sample_comparison": figures.sample_comparison(texts, **how),
         }

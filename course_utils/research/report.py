@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
 
 from course_utils import files
 from course_utils.research import report_sheets as sheets
@@ -30,7 +29,7 @@ def write(folder, material, pictures):
             sheets.raw(Said("One row a text", "每段文本一行"), material.texts),
         ],
         drawn={
-            f"{name}-{language}": Markup(figure.svg(f"{name}-{language}"))
+            f"{name}-{language}": figure.svg(f"{name}-{language}")
             for name, figures in pictures.items()
             for language, figure in figures.items()
         },

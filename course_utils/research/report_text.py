@@ -250,6 +250,29 @@ def the_measure(m):
 
 
 # --- figures -------------------------------------------------------------------------------------
+def titles(m):
+    """What stands above each figure: what it shows, in a few words. -> name -> Said"""
+    best = named(m.best["arm"])
+    reached = loss(m.best["validation_loss"])
+    more = m.last["parameters"] / m.first["parameters"]
+    change = m.last["perplexity"] / m.first["perplexity"] - 1
+    way = Said("less", "降低") if change < 0 else Said("more", "升高")
+    return {
+        "curve": Said(
+            f"After {epochs(m.epochs)} epochs {best.english} have the lowest validation loss",
+            f"{epochs(m.epochs)} 轮之后，{best.chinese}的验证损失最低",
+        ),
+        "bars": Said(
+            f"{best.english} predict best, with {reached} nats/character",
+            f"{best.chinese}的预测最好：{reached} 奈特/字符",
+        ),
+        "parameters": Said(
+            f"{more:.1f} times the parameters, {share(abs(change))} {way.english} perplexity",
+            f"参数量增至 {more:.1f} 倍，困惑度{way.chinese} {share(abs(change))}",
+        ),
+    }
+
+
 def curve(m):
     """Under the learning curves: from where to where, and whether the end was reached."""
     parts = []

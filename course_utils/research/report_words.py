@@ -59,7 +59,7 @@ def duration(seconds):
 
 def with_minus(text):
     """A minus sign where a hyphen stands for one."""
-    return re.sub(r"-(?=\d)", "−", text)
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
 
 
 def tight(chinese):
