@@ -19,6 +19,13 @@ from course_utils.training.recipes import layers
 
 SEEDS = 6  # an arm with fewer is not shown
 SPEAKER = re.compile(r"^([A-Z][A-Za-z ]+):$", re.MULTILINE)
+FRAMES = {  # a study of depth -> the way in which it compares
+    "depth": "plain protocol",
+    "depth-fair": "fair rate",
+    "depth-stopping": "fair rate with early stopping",
+    "depth-parameters": "equal parameters",
+    "depth-time": "equal time",
+}
 PLACES = {  # of a measure of texts, in a table
     "known_words": 1,
     "distinct_2": 1,
@@ -43,21 +50,118 @@ def missing(name):
     )
 
 
+# --- the verdict ---------------------------------------------------------------------------------
+def verdict():
+    """What all frames say together: three sentences, and every depth in every frame."""
+    frames = {frame: of_depth(name) for name, frame in FRAMES.items()}
+    frames = {frame: found for frame, found in frames.items() if found}
+    four = {frame: between(found, 2, 4) for frame, found in frames.items()}
+    six = {frame: between(found, 4, 6) for frame, found in frames.items()}
+    every = [*four.values(), *six.values()]
+    seeds = min(one.pairs for one in every)
+    widest = max((one.high - one.low) / 2 for one in every)
+    yield " ".join(
+        [
+            in_frames("Four layers", "two", four),
+            in_frames("Six layers", "four", six),
+            f"How sure: {seeds} paired seeds or more in each frame, 95 % intervals no wider than "
+            f"± {widest:.3f}, on the half of the held-out text that chose nothing; one text, "
+            "one kind of model.",
+        ]
+    )
+    rows = [
+        {"frame": frame, "n_layers": n, **mean_of(found, arm, "reporting_loss")}
+        for frame, found in frames.items()
+        for n, arm in depths_of(found).items()
+    ]
+    title = (
+        f"Four layers beat two in {better(four)} of {len(four)} frames, six beat four in "
+        f"{better(six)}"
+    )
+    yield figures.depth_in_frames(pd.DataFrame(rows), title=title)
+
+
+def of_depth(name):
+    """The recorded runs of a study of depth, the shallowest first."""
+    found = recorded.whole(recorded.load(name), SEEDS)
+    return sorted(found, key=lambda r: r.model["n_layers"])
+
+
+def depths_of(found):
+    """number of layers -> arm"""
+    return {r.model["n_layers"]: r.arm for r in found}
+
+
+def between(found, shallow, deep, measure="reporting_loss"):
+    """The comparison of two depths."""
+    arms = depths_of(found)
+    losses = comparisons.losses_of(found, measure)
+    one, other = arms[deep], arms[shallow]
+    return comparisons.compare(one, losses[one], other, losses[other])
+
+
+def better(frames):
+    """In how many frames the deeper model is clearly better."""
+    return sum(one.high < 0 for one in frames.values())
+
+
+def in_frames(deep, shallow, frames):
+    """A sentence: where the deeper model is clearly better, and by how much; where it isn't."""
+    won = {frame: one for frame, one in frames.items() if one.high < 0}
+    lost = [frame for frame, one in frames.items() if one.low > 0]
+    level = [frame for frame in frames if frame not in won and frame not in lost]
+    sentence = f"**{deep} predict better than {shallow} in {len(won)} of {len(frames)} frames**"
+    if won:
+        gains = sorted(-one.difference for one in won.values())
+        by = f"{gains[0]:.3f}" + (f" to {gains[-1]:.3f}" if len(gains) > 1 else "")
+        sentence += f" ({', '.join(won)}), by {by} nats/character"
+    if level:
+        sentence += f"; no difference is seen in {len(level)} ({', '.join(level)})"
+    if lost:
+        sentence += f"; they are worse in {len(lost)} ({', '.join(lost)})"
+    return f"{sentence}."
+
+
+def finding(found, measure):
+    """Which depths differ, in the few words of a title."""
+    said = []
+    for shallow, deep in itertools.pairwise(depths_of(found)):
+        one = between(found, shallow, deep, measure)
+        if one.high < 0:
+            said.append(f"{deep} layers beat {shallow}")
+        elif one.low > 0:
+            said.append(f"{deep} layers lose to {shallow}")
+        else:
+            said.append(f"{deep} and {shallow} are level")
+    return ", ".join(said)
+
+
 def depth(name):
     """A comparison of depths: losses with intervals, verdicts on the reporting half, costs."""
-    found = recorded.whole(recorded.load(name), SEEDS)
-    arms = list(dict.fromkeys(r.arm for r in found))
-    if len(arms) < 2:
+    found = of_depth(name)
+    if len(depths_of(found)) < 2:
         yield missing(name)
         return
-    found.sort(key=lambda r: r.model["n_layers"])
     final = tables.final_table(found)
     by_arm = tables.arm_table(final)
-    yield figures.ablation_bars(by_arm, final, baselines())
+    frame = FRAMES[name].capitalize()
+    title = f"{frame}: {finding(found, 'reporting_loss')}"
+    yield figures.ablation_bars(by_arm, final, five_gram(), title=title)
     yield verdicts(found, "reporting_loss")  # the half that chose nothing
-    yield figures.parameters_vs_perplexity(by_arm, final, baselines=baselines())
+    if name == "depth":
+        yield learning_curves(found)
     yield costs(found, by_arm)
     yield missing(name)
+
+
+def learning_curves(found):
+    """How the losses fall, and in the title where each depth has its best step."""
+    best = pd.DataFrame([vars(r) for r in found]).groupby("arm", sort=False)["best_step"].mean()
+    steps = ", ".join(f"{step:,.0f} ({arm})" for arm, step in best.items())
+    title = f"The deeper, the sooner comes the best step: {steps}"
+    if not best.is_monotonic_decreasing:
+        title = f"Mean best steps: {steps}"
+    return figures.training_curves(tables.curves(found), five_gram(), title=title)
 
 
 def costs(found, by_arm):
@@ -84,9 +188,7 @@ def costs(found, by_arm):
 
 def verdicts(found, measure):
     """Each depth against the one before."""
-    return "\n".join(
-        f"* {comparison.verdict}" for comparison in comparisons.adjacent(found, measure)
-    )
+    return "\n".join(f"* {one.verdict}" for one in comparisons.adjacent(found, measure))
 
 
 @cache
@@ -95,10 +197,21 @@ def baselines():
     return baseline_losses(corpus.load().text)
 
 
+def five_gram():
+    """The best of them alone: the others lie off every picture's range."""
+    return {"5-gram": baselines()["5-gram"]}
+
+
+RATES = {"rates": "Fixed budget", "rates-stopping": "Stopped early"}
+
+
 def rates(name):
     """The sweep of learning rates; whether each best one has a worse neighbour on either side."""
     table = tables.rate_table(recorded.load(name))
-    yield figures.rate_sweep(table)
+    best = table[table["best"]]
+    liked = best["learning_rate"].mode()[0]
+    depths = f"{(best['learning_rate'] == liked).sum()} of {len(best)} depths"
+    yield figures.rate_sweep(table, title=f"{RATES[name]}: {liked:g} is the best rate of {depths}")
     outside = table.loc[table["best"] & ~table["inside"], "arm"]
     if len(outside):
         yield f"At the edge of the grid, so not yet chosen: {', '.join(outside)}."
@@ -117,7 +230,13 @@ def choices(name):
         yield missing(name)
         return
     ranked = comparisons.against(found)
-    yield figures.effect_ranking(ranked, title="What each choice changes: one change at a time")
+    model = name.removeprefix("choices-").replace("fair", "baseline").capitalize()
+    clear = ranked[ranked["clear"]]
+    title = (
+        f"{model} model: of {len(ranked)} changes {(clear['difference'] > 0).sum()} clearly hurt, "
+        f"{(clear['difference'] < 0).sum()} clearly help"
+    )
+    yield figures.effect_ranking(ranked, title=title)
     control = ranked[ranked["arm"].str.startswith(comparisons.REFERENCE)].iloc[0]
     covers = "covers" if control.low < 0 < control.high else "does not cover"
     yield (
@@ -157,11 +276,21 @@ def places(name):
         "place in the context (characters)",
         "loss (nats/character)",
         log_x=True,
-        title="The further on, the easier: loss by place",
+        title=place_title(means, ends),
     )
     columns = {arm: [f"{value:.3f}" for value in losses] for arm, losses in means.items()}
     bins = ["1", "2", *(f"{a + 1}–{b}" for a, b in itertools.pairwise(ends[1:]))]
     yield pd.DataFrame({"place": bins, **columns})
+
+
+def place_title(means, ends):
+    """What a place in the context is worth."""
+    losses = np.mean(list(means.values()), axis=0)
+    at = ends.index(32)
+    return (
+        f"The first character costs {losses[0]:.2f} nats, one near the 32nd {losses[at]:.2f}, "
+        f"the last ones {losses[-1]:.2f}"
+    )
 
 
 def data():
@@ -175,7 +304,7 @@ def data():
     ]
     rows = [data_row(found, share) for share in shares]
     if len(drawn) > 3:
-        yield figures.data_scaling(pd.DataFrame(drawn))
+        yield figures.data_scaling(pd.DataFrame(drawn), title=data_title(found, shares))
         yield (
             "What depth buys, in nats/character on the reporting half, with 95 % intervals:\n\n"
             + "\n".join(gains_in_words(row) for row in rows)
@@ -184,14 +313,28 @@ def data():
     yield missing("data")
 
 
+def data_title(found, shares):
+    """From which share of the text on a deeper model is clearly better."""
+    said = []
+    for shallow, deep in itertools.pairwise(studies.DEPTHS):
+        won = []
+        for share in shares:
+            some = [r for r in found if r.data_share == share]
+            if between(some, shallow, deep).high < 0:
+                won.append(f"{share:.0%}")
+        where = f"on {', '.join(won)} of the text" if won else "on no share of the text"
+        said.append(f"{deep} layers beat {shallow} {where}")
+    return "; ".join(said)
+
+
 def arms_of(found, share):
     """The arms that read this share of the text, the shallowest first: number of layers -> arm."""
     return dict(sorted({(r.model["n_layers"], r.arm) for r in found if r.data_share == share}))
 
 
-def mean_of(found, arm):
+def mean_of(found, arm, measure="validation_loss"):
     """An arm's mean loss and its interval."""
-    losses = [r.validation_loss for r in found if r.arm == arm]
+    losses = [getattr(r, measure) for r in found if r.arm == arm]
     low, mean, high = comparisons.mean_interval(losses)
     return {"loss": mean, "low": low, "high": high}
 
@@ -300,7 +443,9 @@ def laptop():
     ]
     final = tables.final_table(found)
     by_arm = tables.arm_table(final)
-    yield figures.ablation_bars(by_arm, final, baselines())
+    found.sort(key=lambda r: r.model["n_layers"])
+    title = f"On a laptop: {finding(found, 'validation_loss')}"
+    yield figures.ablation_bars(by_arm, final, five_gram(), title=title)
     yield verdicts(found, "validation_loss")
 
 
@@ -313,6 +458,7 @@ PASSAGES = {  # a word after `{recorded}` -> what gives its figures and tables
     **every("depth", depth),
     **every("choices", choices),
     **every("rates", rates),
+    "verdict": verdict,
     "places": partial(places, "depth"),
     "data": data,
     "samples": samples,

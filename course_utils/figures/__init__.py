@@ -15,7 +15,7 @@ from course_utils.figures.diagrams import (
     training_step,
 )
 from course_utils.figures.drawing import Figure
-from course_utils.figures.effects import data_scaling, effect_ranking, rate_sweep
+from course_utils.figures.effects import data_scaling, depth_in_frames, effect_ranking, rate_sweep
 from course_utils.figures.inside import (
     attention_maps,
     character_map,
@@ -40,6 +40,7 @@ __all__ = [
     "contenders",
     "data_scaling",
     "decoder_stack",
+    "depth_in_frames",
     "effect_ranking",
     "heads_cut",
     "heatmaps",

@@ -75,7 +75,8 @@ def draw_effect(axes, row, arm, low, high):
         look = {"marker": "o", "mfc": color} if arm.clear else {"marker": "D", "mfc": "white"}
         axes.plot(arm.difference, row, color=color, ms=5, label=arm.arm, **look)
     at = {"xycoords": ("axes fraction", "data"), "va": "center"}
-    axes.annotate(f"{arm.difference:+z.3f}", (1.01, row), fontsize=SMALL, color=color, **at)
+    number = f"{arm.difference:+z.3f}".replace("-", "−")
+    axes.annotate(number, (1.01, row), fontsize=SMALL, color=color, **at)
 
 
 def ranking_in_words(names, rows, say):
@@ -108,7 +109,8 @@ def rate_sweep(table, language="english", note="", title=""):
             look = styles[arm]
             best = draw_sweep(axes, arm, line.sort_values("learning_rate"), look)
             x, y = last_inside(line.sort_values("learning_rate"), axes.get_ylim()[1])
-            ends.append(End(x, y, f"{translated(arm, language)} {best:.3f}", look["color"]))
+            name = say("{}, best {:.3f}", "{}，最优 {:.3f}").format(translated(arm, language), best)
+            ends.append(End(x, y, name, look["color"]))
         name_ends(axes, ends)
         axes.set_xticks(rates, [f"{1e3 * rate:g}" for rate in rates])
         axes.minorticks_off()
@@ -190,4 +192,44 @@ def scaling_in_words(table, language, say):
         f"{translated(row.arm, language)}, {row.share:.0%}: {row.loss:.3f}"
         for row in table.itertuples()
     )
+    return words.format("; ".join(listed))
+
+
+def depth_in_frames(table, language="english", note="", title=""):
+    """Loss by depth, a line a way of comparing, each with its 95 % intervals.
+
+    table: rows with frame, n_layers, loss, low, high (nats/character).
+    """
+    styles = looks(table["frame"])
+    depths = sorted(table["n_layers"].unique())
+    with open_figure(4.2, language, note) as (figure, say):
+        axes = figure.subplots()
+        axes.set(xscale="log", xlim=(depths[0] / 1.05, depths[-1] * 1.05))
+        axes.set_ylim(padded(table[["loss", "low", "high"]]))
+        ends = []
+        for frame, line in table.groupby("frame", sort=False):
+            look = styles[frame]
+            line = line.sort_values("n_layers")
+            axes.plot(line["n_layers"], line["loss"], **look, ms=5, label=frame)
+            axes.vlines(line["n_layers"], line["low"], line["high"], color=look["color"], lw=1.5)
+            last = line.iloc[-1]
+            name = translated(frame, language)
+            ends.append(End(last["n_layers"], last["loss"], name, look["color"]))
+        name_ends(axes, ends)
+        axes.set_xticks(depths, depths)
+        axes.minorticks_off()
+        axes.set(xlabel=say("layers", "层数"), ylabel=say(*LOSS))
+        explain(axes, say("upright: 95 % interval", "竖线：95 % 区间"))
+        head(figure, title or say("What depth buys, frame by frame", "不同比较方式下深度的作用"))
+        figure.set_label(frames_in_words(table, language, say))
+    return figure
+
+
+def frames_in_words(table, language, say):
+    """The alt text of losses by depth in several frames."""
+    words = say("Loss by number of layers: {}.", "损失与层数：{}。")
+    listed = []
+    for frame, line in table.groupby("frame", sort=False):
+        reached = ", ".join(f"{row.n_layers} {row.loss:.3f}" for row in line.itertuples())
+        listed.append(f"{translated(frame, language)}: {reached}")
     return words.format("; ".join(listed))

@@ -162,7 +162,7 @@ def draw_measure(axes, generations, measure, styles):
         if people:
             axes.axvline(values.mean(), color=GREY, lw=0.8, ls=":", zorder=1)
     axes.set_xlim(padded(generations[measure]))
-    axes.xaxis.set_major_locator(MaxNLocator(2))
+    axes.xaxis.set_major_locator(MaxNLocator(2, prune="both", min_n_ticks=1))
     axes.tick_params(axis="y", length=0)
 
 

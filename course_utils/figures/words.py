@@ -38,6 +38,11 @@ CHINESE = {  # names of baselines and arms
     "falling over the second half": "后半段下降",
     "falling all the time": "一直下降",
     "no warm-up": "无预热",
+    "plain protocol": "原始方案",
+    "fair rate": "公平学习率",
+    "fair rate with early stopping": "公平学习率加提前停止",
+    "equal parameters": "参数量相同",
+    "equal time": "时间相同",
     "unchanged": "不改",
     "unchanged, other seeds": "不改，换种子（对照）",
 }
