@@ -2,16 +2,22 @@
 
 import ast
 import functools
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 
-from helpers import ROOT, tree
+from course_utils import figures
+from course_utils.research import comparisons
+from helpers import ROOT, by_path, tree
 from pages import AXE, BARRIERS, serving, watched
 
 PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -51,7 +57,8 @@ FACTS = """() => ({
   formulas: document.querySelectorAll("article mjx-container").length,
   fonts: [...document.fonts].filter((font) => font.status === "loaded")
     .map((font) => font.family).join(),
-  words: [...document.querySelectorAll("article img")].map((image) => image.alt),
+  words: [...document.querySelectorAll("article img:not(.only-dark), article .picture svg")].map(
+    (image) => image.alt ?? image.getAttribute("aria-label")),
   links: [...document.links].map((link) => link.href.split("#")[0]),
   buttons: [...document.querySelectorAll(".article-header-buttons a")].map((link) => link.href),
 })"""
@@ -352,3 +359,170 @@ def test_the_primer_prints_what_it_says():
     spoilt = page.replace("a.sum()  # tensor(21.)", "a.sum()  # tensor(20.)")
     (wrong,) = [line for line in said_and_printed(spoilt) if line[1] != line[2]]
     assert wrong == ("a.sum()", "tensor(20.)", "tensor(21.)")
+
+
+# --- what readers see first, on dark pages, and on paper ------------------------------------------
+def test_readers_pages_come_before_makers():
+    makers = ["teaching", "architecture", "performance", "reliability", "log"]
+    assert PAGES[-5:] == [f"book/{name}" for name in makers]
+    assert {"book/notation", "book/glossary", "book/references"} < set(PAGES[:-5])
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_begins_with_prose_and_plumbing_is_folded(window, site, name):
+    page = watched(window.new_page())
+    page.goto(f"{site}{name}.html", wait_until="networkidle")
+    folded = page.locator("article details.above-input:not([open])")
+    assert "importlib" in folded.first.text_content()
+    shown = page.locator("article div.cell_input:visible").all_inner_texts()
+    page.close()
+    statements = [node for code in shown for node in parsed(code)]
+    assert len(statements) > 20, "and nothing else is"
+    for code in shown:
+        kinds = {type(node) for node in parsed(code)}
+        assert not kinds or kinds - {ast.Import, ast.ImportFrom}, code
+
+
+def parsed(code):
+    try:
+        return ast.parse(code).body
+    except SyntaxError:  # IPython's own
+        return []
+
+
+PAPER = {"width": 794, "height": 1123}  # A4 in a browser's pixels
+PRINTED = """(high) => {
+  window.dispatchEvent(new Event("beforeprint"));
+  const found = [], all = (selector) => [...document.querySelectorAll(`article ${selector}`)];
+  for (const pre of all("pre")) if (pre.scrollWidth > pre.clientWidth + 1)
+    found.push("code is cut: " + pre.textContent.slice(0, 60));
+  for (const picture of all("img, .picture svg")) if (picture.getBoundingClientRect().height > high)
+    found.push("a figure is high: " + (picture.alt ?? picture.getAttribute("aria-label")));
+  for (const one of all("details:not(.above-input)")) if (!one.open)
+    found.push("folded: " + one.textContent.trim().slice(0, 60));
+  return found;
+}"""
+
+
+@pytest.mark.parametrize(
+    "name", ["notebooks/02_attention", "notebooks/06_sampling", "book/results"]
+)
+def test_on_paper_no_code_is_cut_and_nothing_is_folded(window, site, name):
+    page = watched(window.new_page())
+    page.set_viewport_size(PAPER)
+    page.emulate_media(media="print")
+    page.goto(f"{site}{name}.html", wait_until="networkidle")
+    page.evaluate(SETTLED)
+    assert page.evaluate(PRINTED, 0.4 * PAPER["height"]) == []
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    if name in LESSONS:
+        assert page.locator("article details:not([open])").count() > 5, "folded again on the screen"
+        long = (
+            "<pre style='white-space: pre !important'>" + "x" * 200 + "</pre><details>.</details>"
+        )
+        page.evaluate("(more) => document.querySelector('article').innerHTML += more", long)
+        spoilt = page.evaluate(PRINTED.replace('"beforeprint"', '"nothing"'), 50)
+        assert {words.split(":")[0] for words in spoilt} == {
+            "code is cut",
+            "a figure is high",
+            "folded",
+        }
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["notebooks/02_attention", "book/results"])
+def test_on_a_dark_page_no_figure_is_a_bright_slab(window, site, name):
+    page = watched(window.new_page())
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{site}{name}.html", wait_until="networkidle")
+    pictures = page.locator("article img:visible, article .picture svg:visible")
+    corners = [corner(picture) for picture in pictures.all()]
+    assert len(corners) > 5
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    ground = [int(n) for n in re.findall(r"\d+", ground)[:3]]
+    for found in corners:
+        assert max(abs(a - b) for a, b in zip(found, ground, strict=True)) < 16, "the page's ground"
+    if name in LESSONS:
+        chart = page.locator("article img:visible:not(.only-dark)").first
+        chart.evaluate("(e) => e.style.cssText = 'filter: none !important; mix-blend-mode: normal'")
+        assert min(corner(chart)) > 200, "left alone it would be one"
+    page.close()
+
+
+def corner(picture):
+    """The colour of a picture's upper right corner on the screen: red, green, blue."""
+    pixels = imread(io.BytesIO(picture.screenshot()))
+    return [round(255 * float(value)) for value in pixels[4, -5, :3]]
+
+
+def test_a_maps_twin_keeps_its_colours_and_a_chart_has_none(tmp_path):
+    dark = by_path("book/_ext/course_dark.py")
+    values = np.arange(25).reshape(5, 5) / 25
+    grids = {"few": values, "many": np.random.default_rng(0).random((30, 30))}
+    for name, grid in grids.items():
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(figures.heatmaps(grid, title="A map").png())
+        before = imread(path)[..., :3]
+        after = dark.turned(before)
+        assert dark.is_map(before)
+        coloured = np.ptp(before, axis=2) > dark.COLOURED
+        assert np.array_equal(after[coloured], before[coloured])
+        assert before[2, -3].min() == 1
+        assert after[2, -3].max() == 0
+        assert 'class="only-dark"' in dark.twin(path, '"a" & <b>').astext()
+        assert "&quot;a&quot; &amp; &lt;b&gt;" in dark.twin(path, '"a" & <b>').astext()
+    charts = [
+        figures.loss_bars({"uniform": 4.174, "bigram": 2.486}),
+        figures.lines([1, 2, 3], {"a": [1, 2, 3], "b": [3, 2, 1]}, "x", "y"),
+    ]
+    for i, chart in enumerate(charts):
+        path = tmp_path / f"{i}.png"
+        path.write_bytes(chart.png())
+        assert dark.twin(path, "a chart") is None
+
+
+# --- results --------------------------------------------------------------------------------------
+TITLES = """() => [...document.querySelectorAll("article .picture svg")].map((svg) => {
+  const words = [...svg.querySelectorAll("text")].filter(
+    (text) => parseFloat(text.style.fontSize) >= 13);
+  return words.map((text) => text.textContent).join(" ");
+})"""
+
+
+def test_results_begin_with_the_verdict_and_no_title_comes_twice(window, site):
+    page = watched(window.new_page())
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"{site}book/results.html", wait_until="networkidle")
+    first = page.locator("article h1 + p").inner_text()
+    assert re.match(r"Four layers predict better than two in \d of 5 frames", first)
+    assert re.search(r"Six layers predict better than four in \d of 5 frames", first)
+    assert "How sure: 6 paired seeds" in first
+    picture = page.locator("article .picture").first.bounding_box()
+    section = page.locator("article h2").first.bounding_box()
+    assert picture["y"] + picture["height"] < section["y"], "one figure before anything else"
+    assert picture["y"] < 450, "on the first screen"
+    titles = page.evaluate(TITLES)
+    page.close()
+    assert len(titles) > 10
+    assert all(titles)
+    assert len(set(titles)) == len(titles)
+    body = "".join(titles)
+    assert len(re.findall(r"\d", body)) > 20, "and most say what was found"
+
+
+def test_the_verdict_follows_the_comparisons():
+    study = by_path("book/_ext/course_study.py")
+    better = comparisons.Comparison("4 layers", "2 layers", 6, -0.3, -0.2, -0.1, 0.01)
+    level = replace(better, high=0.1)
+    worse = replace(better, low=0.1, difference=0.2, high=0.3)
+    frames = {"one": better, "two": replace(better, difference=-0.25), "three": level}
+    said = study.in_frames("Four layers", "two", frames)
+    assert said == (
+        "**Four layers predict better than two in 2 of 3 frames** (one, two), by 0.200 to 0.250 "
+        "nats/character; no difference is seen in 1 (three)."
+    )
+    assert study.in_frames("Six layers", "four", {"one": worse}) == (
+        "**Six layers predict better than four in 0 of 1 frames**; they are worse in 1 (one)."
+    )
+    assert study.better(frames) == 2

@@ -1,13 +1,15 @@
 """What Jupyter Book leaves out: pictures read aloud, formulas that ask no other host, and records.
 
-What is recorded is drawn and tabled while the page is built.
+What is recorded is drawn and tabled while the page is built. Cells that only set up are folded.
 """
 
+import ast
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree
 
 import course_bench
+import course_dark
 import course_study
 import pandas as pd
 from docutils import nodes
@@ -15,6 +17,7 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from course_utils import figures
+from course_utils.research.report_words import with_minus
 
 PASSAGES = course_bench.PASSAGES | course_study.PASSAGES
 MATHJAX = (  # 3 MB of the package's 15
@@ -25,13 +28,42 @@ MATHJAX = (  # 3 MB of the package's 15
 
 
 def describe_pictures(app, doctree):
-    """Give each picture of a lesson its alt text: what the figure says of itself, as text/plain."""
+    """Give each picture of a lesson its alt text: what the figure says of itself, as text/plain.
+
+    A map gets a twin for dark pages too.
+    """
     for output in doctree.findall(nodes.container):
         if output.get("nb_element") == "mime_bundle":
             forms = {form["mime_type"]: form for form in output.children}
             if "image/png" in forms and "text/plain" in forms:
-                for image in forms["image/png"].findall(nodes.image):
+                for image in [*forms["image/png"].findall(nodes.image)]:
                     image["alt"] = forms["text/plain"].astext()
+                    path = Path(app.srcdir, image["uri"].lstrip("/"))
+                    if twin := course_dark.twin(path, image["alt"]):
+                        image["classes"].append("only-light")
+                        image.parent.insert(image.parent.index(image) + 1, twin)
+
+
+def fold_plumbing(app, doctree):
+    """Fold the code of cells that install or import and do nothing else."""
+    for cell in doctree.findall(nodes.container):
+        if cell.get("nb_element") == "cell_code" and (what := plumbing(cell)):
+            cell["hide_mode"] = "input"
+            cell["prompt_show"] = f"Show the {what}"
+            cell["prompt_hide"] = f"Hide the {what}"
+
+
+def plumbing(cell):
+    """What a cell does, where it bears the tag setup, or imports and that is all; else ""."""
+    if "setup" in cell["cell_metadata"].get("tags", ()):
+        return "set-up"
+    (code,) = [*cell.findall(nodes.literal_block)][:1] or [None]
+    try:
+        statements = ast.parse(code.astext() if code else "").body
+    except SyntaxError:  # IPython's own
+        return ""
+    imports = all(isinstance(one, ast.Import | ast.ImportFrom) for one in statements)
+    return "imports" if statements and imports else ""
 
 
 def copy_mathjax(app, error):
@@ -66,15 +98,19 @@ class Recorded(SphinxDirective):
     def show(self, part, passage):
         """Add a Figure, a DataFrame or a text in Markdown to the passage."""
         if isinstance(part, figures.Figure):
-            passage += nodes.image(uri=part.data_uri(), alt=part.get_label())
+            name = f"{self.arguments[0]}-{len(passage)}"
+            words = '<div class="picture" role="region" tabindex="0" aria-label="figure">'
+            passage += nodes.raw("", f"{words}{part.svg(name)}</div>", format="html")
             return
         if isinstance(part, pd.DataFrame):
             part = course_bench.folded(part)
-        self.state.nested_parse(StringList(part.splitlines(), ""), self.content_offset, passage)
+        lines = with_minus(part).splitlines()
+        self.state.nested_parse(StringList(lines, ""), self.content_offset, passage)
 
 
 def setup(app):
     app.add_directive("recorded", Recorded)
     app.connect("doctree-read", describe_pictures)
+    app.connect("doctree-read", fold_plumbing)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True}
