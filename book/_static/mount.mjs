@@ -100,7 +100,9 @@ async function meet(place) {
   const models = await (await fetch(part("models.json"))).json();
   const link = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   const shared = "prompt" in link; // else the address may name a heading
-  return new Page(models, { ...place.dataset, ...link }, shared);
+  const { write, ...settings } = place.dataset;
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  return new Page(models, { ...settings, ...link }, shared || (write === "yes" && !still));
 }
 
 async function mount(place) {
