@@ -21,6 +21,7 @@ from fontTools.ttLib import TTFont
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import font_manager, rc_context
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -554,3 +555,20 @@ def test_as_svg_a_figure_keeps_its_words_and_mixes_with_no_other():
         used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', first))
         assert used <= named[0], "what a part refers to is there"
         assert figures.loss_bars(hostile, **how).svg("first") == first, "as the data, so the file"
+
+
+TURN = 2 * np.array([[0.213, 0.715, 0.072]] * 3) - np.eye(3)  # CSS's hue-rotate(180deg)
+
+
+@pytest.mark.parametrize("ground", ["#121212", "#16181b"])
+def test_turned_over_on_a_dark_page_every_colour_can_be_read(ground):
+    """As the pages' style sheets do it: inverted, its hue turned back, screened over the ground."""
+    colors = [drawing.AMBER, drawing.BLUE, drawing.NIGHT, drawing.RUST, drawing.RED]
+    for color in [*colors, drawing.GREY, drawing.INK]:
+        light = np.clip(TURN @ (1 - np.array(to_rgb(color))), 0, 1)
+        seen = 1 - (1 - light) * (1 - np.array(to_rgb(ground)))
+        contrast = (luminance(seen) + 0.05) / (luminance(ground) + 0.05)
+        assert contrast > 4.5, color
+    assert (luminance(drawing.NIGHT) + 0.05) / (luminance(ground) + 0.05) < 3, (
+        "left alone it is lost"
+    )

@@ -16,6 +16,7 @@ from course_utils.research import comparisons, experiment, report, report_text, 
 from course_utils.research.report_text import Material
 from course_utils.training import runs
 from helpers import LANGUAGES, SPEECH
+from pages import AXE, BARRIERS
 from pages import visit_file as visit
 
 HOSTILE = [
@@ -393,3 +394,29 @@ def test_titles_say_what_was_found(material):
             experiment.figure_file("layer_ablation_comparison", language)
         ]
         assert drawn.get_suptitle().replace("\n", " ") == said
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_by_all(browser, page_file, scheme, language):
+    page = visit(browser, page_file, scheme=scheme)
+    page.get_by_text(BUTTON[language], exact=True).click()
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    assert page.evaluate(BARRIERS, {}) == []
+    page.locator("main h2:visible").first.evaluate("e => e.style.color = '#ccc'")
+    page.locator("main h2:visible").first.evaluate("e => e.style.background = '#ddd'")
+    assert any(found.startswith("color-contrast") for found in page.evaluate(BARRIERS, {}))
+
+
+def test_on_paper_nothing_is_cut(browser, page_file):
+    page = visit(browser, page_file, width=794)
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 794
+    assert page.locator("nav:visible, label:visible, .raw:visible").count() == 0
+    for svg in page.locator(".picture:visible svg").all():
+        assert svg.bounding_box()["height"] <= 0.4 * 1123
+    cut = "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert page.locator("pre:visible, .scroll:visible").evaluate_all(cut) == 0
+    page.locator("pre:visible").first.evaluate("e => e.style.whiteSpace = 'pre'")
+    page.locator("pre:visible").first.evaluate("e => e.textContent = 'x'.repeat(400)")
+    assert page.locator("pre:visible").evaluate_all(cut) == 1
