@@ -457,7 +457,7 @@ def corner(picture):
 
 
 def test_a_maps_twin_keeps_its_colours_and_a_chart_has_none(tmp_path):
-    dark = by_path("book/_ext/course_dark.py")
+    dark = by_path("book/_ext/course_pictures.py")
     values = np.arange(25).reshape(5, 5) / 25
     grids = {"few": values, "many": np.random.default_rng(0).random((30, 30))}
     for name, grid in grids.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from shutil import copytree
 
 import course_bench
-import course_dark
+import course_pictures
 import course_study
 import pandas as pd
 from docutils import nodes
@@ -39,7 +39,7 @@ def describe_pictures(app, doctree):
                 for image in [*forms["image/png"].findall(nodes.image)]:
                     image["alt"] = forms["text/plain"].astext()
                     path = Path(app.srcdir, image["uri"].lstrip("/"))
-                    if twin := course_dark.twin(path, image["alt"]):
+                    if twin := course_pictures.twin(path, image["alt"]):
                         image["classes"].append("only-light")
                         image.parent.insert(image.parent.index(image) + 1, twin)
 
@@ -98,9 +98,7 @@ class Recorded(SphinxDirective):
     def show(self, part, passage):
         """Add a Figure, a DataFrame or a text in Markdown to the passage."""
         if isinstance(part, figures.Figure):
-            name = f"{self.arguments[0]}-{len(passage)}"
-            words = '<div class="picture" role="region" tabindex="0" aria-label="figure">'
-            passage += nodes.raw("", f"{words}{part.svg(name)}</div>", format="html")
+            passage += course_pictures.drawn(part, f"{self.arguments[0]}-{len(passage)}")
             return
         if isinstance(part, pd.DataFrame):
             part = course_bench.folded(part)

@@ -5,7 +5,7 @@ from collections import Counter
 from itertools import permutations
 from typing import NamedTuple
 
-from docutils import nodes
+from course_pictures import drawn
 from matplotlib.patches import FancyArrowPatch
 from sphinx.util.docutils import SphinxDirective
 
@@ -182,8 +182,7 @@ class Map(SphinxDirective):
     def run(self):
         self.env.note_reread()
         figure = course_map(imported(PACKAGE))
-        look = {"width": "560px", "classes": ["no-scaled-link"]}
-        return [nodes.image(uri=figure.data_uri(), alt=figure.get_label(), **look)]
+        return [drawn(figure, "map", width="560px")]
 
 
 def setup(app):

@@ -1,7 +1,8 @@
-"""Maps on a dark page: a twin whose ground is dark and whose colours are the map's own.
+"""Pictures on a page: sharp at any size, and at home on a dark one.
 
-The style sheet turns charts over, white to black. A map can't be turned over: its brightness is
-what it says, and the text reads it.
+The style sheet turns charts over there, white to black. A map can't be turned over: its brightness
+is what it says, and the text reads it. So it gets a twin, whose ground is dark and whose colours
+are its own.
 """
 
 import html
@@ -19,6 +20,16 @@ SURELY = 0.04  # the largest distance of a colour from one of the map's
 ENOUGH = 0.1  # the share of a picture that makes it a map
 COLOURED = 0.12  # between the strongest and the weakest of red, green and blue
 NEAR = 41  # pixels: a number on a map is surrounded by the map
+
+
+def drawn(figure, name, width="none"):
+    """A Figure as lines and words of the page, in a box that scrolls where it is too narrow.
+
+    name: a word of letters, another one for each picture of a page. width: at most, in CSS.
+    """
+    box = 'class="picture" role="group" tabindex="0" aria-label="figure"'
+    element = f'<div {box} style="max-width: {width}">{figure.svg(name)}</div>'
+    return nodes.raw("", element, format="html")
 
 
 def is_map(picture):
