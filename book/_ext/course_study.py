@@ -146,7 +146,7 @@ def depth(name):
     by_arm = tables.arm_table(final)
     frame = FRAMES[name].capitalize()
     title = f"{frame}: {finding(found, 'reporting_loss')}"
-    yield figures.ablation_bars(by_arm, final, five_gram(), title=title)
+    yield figures.ablation_bars(by_arm, final, yardstick(), title=title)
     yield verdicts(found, "reporting_loss")  # the half that chose nothing
     if name == "depth":
         yield learning_curves(found)
@@ -161,7 +161,7 @@ def learning_curves(found):
     title = f"The deeper, the sooner comes the best step: {steps}"
     if not best.is_monotonic_decreasing:
         title = f"Mean best steps: {steps}"
-    return figures.training_curves(tables.curves(found), five_gram(), title=title)
+    return figures.training_curves(tables.curves(found), yardstick(), title=title)
 
 
 def costs(found, by_arm):
@@ -197,9 +197,10 @@ def baselines():
     return baseline_losses(corpus.load().text)
 
 
-def five_gram():
+def yardstick():
     """The best of them alone: the others lie off every picture's range."""
-    return {"5-gram": baselines()["5-gram"]}
+    name = min(baselines(), key=baselines().get)
+    return {name: baselines()[name]}
 
 
 RATES = {"rates": "Fixed budget", "rates-stopping": "Stopped early"}
@@ -445,7 +446,7 @@ def laptop():
     by_arm = tables.arm_table(final)
     found.sort(key=lambda r: r.model["n_layers"])
     title = f"On a laptop: {finding(found, 'validation_loss')}"
-    yield figures.ablation_bars(by_arm, final, five_gram(), title=title)
+    yield figures.ablation_bars(by_arm, final, yardstick(), title=title)
     yield verdicts(found, "validation_loss")
 
 

@@ -108,8 +108,8 @@ def answer(m):
     return joined(
         Said(
             f"The lowest validation loss is that of {best.english}: {reached[0]} nats/character, "
-            f"a perplexity of {reached[1]}. It lies {place.english} what counting reaches, the "
-            f"{gram.english}'s {loss(floor)}.",
+            f"a perplexity of {reached[1]}. It lies {place.english} what counting reaches "
+            f"({gram.english}: {loss(floor)}).",
             f"验证损失最低的是 {best.chinese}：{reached[0]} 奈特/字符，困惑度 {reached[1]}；"
             f"它{place.chinese}单纯计数所能达到的水平（{gram.chinese}，{loss(floor)}）。",
         ),
