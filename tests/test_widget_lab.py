@@ -404,3 +404,13 @@ def test_a_paired_notebook_would_have_lost_it(lab):
     later = Path(notebook).stat().st_mtime + 60
     os.utime(notebook.with_suffix(".py"), (later, later))
     assert WORK not in [cell["source"] for cell in ask(lab, "paired/01_data.ipynb")["cells"]]
+
+
+def test_a_page_has_a_place_for_its_own_widget():
+    settings = {"prompt": 'ROMEO:\n"I', "temperature": 1, "top_p": 0.95, "together": True}
+    place = widgets.place_on_a_page(settings)
+    assert place.startswith(
+        '<div class="sampler-place" data-prompt="ROMEO:&#10;&quot;I" data-temperature="1"'
+        ' data-top_p="0.95" data-together="true">'
+    )
+    assert widgets.PLAYGROUND in place, "where no page fills it"

@@ -43,13 +43,13 @@ class Live:
             self.handle = self.display(figure, display_id=True)
 
 
-def show_widget(display, widget, still):
+def show_widget(display, widget, still, html=""):
     """Show a widget where there is a kernel, and a sentence where there is none: on a page.
 
     By the widget's own description of its view: how it shows itself differs between ipywidgets 7,
-    which Colab has, and 8.
+    which Colab has, and 8. html: what a page shows, if it is more than the sentence.
     """
-    sentence = {"text/plain": still, "text/html": f"<p><em>{still}</em></p>"}
+    sentence = {"text/plain": still, "text/html": html or f"<p><em>{still}</em></p>"}
     display(sentence | {VIEW: widget.get_view_spec()}, raw=True)
 
 
@@ -111,8 +111,8 @@ def sampler(models, tokenizer, prompt="ROMEO:\n", **settings):
 
     models: one, a list of them, or name -> model.
     settings: where the inputs begin: temperature, top_k, top_p, seed, length (characters to write),
-    together. Nothing is shown in a plain script. The models are asked as they are at that moment,
-    so they may train on.
+    together. Nothing is shown in a plain script, and on a page of the book the page's own widget.
+    The models are asked as they are at that moment, so they may train on.
     """
     display = notebook_display()
     if not display:
@@ -125,7 +125,19 @@ def sampler(models, tokenizer, prompt="ROMEO:\n", **settings):
     host = SamplerHost(models, tokenizer, {"prompt": prompt, **settings})
     widget = type("Sampler", (AnyWidget,), {"_esm": front_end(), "_css": here("widget.css")})()
     widget.on_msg(host.answer)
-    show_widget(display, widget, PLAYGROUND)
+    show_widget(display, widget, PLAYGROUND, place_on_a_page(host.settings))
+
+
+def place_on_a_page(settings):
+    """Where a page of the book puts its own widget, with these settings, as HTML.
+
+    book/_static/mount.mjs finds it by its class. Anywhere else it holds a sentence.
+    """
+    attributes = ""
+    for name, value in settings.items():
+        words = str(value).lower() if isinstance(value, bool) else str(value)  # as JavaScript says
+        attributes += f' data-{name}="{escape(words)}"'.replace("\n", "&#10;")
+    return f'<div class="sampler-place"{attributes}><p><em>{PLAYGROUND}</em></p></div>'
 
 
 def here(name):
