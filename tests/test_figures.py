@@ -572,3 +572,14 @@ def test_turned_over_on_a_dark_page_every_colour_can_be_read(ground):
     assert (luminance(drawing.NIGHT) + 0.05) / (luminance(ground) + 0.05) < 3, (
         "left alone it is lost"
     )
+
+
+def test_a_band_lies_around_its_line():
+    band = np.array([1.0, 2.0]), np.array([3.0, 9.0])
+    figure = figures.lines([1, 2], {"a": [2, 4], "b": [2, 2]}, "x", "y", bands={"a": band})
+    (axes,) = figure.axes
+    (shade,) = axes.collections
+    corners = {tuple(corner) for corner in shade.get_paths()[0].vertices.tolist()}
+    assert {(1, 1), (2, 2), (1, 3), (2, 9)} <= corners
+    assert axes.get_ylim()[1] > 9, "all of it is seen"
+    assert_allclose(shade.get_facecolor()[0][:3], to_rgb(axes.get_lines()[0].get_color()))

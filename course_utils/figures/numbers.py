@@ -168,6 +168,7 @@ def lines(
     baselines=None,
     log_x=False,
     low=None,
+    bands=None,
     language="english",
     note="",
     title="",
@@ -175,10 +176,12 @@ def lines(
     """Lines over steps or positions, each named at its end.
 
     x: (N,), series: label -> (N,); labels with units. low: where the y axis begins, such as 0 where
-    shares are compared; by default a little below the lines.
+    shares are compared; by default a little below the lines. bands: label of a line -> the lower
+    and upper end (N,) of what is shaded around it; the title or the text says what it holds.
     """
     x = np.asarray(x, float)
     series = {label: np.asarray(y, float) for label, y in series.items()}
+    bands = {label: np.asarray(band, float) for label, band in (bands or {}).items()}
     styles = looks(series)
     with open_figure(3.8, language, note) as (figure, say):
         axes = figure.subplots()
@@ -187,8 +190,11 @@ def lines(
             axes.xaxis.set(major_formatter="{x:g}", minor_formatter=NullFormatter())
         elif (x == x.round()).all():
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(padded(np.concatenate(list(series.values())), baselines))
+        drawn_values = [values.ravel() for values in (*series.values(), *bands.values())]
+        axes.set_ylim(padded(np.concatenate(drawn_values), baselines))
         axes.set_ylim(bottom=low)
+        for label, band in bands.items():
+            axes.fill_between(x, *band, color=styles[label]["color"], alpha=0.2, lw=0)
         ends = []
         for label, y in series.items():
             axes.plot(x, y, **styles[label], markevery=0.15, ms=5, lw=1.6, label=label)
