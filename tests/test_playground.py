@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from course_utils import widgets
 from course_utils.lessons import sampling
 from course_utils.training import checkpoints
 from helpers import small_model
-from pages import AXE, Reader, published
+from pages import AXE, PAGE, Reader, published
 
 COUNTED = """() => {
   const post = Worker.prototype.postMessage;
@@ -498,3 +499,19 @@ def test_words_and_bars_stand_out_from_the_page(browser, site, page):
     assert found["passes"]
     assert not found["violations"]
     reader.close()
+
+
+def test_a_lessons_place_is_filled_with_its_settings(browser, site, site_folder):
+    settings = {"prompt": 'KING "R":\nI', "temperature": 0.85, "top_p": 0.95, "together": True}
+    lesson = re.sub('<div class="sampler-place".*?</div>', "PLACE", PAGE)
+    lesson = lesson.replace("PLACE", widgets.place_on_a_page(settings))
+    (site_folder / "lesson.html").write_text(lesson, encoding="utf-8")
+    page = browser.new_context().new_page()
+    page.goto(f"{site}lesson.html")
+    page.wait_for_selector("button:text-is('Generate'):enabled")
+    sliders = [page.get_by_role("slider", name=name) for name in ("Temperature", "top-p")]
+    assert [slider.input_value() for slider in sliders] == ["0.85", "0.95"]
+    assert page.get_by_label("Prompt").input_value() == settings["prompt"]
+    assert page.get_by_label("side by side").is_checked()
+    assert page.get_by_text(widgets.PLAYGROUND).count() == 0, "the sentence gives way"
+    page.context.close()
