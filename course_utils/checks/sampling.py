@@ -1,95 +1,120 @@
-"""Checks of lesson 6: the cache's price, temperature, entropy, rules from their descriptions."""
+"""Checks of lesson 6: loops, drafts and beams, entropy, rules from their descriptions."""
 
+import functools
+import itertools
 import math
 
 import torch
 
-from course_utils.checks import agree, drawn_from, exercise, generator
+from course_utils.checks import Wrong, agree, exercise, generator, variant
 from course_utils.checks.values import show
 from course_utils.checks.witness import kept, observed
-from course_utils.lessons.sampling import KVCache, filter_logits
+from course_utils.lessons.sampling import filter_logits
 
 NO = -math.inf
 
 
-@exercise("6.1", "What the cache costs", level="warm-up", minutes=5)
+@exercise("6.1", "Find the loop", level="warm-up", minutes=15)
 def _(attempt):
-    """Against the bytes of a real cache."""
-    drawn = [drawn_from(2, 9, 610 + i) for i in range(5)]
-    for n_layers, heads, d_head, context_length, texts in (
-        (3, 2, 11, 13, 5),
-        (7, 3, 5, 17, 1),
-        drawn,
-    ):
-        cache = [KVCache(context_length) for _ in range(n_layers)]
-        C = heads * d_head
-        for layer in cache:
-            layer.extend(*torch.zeros(2, texts, heads, 1, d_head))
-        held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
-        agree(
-            attempt(n_layers, C, context_length, texts),
-            held,
-            given=f"n_layers = {n_layers}, d_model = {C}, context_length = {context_length}, "
-            f"texts = {texts}",
-            perhaps={
-                "are only the keys counted? There are values too": held // 2,
-                "are those numbers, and not yet bytes?": held // 4,
-                "are those bits? A float32 has 4 bytes": held * 8,
-                "are queries counted? The cache holds keys and values": held * 3 // 2,
-                "is it one text's? Every text has its own keys and values": held // texts,
-                "is it one layer's? Every layer has its own keys and values": held // n_layers,
-            },
-        )
-    return (
-        "2 numbers a layer, character and channel: the cache grows with the texts, the weights "
-        "do not"
-    )
-
-
-@exercise("6.2", "Temperature, zero included", level="warm-up", minutes=10)
-def _(attempt):
-    """Against the exponentials in float64."""
-    drawn = 3 * torch.randn(7, generator=generator(62))
-    cases = [(drawn, t) for t in (1.0, 0.5, 2.0, 0)]
-    cases += [(torch.tensor([0.0, 2e-7, 1e-7]), 1e-7), (torch.tensor([1.0, 3.0, 3.0, 2.0]), 0)]
-    cases += [(torch.stack([drawn, drawn.flip(0), drawn.roll(2)]), t) for t in (0.7, 0)]
-    cases += [(torch.tensor([300.0, 301.0, 5.0]), 0.01)]
-    for logits, temperature in cases:
-        best = (logits == logits.amax(-1, keepdim=True)).float()
+    """Against all pairs of a start and a period."""
+    drawn = "".join("ab"[i] for i in torch.randint(2, (19,), generator=generator(61)).tolist())
+    texts = ("so so so so", "a b c: the sea, the sea, the sea, th", "the wall, the wall, the wall")
+    texts += ("abcde", "xabab", "abcabcab", "abcdabc", "of the sea of", "aaaa", drawn, drawn * 3)
+    for text in texts:
+        at, period = circle(text)
+        end = len(text)
+        rounds = (end - at) // period if period else 0
         mistakes = {
-            "is the softmax over the first axis? Tokens lie on the last": (
-                exactly(logits, temperature, axis=0)
+            "is nothing repeated? Then it is (len(text), 0)": (0, 0),
+            "is it the shortest repeat at the end, such as a double letter? Asked for is the one "
+            "that reaches back farthest": circle(text, key=lambda pair: pair[::-1]),
+            "are those two rounds at once? The period is the shortest that reaches so far back": (
+                circle(text, key=lambda pair: (pair[0], -pair[1]))
             ),
-            "are the logits multiplied by the temperature?": (logits * temperature).softmax(-1),
-            "is there a division by 0? Temperature 0 needs a branch of its own": (
-                (logits / temperature).softmax(-1)
+            "does it begin where the second round does?": (at + period, period),
+            "is less than two whole rounds enough? Then most texts go in circles": (
+                circle(text, least=1)
             ),
-            "do two equal bests share? The first one alone gets everything": (
-                best / best.sum(-1, keepdim=True)
+            "are whole rounds counted from the end? The last one may be cut": (
+                end - rounds * period,
+                period,
             ),
-            "do two equal bests both get everything?": best,
-            "is a small number added to the temperature?": (
-                (logits / (temperature + 1e-6)).softmax(-1)
+            "are start and period exchanged?": (period, at),
+            "is that how many characters repeat? Asked for is where they begin": (
+                end - at,
+                period,
             ),
-            "is a tiny number added? Beside a tiny τ it counts": (
-                (logits / (temperature + 1e-9)).softmax(-1)
-            ),
-            "is that the best token's id? Asked for is a probability for each": logits.argmax(-1),
-            "are those logits, and not yet probabilities?": logits / (temperature or 1),
-            "is the temperature left out?": logits.softmax(-1),
         }
-        given = f"logits = {show(logits)}, temperature = {temperature}"
-        right = exactly(logits, temperature)
-        agree(attempt(logits.clone(), temperature), right, given, mistakes)
-    return "the best one alone at 0, and exp(z / τ) in its share of all above it"
+        agree(attempt(text), (at, period), f"text = {show(text)}", mistakes)
+    return "the earliest place from which the text repeats itself to its end, and how soon"
 
 
-def exactly(logits, temperature, axis=-1):
-    """Softmax with temperature by its formula; at 0 the first of the best."""
-    if temperature == 0:
-        return torch.zeros_like(logits).scatter(axis, logits.argmax(axis, keepdim=True), 1.0)
-    weights = ((logits.double() - logits.double().amax(axis, keepdim=True)) / temperature).exp()
-    return (weights / weights.sum(axis, keepdim=True)).float()
+def circle(text, least=2, key=None):
+    """(start, period) of the loop that a text ends in, of so many rounds; (len(text), 0): none."""
+    n = len(text)
+    pairs = [
+        (start, period)
+        for period in range(1, n)
+        for start in range(n - max(least * period, period + 1) + 1)
+        if text[start : n - period] == text[start + period :]
+    ]
+    return min(pairs, key=key, default=(n, 0))
+
+
+@exercise("6.2", "Draft and verify", level="core", minutes=25)
+def _(attempt):
+    """What comes out is distributed as the target says, and no more is refused than must be."""
+    drawn = (1.5 * torch.randn(4, 7, generator=generator(62))).softmax(-1)
+    target, draft = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
+    for p, q in ((target, draft), (draft, target), drawn[:2], drawn[2:], (target, target)):
+        given = f"p = {show(p)}, q = {show(q)}"
+        accept, instead = attempt(p.clone(), q.clone())
+        if accept.max() > 1 + 1e-5 or accept.min() < 0:
+            raise Wrong(
+                given,
+                "probabilities to accept",
+                f"{accept.min():.3f} to {accept.max():.3f}",
+                "is min(1, …) missing? What the draft proposes too rarely is always accepted",
+            )
+        refused = 1 - (q * accept).sum()
+        if refused > 1e-5:
+            sums = {
+                "is it not divided by its sum yet?": refused.item(),
+                "is a difference below 0 kept? Nothing can be drawn less than never": 0.0,
+            }
+            agree(instead.sum().item(), 1.0, f"{given}, the sum of `instead`", sums)
+        missed = (p - q).clamp(min=0)
+        mistakes = {
+            "is `instead` p itself? Then what is often proposed comes too often": (
+                came_out(p, q, (p / q).clamp(max=1), p)
+            ),
+            "are p and q exchanged in the share that is accepted?": (
+                came_out(p, q, (q / p).clamp(max=1), shares(missed))
+            ),
+            "is it accepted with p, whatever the draft says?": came_out(p, q, p, shares(missed)),
+            "does `instead` count too much and too little alike? Only p − q above 0 is missed": (
+                came_out(p, q, (p / q).clamp(max=1), shares((p - q).abs()))
+            ),
+            "does it come out as the draft says? Refuse some of what it has too much of, and draw "
+            "instead what it has too little of": q,
+        }
+        agree(came_out(p, q, accept, instead), p, f"{given}, what comes out", mistakes)
+        most = torch.minimum(p, q).sum().item()
+        accepted = (1 - refused).item()
+        slow = {"is more refused than must be? It comes out right, but slowly": accepted}
+        agree(accepted, most, f"{given}, the share that is accepted", slow)
+    return "it writes as the target would, and accepts as much as p and q have in common"
+
+
+def shares(weights):
+    """Their shares of the sum; zeros stay zeros."""
+    return weights / weights.sum().clamp(min=1e-9)
+
+
+def came_out(p, q, accept, instead):
+    """How the tokens are distributed that are written so, (V,)."""
+    refused = 1 - (q * accept).sum()
+    return q * accept + (refused * instead if refused > 1e-5 else 0)
 
 
 @exercise("6.3", "The entropy of what is left", level="core", minutes=10)
@@ -129,44 +154,82 @@ def _(attempt):
     return "k equal tokens have ln k nats, and what was dropped adds nothing"
 
 
-@exercise("6.4", "Top-p by hand", level="core", minutes=15)
+@exercise("6.4", "Beam search", level="core", minutes=30)
 def _(attempt):
-    """Against all sets of the most probable tokens, from the smallest up."""
-    half = torch.tensor([0.1, 0.5, 0.25, 0.15])
-    drawn = (2 * torch.randn(17, generator=generator(64))).softmax(-1)
-    many = torch.full((100,), 0.01) + torch.linspace(0, 1e-4, 100)
-    cases = [
-        (half, 0.6),
-        (half, 0.75),
-        (half, 0.5),
-        (half, 1e-9),
-        (half, 1.0),
-        (drawn, 0.35),
-        (drawn, 0.9),
-    ]
-    for probabilities, p in [*cases, (many / many.sum(), 0.755)]:
-        falling, order = probabilities.sort(descending=True)
-        sums = falling.double().cumsum(0)
-        from_below = falling.flip(0).double().cumsum(0)
-        size = next((n for n in range(1, len(sums) + 1) if sums[n - 1] >= p - 1e-9), len(sums))
-        least = int((from_below < p - 1e-9).sum()) + 1
-        prefix = torch.arange(len(order)) < size
+    """Against lists of plain numbers; as wide as all texts, against every text there is."""
+    cases = [((2, 0, 4), 4, 2), ((1, 3), 4, 3)]
+    cases = [(telling(*case, variant()), *case) for case in cases]
+    cases += [(order_3(0), (0, 1), 3, 1), (order_3(0), (3, 3), 3, 125)]
+    for next_log_p, prompt, n, width in cases:
+        right = beams(next_log_p, prompt, n, width)
+        text, total = right[0]
+        one = beams(next_log_p, prompt, n, 1)[0]
+        last = beams(next_log_p, prompt, n, width, memory=0.0)[0]
         mistakes = {
-            "may nothing stay, if p is small? One token always does": staying(order, 0),
-            "is the token dropped with which the sum crosses p? It stays": staying(order, size - 1),
-            "is one more kept? A set whose mass equals p is enough": staying(order, size + 1),
-            "are the least probable taken first?": staying(order.flip(0), least),
-            "is the answer in the order of the sorted tokens? Asked for is the alphabet's": prefix,
-            "are only the 50 best looked at?": staying(order, min(size, 50)),
-            "does `stays[order]` put them back? It reads; write to `out[order]`": prefix[order],
-            "are those the tokens' ids? Asked for is a truth value for each": order[:size],
-            "does it keep what comes when p is reached, not what leads there?": (
-                ~staying(order, size - 1)
+            "is it greedy? `width` begun texts are kept": one,
+            "does a text's score forget its beginning? Add the log-probabilities": last,
+            "is that what the last of them costs? Add the log-probabilities": (
+                text,
+                next_log_p(text[:-1])[text[-1]].item(),
+            ),
+            "does each begun text keep its own best? All continuations compete": (
+                beams(next_log_p, prompt, n, width, apart=True)[0]
+            ),
+            "is it the worst of those kept?": right[-1],
+            "is the log-probability divided by the length?": (text, total / n),
+            "is it the probability? Asked for is its logarithm": (text, math.exp(total)),
+            "is the prompt left out? It belongs to the text": (text[len(prompt) :], total),
+            "is it one token too few?": beams(next_log_p, prompt, n - 1, width)[0],
+            "are all texts tried? Then the width plays no part": (
+                beams(next_log_p, prompt, n, 5**n)[0]
             ),
         }
-        given = f"probabilities = {show(probabilities)}, p = {p:g}"
-        agree(attempt(probabilities.clone(), p), staying(order, size), given, mistakes)
-    return "the smallest set whose mass reaches p, with the token that crosses it, and never empty"
+        given = f"prompt = {list(prompt)}, n = {n}, width = {width}"
+        agree(attempt(next_log_p, list(prompt), n, width), (text, total), given, mistakes)
+    return "width 1 is greedy, and a width of all texts finds the likeliest there is"
+
+
+def order_3(salt):
+    """log p of each of 5 tokens after any two: a function of ids, (V,)."""
+    table = (2 * torch.randn(5, 5, 5, generator=generator(640 + salt))).log_softmax(-1)
+    return lambda ids: table[ids[-2], ids[-1]]
+
+
+@functools.cache
+def telling(prompt, n, width, case):
+    """Such log-probabilities that each likely mistake leads to a text of its own.
+
+    case: the variant, of which they depend.
+    """
+    for salt in itertools.count(1):
+        next_log_p = order_3(salt)
+        best, *_, worst = beams(next_log_p, prompt, n, width)
+        texts = [best, worst, beams(next_log_p, prompt, n, 1)[0]]
+        for way in ({"memory": 0.0}, {"apart": True}):
+            texts.append(beams(next_log_p, prompt, n, width, **way)[0])
+        if len({tuple(ids) for ids, _ in texts}) < len(texts):
+            continue
+        if beams(next_log_p, prompt, n, 5**n)[0][0] not in [ids for ids, _ in texts]:
+            return next_log_p
+    return None
+
+
+def beams(next_log_p, prompt, n, width, memory=1.0, apart=False):
+    """The texts that are kept, the best first: [(ids, log-probability), …].
+
+    memory: what counts of a text's score so far. apart: each begun text keeps its best alone.
+    """
+    kept_texts = [(list(prompt), 0.0)]
+    for step in range(n):
+        longer = [
+            [([*ids, i], memory * score + x) for i, x in enumerate(next_log_p(ids).tolist())]
+            for ids, score in kept_texts
+        ]
+        if apart and step:
+            longer = [[max(one, key=lambda text: text[1])] for one in longer]
+        texts = [text for one in longer for text in one]
+        kept_texts = sorted(texts, key=lambda text: -text[1])[:width]
+    return kept_texts
 
 
 def staying(order, size):

@@ -1,47 +1,115 @@
 """Wrong and unusual answers to the exercises of lesson 6."""
 
 import math
+import re
 
 import torch
 
-from course_utils.lessons.sampling import filter_logits
 from tests.mutants import Case
 
 
-def one_hot_of_best(logits):
-    return (logits == logits.amax(-1, keepdim=True)).float()
+def repeats_from(text, period):
+    """The earliest start from which the text repeats itself with this period to its end."""
+    start = len(text) - period
+    while start and text[start - 1] == text[start - 1 + period]:
+        start -= 1
+    return start
 
 
-def with_branch(logits, temperature, otherwise):
-    if temperature == 0:
-        return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
-    return otherwise(logits, temperature)
+def loop_of(text, rounds=2, choose=min, periods=range):
+    found = [(repeats_from(text, n), n) for n in periods(1, len(text))]
+    long_enough = [(at, n) for at, n in found if len(text) - at >= max(rounds * n, n + 1)]
+    return choose(long_enough, default=(len(text), 0))
 
 
-def first_axis(logits, temperature):
-    if temperature == 0:
-        return torch.zeros_like(logits).scatter(0, logits.argmax(0, keepdim=True), 1.0)
-    return (logits / temperature).softmax(0)
+def shortest_first(pairs, default):
+    return min(pairs, key=lambda pair: pair[1], default=default)
 
 
-def ties_share(logits, temperature):
-    if temperature == 0:
-        best = one_hot_of_best(logits)
-        return best / best.sum(-1, keepdim=True)
-    return (logits / temperature).softmax(-1)
+def two_rounds_at_once(pairs, default):
+    return min(pairs, key=lambda pair: (pair[0], -pair[1]), default=default)
 
 
-def row_by_row(logits, temperature):
-    """In plain Python, temperature 0 as a limit of its own."""
-    if logits.ndim > 1:
-        return torch.stack([row_by_row(row, temperature) for row in logits])
-    values = logits.tolist()
-    if temperature == 0:
-        return torch.tensor(
-            [1.0 if i == values.index(max(values)) else 0.0 for i in range(len(values))]
-        )
-    weights = [math.exp((x - max(values)) / temperature) for x in values]
-    return torch.tensor([w / sum(weights) for w in weights])
+def whole_rounds(text):
+    at, period = loop_of(text)
+    return (len(text) - (len(text) - at) // period * period, period) if period else (at, period)
+
+
+def from_second_round(text):
+    at, period = loop_of(text)
+    return at + period, period
+
+
+def loop_by_pattern(text):
+    """The longest end that is some rounds of a shortest word and a beginning of it."""
+    for at in range(len(text)):
+        found = re.fullmatch(r"(?s)(.+?)\1+(.*)", text[at:])
+        while found:
+            if found[1].startswith(found[2]):
+                return at, len(found[1])
+            longer = len(found[1]) + 1
+            found = re.fullmatch(rf"(?s)(.{{{longer},}}?)\1+(.*)", text[at:])
+    return len(text), 0
+
+
+def speculate(p, q, accept=None, instead=None):
+    """The right rule, or one with another share accepted, or with others drawn instead."""
+    missed = (p - q).clamp(min=0)
+    shares = missed / missed.sum() if instead is None else instead
+    return (p / q).clamp(max=1) if accept is None else accept, shares
+
+
+def accept_by_size(p, q):
+    """Token by token in plain numbers."""
+    pairs = list(zip(p.tolist(), q.tolist(), strict=True))
+    accept = torch.tensor([1.0 if a >= b else a / b for a, b in pairs])
+    missed = torch.tensor([max(a - b, 0.0) for a, b in pairs])
+    return accept, missed / missed.sum() if missed.sum() > 0 else p
+
+
+def plain_rejection(p, q):
+    """Right, but it refuses more: on refusal the target draws."""
+    ratio = p / q
+    accept = (ratio / ratio.max()).clamp(max=1)
+    left = p - q * accept
+    return accept, left / left.sum()
+
+
+def beam_search(
+    next_log_p, prompt, n, width, add=lambda score, x: score + x, apart=False, best=max
+):
+    texts = [(0.0, list(prompt))]
+    for step in range(n):
+        longer = []
+        for score, ids in texts:
+            row = next_log_p(ids).tolist()
+            each = [(add(score, x), [*ids, i]) for i, x in enumerate(row)]
+            longer += [max(each)] if apart and step else each
+        texts = sorted(longer, reverse=True)[:width]
+    score, ids = best(texts)
+    return ids, score
+
+
+def beam_in_tensors(next_log_p, prompt, n, width):
+    """All begun texts as one tensor, as a library has it."""
+    texts, scores = torch.tensor([prompt]), torch.zeros(1)
+    for _ in range(n):
+        rows = torch.stack([next_log_p(row.tolist()) for row in texts])
+        total = (scores[:, None] + rows).flatten()
+        scores, kept = total.topk(min(width, len(total)))
+        V = rows.shape[-1]
+        texts = torch.cat([texts[kept // V], (kept % V)[:, None]], dim=1)
+    return texts[0].tolist(), scores[0].item()
+
+
+def last_alone(next_log_p, prompt, n, width):
+    ids, _ = beam_search(next_log_p, prompt, n, width)
+    return ids, next_log_p(ids[:-1])[ids[-1]].item()
+
+
+def changed(method, how):
+    """A right answer's (ids, score), changed."""
+    return lambda f, prompt, n, width: how(*method(f, prompt, n, width), prompt, n)
 
 
 def entropy(logits, log=torch.log, sign=-1, reduce=torch.sum):
@@ -51,50 +119,6 @@ def entropy(logits, log=torch.log, sign=-1, reduce=torch.sum):
 
 def without_care(logits):
     return -(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1)
-
-
-def from_the_top(probabilities, p, keep):
-    """keep(mass with the token, mass before it) -> bool, from the most probable token down."""
-    falling, order = probabilities.sort(descending=True)
-    with_it = falling.double().cumsum(0)
-    stays = keep(with_it, with_it - falling)
-    return torch.zeros_like(stays).scatter(0, order, stays)
-
-
-def crossing_dropped(probabilities, p):
-    stays = from_the_top(probabilities, p, lambda with_it, before: with_it < p)
-    stays[probabilities.argmax()] = True
-    return stays
-
-
-def in_sorted_order(probabilities, p):
-    falling = probabilities.sort(descending=True).values
-    return falling.cumsum(0) - falling < p
-
-
-def lightest_first(probabilities, p):
-    rising, order = probabilities.sort()
-    stays = rising.cumsum(0) - rising < p
-    return torch.zeros_like(stays).scatter(0, order, stays)
-
-
-def cut_to_50(probabilities, p):
-    stays = from_the_top(probabilities, p, lambda with_it, before: before < p)
-    best = probabilities.topk(min(50, len(probabilities))).indices
-    return stays & torch.zeros_like(stays).scatter(0, best, True)
-
-
-def by_a_loop(probabilities, p, enough=lambda mass, p: mass >= p * (1 - 1e-7)):
-    """One token after the other, as one would by hand."""
-    stays = [False] * len(probabilities)
-    left = dict(enumerate(probabilities.tolist()))
-    while left and not enough(
-        sum(x for x, stay in zip(probabilities.tolist(), stays, strict=True) if stay), p
-    ):
-        best = max(left, key=left.get)
-        stays[best] = True
-        del left[best]
-    return torch.tensor(stays)
 
 
 def min_p(logits, keep, dropped=-math.inf):
@@ -166,84 +190,35 @@ def typical_by_python(probabilities, mass):
 EXERCISES = {
     "6.1": Case(
         mutants=[
-            (
-                lambda n_layers, d_model, context_length, texts: (
-                    n_layers * d_model * context_length * texts * 4
-                ),
-                "only the keys",
-            ),
-            (
-                lambda n_layers, d_model, context_length, texts: (
-                    2 * n_layers * d_model * context_length * texts
-                ),
-                "bytes",
-            ),
-            (
-                lambda n_layers, d_model, context_length, texts: (
-                    8 * n_layers * d_model * context_length
-                ),
-                "every text",
-            ),
-            (
-                lambda n_layers, d_model, context_length, texts: (
-                    8 * texts * d_model * context_length
-                ),
-                "every layer",
-            ),
-            (
-                lambda n_layers, d_model, context_length, texts: (
-                    64 * n_layers * d_model * context_length * texts
-                ),
-                "bits",
-            ),
-            (
-                lambda n_layers, d_model, context_length, texts: (
-                    12 * n_layers * d_model * context_length * texts
-                ),
-                "queries",
-            ),
+            (lambda text: loop_of(text, choose=shortest_first), "double letter"),
+            (lambda text: loop_of(text, choose=two_rounds_at_once), "two rounds at once"),
+            (from_second_round, "second round"),
+            (lambda text: loop_of(text, rounds=1), "two whole rounds"),
+            (whole_rounds, "may be cut"),
+            (lambda text: loop_of(text)[::-1], "exchanged"),
+            (lambda text: (len(text) - loop_of(text)[0], loop_of(text)[1]), "how many"),
+            (lambda text: loop_of(text) if loop_of(text)[1] else (0, 0), "nothing repeated"),
         ],
-        unusual=[
-            lambda n_layers, d_model, context_length, texts: float(
-                sum(torch.zeros(2, texts, context_length, d_model).nbytes for _ in range(n_layers))
-            ),
-        ],
+        unusual=[loop_of, loop_by_pattern],
     ),
     "6.2": Case(
         mutants=[
-            (lambda logits, temperature: (logits / temperature).softmax(-1), "branch of its own"),
+            (lambda p, q: speculate(p, q, accept=p / q), "min(1"),
+            (lambda p, q: (speculate(p, q)[0], (p - q).clamp(min=0)), "divided by its sum"),
+            (lambda p, q: speculate(p, q, instead=p - q), "below 0"),
+            (lambda p, q: speculate(p, q, instead=p), "p itself"),
+            (lambda p, q: speculate(p, q, accept=(q / p).clamp(max=1)), "in the share"),
+            (lambda p, q: speculate(p, q, accept=p), "whatever the draft says"),
+            (lambda p, q: (speculate(p, q)[0], speculate(q, p)[1]), "as the draft says"),
             (
-                lambda logits, temperature: with_branch(
-                    logits, temperature, lambda z, t: (z * t).softmax(-1)
-                ),
-                "multiplied",
+                lambda p, q: speculate(p, q, instead=(p - q).abs() / (p - q).abs().sum()),
+                "too much and too little",
             ),
-            (
-                lambda logits, temperature: (logits / (temperature + 1e-6)).softmax(-1),
-                "small number added",
-            ),
-            (
-                lambda z, t: with_branch(z, t, lambda z, t: (z / (t + 1e-9)).softmax(-1)),
-                "tiny number added",
-            ),
-            (lambda z, t: (z / t).softmax(-1) if t else z.argmax(-1), "best token's id"),
-            (
-                lambda logits, temperature: with_branch(logits, temperature, lambda z, t: z / t),
-                "not yet probabilities",
-            ),
-            (first_axis, "first axis"),
-            (ties_share, "equal bests"),
-            (
-                lambda z, t: (
-                    (z == z.amax(-1, keepdim=True)).float() if t == 0 else (z / t).softmax(-1)
-                ),
-                "both get everything",
-            ),
+            (lambda p, q: speculate(p, q, accept=torch.ones_like(p)), "as the draft says"),
+            (lambda p, q: speculate(p, q, accept=torch.zeros_like(p), instead=p), "slowly"),
+            (plain_rejection, "slowly"),
         ],
-        unusual=[
-            row_by_row,
-            lambda logits, temperature: filter_logits(logits, temperature).softmax(-1),
-        ],
+        unusual=[speculate, accept_by_size],
     ),
     "6.3": Case(
         mutants=[
@@ -261,34 +236,27 @@ EXERCISES = {
     ),
     "6.4": Case(
         mutants=[
-            (crossing_dropped, "crosses p"),
+            (lambda f, prompt, n, width: beam_search(f, prompt, n, 1), "greedy"),
             (
-                lambda probs, p: from_the_top(probs, p, lambda with_it, before: before <= p),
-                "one more",
+                lambda f, prompt, n, width: beam_search(f, prompt, n, width, add=lambda s, x: x),
+                "forget its beginning",
             ),
+            (last_alone, "the last of them"),
             (
-                lambda probs, p: by_a_loop(probs, p, lambda mass, p: mass >= p - 1e-7),
-                "may nothing stay",
+                lambda f, prompt, n, width: beam_search(f, prompt, n, width, apart=True),
+                "All continuations compete",
             ),
-            (in_sorted_order, "the alphabet's"),
-            (lightest_first, "least probable"),
-            (cut_to_50, "50 best"),
+            (lambda f, prompt, n, width: beam_search(f, prompt, n, width, best=min), "worst"),
+            (changed(beam_search, lambda ids, x, prompt, n: (ids, x / n)), "length"),
+            (changed(beam_search, lambda ids, x, prompt, n: (ids, math.exp(x))), "logarithm"),
             (
-                lambda probs, p: in_sorted_order(probs, p)[probs.argsort(descending=True)],
-                "It reads",
+                changed(beam_search, lambda ids, x, prompt, n: (ids[len(prompt) :], x)),
+                "prompt left out",
             ),
-            (
-                lambda probs, p: from_the_top(probs, p, lambda with_it, before: with_it >= p),
-                "what comes when",
-            ),
-            (
-                lambda probs, p: probs.argsort(descending=True)[
-                    : int(in_sorted_order(probs, p).sum())
-                ],
-                "ids",
-            ),
+            (lambda f, prompt, n, width: beam_search(f, prompt, n - 1, width), "too few"),
+            (lambda f, prompt, n, width: beam_search(f, prompt, n, 5**n), "all texts tried"),
         ],
-        unusual=[by_a_loop, lambda probs, p: filter_logits(probs.log(), top_p=p) > -math.inf],
+        unusual=[beam_search, beam_in_tensors],
     ),
     "6.5": Case(
         mutants=[
