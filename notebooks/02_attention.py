@@ -24,8 +24,8 @@
 # **You will be able to** compute queries, keys and values from x · write attention as a weighted mean · say why the
 # scores are divided by √D · mask the future, and know the symptom of forgetting it · split a vector into heads.
 #
-# **You need** [lesson 1](01_data.ipynb), matrix products, softmax. **Time:** 50 minutes of reading, two minutes of
-# computing, an hour and a half for the exercises up to core.
+# **You need** [lesson 1](01_data.ipynb), [PyTorch in twenty lines](../book/pytorch.md), matrix products, softmax.
+# **Time:** 50 minutes of reading, two minutes of computing, an hour and a half for the exercises up to core.
 
 # %% tags=["setup"]
 import importlib.util

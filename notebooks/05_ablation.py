@@ -23,7 +23,8 @@
 # **You will be able to** design a paired comparison · compute an interval and say what it means · choose a learning rate fairly ·
 # read where and when depth pays · rank many arms without fooling yourself · add an arm to a study without writing new code.
 #
-# **You need** [lesson 4](04_train.ipynb), a mean and a standard deviation. **Time:** 50 minutes of reading; half a minute of
+# **You need** [lesson 4](04_train.ipynb), [PyTorch in twenty lines](../book/pytorch.md), a mean and a standard deviation.
+# **Time:** 50 minutes of reading; half a minute of
 # computing if the runs are there (yours from `course run`, or the published ones), else up to fifteen minutes.
 
 # %% tags=["setup"]
