@@ -106,6 +106,7 @@ def test_the_command_grades(tmp_path, world):
         "1.3": one["1.3"],
         "1.4": "error: KeyError: '=\\x1b[2J'",
         "1.5": "not attempted",
+        "1.6": "",
         "file": "../in/=cmd.ipynb",
     }
     assert one["1.3"].startswith("error: SyntaxError: expected ':'")

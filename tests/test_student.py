@@ -223,7 +223,7 @@ def test_other_rows_and_a_teachers_columns_stay(tmp_path):
     path = tmp_path / "out" / "grades.csv"
     text = path.read_text(encoding="utf-8-sig")
     header, row = text.splitlines()
-    assert header == "notebook,variant,right,problem,1.1,1.2,1.3,1.4,1.5,file"
+    assert header == "notebook,variant,right,problem,1.1,1.2,1.3,1.4,1.5,1.6,file"
     path.write_text(f"{header},remark\n{row},=well done\n", encoding="utf-8")
 
     second = Gradebook(tmp_path / "out", numbers, [ben])

@@ -221,3 +221,78 @@ def _(attempt):
             mistakes,
         )
     return "your cutter makes the same pieces as ours, ties and runs included"
+
+
+def batches(first=0, last=0, ahead=1, wrap=False, alike=False, in_a_row=True, seeded=True):
+    """A get_batch with a seed: the sound one, or one with a fault.
+
+    first, last: how many starts are left out at the text's ends. ahead: how far targets are.
+    """
+
+    def get_batch(ids, batch_size, context_length, seed):
+        seed = int(seed) if seeded is True else next(seeded)
+        draw = torch.Generator().manual_seed(1000 * seed + len(ids))
+        n, t = len(ids), context_length
+        stop = n if wrap else max(n - t - last - ahead + 1, first + 1)
+        rows = 1 if alike else batch_size
+        starts = torch.randint(first, stop, (rows, 1), generator=draw)
+        index = starts + torch.arange(t)
+        if not in_a_row:
+            index = torch.randint(n - 1, (rows, t), generator=draw)
+        index = index.expand(batch_size, t)
+        if wrap:
+            return ids[index % n], ids[(index + ahead) % n]
+        return ids[index], ids[(index + ahead).clamp(max=n - 1)]
+
+    return get_batch
+
+
+def by_unfold(ids, batch_size, context_length, seed):
+    """A sound get_batch, made otherwise."""
+    draw = torch.Generator().manual_seed(int(seed))
+    windows = ids.unfold(0, context_length + 1, 1)
+    chosen = windows[torch.randint(len(windows), (batch_size,), generator=draw)]
+    return chosen[:, :-1], chosen[:, 1:]
+
+
+@exercise("1.6", "Can this get_batch be trusted?", level="core", minutes=20)
+def _(attempt):
+    """Sound ones and broken ones, the fault of each known."""
+    cases = {
+        "a sound get_batch": (batches(), "is something asked of it that it need not do?"),
+        "a sound one that cuts windows otherwise": (
+            by_unfold,
+            "is it compared with the windows of another? Its seeds may draw others",
+        ),
+        "one that doesn't shift": (batches(ahead=0), "are targets the tokens one place on?"),
+        "one that shifts by two": (batches(ahead=2), "are targets one place on, or further?"),
+        "one that goes on at the beginning of the text where it ends": (
+            batches(wrap=True),
+            "does a window go over the end? Look at a short text",
+        ),
+        "one whose windows are not in a row": (
+            batches(in_a_row=False),
+            "are the tokens of a window neighbours? Each target may be right and yet",
+        ),
+        "one that gives a window many times": (batches(alike=True), "are the rows different?"),
+        "one that never asks the last question": (
+            batches(last=1),
+            "does any window reach the end of the text?",
+        ),
+        "one that never begins with the first token": (
+            batches(first=1),
+            "does any window begin at the beginning of the text?",
+        ),
+        "one that forgets its seed": (
+            batches(seeded=itertools.count(7)),
+            "does the same seed give the same windows?",
+        ),
+        "one that draws the same whatever the seed": (
+            batches(seeded=itertools.repeat(7)),
+            "does another seed give other windows?",
+        ),
+    }
+    for name, (get_batch, question) in cases.items():
+        sound = "sound" in name
+        agree(attempt(get_batch), sound, name, {question: not sound})
+    return "your test finds each fault, and trusts what is sound"

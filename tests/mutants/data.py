@@ -127,6 +127,48 @@ def by_text(ids, vocab_size, n_merges):
     return [ord(c) for c in text]
 
 
+def looking(skip="", T=5, n=8, fixed=False):
+    """A test of get_batch that looks at everything, but for one thing."""
+
+    def can_be_trusted(get_batch):
+        ids = torch.arange(n)
+        tokens, targets = get_batch(ids, 300, T, 3)
+        starts = set(tokens[:, 0].tolist())
+        looked_at = {
+            "row": torch.equal(tokens, tokens[:, :1] + torch.arange(T)),
+            "shift": torch.equal(targets, tokens + 1),
+            "ahead": bool((targets > tokens).all()),
+            "first": 0 in starts,
+            "last": n - T - 1 in starts,
+            "rows": len(starts) > 1,
+            "seed": torch.equal(tokens, get_batch(ids, 300, T, 3)[0]),
+            "other": not torch.equal(tokens, get_batch(ids, 300, T, 4)[0]),
+        }
+        if fixed:
+            looked_at["fixed"] = tokens[0, 0].item() == fixed
+        return all(found for name, found in looked_at.items() if name not in skip.split())
+
+    return can_be_trusted
+
+
+def by_plain_lists(get_batch):
+    """On an ordinary text, whose windows are looked up, with the ends checked apart."""
+    text = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]
+    right = [text[i : i + 5] for i in range(len(text) - 4)]
+    seen = []
+    for seed in range(40):
+        tokens, targets = get_batch(torch.tensor(text), 8, 4, seed)
+        whole = [[*x, y[-1]] for x, y in zip(tokens.tolist(), targets.tolist(), strict=True)]
+        if any(w not in right for w in whole) or tokens[:, 1:].tolist() != targets[:, :-1].tolist():
+            return False
+        again = get_batch(torch.tensor(text), 8, 4, seed)[0].tolist()
+        if again != tokens.tolist() or len(set(map(tuple, whole))) < 2:
+            return False
+        seen.append(whole)
+    met = [window for whole in seen for window in whole]
+    return all(window in met for window in right) and seen[0] != seen[1]
+
+
 EXERCISES = {
     "1.1": Case(
         mutants=[
@@ -227,5 +269,22 @@ EXERCISES = {
             (lambda ids, v, n: ids, "merge missing"),
         ],
         unusual=[cutter(), by_text],
+    ),
+    "1.6": Case(
+        mutants=[
+            (lambda get_batch: True, "one place on"),
+            (lambda get_batch: False, "need not do"),
+            (looking(fixed=1), "need not do"),
+            (looking(skip="shift last"), "or further"),
+            (looking(skip="last"), "reach the end"),
+            (looking(skip="first"), "begin at the beginning"),
+            (looking(skip="row shift last"), "or further"),
+            (looking(skip="first last rows", n=10**5), "over the end"),
+            (looking(skip="rows first last"), "rows different"),
+            (looking(skip="seed"), "the same seed"),
+            (looking(skip="other"), "another seed"),
+            (looking(skip="row"), "neighbours"),
+        ],
+        unusual=[looking(), looking(T=3, n=7), by_plain_lists],
     ),
 }
