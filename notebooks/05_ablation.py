@@ -235,15 +235,16 @@ by_place = {arm: torch.stack(runs) for arm, runs in by_place.items()}  # (seeds,
 # %%
 pairs = [("4 layers", "2 layers"), ("6 layers", "4 layers")]
 gaps = {f"{a} - {b}": (by_place[a] - by_place[b]).T for a, b in pairs}
-low, mean, high = zip(*map(interval, gaps["4 layers - 2 layers"].tolist()), strict=True)
-series = {"4 - 2 layers": mean, "its interval, low": low, "high": high}
-series["6 - 4 layers"] = gaps["6 layers - 4 layers"].mean(1).tolist()
+series, bands = {}, {}
+for name, of_seeds in gaps.items():
+    low, mean, high = zip(*map(interval, of_seeds.tolist()), strict=True)
+    series[name], bands[name] = mean, (low, high)
 labels = ("characters of the window up to here", "difference of the loss (nats/char.)")
 title = "The second pair of layers pays from the fifth character on"
-figures.lines(places.tolist(), series, *labels, log_x=True, title=title, note=note)
+figures.lines(places, series, *labels, log_x=True, bands=bands, title=title, note=note)
 
 # %% [markdown]
-# Where one to three characters of context are all there is, the second pair of layers is worth next to nothing: a bigram's or trigram's work needs no depth.
+# The bands are the 95 % intervals over six seeds. Where one to three characters of context are all there is, the second pair of layers is worth next to nothing: a bigram's or trigram's work needs no depth.
 # Nearly all its worth lies beyond the fourth character, where lesson 1's counters began to run out of examples. That is the
 # answer to *what do the layers buy?*, as far as this study has one: **more steps' worth of learning per step, spent on longer contexts.**
 #
