@@ -515,8 +515,8 @@ def test_a_ranking_shows_each_difference_and_marks_what_is_clear():
         assert (drawn[arm.arm].get_markerfacecolor() == "white") != arm.clear
     assert [text.get_text() for text in axes.get_yticklabels()] == list(EFFECTS["arm"])
     assert {text.get_text() for text in axes.texts} == {
-        "-0.050",
-        "-0.010",
+        "−0.050",
+        "−0.010",
         "+0.010",
         "+0.020",
         "+0.100",
@@ -583,3 +583,15 @@ def test_a_band_lies_around_its_line():
     assert {(1, 1), (2, 2), (1, 3), (2, 9)} <= corners
     assert axes.get_ylim()[1] > 9, "all of it is seen"
     assert_allclose(shade.get_facecolor()[0][:3], to_rgb(axes.get_lines()[0].get_color()))
+
+
+def test_a_line_marks_its_points_or_nothing_and_the_axis_ends_at_the_data():
+    few = figures.lines([1, 2, 4, 8], {"a": [3, 2, 1, 0.5]}, "x", "y")
+    many = figures.lines(range(300), {"a": np.arange(300)}, "x", "y")
+    for figure, mark, last in ((few, "o", 8), (many, "", 299)):
+        (axes,) = figure.axes
+        (line,) = axes.get_lines()
+        assert line.get_marker() == mark
+        assert line.get_markevery() is None
+        assert axes.spines["bottom"].get_bounds()[1] == last
+        assert max(axes.get_xticks()) <= last

@@ -28,6 +28,7 @@ INK = "#222222"
 SHADES = LinearSegmentedColormap.from_list(
     "depth", [AMBER, BLUE, NIGHT]
 )  # ever darker, in grey too
+MOST_MARKS = 30  # on a line
 MARKERS = "o^sDvP*X"
 SVG = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
@@ -125,6 +126,21 @@ def looks(labels):
         label: {"color": to_hex(shade), "marker": MARKERS[i % len(MARKERS)]}
         for i, (label, shade) in enumerate(zip(labels, shades, strict=True))
     }
+
+
+def marked(look, count):
+    """The look of a line: each of a few points has its mark, a curve of many has none."""
+    return look if count <= MOST_MARKS else look | {"marker": ""}
+
+
+def end_at(axes, x):
+    """Let the x axis end where the data do; what is right of that is room for names."""
+    low, high = ends_of(x)
+    axes.spines["bottom"].set_bounds(low, high)
+    for minor in (False, True):
+        ticks = axes.get_xticks(minor=minor)
+        within = [tick for tick in ticks if low <= tick <= high or np.isclose(tick, high)]
+        axes.set_xticks(within, minor=minor)
 
 
 def seed_dots(axes, x, y, arm, color):

@@ -12,6 +12,7 @@ from course_utils.figures.drawing import (
     head,
     list_down,
     looks,
+    marked,
     open_figure,
     padded,
 )
@@ -146,7 +147,7 @@ def draw_by_distance(axes, means, say):
     styles = looks(means)
     ends = []
     for name, mean in means.items():
-        axes.plot(mean, **styles[name], lw=1.6, ms=5, markevery=0.15, label=f"{name} mean")
+        axes.plot(mean, **marked(styles[name], len(mean)), lw=1.6, ms=5, label=f"{name} mean")
         ends.append(End(len(mean) - 1, mean[-1], drawable(name), styles[name]["color"]))
     axes.set(xlim=(0, ends[0].x), ylim=padded(list(means.values())))
     axes.set_xlabel(say("distance (positions)", "距离（位置数）"))

@@ -9,11 +9,13 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from course_utils.figures.drawing import (
     BLUE,
     SMALL,
+    end_at,
     ends_of,
     explain,
     head,
     list_down,
     looks,
+    marked,
     open_figure,
     padded,
 )
@@ -197,12 +199,13 @@ def lines(
             axes.fill_between(x, *band, color=styles[label]["color"], alpha=0.2, lw=0)
         ends = []
         for label, y in series.items():
-            axes.plot(x, y, **styles[label], markevery=0.15, ms=5, lw=1.6, label=label)
+            axes.plot(x, y, **marked(styles[label], len(x)), ms=5, lw=1.6, label=label)
             last = np.flatnonzero(np.isfinite(y))[-1]
             name = translated(label, language)
             ends.append(End(x[last], y[last], name, styles[label]["color"]))
         drawn = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language)
         name_ends(axes, ends + baseline_ends(drawn, x.max()))
+        end_at(axes, x)
         explain(axes, *drawn.beyond)
         axes.set(xlabel=drawable(x_label), ylabel=drawable(y_label))
         head(figure, title)

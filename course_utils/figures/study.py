@@ -12,6 +12,7 @@ from course_utils.figures.drawing import (
     head,
     list_down,
     looks,
+    marked,
     open_figure,
     padded,
     seed_dots,
@@ -120,8 +121,7 @@ def draw_means(axes, runs, x, arm, look):
     dashed = {"color": look["color"], "lw": 1, "ls": "--"}
     axes.plot(mean[x], mean.training_loss, **dashed, label=f"{arm} training")
     mean = measured(mean)
-    marks = max(1, len(mean) // 7)
-    axes.plot(mean[x], mean.validation_loss, **look, markevery=marks, label=arm)
+    axes.plot(mean[x], mean.validation_loss, **marked(look, len(mean)), label=arm)
 
 
 def last_point(runs, x, label, color):
