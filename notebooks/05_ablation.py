@@ -276,7 +276,10 @@ of_depth = {
     for frame, name in frames.items()
 }
 verdicts = comparisons.in_frames(of_depth)
-named = verdicts["frame"] + ": " + verdicts["arm"] + " - " + verdicts["other"]
+named = [
+    f"{row.frame}: {row.arm.split(',')[0]} - {row.other.split(',')[0]}"
+    for row in verdicts.itertuples()
+]
 title = "What more layers change, frame by frame"
 figures.effect_ranking(verdicts.assign(arm=named), title=title, note=note)
 

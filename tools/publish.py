@@ -3,7 +3,6 @@
 python tools/publish.py RESULTS...         their records take their places in the recorded study
 python tools/publish.py --weights RESULTS  the runs themselves, for lessons and widget, made small
 python tools/publish.py --texts RESULTS    what these runs write, measured
-python tools/publish.py --pictures         the result as the READMEs and the cover show it
 python tools/publish.py --manifest         only write the manifest anew
 """
 
@@ -20,10 +19,10 @@ import pandas as pd
 import torch
 from rounding import difference, rounded
 
-from course_utils import corpus, figures, files, profiles
+from course_utils import corpus, files, profiles
 from course_utils.generation import quality
-from course_utils.lessons.data import baseline_losses, get_batch, split
-from course_utils.research import recorded, tables
+from course_utils.lessons.data import get_batch, split
+from course_utils.research import recorded
 from course_utils.training import checkpoints, runs
 
 MANIFEST = files.PUBLISHED / "manifest.json"
@@ -109,21 +108,6 @@ def judge():
     return quality.Judge(corpus.load())
 
 
-def pictures():
-    """The plain protocol's three depths beside the best counter, in both languages."""
-    final = tables.final_table(recorded.load("depth"))
-    arms = tables.arm_table(final)
-    baselines = baseline_losses(corpus.load().text)
-    below = arms["validation_loss"] < baselines["Kneser–Ney"]
-    titles = {
-        "english": f"{below.sum()} of {len(arms)} depths predict better than the best counter",
-        "chinese": f"{len(arms)} 种深度中有 {below.sum()} 种优于最好的统计模型",
-    }
-    for language, title in titles.items():
-        drawn = figures.ablation_bars(arms, final, baselines, language=language, title=title)
-        files.write(files.CHECKOUT / f"book/_static/result_{language}.png", drawn.png())
-
-
 def manifest():
     """What lies here, with its checksum; and of each study what ran, where, by which command."""
     studies = defaultdict(dict)
@@ -159,15 +143,13 @@ def about_study(records):
 def main():
     options = {word for word in sys.argv[1:] if word.startswith("--")}
     folders = [Path(word) for word in sys.argv[1:] if word not in options]
-    if options - {"--weights", "--texts", "--pictures", "--manifest"} or not (options or folders):
+    if options - {"--weights", "--texts", "--manifest"} or not (options or folders):
         sys.exit(__doc__)
     for folder in folders:
         if "--weights" in options:
             add_weights(folder)
         elif "--texts" in options:
             add_texts(folder)
-    if "--pictures" in options:
-        pictures()
     if folders and not options:
         add_records(folders)
     manifest()

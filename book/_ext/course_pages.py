@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from course_playground import models
-from course_study import baselines
+from course_study import yardstick
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
@@ -92,7 +92,13 @@ def write_readmes():
     found = depth_runs()
     final = tables.final_table(found)
     arms = tables.arm_table(final)
-    five_gram = {"5-gram": baselines()["5-gram"]}
+    best_counter = yardstick()
+    (line,) = best_counter.values()
+    below = (arms["validation_loss"] < line).sum()
+    titles = {
+        "english": f"{below} of {len(arms)} depths predict better than the best counter",
+        "chinese": f"{len(arms)} 种深度中有 {below} 种优于最好的统计模型",
+    }
     devices = ", ".join(sorted({record.environment["device"] for record in found}))
     text = sample(length=130)
     for name, (study, about) in README.items():
@@ -101,7 +107,7 @@ def write_readmes():
         filled = fill(path.read_text(encoding="utf-8"), "result", study.format(devices))
         filled = fill(filled, "sample", f"{about}\n\n```text\n{text.rstrip()}\n```")
         path.write_text(filled, encoding="utf-8")
-        figure = figures.ablation_bars(arms, final, five_gram, language)
+        figure = figures.ablation_bars(arms, final, best_counter, language, title=titles[language])
         (CHECKOUT / f"book/_static/result_{language}.png").write_bytes(figure.png())
 
 
