@@ -526,3 +526,20 @@ def test_the_verdict_follows_the_comparisons():
         "**Six layers predict better than four in 0 of 1 frames**; they are worse in 1 (one)."
     )
     assert study.better(frames) == 2
+
+
+@pytest.mark.parametrize("name", ["notebooks/02_attention", "book/results"])
+def test_on_a_phone_a_figure_scrolls_rather_than_shrink(window, site, name):
+    page = watched(window.new_page())
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{site}{name}.html", wait_until="networkidle")
+    pictures = page.locator("article div.cell_output img:visible, article .picture svg:visible")
+    widths = pictures.evaluate_all("all => all.map((e) => e.getBoundingClientRect().width)")
+    assert len(widths) > 5
+    assert min(widths) > 500
+    places = pictures.evaluate_all(
+        "all => all.map((e) => e.closest('div.cell_output, .picture'))"
+        ".map((e) => [e.scrollWidth > e.clientWidth, e.tabIndex])"
+    )
+    assert {tuple(place) for place in places} == {(True, 0)}, "and by the keyboard"
+    page.close()
