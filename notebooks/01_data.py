@@ -842,7 +842,7 @@ checks.check("1.3", windows, quiet=True)
 # ### Exercise 1.4 · core · 20 min
 #
 # Write the bigram model as one function, with `extra` in place of the 1 that was added to each cell. Count on `train`, return the
-# loss on `validation` in nats per character.
+# loss on `validation` in nats per character. Then: which `extra` is best, and on which text may you look for it?
 #
 # <details><summary>Hint 1</summary>
 #
@@ -851,6 +851,10 @@ checks.check("1.3", windows, quiet=True)
 # <details><summary>Hint 2</summary>
 #
 # `extra` goes into the counts before you divide, so that it is in the sum of the row as well. </details>
+#
+# <details><summary>The second half</summary>
+#
+# Look on half of the last tenth and report on the other; what has chosen may not report. </details>
 
 
 # %% tags=["exercise"]
