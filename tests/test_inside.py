@@ -38,6 +38,7 @@ PICTURES = {
     "attention_maps": lambda **how: figures.attention_maps(WEIGHTS, TEXT[:13], **how),
     "parts_removed": lambda **how: figures.parts_removed(PARTS, 1.6, **how),
     "loss_by_position": lambda **how: figures.loss_by_position(LOSSES, BASELINES, **how),
+    "a band": lambda **how: figures.loss_by_position(LOSSES, BASELINES, LOSSES / 20, **how),
 }
 
 
@@ -182,3 +183,15 @@ def test_one_head_one_character_one_position():
     ink(figures.parts_removed({"head": 1.6}, 1.6))
     ink(figures.position_similarity({"one": np.ones((2, 3))}))
     ink(figures.character_map(np.eye(2), "ab"))
+
+
+def test_a_band_reaches_two_standard_errors_to_either_side():
+    errors = np.linspace(0.3, 0.01, len(LOSSES))
+    figure = figures.loss_by_position(LOSSES, errors=errors)
+    (band,) = figure.axes[0].collections
+    edges = band.get_paths()[0].vertices
+    for at, loss, error in zip(np.arange(1, len(LOSSES) + 1), LOSSES, errors, strict=True):
+        here = edges[edges[:, 0] == at, 1]
+        assert_allclose([here.min(), here.max()], [loss - 2 * error, loss + 2 * error])
+    plain = figures.loss_by_position(LOSSES)
+    assert not plain.axes[0].collections

@@ -274,11 +274,12 @@ def parts_in_words(extra, say):
     return words.format(listed)
 
 
-def loss_by_position(losses, baselines=None, language="english", note="", title=""):
+def loss_by_position(losses, baselines=None, errors=None, language="english", note="", title=""):
     """How the loss falls with what has been read: a dot a position, a line through means.
 
     losses: (T,) nats/character at the 1st … T-th position, after as many characters. The means are
-    those of 1, 1, 2, 4, … positions.
+    those of 1, 1, 2, 4, … positions. errors: the standard error of each, for a band of two of them
+    on either side.
     """
     losses = np.asarray(losses, float)
     read = np.arange(1, len(losses) + 1)
@@ -286,6 +287,10 @@ def loss_by_position(losses, baselines=None, language="english", note="", title=
         axes = figure.subplots()
         axes.set(xscale="log", xlim=(0.9, 1.1 * read[-1]), ylim=padded(losses, baselines))
         axes.xaxis.set(major_formatter="{x:g}", minor_formatter=NullFormatter())
+        if errors is not None:
+            reach = 2 * np.asarray(errors, float)
+            look = {"color": BLUE, "alpha": 0.15, "lw": 0, "label": "two standard errors"}
+            axes.fill_between(read, losses - reach, losses + reach, **look)
         axes.plot(read, losses, "o", color=BLUE, alpha=0.35, ms=3, label="positions")
         axes.plot(*doubling_means(read, losses), "-", color=NIGHT, lw=1.8, label="means")
         drawn = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language)
@@ -295,6 +300,8 @@ def loss_by_position(losses, baselines=None, language="english", note="", title=
             "dots: positions · line: means of 1, 1, 2, 4, …",
             "点：各位置 · 线：1、1、2、4……个位置的平均",
         )
+        if errors is not None:
+            key += say(" · band: ± 2 standard errors", " · 色带：± 2 倍标准误")
         explain(axes, key, *drawn.beyond)
         axes.set_xlabel(say("characters read so far in this window", "本窗口中已读的字符数"))
         axes.set_ylabel(say("loss (nats/character)", "损失（奈特/字符）"))
