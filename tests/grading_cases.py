@@ -298,14 +298,16 @@ witness.RECIPES["tied"] = tied
         wrong="def tie(model):\n    return model\n",
         check="checks.check('3.5', tie)",
     ),
-    "forges gradients": attack(
+    "forges the losses of a loop": attack(
         """
 from course_utils.checks import witness
-witness.RECIPES["read_in_parts"] = lambda attempt, seed, parts: (
-    2.4, torch.zeros(800), witness.weights(witness.small_gpt(seed)))
+witness.RECIPES["looped"] = lambda attempt, *rest: ([2.4] * 5, [2.4] * 5)
 """,
-        wrong="def in_parts(model, parts):\n    return 2.4\n",
-        check="checks.check('4.5', in_parts)",
+        wrong="""
+def train(model, batches, held_out, rates, parts, clip_norm):
+    return [2.4] * 5, [2.4] * 5
+""",
+        check="checks.check('4.2', train)",
     ),
     "forges that it holds few keys": attack(
         """
@@ -421,18 +423,17 @@ def perplexity(p):
     return 0.5
 """
     ),
-    "forges that nothing was recorded": attack(
-        "torch.is_grad_enabled = lambda: False",
-        wrong="""
-def measure(model, tokens, targets):
-    mode = model.training
-    model.eval()
-    logits = model(tokens).flatten(0, 1)
-    loss = torch.nn.functional.cross_entropy(logits, targets.flatten())
-    model.train(mode)
-    return loss.item()
+    "forges how few trials it made": attack(
+        """
+from course_utils.checks import witness
+real = witness.RECIPES["searched"]
+witness.RECIPES["searched"] = lambda attempt, seed: (real(attempt, seed)[0], [0.1])
 """,
-        check="checks.check('4.6', measure)",
+        wrong="""
+def best_rate(trial):
+    return min((10 ** (i / 2) for i in range(-6, 3)), key=trial)
+""",
+        check="checks.check('4.4', best_rate)",
     ),
 }
 
@@ -584,10 +585,11 @@ ANSWERS = {
         "    return gain * x / (x.square().mean(-1, keepdim=True) + eps).sqrt()\n",
         "rms_norm",
     ),
-    "4.1": (
-        "def mean(losses, counts):\n"
-        "    return math.exp(sum(a * b for a, b in zip(losses, counts)) / sum(counts))\n",
-        "mean",
+    "4.6": (
+        "def clip(gradients, limit):\n"
+        "    length = sum(g.square().sum().item() for g in gradients) ** 0.5\n"
+        "    return [g * min(1.0, limit / max(length, 1e-9)) for g in gradients]\n",
+        "clip",
     ),
     "5.2": (
         "def equal_within(differences, bound, t):\n    import statistics\n"

@@ -1,114 +1,273 @@
-"""Checks of lesson 4: means of means, stopping, a schedule, decay, parts, measuring, AdamW."""
+"""Checks of lesson 4: bugs and their curves, the loop, schedule, rate, a head, clipping, AdamW."""
 
+import functools
+import itertools
 import math
+import random
+from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from course_utils.checks import Wrong, agree, drawn_from, exercise, generator
-from course_utils.checks.values import number_of
+from course_utils.checks import Wrong, agree, drawn_from, exercise, generator, variant
+from course_utils.checks.values import number_of, same
 from course_utils.checks.witness import (
-    LAYERS,
-    gradients,
-    made_of,
-    measured,
-    names_chosen,
+    chain_of,
+    final_loss,
+    looped,
     observed,
-    read_in_parts,
+    searched,
     small_gpt,
-    weights,
 )
+from course_utils.lessons.train import next_character_loss, training_step
 
 
-@exercise("4.1", "A mean of means", level="warm-up", minutes=5)
+def windows_of(ids, size=6):
+    """Windows side by side, each one longer than the context: (N,) -> (N // size, size)."""
+    return ids[: len(ids) // size * size].view(-1, size)
+
+
+def loss_on(model, rows, shift=1):
+    """The mean token loss over windows: (B, T + 1) -> (). shift: how far on the targets stand."""
+    targets = {1: rows[:, 1:], 0: rows[:, :-1], -1: rows[:, :-1]}[shift]
+    tokens = rows[:, 1:] if shift == -1 else rows[:, :-1]
+    return next_character_loss(model, tokens, targets)
+
+
+# --- 4.1 ------------------------------------------------------------------------------------------
+
+SYMPTOMS = {
+    "targets not shifted": "can an honest model guess almost every character, on new text too?",
+    "one batch again and again": (
+        "what does the held-out curve say? Something is learned that is true of little text"
+    ),
+    "rate too high": "does it ever settle? Each step leaps over what the one before has reached",
+    "no zero_grad": (
+        "how does it begin, and when does it go wrong? Something grows with every step"
+    ),
+}
+DECOYS = ("rate too low", "weights never move")
+
+
+@functools.cache
+def curves_of(seed):
+    """Four loops with a bug each, in an order that is drawn. -> (names, {"A": losses, …})"""
+    names = random.Random(seed).sample([*SYMPTOMS], len(SYMPTOMS))
+    return names, {letter: curve(name, seed) for letter, name in zip("ABCD", names, strict=True)}
+
+
+def curve(bug, seed, steps=80, batch=16):
+    """The losses of a loop with that bug, on each batch and on held-out text."""
+    rows = windows_of(chain_of(seed, 6 * batch * (steps + 8)))
+    held_out = rows[steps * batch :]
+    model = small_gpt(1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0 if bug == "rate too high" else 1e-2)
+    shift = 0 if bug == "targets not shifted" else 1
+    losses = {"training": [], "held out": []}
+    for step in range(steps):
+        first = 0 if bug == "one batch again and again" else step * batch
+        if bug != "no zero_grad":
+            optimizer.zero_grad()
+        loss = loss_on(model, rows[first : first + batch], shift)
+        loss.backward()
+        optimizer.step()
+        losses["training"].append(loss.item())
+        with torch.no_grad():
+            losses["held out"].append(loss_on(model, held_out, shift).item())
+    return losses
+
+
+@exercise(
+    "4.1",
+    "Name the bug",
+    level="warm-up",
+    minutes=10,
+    sizes=lambda draw: curves_of(variant())[1],
+)
 def _(attempt):
-    """Pieces of equal size, then a short last one."""
-    drawn = [round(drawn_from(1000, 4000, 40 + i) / 1000, 3) for i in range(4)]
+    """Each name against the bug that the curve was drawn with."""
+    names, _ = curves_of(variant())
+    known = (*SYMPTOMS, *DECOYS)
+    several = isinstance(attempt, list | tuple) and len(attempt) == len(names)
+    agree(several, True, "curves A, B, C and D, whether it is four names")
+    for letter, name, said in zip("ABCD", names, attempt, strict=True):
+        question = SYMPTOMS[name] if said in known else f"is it one of these: {', '.join(known)}?"
+        agree(said, name, f"curve {letter}", {question: said}, secret=True)
+    return "four bugs, none of which raises an error; their curves tell"
+
+
+# --- 4.2 ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A training loop, right unless told otherwise."""
+
+    shift: int = 1
+    share: str = "rows"  # what a part counts by: rows, parts, or nothing
+    empties: str = "each step"  # when the gradients are emptied
+    late: int = 0  # steps by which the rate is
+    silent: int = 0  # steps in which the optimiser has its own
+    moves: bool = True
+    clips: bool = True
+    begins: bool = True  # in training mode
+    measures: bool = True  # in evaluation mode
+    goes_back: bool = True  # to training mode
+    first: bool = False  # measured before the step, not after it
+    said: str = "whole"  # which loss of a step is told
+
+    def run(self, model, batches, held_out, rates, parts, clip_norm):
+        """-> (the loss of each step, the held-out loss after each)"""
+        optimizer = torch.optim.AdamW(model.parameters())
+        losses, held = [], []
+        model.train(self.begins)
+        for step, rows in enumerate(batches):
+            if self.empties == "each step":
+                optimizer.zero_grad()
+            if self.first:
+                held.append(self.measured(model, held_out))
+            losses.append(self.learned(model, rows, parts, optimizer))
+            if self.clips:
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            if self.empties == "before the step":
+                optimizer.zero_grad()
+            at = min(max(step - self.late, 0), len(rates) - 1)
+            if self.moves and step >= self.silent:
+                optimizer.param_groups[0]["lr"] = rates[at]
+            optimizer.step()
+            if self.said == "after":
+                with torch.no_grad():
+                    losses[-1] = loss_on(model, rows).item()
+            if not self.first:
+                held.append(self.measured(model, held_out))
+        return losses, held
+
+    def learned(self, model, rows, parts, optimizer):
+        """Gradients of a batch, part by part. -> the loss that is told"""
+        each = []
+        pieces = rows.chunk(parts)
+        for part in pieces:
+            if self.empties == "each part":
+                optimizer.zero_grad()
+            shares = {"rows": len(part) / len(rows), "parts": 1 / len(pieces), "nothing": 1}
+            loss = loss_on(model, part, self.shift) * shares[self.share]
+            loss.backward()
+            each.append(loss.item())
+        last = each[-1] * len(rows) / len(pieces[-1])
+        said = {"whole": sum(each), "after": 0.0, "last": last, "last share": each[-1]}
+        return said[self.said]
+
+    @torch.no_grad()
+    def measured(self, model, held_out):
+        if self.measures:
+            model.eval()
+        loss = loss_on(model, held_out, self.shift).item()
+        model.train(self.goes_back)
+        return loss
+
+
+LOOPS = {
+    "is zero_grad missing? The gradients of all steps add up": Loop(empties="never"),
+    "is the gradient emptied between the parts? It should add up over a batch": (
+        Loop(empties="each part")
+    ),
+    "is the gradient emptied before the step? Then nothing is learned": (
+        Loop(empties="before the step")
+    ),
+    "are the parts' losses added, where each counts by its share of the rows?": (
+        Loop(share="nothing")
+    ),
+    "do all parts count alike, however many rows they hold?": Loop(share="parts"),
+    "is it the last part's loss, where the whole batch's is asked for?": Loop(said="last"),
+    "is it the last part's share of the loss alone? The parts' shares add up": (
+        Loop(said="last share")
+    ),
+    "is it the loss after the step? The one that was differentiated is asked for": (
+        Loop(said="after")
+    ),
+    "are the targets not shifted? Each is the character after": Loop(shift=0),
+    "are tokens and targets swapped? Then it learns to guess backwards": Loop(shift=-1),
+    "is the rate one step late?": Loop(late=1),
+    "is the rate set after the step? It is meant for this one": Loop(late=1, silent=1),
+    "is the rate one step early? Step 0 has rates[0]": Loop(late=-1),
+    "does the rate stay at that of the first step?": Loop(late=99),
+    "does the optimiser never get the rates?": Loop(moves=False),
+    "is the gradient clipped after the step, or not at all? Then it clips nothing": (
+        Loop(clips=False)
+    ),
+    "is dropout on while it measures? `model.eval()` comes first": Loop(measures=False),
+    "does it stay in evaluation mode after it has measured?": Loop(goes_back=False),
+    "is `model.train()` missing at the start? The model has just been measured": (
+        Loop(begins=False)
+    ),
+    "is it in evaluation mode all the time? The model has just been measured": (
+        Loop(begins=False, goes_back=False)
+    ),
+    "is held-out text measured before the step, where after it is asked for?": Loop(first=True),
+}
+
+
+def by_the_package(model, batches, held_out, rates, parts, clip_norm):
+    """The same from the lesson's own training_step, which the package trains with."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer.param_groups[0]["peak"] = 1.0
+    losses, held = [], []
+    for rows, rate in zip(batches, rates, strict=True):
+        tokens, targets = rows[:, :-1], rows[:, 1:]
+        settings = (rate, clip_norm, None, parts)
+        loss = training_step(model.train(), [optimizer], tokens, targets, *settings)
+        losses.append(loss.item())
+        with torch.no_grad():
+            held.append(loss_on(model.eval(), held_out).item())
+    return losses, held
+
+
+@exercise("4.2", "The training loop", level="core", minutes=40)
+def _(attempt):
+    """Step by step against the package's own steps; with parts, with clipping, with dropout."""
+    rates = [0.03, 0.06, 0.04, 0.02, 0.01]
     cases = (
-        ([2.0, 1.0], [5, 5]),
-        ([2.0, 1.5, 4.0], [128, 128, 7]),
-        ([1.7], [3]),
-        (drawn, [64, 64, 64, drawn_from(1, 63, 44)]),
+        ("a batch at once", 4, 1, 100.0, 0.0),
+        ("batches of 7 rows in 3 parts, clipped at 0.3", 7, 3, 0.3, 0.0),
+        ("a model with dropout", 5, 1, 1.0, 0.5),
     )
-    for losses, counts in cases:
-        total = sum(counts)
-        sums = sum(loss * n for loss, n in zip(losses, counts, strict=True))
-        mean = sums / total
-        flat = sum(losses) / len(losses)
-        mistakes = {
-            "does a short piece count as much as a long one?": math.exp(flat),
-            "is a piece's loss a mean? It counts for each of its characters": (
-                math.exp(sum(losses) / total)
-            ),
-            "is it the loss, where its exponential was asked for?": mean,
-            "is 2 the base? The losses are in nats": 2**mean,
-            "is it a mean of perplexities? The mean comes first, then the exponential": (
-                sum(math.exp(loss) * n for loss, n in zip(losses, counts, strict=True)) / total
-            ),
-            "is it the sum, never divided by the characters?": (
-                math.exp(sums) if sums < 700 else math.inf
-            ),
-        }
-        agree(
-            attempt(list(losses), list(counts)),
-            math.exp(mean),
-            f"losses {losses} of {counts} characters",
-            mistakes,
+    for seed, (given, size, parts, clip_norm, dropout) in enumerate(cases, start=1):
+        rows = windows_of(chain_of(1000 * variant() + seed, 6 * (len(rates) * size + 9)))
+        batches = rows[: len(rates) * size].view(len(rates), size, 6)
+        rest = (batches, rows[len(rates) * size :], rates, parts, clip_norm)
+        got = plain_pair(observed(looped, attempt, seed, dropout, *rest))
+        right = looped(by_the_package, seed, dropout, *rest)
+        if same(got, right):
+            continue
+        likely = (
+            q for q, loop in LOOPS.items() if same(got, looped(loop.run, seed, dropout, *rest))
         )
-    return "every character counts once, wherever it stood"
+        step_by_step(got, right, given, next(likely, ""))
+    return "the package's losses, step by step, from a loop of your own"
 
 
-def stopped(losses, patience, better=lambda new, best: new < best):
-    """Which evaluation is the last and which the best, counted from 1."""
-    best, kept = math.inf, 0
-    for i, loss in enumerate(losses, start=1):
-        if better(loss, best):
-            best, kept = loss, i
-        if i - kept == patience:
-            return i, kept
-    return len(losses), kept
-
-
-@exercise("4.2", "When does it stop?", level="core", minutes=10)
-def _(attempt):
-    """Curves with ties, with a late best, with none that stops."""
-    curves = (
-        [3.0, 2.0, 2.5, 2.4, 2.3],
-        [3.0, 2.0, 2.0, 2.0, 1.0],
-        [3.0, 2.9, 2.8],
-        [1.0, 2.0, 3.0, 0.5],
-        [drawn_from(10, 25, 450 + i) / 10 for i in range(30)],
+def plain_pair(got):
+    """A pair of lists of numbers, whatever numbers they are; all else as it is."""
+    if not isinstance(got, list | tuple) or len(got) != 2:
+        return got
+    return tuple(
+        list(map(number_of, part)) if isinstance(part, list | tuple) else number_of(part)
+        for part in got
     )
-    for losses, patience in [(curve, patience) for curve in curves for patience in (1, 2, 3)]:
-        right = stopped(losses, patience)
-        falls = [i for i in range(1, len(losses)) if losses[i] >= losses[i - 1]]
-        mistakes = {
-            "is an equal loss taken for a better one?": stopped(
-                losses, patience, lambda new, best: new <= best
-            ),
-            "does it compare with the evaluation before, where the best so far counts?": (
-                falls[patience - 1] + 1 if len(falls) >= patience else len(losses),
-                right[1],
-            ),
-            "does it wait one evaluation too many?": stopped(losses, patience + 1),
-            "is it the best loss, where its number is asked for?": (right[0], losses[right[1] - 1]),
-            "are evaluations counted from 0?": (right[0] - 1, right[1] - 1),
-            "is the last evaluation kept, where the best was asked for?": (right[0], right[0]),
-            "does it look at evaluations after it has stopped?": (
-                right[0],
-                losses.index(min(losses)) + 1,
-            ),
-            "does it never stop?": (len(losses), losses.index(min(losses)) + 1),
-        }
-        got = attempt(list(losses), patience)
-        agree(
-            tuple(got) if isinstance(got, list) else got,
-            right,
-            f"losses {losses}, patience {patience}",
-            mistakes,
-        )
-    return "ties are no progress, and what comes after the stop is never known"
+
+
+def step_by_step(got, right, given, question):
+    """Say at which step two pairs of losses part."""
+    lists = isinstance(got, tuple) and all(isinstance(part, list) for part in got)
+    if not lists or [*map(len, got)] != [*map(len, right)]:
+        agree(got, right, given)
+    for step in range(len(right[0])):
+        for name, mine, theirs in zip(("the loss", "the held-out loss"), got, right, strict=True):
+            fits = {question: mine[step]} if question else {}
+            agree(mine[step], theirs[step], f"{given}: {name} of step {step}", fits)
+
+
+# --- 4.3 ------------------------------------------------------------------------------------------
 
 
 @exercise("4.3", "A cosine schedule", level="core", minutes=15)
@@ -153,126 +312,170 @@ def _(attempt):
     return "up in a line, down in half a wave, and never below the floor"
 
 
-@exercise("4.4", "What decays?", level="core", minutes=10)
-def _(attempt):
-    """The course's GPT, and models with biases and gains that a rule by name gets wrong."""
-    names = list(LAYERS)
-    cases = {
-        "the course's GPT": 2,
-        "a model with biases": ["Embedding", "LayerNorm", "Linear", "BatchNorm1d", "Linear"],
-        "a deeper GPT": drawn_from(3, 9, 41),
-        "another model with biases": [names[drawn_from(0, 3, 420 + i)] for i in range(20)],
-    }
-    for given, layers in cases.items():
-        named = dict(made_of(layers).named_parameters())
-        right = sorted(name for name, p in named.items() if p.ndim == 2)
-        mistakes = {
-            "do gains and biases decay as well?": sorted(named),
-            "does every `weight` decay? A norm's gain is called weight too": (
-                [n for n in named if "weight" in n]
-            ),
-            "is the embedding spared? It is a matrix": (
-                [n for n in right if "embedding" not in n and n != "0.weight"]
-            ),
-            "are only the blocks looked at?": [n for n in right if "blocks" in n],
-            "are these the ones to spare?": sorted(set(named) - set(right)),
-        }
-        got = observed(names_chosen, attempt, layers)
-        several = isinstance(got, set | list | tuple)
-        if not several or not all(isinstance(name, str) for name in got):
-            raise Wrong(given, "a set or list of names", "a collection of something else")
-        apart = {question: sorted(set(names) ^ set(right)) for question, names in mistakes.items()}
-        missing = sorted(set(got) ^ set(right))
-        agree(missing, [], f"{given}: names that are missing or too many", apart)
-    return "matrices decay; gains and biases, which have one axis, do not"
+# --- 4.4 ------------------------------------------------------------------------------------------
+
+RATES = [10 ** (-3 + i / 6) for i in range(25)]  # 0.001 … 10
 
 
-def loss_of(model, tokens, targets, reduction="mean"):
-    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), reduction=reduction)
-
-
-@exercise("4.5", "A batch in parts", level="core", minutes=15)
-def _(attempt):
-    """The gradients against those of the whole batch, read at once."""
-    for cuts in ((2, 2), (4, 1), (3, 1, 2)):
-        tokens = torch.randint(11, (sum(cuts), 6), generator=generator(sum(cuts)))
-        parts = list(zip(tokens[:, :-1].split(cuts), tokens[:, 1:].split(cuts), strict=True))
-        given = f"parts of {', '.join(map(str, cuts))} lines"
-        copies = [(x.clone(), y.clone()) for x, y in parts]
-        got, found, moved = observed(read_in_parts, attempt, 1, copies)
-        agree(
-            not torch.equal(moved, weights(small_gpt(1))),
-            False,
-            f"{given}, whether the weights have moved",
-            {"was there a step? None is asked for": True},
-        )
-        right = gradients_of([c / sum(cuts) for c in cuts], parts)
-        agree(found, right, f"{given}, the gradients", wrong_gradients(cuts, parts))
-        whole, *each = (
-            loss_of(small_gpt(1), *batch).item()
-            for batch in ((tokens[:, :-1], tokens[:, 1:]), *parts)
-        )
-        mistakes = {
-            "is it the last part's loss alone?": each[-1],
-            "are the parts' losses added?": sum(each),
-        }
-        agree(got, whole, f"{given}, the loss", mistakes)
-    return "the memory of one part, the gradient of the whole"
-
-
-def gradients_of(shares, parts):
-    """The gradients of a sum of the parts' losses, each times its share."""
-    model = small_gpt(1)
-    losses = [loss_of(model, *part) for part in parts]
-    sum(share * loss for share, loss in zip(shares, losses, strict=True)).backward()
-    return gradients(model)
-
-
-def wrong_gradients(cuts, parts):
-    """Question -> the gradients that this mistake would give."""
-    n = len(cuts)
-    last_alone = [0] * (n - 1)
-    shares = {
-        "are the parts' means added, where their mean is asked for?": [1] * n,
-        "do all parts count alike, however many lines they hold?": [1 / n] * n,
-        "are sums added, never divided?": [5 * c for c in cuts],
-        "is the gradient emptied between the parts?": [*last_alone, cuts[-1] / sum(cuts)],
-        "is the gradient emptied between the parts? And the last one counts whole": [
-            *last_alone,
-            1,
-        ],
-        "is `backward` missing?": [0] * n,
-    }
-    return {question: gradients_of(share, parts) for question, share in shares.items()}
+@functools.cache
+def good_loss(seed):
+    """The loss of a rate that is off by a factor of two, to the worse side of the best."""
+    best = min(RATES, key=lambda rate: final_loss(seed, rate))
+    return max(final_loss(seed, best / 2), final_loss(seed, best * 2))
 
 
 @exercise(
-    "4.6",
-    "Measure without a trace",
+    "4.4",
+    "The best rate in five trials",
     level="core",
-    minutes=10,
-    own_word="that nothing is recorded",
+    minutes=20,
+    own_word="how many trials it made",
 )
 def _(attempt):
-    """The loss without dropout; the model found in the mode it was left in."""
-    ids = torch.randint(11, (3, 6), generator=generator(9))
-    tokens, targets = ids[:, :-1], ids[:, 1:]
-    words = {True: "a model in training", False: "a model in evaluation"}
-    right = loss_of(small_gpt(2, dropout=0.5).eval(), tokens, targets).item()
-    for training, given in words.items():
-        got, modes, recorded = observed(measured, attempt, 2, training, tokens, targets)
-        got = number_of(got)
-        noisy = isinstance(got, float) and abs(got - right) > 1e-5
-        agree(got, right, given, {"is dropout still on?": got} if noisy else {})
-        if set(modes) != {training}:
-            one_mode = len(set(modes)) == 1
-            left = words[modes[0]] if one_mode else "a model whose parts are in both modes"
-            question = "is the mode put back to what it was, by `train(mode)`?"
-            raise Wrong(given, words[training], left, question)
-        if recorded:
-            found = "a pass that recorded gradients"
-            raise Wrong(given, "a pass that records nothing", found, "is no_grad missing?")
-    return "dropout off, no graph, and nobody notices that you were there"
+    """Models whose best rates lie up to a hundred times apart."""
+    for i in range(4):
+        seed = 1000 * variant() + i
+        got, tried = observed(searched, attempt, seed)
+        rate = number_of(got)
+        given = f"model {i + 1}"
+        if type(rate) not in (int, float) or not 0 < rate < math.inf:
+            agree(got, RATES[0], given)
+        agree(len(tried) <= 5, True, f"{given}, whether there were at most five trials")
+        loss, good = final_loss(seed, rate), good_loss(seed)
+        if loss > good:
+            found = f"a rate of {rate:.2g} with a loss of {loss:.3f}"
+            raise Wrong(given, f"a loss of at most {good:.3f}", found, why(rate, tried, seed))
+    return "five trials over four decades, and each knew what the others had found"
+
+
+def why(rate, tried, seed):
+    """A question that names what was likely wrong with a search."""
+    if not tried:
+        return "is there no trial? Every model has a rate of its own"
+    losses = {each: final_loss(seed, each) for each in tried}
+    if any(same(rate, loss) for loss in losses.values()):
+        return "is it the best loss, where its rate is asked for?"
+    if rate == tried[-1] and rate != min(losses, key=losses.get):
+        return "is it the last one tried, not the best?"
+    if rate == max(losses, key=losses.get):
+        return "is it the worst of those tried?"
+    steps = [b - a for a, b in itertools.pairwise(sorted(tried))]
+    if len(steps) > 1 and max(steps) <= 1.5 * min(steps):
+        return "do the trials lie evenly on a plain axis? Rates differ by factors"
+    return "do the last trials look on both sides of the best so far?"
+
+
+# --- 4.5 ------------------------------------------------------------------------------------------
+
+
+def merged(heads):
+    """(B, H, T, D) -> (B, T, H D)"""
+    return heads.transpose(1, 2).flatten(-2)
+
+
+@exercise("4.5", "A head at its mean", level="core", minutes=20)
+def _(attempt):
+    """What attention then writes, and what it must not be."""
+    for b, h, t, d, which in ((2, 3, 5, 7, 1), (3, 2, 7, 5, 0), (2, 3, 7, 5, 2)):
+        heads = torch.randn(b, h, t, d, generator=generator(450 + which)) + 1
+        W_o = torch.randn(h * d, h * d, generator=generator(460 + which)) / (h * d) ** 0.5
+        mean = heads[:, which].mean((0, 1))
+
+        def with_one(value, heads=heads, which=which):
+            changed = heads.clone()
+            changed[:, which] = value
+            return changed
+
+        right = merged(with_one(mean)) @ W_o
+        one = heads[:, which]
+        others = heads.mean((0, 2), keepdim=True).expand_as(heads).clone()
+        others[:, which] = one
+        next_one = heads.clone()
+        next_one[:, (which - 1) % h] = heads[:, (which - 1) % h].mean((0, 1))
+        mistakes = {
+            "is the head set to 0? Its mean is asked for": merged(with_one(0.0)) @ W_o,
+            "is it one number for all channels? Each channel has a mean of its own": (
+                merged(with_one(one.mean())) @ W_o
+            ),
+            "has each text a mean of its own? It runs over texts and places": (
+                merged(with_one(one.mean(1, keepdim=True))) @ W_o
+            ),
+            "has each place a mean of its own? It runs over texts and places": (
+                merged(with_one(one.mean(0, keepdim=True))) @ W_o
+            ),
+            "is it the mean over all heads?": merged(with_one(heads.mean((0, 1, 2)))) @ W_o,
+            "are all the others at their mean, where one is asked for?": merged(others) @ W_o,
+            "are all heads at their mean?": (
+                merged(heads.mean((0, 2), keepdim=True).expand_as(heads)) @ W_o
+            ),
+            "are heads counted from 1? Here from 0": merged(next_one) @ W_o,
+            "are the heads laid side by side without turning heads and time?": (
+                with_one(mean).reshape(b, t, h * d) @ W_o
+            ),
+            "is W_o forgotten? What attention writes is asked for": merged(with_one(mean)),
+            "is W_o transposed? Here it is x @ W_o": merged(with_one(mean)) @ W_o.T,
+        }
+        got = attempt(heads.clone(), W_o.clone(), which)
+        given = f"heads of shape {tuple(heads.shape)}, head {which}"
+        agree(got, right, given, mistakes, tolerance=1e-4)
+    return "the head says what it always says on average, and no more than that"
+
+
+# --- 4.6 ------------------------------------------------------------------------------------------
+
+
+@exercise("4.6", "Clip by hand", level="core", minutes=10)
+def _(attempt):
+    """Against PyTorch's own, on long gradients, on short ones, and on none at all."""
+    for given, size, limit in (
+        ("long gradients", 3.0, 1.0),
+        ("short gradients", 0.05, 2.0),
+        ("gradients of zero", 0.0, 1.0),
+        ("long gradients, limit 0.5", 2.0, 0.5),
+    ):
+        shapes = ((3, 5), (7,), (2, 3))
+        each = [size * torch.randn(s, generator=generator(len(s) + s[0])) for s in shapes]
+        right = [g * min(1.0, limit / max(length(each), 1e-12)) for g in each]
+        lengths = [g.norm() for g in each]
+        mistakes = {
+            "is each tensor clipped alone? There is one length, over all of them": [
+                g * min(1.0, limit / max(n.item(), 1e-12))
+                for g, n in zip(each, lengths, strict=True)
+            ],
+            "is each number cut off at the limit? The direction should stay": [
+                g.clamp(-limit, limit) for g in each
+            ],
+            "is a short gradient made longer? It should stay": [
+                g * limit / max(length(each), 1e-12) for g in each
+            ],
+            "are the lengths added? Squares are, and then the root is taken": [
+                g * min(1.0, limit / max(sum(lengths).item(), 1e-12)) for g in each
+            ],
+            "is the root missing?": [
+                g * min(1.0, limit / max(length(each) ** 2, 1e-12)) for g in each
+            ],
+            "is it the largest number, where the length is asked for?": [
+                g * min(1.0, limit / max(*(p.abs().max().item() for p in each), 1e-12))
+                for g in each
+            ],
+            "are they all divided by their length? The limit is missing": [
+                g / max(1.0, length(each)) for g in each
+            ],
+            "is nothing clipped?": each,
+            "is 0 divided by 0? Gradients may all be 0": [g * math.nan for g in each],
+        }
+        got = attempt([g.clone() for g in each], limit)
+        got = list(got) if isinstance(got, tuple) else got
+        agree(got, right, given, mistakes, tolerance=1e-4)
+    return "shorter where it was too long, and pointing where it pointed"
+
+
+def length(tensors):
+    """The length of all numbers in all tensors, as one vector; PyTorch's."""
+    return nn.utils.get_total_norm(tensors).item()
+
+
+# --- 4.7 ------------------------------------------------------------------------------------------
 
 
 @exercise("4.7", "AdamW by hand", level="stretch", minutes=60)

@@ -42,33 +42,62 @@ class TrainConfig:
             raise ValueError("weight_decay, warmup, evaluate_every, patience: 0 or more")
 
 
-def next_character_loss(model, tokens, targets):
-    """The mean token loss, in nats/character. tokens, targets: (B, T) int64 -> ()."""
-    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+def learning_rate_at(step, config):
+    """The share of the peak rate at a step: up in a line, flat, down in a line.
 
-
-def training_step(
-    model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=None, micro_batches=1
-):
-    """Predict, measure, differentiate, clip, move. -> the batch's loss before the move
-
-    rate: the share of the peak rates, a number or a tensor of shape (). loss_of: where it
-    is not next_character_loss. micro_batches: read the batch in so many pieces, where the
-    whole does not fit in memory; their gradients add up to the same.
+    step: 0 … config.steps - 1 -> a number in (0, 1].
     """
-    loss_of, losses = loss_of or next_character_loss, []
-    pieces = zip(tokens.chunk(micro_batches), targets.chunk(micro_batches), strict=True)
-    for some, theirs in pieces:
-        loss = loss_of(model, some, theirs) * (len(some) / len(tokens))
-        loss.backward()
-        losses.append(loss.detach())
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
-        optimizer.step()
-        optimizer.zero_grad()
-    return sum(losses)
+    up = (step + 1) / max(1, config.warmup_steps)
+    down = (config.steps - step) / max(1, config.decay * config.steps)
+    return min(1.0, up, down)
+
+
+@torch.no_grad()
+def token_losses(model, ids):
+    """The loss at each token but the first: (N,) int64 -> (N - 1,) float64, CPU, nats.
+
+    Dropout is off. Read in windows of the context length that don't overlap; the last may
+    be shorter. A few at a time stay in a CPU's cache; a GPU wants many.
+    """
+    if len(ids) < 2:
+        raise ValueError("evaluation needs at least 2 tokens: to read and to predict")
+    T, N, was_training = model.config.context_length, len(ids) - 1, model.training
+    at_once = max(1, (2**16 if ids.is_cuda else 2**10) // T)
+    model.eval()
+    losses, start = [], 0
+    while start < N:
+        left = N - start
+        windows = min(at_once, left // T)  # whole ones first
+        stop = start + (windows * T or left)
+        logits = model(ids[start:stop].view(-1, min(T, left))).flatten(0, 1)
+        targets = ids[start + 1 : stop + 1]
+        losses.append(F.cross_entropy(logits, targets, reduction="none"))
+        start = stop
+    model.train(was_training)
+    return torch.cat(losses).cpu().double()
+
+
+def evaluate(model, ids):
+    """The exact loss over all of ids: the mean token loss, in nats/character."""
+    return token_losses(model, ids).mean().item()
+
+
+class EarlyStopping:
+    """Stop after `patience` evaluations in a row without a new best loss; 0 never stops."""
+
+    def __init__(self, patience):
+        self.patience, self.best, self.waited = patience, math.inf, 0
+
+    def update(self, loss):
+        """Take in one evaluation. -> whether it is the best so far"""
+        improved = loss < self.best
+        self.best = min(self.best, loss)
+        self.waited = 0 if improved else self.waited + 1
+        return improved
+
+    @property
+    def should_stop(self):
+        return 0 < self.patience <= self.waited
 
 
 POLYNOMIALS = (  # a, b, c of each iteration: Amsel et al. (2025), Polar Express
@@ -154,59 +183,30 @@ def make_optimizers(model, config):
     return optimizers
 
 
-def learning_rate_at(step, config):
-    """The share of the peak rate at a step: up in a line, flat, down in a line.
+def next_character_loss(model, tokens, targets):
+    """The mean token loss, in nats/character. tokens, targets: (B, T) int64 -> ()."""
+    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
-    step: 0 … config.steps - 1 -> a number in (0, 1].
+
+def training_step(
+    model, optimizers, tokens, targets, rate, clip_norm=1.0, loss_of=None, micro_batches=1
+):
+    """Predict, measure, differentiate, clip, move. -> the batch's loss before the move
+
+    rate: the share of the peak rates, a number or a tensor of shape (). loss_of: where it
+    is not next_character_loss. micro_batches: read the batch in so many pieces, where the
+    whole does not fit in memory; their gradients add up to the same.
     """
-    up = (step + 1) / max(1, config.warmup_steps)
-    down = (config.steps - step) / max(1, config.decay * config.steps)
-    return min(1.0, up, down)
-
-
-@torch.no_grad()
-def token_losses(model, ids):
-    """The loss at each token but the first: (N,) int64 -> (N - 1,) float64, CPU, nats.
-
-    Dropout is off. Read in windows of the context length that don't overlap; the last may
-    be shorter. A few at a time stay in a CPU's cache; a GPU wants many.
-    """
-    if len(ids) < 2:
-        raise ValueError("evaluation needs at least 2 tokens: to read and to predict")
-    T, N, was_training = model.config.context_length, len(ids) - 1, model.training
-    at_once = max(1, (2**16 if ids.is_cuda else 2**10) // T)
-    model.eval()
-    losses, start = [], 0
-    while start < N:
-        left = N - start
-        windows = min(at_once, left // T)  # whole ones first
-        stop = start + (windows * T or left)
-        logits = model(ids[start:stop].view(-1, min(T, left))).flatten(0, 1)
-        targets = ids[start + 1 : stop + 1]
-        losses.append(F.cross_entropy(logits, targets, reduction="none"))
-        start = stop
-    model.train(was_training)
-    return torch.cat(losses).cpu().double()
-
-
-def evaluate(model, ids):
-    """The exact loss over all of ids: the mean token loss, in nats/character."""
-    return token_losses(model, ids).mean().item()
-
-
-class EarlyStopping:
-    """Stop after `patience` evaluations in a row without a new best loss; 0 never stops."""
-
-    def __init__(self, patience):
-        self.patience, self.best, self.waited = patience, math.inf, 0
-
-    def update(self, loss):
-        """Take in one evaluation. -> whether it is the best so far"""
-        improved = loss < self.best
-        self.best = min(self.best, loss)
-        self.waited = 0 if improved else self.waited + 1
-        return improved
-
-    @property
-    def should_stop(self):
-        return 0 < self.patience <= self.waited
+    loss_of, losses = loss_of or next_character_loss, []
+    pieces = zip(tokens.chunk(micro_batches), targets.chunk(micro_batches), strict=True)
+    for some, theirs in pieces:
+        loss = loss_of(model, some, theirs) * (len(some) / len(tokens))
+        loss.backward()
+        losses.append(loss.detach())
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        optimizer.step()
+        optimizer.zero_grad()
+    return sum(losses)
