@@ -286,6 +286,7 @@ HOSTS = {  # that pages may link to, and what follows the host
     "www.python.org": r"/downloads/",
     "pytorch.org": r"/.*",
     "kellerjordan.github.io": r"/posts/muon/",
+    "cs231n.github.io": r"/neural-networks-3/",
 }
 
 
