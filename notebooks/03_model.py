@@ -15,16 +15,17 @@
 # %% [markdown]
 # # 3 · The model: from a character to a guess
 #
-# A Transformer is what you get when you give attention something to move, a sense of order, a place to think, and a road
-# that runs straight through. You first meet the finished thing, talking; then you build it again, each part for the loss
-# that it removes or for what breaks without it.
+# A **Transformer** is attention with a sense of order, some work to do on what it heard, and a path on which nothing
+# gets lost. You first meet a finished one, writing. Then you build it from parts, each as plain as you could type it from
+# memory, each for the loss that it removes; and you break it on purpose, to learn which test finds which bug.
 
 # %% [markdown]
-# **You will be able to** explain each part of a decoder-only Transformer · compare four ways to tell it about
-# position · count its parameters in your head · look into a model layer by layer · test one before you train it.
+# **You will be able to** write a decoder-only Transformer · explain each part by what happens without it · test a model
+# before you train it · read a trained one layer by layer.
 #
-# **You need** [lesson 2](02_attention.ipynb), derivatives as an idea. **Time:** an hour of reading, a minute or two of
-# computing.
+# **You need** [lesson 2](02_attention.ipynb), derivatives as an idea, and PyTorch's modules
+# ([PyTorch in twenty lines](../book/pytorch.md)). **Time:** an hour of reading, four minutes of computing, two hours
+# for the exercises up to core.
 
 # %% tags=["setup"]
 import importlib.util
@@ -50,16 +51,19 @@ from course_utils.lessons.attention import causal_attention, merge_heads, split_
 
 # %%
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 
 import pandas as pd
 
-from course_utils import corpus, figures, profiles
+from course_utils import checks, corpus, figures, profiles
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
 from course_utils.training import runs
 
 # %% [markdown]
-# The text and its alphabet, as in lesson 1. The profile says how much work this machine is given.
+# ## The whole, before its parts
+#
+# The text and its alphabet, as in lesson 1, and a model of two layers that somebody trained for about a minute:
 
 # %%
 text, profile = corpus.load(), profiles.current()
@@ -67,19 +71,12 @@ print(text.describe(), f"\nprofile {profile.name}")
 tokenizer = CharTokenizer(text.text)
 V = tokenizer.vocab_size
 train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
-
-# %% [markdown]
-# ## The whole, before its parts
-#
-# Here is a model of two layers that somebody trained for about a minute.
-
-# %%
 trained, record = runs.small_model(text)
-_ = trained.eval()  # no dropout; `_ =` keeps the notebook from printing the model
 
 # %% [markdown]
-# Ask it for a text: softmax turns its scores into probabilities, one character is drawn from them and put behind the text,
-# and the model is asked again. The `temperature` makes likely characters a little likelier still; lesson 6 is about it.
+# Ask it for a text. It gives a score to each character that may come next, the **logits**; softmax turns them into
+# probabilities; one character is drawn and put behind the text; and the model is asked again. The `temperature` makes likely
+# characters a little likelier still (lesson 6).
 
 
 # %%
@@ -94,26 +91,589 @@ def speak(model, prompt, n_characters, temperature=0.8):
     return tokenizer.decode(ids[0])
 
 
-# %%
 torch.manual_seed(0)
-print(speak(trained, text.fitting_prompt(), 300))
+trained.eval()  # no dropout; more below
+prompt = text.fitting_prompt()
+print(speak(trained, prompt, 300))
 
 # %% [markdown]
 # It is nonsense, and look how much of it is right: names in capitals with a colon, lines of verse length, words that exist or
-# could. Nobody wrote a rule. What kind of machine learns this from nothing but "guess the next character"?
+# could. Nobody wrote a rule. What kind of machine learns this?
 
 # %%
-print(trained)
+tokens = torch.tensor([tokenizer.encode(prompt)])
+shapes = {"tokens": tokens, "x": trained.embedding(tokens), "logits": trained(tokens)}
+shapes = {name: tuple(tensor.shape) for name, tensor in shapes.items()}
+figures.decoder_stack(shapes, len(trained.blocks), title="The whole decoder")
 
 # %% [markdown]
-# These are all its learned parts. Read from the top: an embedding; its layers, called blocks in code, each with two norms, an
-# attention and a feed-forward network; a last norm; a *head* that scores the next character. How they are joined, and how the model knows
-# about order, comes below. By the end of this lesson you have written every line of it.
+# This is all of it, read from below. An **embedding** turns each token into a vector of `C` channels; **layers**, called blocks
+# in code, each add something to it twice; a last norm; and a **head** scores the next character. (This one
+# comes from lesson 5's `laptop` recipe: its positions are *rotary* and its optimiser is *Muon*. You will meet both.)
 #
-# ## The settings
+# ## A ladder of small models
 #
-# Everything that may vary stands in one frozen dataclass, so that a run can be written down and repeated. The
-# defaults are the course's `baseline`. A wrong setting is refused at once, in words.
+# To see what each part is worth you train small models, each with one part more. Six sizes describe them:
+
+
+# %%
+@dataclass(frozen=True)  # nobody changes it by accident later
+class Sizes:
+    """What a plain GPT is told."""
+
+    vocab_size: int  # V, different characters
+    context_length: int  # T, the longest input
+    n_layers: int
+    n_heads: int  # H
+    d_model: int  # C, channels of a position
+    d_ff: int  # channels inside the MLP
+
+
+small = Sizes(V, context_length=32, n_layers=2, n_heads=4, d_model=64, d_ff=256)
+T, C, steps = small.context_length, small.d_model, 3 * profile.demo_steps
+
+# %% [markdown]
+# One function trains them all (the loop is lesson 4's subject). Width, heads, context, steps and batch are lesson 2's; the rate is
+# 0.003 in place of 0.01, which one attention bears and a whole model doesn't (try it). Luck moves a loss too. So each rung is trained
+# with three seeds and measured on the whole last tenth, and its mean is printed with the **standard deviation**: how far the
+# seeds typically lie from the mean. A smaller difference says nothing.
+
+
+# %%
+def loss_of(model, tokens, targets):
+    """The mean token loss, in nats/character."""
+    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+
+
+def learn(make, seed=0, rate=3e-3, n_steps=None):
+    """Make a model and train it. -> the model, its losses on the way"""
+    torch.manual_seed(seed)
+    model, draw, losses = make(), torch.Generator().manual_seed(seed), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    for _ in range(n_steps or steps):
+        loss = loss_of(model, *get_batch(train_ids, 32, T, draw))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return model, losses
+
+
+# %%
+n_windows = (len(validation_ids) - 1) // T
+held_out = (
+    validation_ids[: n_windows * T].view(-1, T),
+    validation_ids[1 : n_windows * T + 1].view(-1, T),
+)
+baselines, ladder = baseline_losses(text.text), {}
+
+
+def climb(rung, make):
+    """Train three seeds, put their losses on the ladder. -> the first model"""
+    models = [learn(make, seed)[0] for seed in range(3)]
+    with torch.no_grad():
+        ladder[rung] = pd.Series([loss_of(model, *held_out).item() for model in models])
+    print(f"{rung}: {ladder[rung].mean():.3f}, seeds ± {ladder[rung].std():.3f}")
+    return models[0]
+
+
+# %% [markdown]
+# A rung is an embedding, some **sublayers** (the parts that a layer is made of), and a head. Each sublayer's output is
+# *added* to what passes by; take that plus on trust until you see what happens without it.
+
+
+# %%
+class Rung(nn.Module):
+    """Tokens (B, T) -> logits (B, T, V) through the given sublayers."""
+
+    def __init__(self, *sublayers, positions=True):
+        super().__init__()
+        self.embedding = nn.Embedding(V, C)
+        self.positions = nn.Parameter(torch.randn(T, C)) if positions else None
+        self.sublayers = nn.ModuleList(sublayers)  # a list whose weights are found
+        self.head = nn.Linear(C, V, bias=False)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        if self.positions is not None:
+            x = x + self.positions[: tokens.shape[1]]
+        for sublayer in self.sublayers:
+            x = x + sublayer(x)
+        return self.head(x)
+
+
+# %% [markdown]
+# ## Embeddings
+#
+# A token's id says nothing by its size: 40 isn't twice 20. So each of the `V` ids gets a vector of `C` numbers of its
+# own, to be learned. Looking it up is the same as multiplying a one-hot vector by a matrix:
+
+# %%
+embedding = nn.Embedding(11, 6)
+ids = torch.tensor([3, 1, 4])
+product = F.one_hot(ids, 11).float() @ embedding.weight
+assert torch.equal(embedding(ids), product), "a lookup is a product with one-hots"
+
+# %% [markdown]
+# > **Predict.** The trained model never heard of vowels or capitals. Which characters will have vectors that lie close
+# > together?
+
+# %%
+vectors = trained.embedding.weight.detach()
+title = "Characters as the trained model sees them"
+figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
+
+# %% [markdown]
+# Capitals on one side, small letters on the other, sentence ends far from both: characters that stand in the same places lie
+# together. Not the closest pair, though: `$` and `&` stand in the text once and three times. They are alike because
+# they have hardly been trained.
+#
+# **The first rung** is an embedding and a head: it sees one character and guesses the next. Which loss of lesson 1 is the
+# best it can hope for?
+
+# %%
+one_character = climb("one character", lambda: Rung(positions=False))
+print(f"bigram: {baselines['bigram']:.3f}")
+
+# %% [markdown]
+# The bigram: both know one character and nothing else. The network learns by gradient what lesson 1 counted. To do
+# better, a position must hear from the others.
+#
+# ## Attention, with weights to learn
+#
+# Lesson 2's functions between two learned **projections**: one makes queries, keys and values of x. The other, $W_o$,
+# mixes what the heads found, which until then lies side by side, and writes it back.
+
+
+# %%
+class SelfAttention(nn.Module):
+    """Multi-head causal self-attention: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        self.n_heads = sizes.n_heads
+        self.qkv = nn.Linear(sizes.d_model, 3 * sizes.d_model, bias=False)
+        self.out = nn.Linear(sizes.d_model, sizes.d_model, bias=False)
+
+    def heads(self, x):
+        """x: (B, T, C) -> q, k, v: (B, H, T, D)"""
+        three = self.qkv(x).chunk(3, dim=-1)
+        return (split_heads(part, self.n_heads) for part in three)
+
+    def forward(self, x):
+        return self.out(merge_heads(causal_attention(*self.heads(x))))
+
+
+# %% [markdown]
+# > **Predict.** Attention is a weighted mean, and a mean doesn't know the order of what it averages. If you shuffle all
+# > characters but the last, what happens to the guess after the last one?
+
+# %%
+bag = climb("+ attention", lambda: Rung(SelfAttention(small), positions=False))
+line = held_out[0][:1]
+shuffled = torch.cat([line[:, torch.randperm(T - 1)], line[:, -1:]], dim=1)
+with torch.no_grad():
+    in_order, mixed = bag(line)[:, -1], bag(shuffled)[:, -1]
+assert torch.allclose(in_order, mixed, atol=1e-4), "no positions: a bag of characters"
+
+# %% [markdown]
+# Nothing happens. This model reads a *bag of characters*: it knows which letters came, not that `h` came after `t`. After the
+# full stop it can't tell *"dog bites man."* from *"man bites dog."*
+#
+# ## Position
+#
+# The plainest cure: learn **one vector for each position**, and add it to the embedding. Then a query can ask for a place.
+#
+# > **Predict.** How much is order worth, next to attention itself?
+
+# %%
+_ = climb("+ positions", lambda: Rung(SelfAttention(small)))
+
+# %% [markdown]
+# Order is worth a little more than hearing the others without it. (*One character* is lesson 2's *nothing* and this is its *four heads*,
+# at a smaller rate.)
+#
+# ## The MLP
+#
+# Attention only mixes what is there. The **MLP** (multi-layer perceptron, also *feed-forward network*) works on each position
+# alone: up to four times as many channels, an **activation function**, and back. The activation function bends what passes;
+# without that bend two linear maps would be one. GELU is the usual one: nearly 0 on the left, nearly x on the
+# right, smooth between, so that a unit which is off can still learn (Hendrycks and Gimpel, 2016).
+
+
+# %%
+class MLP(nn.Module):
+    """Two linear maps, an activation function between them: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        self.up = nn.Linear(sizes.d_model, sizes.d_ff, bias=False)
+        self.out = nn.Linear(sizes.d_ff, sizes.d_model, bias=False)
+
+    def forward(self, x):
+        return self.out(F.gelu(self.up(x)))
+
+
+# %% [markdown]
+# One such network, and then a second pair of attention and MLP:
+
+# %%
+PAIR = (SelfAttention, MLP)
+_ = climb("+ MLP", lambda: Rung(*(part(small) for part in PAIR)))
+_ = climb("+ a second pair", lambda: Rung(*(part(small) for part in PAIR * 2)))
+
+# %% [markdown]
+# Each removes several times what the seeds explain. Why a second pair helps, this ladder can't tell: the second can work on what the
+# first has made, and there are twice as many weights. So stack twelve? Without the plus that you took on trust, they hardly train.
+#
+# ## The residual stream
+#
+# Each sublayer reads what passes by, the **residual stream**, and *adds* its output: a **residual connection**, or *skip
+# connection*. In the backward pass the gradient of $x + f(x)$ is $1 + f'(x)$: whatever the sublayer does, the 1 lets it through.
+#
+# > **Predict.** Without the plus, how much of a gradient is left after twelve MLPs?
+
+
+# %%
+def gradient_by_depth(plus, depth=12):
+    """log10 of the gradient's length in the stream, after each of `depth` MLPs."""
+    torch.manual_seed(0)
+    x, stages = torch.randn(16, T, C), []
+    for _ in range(depth):
+        mlp = MLP(small)  # untrained
+        x = x + mlp(x) if plus else mlp(x)
+        x.retain_grad()
+        stages.append(x)
+    x.sum().backward()
+    return [x.grad.norm().log10().item() for x in stages]
+
+
+curves = {"with the plus": gradient_by_depth(True), "without": gradient_by_depth(False)}
+slope = (F.gelu(torch.tensor(1e-3)) - F.gelu(torch.tensor(-1e-3))) / 2e-3
+print(f"1/√3 · {slope:.2f} · 1/√3 = {slope / 3:.4f}; without, one MLP passes on", end=" ")
+print(f"{10 ** ((curves['without'][0] - curves['without'][-1]) / 11):.4f}")
+labels = ("after MLP number", "length of the gradient (log10)")
+title = "What comes back to each of twelve"
+figures.lines(range(1, 13), curves, *labels, title=title)
+
+# %% [markdown]
+# The scale is logarithmic: one less is a tenth. Read it from right to left, the way the gradient travels. With the plus all
+# hear about the same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch draws the weights
+# of a map from $n$ channels between $\pm 1/\sqrt n$, which shrinks what passes by $1/\sqrt 3$, and GELU's slope at 0 is a half.
+# Larger weights would keep the gradient alive. So the **vanishing gradient** is a matter of scale, and not why residual
+# connections win: plain deep networks with healthy gradients are worse too (He et al., 2016). What the plus gives is a straight
+# way for signal and gradient, whatever the sublayers do. Nor does a small gradient make AdamW, which trains everything here, take
+# small steps: it divides by the gradient's size.
+#
+# ## Normalisation
+#
+# All sublayers write to one stream, and it grows. A **norm** brings each position's channels to a standard size. **LayerNorm**
+# takes their mean away, divides by their standard deviation, and multiplies each by a learned gain. Three channels, by hand:
+
+# %% tags=["nbval-check-output"]
+channels = torch.tensor([1.0, 4.0, 7.0])
+mean = channels.mean()
+deviation = ((channels - mean) ** 2).mean().sqrt()
+print(f"mean {mean:.0f}, standard deviation {deviation:.3f}, divided by it", end=" ")
+print([round(value, 3) for value in ((channels - mean) / deviation).tolist()])
+print("nn.LayerNorm:", [round(v, 3) for v in nn.LayerNorm(3)(channels).tolist()])
+
+# %% [markdown]
+# **Where does it stand?** Before each sublayer (*pre-norm*): the sublayer reads a tidy copy, the stream itself runs untouched.
+# In the first Transformer it stood on the stream, after each sum (*post-norm*): every norm rescales all of it and the
+# gradient too, so that deep models needed a careful warm-up (Xiong et al., 2020).
+
+# %%
+figures.block_sides(title="One block, and where its norms stand")
+
+# %% [markdown]
+# ## The block
+#
+# The left one in code. Its two lines are what to remember of this lesson: *x plus attention of the normed x, then x plus
+# the MLP of the normed x.*
+
+
+# %%
+class PlainBlock(nn.Module):
+    """Attention, then an MLP, each added to the stream: (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        self.attention, self.mlp = SelfAttention(sizes), MLP(sizes)
+        self.norm_1 = nn.LayerNorm(sizes.d_model, bias=False)
+        self.norm_2 = nn.LayerNorm(sizes.d_model, bias=False)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm_1(x))
+        x = x + self.mlp(self.norm_2(x))
+        return x
+
+
+# %% [markdown]
+# Is it what the world calls a Transformer block? PyTorch has one, `nn.TransformerEncoderLayer`. Give it the same weights
+# and a causal mask:
+
+
+# %%
+def as_pytorch(block):
+    """nn.TransformerEncoderLayer with a block's weights; x: (B, T, C) -> (B, T, C)."""
+    how = {"batch_first": True, "norm_first": True, "bias": False}
+    layer = nn.TransformerEncoderLayer(C, small.n_heads, small.d_ff, 0.0, "gelu", **how)
+    with torch.no_grad():
+        layer.self_attn.in_proj_weight.copy_(block.attention.qkv.weight)
+        layer.self_attn.out_proj.weight.copy_(block.attention.out.weight)
+        layer.linear1.weight.copy_(block.mlp.up.weight)
+        layer.linear2.weight.copy_(block.mlp.out.weight)
+        layer.norm1.weight.copy_(block.norm_1.weight)
+        layer.norm2.weight.copy_(block.norm_2.weight)
+    future = torch.ones(T, T, dtype=torch.bool).triu(diagonal=1)
+    return partial(layer, src_mask=future)
+
+
+plain, x = PlainBlock(small), torch.randn(2, T, C)
+assert torch.allclose(as_pytorch(plain)(x), plain(x), atol=1e-5), "PyTorch's is ours"
+
+# %% [markdown]
+# It is. Now write it yourself, with GPT-2's own names and biases: [exercise 3.7](#exercise-3-7-core-40-min) is the exercise of
+# this lesson.
+#
+# ## The whole
+#
+# Embed, add positions, pass through the blocks, norm once more, and score every possible next token. With **tied
+# embeddings** the head is the embedding itself: a token's score is how well the stream matches that token's own
+# vector (Press and Wolf, 2017).
+
+
+# %%
+class PlainGPT(nn.Module):
+    """A decoder-only Transformer: tokens (B, T) int64 -> logits (B, T, V)."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        self.config = sizes
+        self.embedding = nn.Embedding(sizes.vocab_size, sizes.d_model)
+        self.positions = nn.Parameter(torch.empty(sizes.context_length, sizes.d_model))
+        self.blocks = nn.ModuleList(PlainBlock(sizes) for _ in range(sizes.n_layers))
+        self.norm = nn.LayerNorm(sizes.d_model, bias=False)
+        self.head = nn.Linear(sizes.d_model, sizes.vocab_size, bias=False)
+        self.head.weight = self.embedding.weight  # tied: one parameter, two places
+        initialise(self)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens) + self.positions[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
+# %% [markdown]
+# **Where it starts.** The weights begin as small random numbers. The stream is a sum of what $2L$ sublayers write, so its
+# variance would grow to $2L$ times that of one; written $1/\sqrt{2L}$ smaller, the sum stays at one size, however deep the model.
+
+
+# %% tags=["export"]
+@torch.no_grad()
+def initialise(model, std=0.02):
+    """GPT-2's start: normal weights; what writes to the stream is smaller by 1/√(2L).
+
+    Radford et al. (2019), section 2.3.
+    """
+    smaller = (2 * model.config.n_layers) ** -0.5
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2:
+            writes = name.endswith("out.weight")
+            nn.init.normal_(weight, std=std * smaller if writes else std)
+
+
+# %% [markdown]
+# How small matters: the first guesses should be even.
+#
+# > **Predict.** What is the first loss of a model whose weights are fifty times as large as GPT-2's?
+
+# %%
+for std in (0.002, 0.02, 0.06, 1.0):
+    torch.manual_seed(0)
+    model = PlainGPT(small)
+    initialise(model, std)
+    with torch.no_grad():
+        loss = loss_of(model, *held_out)
+    print(f"standard deviation {std}: first loss {loss:.2f}, uniform {math.log(V):.2f}")
+
+# %% [markdown]
+# A first loss far above $\ln V$ means a model that is *sure and wrong*. If you see a first loss of 20, look at the
+# initialisation before anything else. Too small does not show here. A map from $C$ channels keeps sizes as they are at a standard
+# deviation of $1/\sqrt C$: 0.025 for the 1,600 channels of GPT-2, 0.125 for our 64. So our small models may begin larger, at
+# 0.06; the ladder will test it.
+#
+# ## Test before you train
+#
+# Three tests take a second each. **First loss:** an untrained model should find all characters about equally likely.
+# **Causality:** change the last token; no output before it may move. **One batch:** a model that can't learn eight short
+# lines by heart has a bug.
+
+
+# %%
+def first_loss(model, tokens, targets):
+    """How far the loss of an untrained model lies from the uniform one."""
+    with torch.no_grad():
+        return abs(loss_of(model, tokens, targets).item() - math.log(V))
+
+
+def leak(model, tokens, targets):
+    """How far any output moves when a token behind it changes."""
+    changed = tokens.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % V
+    with torch.no_grad():
+        return (model(changed) - model(tokens))[:, :-1].abs().max().item()
+
+
+def one_batch(model, tokens, targets):
+    """The loss on one batch after some steps on that batch alone."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(100):
+        loss = loss_of(model, tokens, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return loss.item()
+
+
+# %%
+TESTS = {"first loss": (first_loss, 0.2), "causality": (leak, 1e-5)}
+TESTS["one batch"] = (one_batch, 0.5)
+eight_lines = get_batch(train_ids, 8, T, torch.Generator().manual_seed(0))
+torch.manual_seed(0)
+model = PlainGPT(small)
+for name, (test, most) in TESTS.items():
+    got = test(model, *eight_lines)
+    assert got < most, f"{name}: there is a bug"
+    print(f"{name}: {got:.4f}, allowed {most}")
+
+# %% [markdown]
+# But do the three find what people get wrong? Plant bugs, and see. Each takes the place of one part's `forward`. A fourth test
+# joins them, the comparison with PyTorch's block:
+
+
+# %%
+def no_mask(part, x):
+    return part.out(merge_heads(F.scaled_dot_product_attention(*part.heads(x))))
+
+
+def no_scale(part, x):
+    q, k, v = part.heads(x)
+    return part.out(merge_heads(causal_attention(q * math.sqrt(q.shape[-1]), k, v)))
+
+
+def heads_not_turned(part, x):
+    q, k, v = (y.transpose(1, 2).reshape(y.shape) for y in part.heads(x))
+    return part.out(merge_heads(causal_attention(q, k, v)))
+
+
+def no_output_projection(part, x):
+    return merge_heads(causal_attention(*part.heads(x)))
+
+
+def no_residual(part, x):
+    return part.mlp(part.norm_2(part.attention(part.norm_1(x))))
+
+
+def positions_of_the_batch(part, tokens):
+    x = part.embedding(tokens) + part.positions[: len(tokens), None]
+    for block in part.blocks:
+        x = block(x)
+    return part.head(part.norm(x))
+
+
+# %%
+def against_pytorch(model, *_):
+    """How far the first block is from PyTorch's with the same weights, as a share."""
+    block, x = model.blocks[0], torch.randn(2, T, C)
+    with torch.no_grad():
+        library = as_pytorch(block)(x)
+        return ((block(x) - library).abs().max() / library.abs().max()).item()
+
+
+def planted(bug, kind):
+    """A fresh GPT with the bug in each part of a kind."""
+    torch.manual_seed(0)
+    model = PlainGPT(small)
+    for part in model.modules():
+        if isinstance(part, kind):
+            part.forward = partial(bug, part)
+    return model
+
+
+# %%
+FOUR = TESTS | {"PyTorch's block": (against_pytorch, 1e-5)}
+bugs = {bug: SelfAttention for bug in (no_mask, no_scale, heads_not_turned)}
+bugs |= {no_output_projection: SelfAttention, no_residual: PlainBlock}
+bugs[positions_of_the_batch] = PlainGPT
+cases = {bug.__name__: (planted(bug, kind), eight_lines) for bug, kind in bugs.items()}
+loud = PlainGPT(small)
+initialise(loud, std=1.0)
+cases["weights too large"] = (loud, eight_lines)
+cases["targets not shifted"] = (PlainGPT(small), (eight_lines[0], eight_lines[0]))
+rows = {}
+for case, (model, batch) in cases.items():
+    got = {name: test(model, *batch) < most for name, (test, most) in FOUR.items()}
+    rows[case] = {name: "–" if passed else "found" for name, passed in got.items()}
+pd.DataFrame(rows).T
+
+# %% [markdown]
+# Read it column by column. The three tests find five bugs of eight. Without √D, or without $W_o$, a model learns eight lines by heart
+# all the same: it computes another function, and only a second source, here PyTorch's block, can tell. Unshifted targets show as a first
+# loss *below* $\ln V$: a tied head begins by naming the character just read, which there is the answer. And a position that counts
+# along the batch, not along time, passes all four. What would find it? [Exercise 3.5](#exercise-3-5-core-25-min) asks.
+#
+# ## The general form
+#
+# That is the whole model. The course's own has a switch for each choice that lesson 5 will question. Most are a line; one is an
+# idea, and the best rung needs it. **Rotary positions** (RoPE) add nothing to the stream. They *turn*
+# queries and keys: two channels are an arrow, and each place turns it a little further. A dot product sees only the angle
+# between two arrows, so positions count by their *difference* alone.
+
+
+# %% tags=["export"]
+def position_angles(context_length, d):
+    """Position t times d/2 speeds, 10000^(-2i/d), from 1 down: (T, d/2) radians."""
+    speeds = 10000.0 ** (-torch.arange(0, d, 2) / d)
+    return torch.arange(context_length)[:, None] * speeds
+
+
+# %% tags=["export"]
+def rotate(x, angles):
+    """Turn the channel pair (i, i + D/2) at position t by angles[t, i]; lengths stay.
+
+    x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D). Su et al. (2021), eq. 34,
+    whose pairs are neighbours.
+    """
+    cos, sin = angles.cos(), angles.sin()
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
+
+
+# %%
+angles = position_angles(23, 8)
+query, key = torch.randn(2, 1, 8).repeat(1, 23, 1)  # one of each, at every place
+scores = rotate(query, angles) @ rotate(key, angles).mT
+for distance in range(20):
+    alike = scores.diagonal(-distance)  # of all pairs so far apart
+    assert torch.allclose(alike, alike[0], atol=1e-4), "the distance decides"
+figures.rotary_turn(((5, 3), (20, 18)), 20, title="Both turned: the same angle")
+
+# %% [markdown]
+# Older than both are **sinusoids** (Vaswani et al., 2017): fixed vectors, the sines and cosines of the same angles, *added*. And with
+# `none`, several layers are not quite blind (Haviv et al., 2022), since the mask lets place 4 average five values and place 49 fifty.
+
+
+# %% tags=["export"]
+def sinusoidal_positions(context_length, d_model):
+    """A fixed vector a position, sines, then cosines: (T, C).
+
+    Vaswani et al. (2017), section 3.5, where sines and cosines alternate.
+    """
+    angles = position_angles(context_length, d_model + d_model % 2)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :d_model]
 
 
 # %% tags=["export"]
@@ -141,11 +701,7 @@ class GPTConfig:
             raise ValueError(f"{name} {problem}, not {getattr(self, name)!r}")
 
 
-# %% [markdown]
-# What a switch may say, and what is wrong with a config:
-
-
-# %% tags=["export"]
+# %% jupyter={"source_hidden": true} tags=["export", "hide-cell"]
 CHOICES = {
     "position": ("learned", "sinusoidal", "rope", "none"),
     "norm": ("layernorm", "rmsnorm", "none"),
@@ -153,11 +709,7 @@ CHOICES = {
     "activation": ("gelu", "relu", "relu2", "swiglu"),
 }
 
-# %% [markdown]
-# And the check: sizes are whole numbers, switches say what the table allows, heads divide the width.
 
-
-# %% tags=["export"]
 def check_config(config):
     """What is wrong with a config: {setting: what is allowed}, empty if nothing is."""
     wrong = {}
@@ -179,123 +731,10 @@ def check_config(config):
 
 
 # %% [markdown]
-# A slip costs a sentence now instead of a crash after an hour:
-
-# %% tags=["nbval-check-output"]
-try:
-    GPTConfig(norm="batchnorm")
-except ValueError as error:
-    print(error)
-
-# %% [markdown]
-# ## A ladder of small models
-#
-# To see what each part is worth, you train small models for a few seconds, each with one part more. One function
-# trains them all the same way (the loop is lesson 4's subject), and one fixed set of held-out windows measures them.
-
-# %%
-sizes = {"n_layers": 2, "n_heads": 4, "d_model": 64, "d_ff": 256, "dropout": 0.0}
-small = GPTConfig(V, context_length=32, **sizes)
-T, C = small.context_length, small.d_model
-steps = min(400, 4 * profile.demo_steps)
-held_out = get_batch(validation_ids, 512, T, torch.Generator().manual_seed(1))
-
-
-def loss_of(model, tokens, targets):
-    """The mean token loss, in nats/character."""
-    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
-
-
-# %% [markdown]
-# The loop, for now as plain as it can be. Every model gets the same seed and the same batches, so that only the model differs.
-
-
-# %%
-def learn(make, length=1.0, rate=3e-3):
-    """Make a model, train it for length × steps. -> model, losses, held-out loss"""
-    torch.manual_seed(0)
-    model, draw, losses = make(), torch.Generator().manual_seed(0), []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
-    for _ in range(round(length * steps)):
-        loss = loss_of(model, *get_batch(train_ids, 16, T, draw))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    with torch.no_grad():
-        return model, losses, loss_of(model, *held_out).item()
-
-
-# %% [markdown]
-# Each rung is an embedding, some **sublayers** (the parts that a layer is made of), and a linear head that scores the
-# characters. Each sublayer's output is *added* to what passes by; take that plus on trust for now.
-
-
-# %%
-class Rung(nn.Module):
-    """Tokens (B, T) -> logits (B, T, V) through the given sublayers."""
-
-    def __init__(self, *sublayers, added=None, angles=None):
-        super().__init__()
-        self.embedding = nn.Embedding(V, C)
-        self.sublayers = nn.ModuleList(sublayers)
-        self.added, self.angles = added, angles  # what tells it about position
-        self.head = nn.Linear(C, V, bias=False)
-
-    def forward(self, tokens):
-        x = self.embedding(tokens)
-        if self.added is not None:
-            x = x + self.added
-        for sublayer in self.sublayers:
-            turned = {"angles": self.angles} if isinstance(sublayer, Attention) else {}
-            x = x + sublayer(x, **turned)
-        return self.head(x)
-
-
-# %% [markdown]
-# ## Embeddings
-#
-# A token's id says nothing by its size: 40 isn't twice 20. So each of the $V$ ids gets a vector of $C$ numbers of its
-# own, to be learned. Looking it up is the same as multiplying a one-hot vector by a matrix:
-
-# %%
-embedding = nn.Embedding(11, 6)
-ids = torch.tensor([3, 1, 4])
-product = F.one_hot(ids, 11).float() @ embedding.weight
-assert torch.equal(embedding(ids), product), "a lookup is a product with one-hots"
-
-# %% [markdown]
-# **Predict:** the trained model never heard of vowels or capitals. Which characters will have vectors that lie close
-# together?
-
-# %%
-vectors = trained.embedding.weight.detach()
-title = "Characters as the trained model sees them"
-figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
-
-# %% [markdown]
-# Capitals on one side, small letters on the other, sentence ends far from both: characters lie together that stand in the
-# same places, after the same things and before the same things. (In this model one vector serves for reading a character
-# and for guessing it; more under *tied embeddings*.) The two axes hold only part of the variation.
-#
-# **The first rung** is an embedding and a head: it sees one character and guesses the next. Which loss of lesson 1 is the
-# best it can hope for?
-
-# %%
-baselines, ladder = baseline_losses(text.text), {}
-_, _, loss = learn(Rung)
-ladder["one character"] = loss
-print(f"one character {loss:.3f}, bigram {baselines['bigram']:.3f} nats/character")
-
-# %% [markdown]
-# The bigram: both know one character and nothing else. The network learns by gradient what lesson 1 counted. To do
-# better, a position must hear from the others.
-#
-# ## Attention, with weights to learn
-#
-# Lesson 2's functions with learned maps around them: one matrix makes queries, keys and values from the stream, one
-# writes the result back. `angles` is for the next section and `cache` for lesson 6. `qk_norm` scales queries and keys to
-# one size, which keeps the scores tame at high learning rates.
+# (The folded cell refuses a config that can't be, in a sentence.) Now the parts with their switches. Attention: **dropout** sets a
+# random share of its weights to 0 in training, so that none is relied on; `qk_norm` is meant to keep scores tame at high
+# learning rates; `cache` is lesson 6's. The feed-forward network: three more activation functions. `swiglu` needs twice the width inside, since
+# one half *gates* the other, and so has half as many weights again.
 
 
 # %% tags=["export"]
@@ -327,129 +766,19 @@ class Attention(nn.Module):
         return self.out(merge_heads(causal_attention(q, k, v, dropout)))
 
 
-# %% [markdown]
-# **Predict:** attention is a weighted mean, and a mean doesn't know the order of what it averages. If you shuffle all
-# characters but the last, what happens to the guess after the last one?
-
-# %%
-bag, _, loss = learn(lambda: Rung(Attention(small)))
-ladder["+ attention"] = loss
-line = held_out[0][:1]
-shuffled = torch.cat([line[:, torch.randperm(T - 1)], line[:, -1:]], dim=1)
-with torch.no_grad():
-    in_order, mixed = bag(line)[:, -1], bag(shuffled)[:, -1]
-assert torch.allclose(in_order, mixed, atol=1e-4), "no positions: a bag of characters"
-print(f"+ attention {loss:.3f}")
-
-# %% [markdown]
-# Nothing happens. This model reads a *bag of characters*: it knows which letters came, not that `h` came after `t`. It is a
-# little better than the bigram, and after the full stop it can't tell *"dog bites man."* from *"man bites dog."*
-#
-# ## Position
-#
-# Four ways to mend that. The `baseline` learns **one vector a position** and adds it to the embedding. The first Transformer
-# added fixed **sinusoids**: sines and cosines whose speed falls from channel to channel. (It also
-# multiplied the embeddings by $\sqrt C$; otherwise the sinusoids, which are large, would drown them.)
-
-
 # %% tags=["export"]
-def position_angles(context_length, d):
-    """Position t times d/2 speeds that fall from 1 to 1/10000: (T, d/2) radians."""
-    speeds = 10000.0 ** (-torch.arange(0, d, 2) / d)
-    return torch.arange(context_length)[:, None] * speeds
+def activate(h, activation):
+    """The activation function. swiglu halves the width: one half gates the other.
 
-
-# %% [markdown]
-# From these angles the sinusoids: half of the channels hold the sines, half the cosines.
-
-
-# %% tags=["export"]
-def sinusoidal_positions(context_length, d_model):
-    """A fixed vector a position, sines, then cosines: (T, C). Vaswani (2017), 3.5."""
-    angles = position_angles(context_length, d_model + d_model % 2)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :d_model]
-
-
-# %% [markdown]
-# **Predict:** which channels differ between two neighbours, and which between places that are far apart?
-
-# %%
-labels = ("position", "channel (sines, then cosines)", "value")
-table = sinusoidal_positions(64, 64)
-figures.heatmaps(table, labels=labels, title="Sinusoidal positions")
-
-# %% [markdown]
-# Each row is a position's own pattern, like the hands of many clocks. The left channels of each half turn fast and tell
-# neighbours apart; those further right turn slowly and tell far places apart. Over all channels, neighbours are most alike.
-#
-# **Rotary** positions (RoPE) use the same clocks in another way: they *turn* queries and keys by their
-# position's angles. Then positions enter a dot product through their *difference* alone, which is what language
-# cares about: "three characters ago", not "at place 117".
-
-
-# %% tags=["export"]
-def rotate(x, angles):
-    """Turn the channel pair (i, i + D/2) at position t by angles[t, i]; lengths stay.
-
-    x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D). Su et al. (2021), eq. 34.
+    Shazeer (2020) for swiglu; So et al. (2021), Primer, for relu2.
     """
-    cos, sin = angles.cos(), angles.sin()
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
-
-
-# %% [markdown]
-# Put one query and one key at every place, and let each be turned. The score should not care where they stand, but how far apart.
-
-# %%
-angles = position_angles(23, 8)
-query, key = torch.randn(2, 1, 1, 1, 8).expand(2, 1, 1, 23, 8)
-turned = (rotate(query, angles) @ rotate(key, angles).mT)[0, 0]
-assert torch.allclose(turned[5, 3], turned[20, 18], atol=1e-5), "the distance decides"
-curve = {"one query, one key": turned[22].flip(0)}
-labels = ("distance (positions)", "score q · k")
-title = "One query and one key, turned apart"
-figures.lines(torch.arange(23), curve, *labels, title=title)
-
-# %% [markdown]
-# Wherever the pair stands, two apart is two apart, for this pair as for any. Why? Two numbers of a vector are an arrow, each
-# place turns it a little further, and a dot product sees only the angle between two arrows:
-
-# %%
-figures.rotary_turn(((5, 3), (20, 18)), 20, title="Both turned: the same angle")
-
-# %% [markdown]
-# The score is a curve over the distance, and this head could learn to listen where it is high.
-#
-# The fourth way is **none**. In a model of several layers that is not quite blind: the mask lets position 4 average five
-# values and position 49 fifty, and a second layer can notice. Now two of the four on the ladder: learned vectors, and rotary.
-# **Predict:** how much is order worth, next to attention itself?
-
-# %%
-turns = position_angles(T, C // small.n_heads)
-
-
-def learned():
-    return Rung(Attention(small), added=nn.Parameter(torch.randn(T, C)))
-
-
-def rotary():
-    return Rung(Attention(small), angles=turns)
-
-
-_, _, ladder["+ learned positions"] = learn(learned)
-_, _, ladder["+ rotary positions instead"] = learn(rotary)
-print({rung: round(loss, 3) for rung, loss in ladder.items()})
-
-# %% [markdown]
-# Order is worth at least as much as hearing the others at all, and rotary learns faster: with learned vectors each pair of positions must
-# find out for itself what "the one before" means; with rotary one head learns it once, for all places.
-#
-# ## A place to think
-#
-# Attention only mixes what is there. The **feed-forward network** (or **MLP**, for *multi-layer perceptron*) works on each
-# position alone: up to a wider space, an **activation function**, which bends what passes, and back. Without that bend, two
-# linear maps would be one.
+    if activation == "gelu":
+        return F.gelu(h)
+    if activation == "swiglu":
+        gate, h = h.chunk(2, dim=-1)
+        return F.silu(gate) * h
+    h = F.relu(h)
+    return h.square() if activation == "relu2" else h
 
 
 # %% tags=["export"]
@@ -468,122 +797,9 @@ class FeedForward(nn.Module):
 
 
 # %% [markdown]
-# There are four to choose from. `swiglu` asks for twice the width, since one half decides how much of the other gets through.
-
-
-# %% tags=["export"]
-def activate(h, activation):
-    """The activation function. swiglu halves the width: one half gates the other.
-
-    Shazeer (2020) for swiglu; So et al. (2021), Primer, for relu2.
-    """
-    if activation == "gelu":
-        return F.gelu(h)
-    if activation == "swiglu":
-        gate, h = h.chunk(2, dim=-1)
-        return F.silu(gate) * h
-    h = F.relu(h)
-    return h.square() if activation == "relu2" else h
-
-
-# %% [markdown]
-# **Predict:** which two of them are hard to tell apart, and where do they differ?
-
-# %%
-x = torch.linspace(-3, 3, 61)
-curves = {name: activate(x, name) for name in ("relu", "gelu", "relu2")}
-both = activate(torch.stack([x, x], dim=-1), "swiglu")
-curves["swiglu, both halves equal"] = both.squeeze(-1)
-figures.lines(x, curves, "in", "out", title="Four activation functions")
-
-# %% [markdown]
-# **Why GELU?** ReLU is flat on the left: a unit that has landed there for all inputs gets no gradient and stays dead. GELU is
-# smooth and lets a little through near 0 (Hendrycks and Gimpel, 2016). Squared ReLU makes strong signals
-# stronger; SwiGLU lets one half gate the other. Lesson 5 measures whether any of it matters here.
-
-# %% [markdown]
-# On the ladder, one such network, and then a second pair of attention and feed-forward:
-
-
-# %%
-def pairs(n):
-    """Attention and a feed-forward network, n times over, with rotary positions."""
-    sublayers = [kind(small) for kind in n * [Attention, FeedForward]]
-    return Rung(*sublayers, angles=turns)
-
-
-assert activate(torch.tensor(-0.5), "gelu") != 0, "GELU lets a little through left of 0"
-_, _, ladder["+ feed-forward"] = learn(lambda: pairs(1))
-_, _, ladder["+ a second pair"] = learn(lambda: pairs(2))
-
-# %% [markdown]
-# All rungs, beside what counting reached. **Predict** which step removes most.
-
-# %%
-rungs = {name: baselines[name] for name in ("unigram", "bigram")} | ladder
-title = "The ladder: each part for the loss it removes"
-figures.loss_bars(rungs, title=title, note=text.note)
-
-# %% [markdown]
-# Each rung is one seed, and luck is worth about a hundredth at this size (lesson 2 measured it with three), so take steps of that
-# size for nothing. Two pairs of sublayers beat one: perhaps because the second works on what the first has made, perhaps because
-# there are twice as many weights. This ladder can't tell. So stack twelve pairs? Without the plus that you took on trust,
-# they hardly train.
-#
-# ## The residual stream
-#
-# Each sublayer reads the stream that passes by and *adds* its output: a **residual connection** (or *skip connection*). In
-# the forward pass nothing has to be rebuilt; in the
-# backward pass the gradient of $x + f(x)$ is $1 + f'(x)$, and the 1 is a straight road beside each sublayer.
-# **Predict:** without the plus, how much of a gradient is left after twelve feed-forward networks?
-
-
-# %%
-def gradient_by_depth(plus, depth=12):
-    """log10 of the gradient's length in the stream, after each of `depth` networks."""
-    torch.manual_seed(0)
-    x, stages = torch.randn(16, T, C), []
-    for _ in range(depth):
-        network = FeedForward(small)  # untrained
-        x = x + network(x) if plus else network(x)
-        x.retain_grad()
-        stages.append(x)
-    x.sum().backward()
-    return [x.grad.norm().log10().item() for x in stages]
-
-
-# %% [markdown]
-# The scale is logarithmic: one less is a tenth.
-
-# %%
-curves = {"with the plus": gradient_by_depth(True), "without": gradient_by_depth(False)}
-labels = ("after feed-forward network", "length of the gradient (log10)")
-title = "What comes back to each of twelve"
-figures.lines(range(1, 13), curves, *labels, title=title)
-
-# %% [markdown]
-# Read it from right to left, the way the gradient travels. With the plus all of them hear about the same; without it each
-# passes on about a sixth. That sixth is not depth's doing. PyTorch draws the weights of a map from $n$ channels between
-# $\pm 1/\sqrt n$, which shrinks what passes by $1/\sqrt 3$, and GELU's slope at 0 is a half:
-
-# %% tags=["nbval-check-output"]
-slope = (activate(torch.tensor(1e-3), "gelu") - activate(torch.tensor(-1e-3), "gelu")) / 2e-3
-print(f"1/√3 · {slope:.2f} · 1/√3 = {slope / 3:.4f}, and the figure's slope ", end="")
-print(f"{10 ** ((curves['without'][-1] - curves['without'][0]) / -11):.4f}")
-
-# %% [markdown]
-# Larger weights would keep the gradient alive. So the **vanishing gradient** is a matter of scale, and not why residual
-# connections win: plain deep networks with healthy gradients are worse too (He et al., 2016, who say so). What the plus gives
-# is a straight way for signal and gradient, whatever the sublayers do. Does a small gradient hurt at all? With SGD a small
-# gradient is a small step. AdamW, which trains everything here, divides by the gradient's size, so its steps hardly shrink.
-# What breaks without the plus, you will measure below.
-#
-# ## Normalisation
-#
-# Now all sublayers write to one stream, and it grows. A **norm** rescales each position's
-# channels to a standard size, with one learned gain a channel. LayerNorm also takes the mean away; RMSNorm leaves it:
-#
-# $$y_i = g_i\, x_i \big/ \sqrt{\tfrac1C\textstyle\sum_j x_j^2 + \varepsilon}$$
+# **RMSNorm** leaves the mean and divides by the root of the mean square, $\sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$. The block's
+# switches: the norm's place, and the plus itself. In `GPT`, a *buffer* is a tensor that moves to the GPU with the model and is not
+# learned; `persistent=False` keeps it out of checkpoints, since it can be computed.
 
 
 # %% tags=["export"]
@@ -597,70 +813,6 @@ def make_norm(config):
     if config.norm == "rmsnorm":
         return nn.RMSNorm(config.d_model, eps=1e-5)
     return nn.Identity()
-
-
-# %% [markdown]
-# Three kinds, given channels with a mean of 5 and a spread of 3:
-
-# %%
-x = 5 + 3 * torch.randn(2, 3, 256)
-for kind in ("layernorm", "rmsnorm", "none"):
-    y = make_norm(GPTConfig(norm=kind))(x)
-    size = y.square().mean().sqrt()
-    print(f"{kind}: mean {y.mean():.2f}, root mean square {size:.2f}")
-
-# %% [markdown]
-# **Where does it stand?** Before each sublayer (*pre*), beside the road: the sublayer reads a tidy copy, the stream itself runs
-# untouched. In the first Transformer it stood on the road, after each sum (*post*): every norm rescales the whole stream
-# and the gradient with it, so that deep models needed a careful warm-up (Xiong et al., 2020).
-
-# %%
-figures.block_sides(title="One block, and where its norms stand")
-
-# %% [markdown]
-# The left one in code is the line to remember from this lesson: *x plus what attention makes of it, then x plus what the
-# feed-forward network makes of that.*
-
-
-# %%
-class PlainBlock(nn.Module):
-    """Pre-norm, nothing else: (B, T, C) -> (B, T, C)."""
-
-    def __init__(self, config):
-        super().__init__()
-        self.attention, self.feed_forward = Attention(config), FeedForward(config)
-        self.norm_1, self.norm_2 = make_norm(config), make_norm(config)
-
-    def forward(self, x):
-        x = x + self.attention(self.norm_1(x))
-        return x + self.feed_forward(self.norm_2(x))
-
-
-# %% [markdown]
-# Is it what the world calls a Transformer block? PyTorch has one, `nn.TransformerEncoderLayer`. Give it the same weights
-# and a causal mask:
-
-# %%
-plain = PlainBlock(small)
-library = nn.TransformerEncoderLayer(
-    C, small.n_heads, small.d_ff, 0.0, "gelu", batch_first=True, norm_first=True, bias=False
-)
-pairs_of_weights = {
-    library.self_attn.in_proj_weight: plain.attention.qkv.weight,
-    library.self_attn.out_proj.weight: plain.attention.out.weight,
-    library.linear1.weight: plain.feed_forward.up.weight,
-    library.linear2.weight: plain.feed_forward.out.weight,
-}
-with torch.no_grad():
-    for theirs, ours in pairs_of_weights.items():
-        theirs.copy_(ours)
-x = torch.randn(2, T, C)
-hidden = torch.ones(T, T, dtype=torch.bool).triu(diagonal=1)
-assert torch.allclose(library(x, hidden), plain(x), atol=1e-5), "PyTorch's block is ours"
-
-# %% [markdown]
-# The form that the course keeps has the ablation's switches: dropout, which in training sets a random share of the numbers
-# to 0 so that none is relied on; the norm's place; the plus. At its defaults it is the plain one.
 
 
 # %% tags=["export"]
@@ -685,23 +837,6 @@ class Block(nn.Module):
         return self.add(x, self.norm_2, self.feed_forward)
 
 
-# %%
-general = Block(replace(small, dropout=0.0))
-general.load_state_dict(plain.state_dict())
-assert torch.equal(general(x), plain(x)), "switches at rest change nothing"
-
-# %% [markdown]
-# ## The whole
-#
-# Embed, add positions, pass through the blocks, norm once more, and score every possible next token. With **tied
-# embeddings** the head is the embedding itself: a token's score is how well the stream matches that token's own
-# vector (Press and Wolf, 2017). Reading and writing a character then share what they learn, and there is one matrix less.
-
-# %%
-shapes = {"tokens": (2, T), "x": (2, T, C), "logits": (2, T, small.vocab_size)}
-figures.decoder_stack(shapes, small.n_layers, title="The whole decoder")
-
-
 # %% tags=["export"]
 class GPT(nn.Module):
     """A decoder-only Transformer: tokens (B, T) int64 -> logits (B, T, V)."""
@@ -712,7 +847,7 @@ class GPT(nn.Module):
         T, C, V = config.context_length, config.d_model, config.vocab_size
         sinusoids = sinusoidal_positions(T, C) if kind == "sinusoidal" else None
         angles = position_angles(T, C // config.n_heads) if kind == "rope" else None
-        self.scale = C**0.5 if kind == "sinusoidal" else 1.0  # sinusoids drown tokens
+        self.scale = C**0.5 if kind == "sinusoidal" else 1.0  # Vaswani (2017), 3.4
         self.embedding = nn.Embedding(V, C)
         self.positions = nn.Parameter(torch.empty(T, C)) if kind == "learned" else None
         self.register_buffer("sinusoids", sinusoids, persistent=False)
@@ -736,8 +871,8 @@ class GPT(nn.Module):
 
 
 # %% [markdown]
-# What a place adds to the stream, and what it turns by, is a function of its own: lesson 6 asks for places from the middle of a
-# text.
+# What a place adds or turns by is a function of its own: lesson 6 asks for places from the middle of a text. At rest the
+# switches change nothing: the general model gives the plain one's logits. And whatever they say, nothing looks ahead.
 
 
 # %% tags=["export"]
@@ -754,97 +889,123 @@ def positions_at(model, start, stop):
     return (0.0 if added is None else added[start:stop]), angles
 
 
-# %% [markdown]
-# ## Where it starts
-#
-# The weights begin as small random numbers. How small matters: the first guesses should be even. **Predict** the
-# first loss of a model whose weights are fifty times as large as they should be.
-
-
 # %% tags=["export"]
-@torch.no_grad()
-def initialise(model, std=0.02):
-    """GPT-2's start: normal weights; what writes to the stream is smaller by 1/√(2L).
+def count_parameters(model):
+    """The number of learned numbers; a matrix that is used twice counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
-    Radford et al. (2019), section 2.3.
-    """
-    smaller = (2 * model.config.n_layers) ** -0.5
-    for name, weight in model.named_parameters():
-        if weight.ndim == 2:
-            writes = name.endswith("out.weight")
-            nn.init.normal_(weight, std=std * smaller if writes else std)
 
+# %% tags=["nbval-check-output"]
+plain, general = PlainGPT(small), GPT(GPTConfig(**asdict(small), dropout=0.0))
+weights = {n.replace("mlp", "feed_forward"): w for n, w in plain.state_dict().items()}
+general.load_state_dict(weights)
+assert torch.equal(general(eight_lines[0]), plain(eight_lines[0])), "switches at rest"
+switches = [{name: value} for name, values in CHOICES.items() for value in values]
+switches += [{"tie_embeddings": False}, {"qk_norm": True}, {"residual": False}]
+for switch in switches:
+    variant = GPT(replace(general.config, **switch))
+    assert leak(variant, *eight_lines) < 1e-5, f"{switch} looks ahead"
+for n_layers in (2, 4, 6):
+    print(f"{n_layers} layers: {count_parameters(GPT(GPTConfig(n_layers=n_layers))):,}")
 
 # %% [markdown]
-# Four spreads, one untrained model each:
+# (The counts are those of lesson 5's baseline at three depths.)
+#
+# ## The top of the ladder
+#
+# The plain GPT brings norms, tied embeddings and a start at 0.06. Then rotary positions take the place of learned ones, once from
+# GPT-2's small start and once from ours.
+
 
 # %%
-for std in (0.002, 0.02, 0.1, 1.0):
-    torch.manual_seed(0)
-    model = GPT(small)
+def started(model, std=0.06):
+    """The model, begun again with weights that suit its width."""
     initialise(model, std)
-    with torch.no_grad():
-        loss = loss_of(model, *held_out)
-    print(f"deviation {std}: first loss {loss:.2f} (uniform {math.log(V):.2f})")
+    return model
+
+
+small_rope = replace(general.config, position="rope")
+plain_trained = climb("plain GPT", lambda: started(PlainGPT(small)))
+_ = climb("rotary GPT, small start", lambda: GPT(small_rope))
+finished = climb("rotary GPT", lambda: started(GPT(small_rope)))
+
+# %%
+one_character.config = small  # speak asks how long its context is
+both = {"one character": one_character, "the finished GPT": finished}
+for rung, model in both.items():
+    torch.manual_seed(0)
+    print(f"--- {rung}\n{speak(model, prompt, 120)}\n")
+means = {rung: losses.mean() for rung, losses in ladder.items()}
+rungs = {name: baselines[name] for name in ("bigram", "5-gram")} | means
+title = "The ladder: each part for the loss it removes"
+figures.loss_bars(rungs, title=title, note=text.note)
 
 # %% [markdown]
-# A first loss far above $\ln V$ means a model that is *sure and wrong*: it spends its first hundreds of steps unlearning that. If
-# you see a first loss of 20, look at the initialisation before anything else.
+# The finished model is the best rung, by several times the seeds' spread, and still far behind a 5-gram: it has been trained for
+# seconds. Norms and tied embeddings remove nothing at two layers that the seeds don't explain. The start counts: begun at GPT-2's
+# 0.02, our 64 channels come no further than the rung without norms. Why rotary positions help, the ladder can't tell. A guess:
+# learned vectors must find out for each pair of places what "the one before" means, and one rotary head learns it for all.
 #
 # ## What breaks without each part
 #
-# Six layers, a few seconds each, one thing taken away, or two. **Predict** the order, best to worst.
+# Six layers, one thing taken away, or two. A hundred steps: this shows who *starts*, and not who is best in the end.
+#
+# > **Predict** the order, best to worst.
 
 # %%
-deep, broken = replace(small, n_layers=6, position="rope"), {}
+deep, broken, begun = replace(small_rope, n_layers=6), {}, {}
+few = [part[:512] for part in held_out]
 changes = {"all as it should be": {}, "post-norm": {"norm_placement": "post"}}
 changes |= {"no norm": {"norm": "none"}, "no residual": {"residual": False}}
 changes["neither"] = {"norm": "none", "residual": False}
 for name, change in changes.items():
     config = replace(deep, **change)
-    _, _, broken[name] = learn(lambda config=config: GPT(config), length=0.25)
-figures.loss_bars(broken, title="Six layers, parts missing", note=text.note)
+    begun[name] = GPT(config)(eight_lines[0]).std().item()
+    begin = partial(learn, partial(GPT, config), n_steps=steps // 3)
+    models = [begin(seed)[0] for seed in range(3)]
+    with torch.no_grad():
+        broken[name] = pd.Series([loss_of(m, *few).item() for m in models])
+spread = {name: (losses.mean(), losses.std()) for name, losses in broken.items()}
+table = pd.DataFrame(spread, index=["mean loss", "standard deviation"]).T
+table["logits' spread at first"] = begun
+table.round(4)
 
 # %% [markdown]
-# The model called *neither*, without norm and without plus, stays at the uniform loss: next to no gradient comes through.
-# Without the plus alone it learns hardly more than how frequent each character is, lesson 1's unigram. Post-norm and no
-# norm learn, slowly. Norms show their full worth when you hurry: without them, what one layer overdoes the next one
-# multiplies. Here are three layers at ten times the learning rate:
+# Compare with the spreads. *Neither* is stuck at the uniform loss, and not for want of a gradient: its logits are all 0 before the
+# first step, since each layer shrinks what it is handed. Without the plus alone, a model knows how frequent characters are
+# (the unigram: 3.347) and no more. No norm starts late. Post-norm and pre-norm can't be told apart here: seeds of post-norm differ
+# too much. Norms show their full worth when you hurry. Here are three layers at ten times the rate:
 
 # %%
 for name in ("all as it should be", "no norm"):
     config = replace(deep, n_layers=3, **changes[name])
-    _, losses, _ = learn(lambda config=config: GPT(config), length=0.25, rate=3e-2)
+    _, losses = learn(partial(GPT, config), rate=3e-2, n_steps=steps // 3)
     worst, last = max(losses), losses[-1]
     print(f"{name}: the worst loss on the way is {worst:.3g}, the last {last:.3g}")
 
 # %% [markdown]
-# ## What positions learn
+# ## Looking inside
 #
-# Train the finished GPT, learned positions and all, and compare the vectors of its positions: at the start they are noise.
-# **Predict:** which positions will become alike?
+# What has the plain GPT's table of positions become? Compare its vectors, at the start and after training, with the sinusoids.
+#
+# > **Predict.** Which positions will become alike?
 
 # %%
 torch.manual_seed(0)
-start = GPT(small).positions.detach().clone()
-own, _, loss = learn(lambda: GPT(small), length=2)
-ladder["GPT, learned positions, twice the steps"] = loss
-turned = rotate(torch.ones(1, 1, T, C), position_angles(T, C))[0, 0]
-kinds = {"learned, start": start, "learned": own.positions.detach()}
-kinds |= {"sinusoidal": sinusoidal_positions(T, C), "rotary": turned}
+kinds = {"learned, start": started(PlainGPT(small)).positions.detach()}
+kinds["learned"] = plain_trained.positions.detach()
+kinds["sinusoidal"] = sinusoidal_positions(T, C)
 figures.position_similarity(kinds, title="How alike two positions are", note=text.note)
 
 # %% [markdown]
-# Nobody told the learned vectors that position 7 lies beside position 8; they found it out because neighbours have to
-# be treated alike. The sinusoids and the rotations bring that order with them, from the first step on. (Their two lines lie on
-# each other: they are the same clocks, added in one case, turned by in the other.)
-
-# %% [markdown]
-# ## What the stream carries
+# Neighbours have become more alike, and early places unlike late ones: roughly one direction, how much has been read so far. The
+# sinusoids bring such an order with them.
 #
-# All layers write to one stream of one width, so you can read it anywhere: apply the last norm and the head after each layer, as if
-# the model stopped there. This is the *logit lens* (nostalgebraist, 2020). The trained model reads a line it has never
-# seen. **Predict:** what does the stream say *before* the first layer, with tied embeddings?
+# **What the stream carries.** All sublayers write to one stream of one width, so you can read it anywhere: apply the last norm
+# and the head after each layer, as if the model stopped there. This is the **logit lens** (nostalgebraist, 2020). The model
+# from the beginning of this lesson reads a line that it has never seen.
+#
+# > **Predict.** What does the stream say *before* the first layer, with tied embeddings?
 
 
 # %%
@@ -858,9 +1019,6 @@ def stream_after(model, tokens):
     return stages
 
 
-# %% [markdown]
-# Norm and head after each layer; the figure writes down each stage's best guess, and colours the probability of the right one.
-
 # %%
 line = validation_ids[3 : 3 + min(33, trained.config.context_length)]
 with torch.no_grad():
@@ -873,164 +1031,52 @@ figures.logit_lens(guesses, right, written, title=title, note=text.note)
 
 # %% [markdown]
 # Before any layer it says *the character it has just read*: a tied head asks which embedding the stream resembles, and it is
-# that one. Layer 1 knows common pairs. Layer 2 completes words, and is sure where only one word fits. The stream
-# starts as "what is here" and is rewritten, sum by sum, into "what comes next".
+# that one. After layer 1 few guesses are right and many are fragments; after layer 2 words are completed. Read the middle row
+# with care: layer 1 was trained to serve layer 2 and not this head, and a lens that is not fitted to its layer can mislead
+# (Belrose et al., 2023).
 #
-# ## How many numbers does it learn?
-#
-# Count before you compute. Attention has four $C \times C$ matrices, feed-forward two of $C \times 4C$: $12\,C^2$ a layer, plus two
-# gains. Add the embedding, the positions and the last gains, and you have it.
-
-
-# %% tags=["export"]
-def count_parameters(model):
-    """The number of learned numbers; a matrix that is used twice counts once."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-# %% [markdown]
-# The three depths of the study, by the sum and by counting:
-
-
-# %% tags=["nbval-check-output"]
-def closed_form(c):
-    layer = 4 * c.d_model**2 + 2 * c.d_model * c.d_ff + 2 * c.d_model
-    return c.n_layers * layer + (c.vocab_size + c.context_length + 1) * c.d_model
-
-
-for n_layers in (2, 4, 6):
-    config = GPTConfig(n_layers=n_layers)
-    count = count_parameters(GPT(config))
-    assert count == closed_form(config), "the closed form counts every parameter"
-    print(f"{n_layers} layers: {count:,} parameters")
-
-# %% [markdown]
-# And where are they? **Predict** the largest share.
-
-# %% tags=["nbval-check-output"]
-baseline = GPT(GPTConfig())
-shares = {"embedding and head": baseline.embedding.weight.numel()}
-shares["positions"] = baseline.positions.numel()
-for name, kind in (("attention", Attention), ("feed-forward", FeedForward)):
-    parts = [part for part in baseline.modules() if isinstance(part, kind)]
-    shares[name] = sum(map(count_parameters, parts))
-total = count_parameters(baseline)
-shares["norms"] = total - sum(shares.values())
-for name, n in shares.items():
-    print(f"{name:20} {n:9,}  {n / total:6.1%}")
-
-# %% [markdown]
-# Two thirds sit in the feed-forward networks, and nearly all of the rest in attention. With 65 characters the embedding is
-# small change; a model of words would spend millions on it, and there tying saves a great deal.
-#
-# ## Test before you train
-#
-# Three checks take a second and find most mistakes. **First loss:** an untrained pre-norm model should find all
-# characters about equally likely.
-
-# %%
-torch.manual_seed(0)
-model = GPT(small)
-tokens, targets = get_batch(train_ids, 8, T, torch.Generator().manual_seed(0))
-first_loss = loss_of(model, tokens, targets).item()
-assert abs(first_loss - math.log(V)) < 0.2, "an untrained model should know nothing"
-print(f"first loss {first_loss:.3f}, ln V = {math.log(V):.3f}")
-
-# %% [markdown]
-# **Causality:** change the last token; only the last position's output may move.
-
-# %%
-changed = tokens.clone()
-changed[:, -1] = (changed[:, -1] + 1) % V
-moved = (model(changed) - model(tokens)).abs().amax(dim=(0, 2)) > 1e-6
-assert moved.tolist() == [False] * 31 + [True], "a later token changes nothing before it"
-
-# %% [markdown]
-# **Overfit one batch:** a model that can't learn eight short lines by heart has a bug. How many steps will it take to
-# bring the loss below 0.5?
-
-# %%
-optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-losses = []
-for _ in range(max(60, profile.demo_steps)):
-    loss = loss_of(model, tokens, targets)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    losses.append(loss.item())
-assert losses[-1] < 0.5 * losses[0], "a sound model learns one batch by heart"
-curve, labels = {"loss on the one batch": losses}, ("step", "loss (nats/character)")
-x, title = range(1, len(losses) + 1), "Learning eight lines by heart"
-figures.lines(x, curve, *labels, title=title, note=text.note)
-
-# %% [markdown]
-# It falls far below the best n-gram, which proves nothing about language and a lot about the code: gradients reach
-# where they must. The switches are there for lesson 5; none of them may look ahead.
-
-# %%
-switches = [{name: value} for name, values in CHOICES.items() for value in values]
-switches += [{"tie_embeddings": False}, {"qk_norm": True}, {"residual": False}]
-for switch in switches:
-    variant = GPT(replace(small, **switch))
-    moved = (variant(changed) - variant(tokens)).abs().amax(dim=(0, 2)) > 1e-6
-    assert not moved[:-1].any(), f"{switch} looks ahead"
-
-# %% [markdown]
 # ## What you built
 #
-# A GPT, from a dataclass to logits, each part with its price; two windows into a trained one; and three tests that a model
-# must pass before it deserves your electricity.
-#
-# **The loss log**, with the rungs of this lesson (seconds of training each):
+# A GPT, from six sizes to logits, each part with its price, equal to PyTorch's block; three tests that a model must pass before
+# it deserves your electricity, and what they miss. **The loss log**, with this lesson's rungs:
 
 # %%
-log = pd.Series(baselines | ladder, name="nats/character")
-log.sort_values(ascending=False).round(3).to_frame()
+log = pd.DataFrame({"nats/character": pd.Series(baselines | means)})
+log["seeds ±"] = pd.Series({rung: losses.std() for rung, losses in ladder.items()})
+log.sort_values("nats/character", ascending=False).round(3)
 
 # %% [markdown]
-# The rungs are measured on 512 windows of the last tenth, the n-grams on all of it: differences below a hundredth mean
-# nothing. And why is the finished GPT behind *+ a second pair*, with twice the steps? It has learned positions where the rung
-# has rotary ones, and it starts from much smaller weights. A few hundred steps show what a part does at the
-# *start*; lesson 5 asks again with full training.
-
-# %% [markdown]
+# All rows are measured on the whole of the last tenth. Lesson 2's rows belong beside them: width, heads, context, steps and batch
+# are the same, and only the rate differs.
+#
 # ## Questions
 #
-# **1.** Where would *"dog bites man."* and *"man bites dog."* differ in a model with `position="none"`, if at all?
+# **1.** Where would *"dog bites man."* and *"man bites dog."* differ in a model that knows no positions, if at all?
 #
 # <details><summary>Answer</summary>
 #
-# In the second layer at the earliest: the mask lets each position average another number of characters, and that differs on the way. At the last position of a single layer, nowhere. </details>
+# In the second layer at the earliest: the mask lets each position average another number of characters. At the last position of a
+# single layer, nowhere. </details>
 #
-# **2.** Why are only the matrices that *write* to the stream made smaller at the start?
-#
-# <details><summary>Answer</summary>
-#
-# The stream is a sum of 2L outputs. If each has variance 1, the sum has 2L; made smaller by 1/√(2L) each, it has 1 again. What reads from the stream is normed anyway. </details>
-#
-# **3.** Double `d_model`: by how much does the parameter count grow? And if you double `n_layers`?
+# **2.** Double `d_model`: by how much does the parameter count grow? And if you double `n_layers`?
 #
 # <details><summary>Answer</summary>
 #
-# Nearly fourfold (the matrices of a block are C × C and C × 4C, while the embedding only doubles). With `n_layers`, the blocks double and the embedding stays. </details>
+# Nearly fourfold: the matrices of a block are C × C and C × 4C, while the embedding only doubles. With `n_layers`, the blocks double
+# and the embedding stays. </details>
 #
-# **4.** A friend's untrained model has a first loss of 11. Where do you look?
+# **3.** All three tests pass. What may still be wrong?
 #
 # <details><summary>Answer</summary>
 #
-# At the size of the first weights: logits far apart make sure guesses, and most of them are wrong. Near ln V is right. </details>
+# Whatever leaves a model that learns and doesn't cheat: a scale, a projection, positions. Compare with a second source. </details>
 
 # %% [markdown]
 # ## Exercises
 #
-# Write your answer in place of the `...` or the `None` and run the cell. It prints *right*, or *not yet* with the input that
-# it tried, what it expected, what your code returned, and a guess at the mistake. Your
-# code may be as plain as you like.
-
-# %%
-from course_utils import checks
-
-# %% [markdown]
+# Write your answer in place of the `...` and run the cell. It prints *right*, or *not yet* with the input that it tried, what
+# it expected, what your code returned, and a guess at the mistake. If you do one, do 3.7.
+#
 # ### Exercise 3.1 · warm-up · 5 min
 #
 # How many parameters has a GPT of the sizes below, with learned positions, LayerNorm without biases and tied embeddings? Work it out by
@@ -1131,8 +1177,7 @@ checks.check("3.3", turn_neighbours, quiet=True)
 # ### Exercise 3.4 · core · 15 min
 #
 # Write the probe that finds a leak anywhere: does *any* output of the model depend on a *later* token? The lesson changed the last
-# token only. The check hands you models with a mask that is off by one in one block, with a mean over all of time, and with a
-# first position that peeks; and sound ones, which must pass.
+# token only. The check hands you models that leak in one block, over all of time, or at the first position; and sound ones.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1167,48 +1212,95 @@ def looks_ahead(model, vocab_size, context_length):
 checks.check("3.4", looks_ahead, quiet=True)
 
 # %% [markdown]
-# ### Exercise 3.5 · core · 10 min
+# ### Exercise 3.5 · core · 25 min
 #
-# The check hands you a model with an `embedding` (`nn.Embedding`) and a `head` (`nn.Linear` without bias). Tie them, so that they are one
-# matrix now and after every step of training, and return the model.
+# The check hands you untrained models, one after the other, each sound or with one bug. Test it as this lesson does, and return the
+# bug's name:
+#
+# | name | what is wrong |
+# |---|---|
+# | `"future"` | an output depends on a later token |
+# | `"deaf"` | an output depends on no token but its own |
+# | `"order"` | the last output doesn't depend on the order of the tokens before it |
+# | `"batch"` | an output depends on the other sequences of the batch |
+# | `"sure"` | the first loss lies more than 1 above the uniform one |
+# | `"none"` | nothing |
 #
 # <details><summary>Hint 1</summary>
 #
-# Equal numbers aren't enough: the optimiser would move two copies apart. </details>
+# Five small tests. All but the last compare two outputs for tokens that differ in one respect. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# A parameter is an object. Let both modules hold the same one; both weights have the shape $(V, C)$ already. </details>
+# Who hears nothing hears no order either: which of the two has to be asked first? </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# Use tokens that are all different, so that a shuffle changes something, and let 1e-6 pass as rounding. </details>
 
 
 # %% tags=["exercise"]
-def tie(model):
-    """model: with .embedding and .head -> the same model, tied."""
+def find_bug(model, vocab_size, context_length):
+    """model: tokens (B, T) int64 -> logits (B, T, V). -> a name of the table."""
     ...
 
 
-checks.check("3.5", tie)
+checks.check("3.5", find_bug)
 
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
-def tie(model):
-    model.head.weight = model.embedding.weight
-    return model
+def find_bug(model, vocab_size, context_length):
+    tokens = torch.randperm(vocab_size)[:context_length][None]
+    logits = model(tokens)
+
+    def moved(changed, places):
+        return (model(changed) - logits)[:, places].abs().max() > 1e-6
+
+    for t in range(1, context_length):
+        changed = tokens.clone()
+        changed[0, t] = (changed[0, t] + 1) % vocab_size
+        if moved(changed, slice(t)):
+            return "future"
+    last, other = [-1], tokens.roll(1, 0).flip(1)
+    earlier = tokens.clone()
+    earlier[:, :-1] = (earlier[:, :-1] + 1) % vocab_size
+    if not moved(earlier, last):
+        return "deaf"
+    if not moved(torch.cat([tokens[:, :-1].flip(1), tokens[:, -1:]], dim=1), last):
+        return "order"
+    if (model(torch.cat([tokens, other]))[:1] - logits).abs().max() > 1e-6:
+        return "batch"
+    targets = torch.randint(vocab_size, tokens.shape)
+    loss = F.cross_entropy(logits[0], targets[0])
+    return "sure" if loss > math.log(vocab_size) + 1 else "none"
 
 
-checks.check("3.5", tie, quiet=True)
+checks.check("3.5", find_bug, quiet=True)
 
 # %% [markdown]
 # ### Exercise 3.6 · stretch · 90 min
 #
-# For an evening: a fifth way to tell positions. ALiBi (Press, Smith and Lewis, 2022) adds nothing to the stream; it makes distance *cost*.
+# A fifth way to tell positions. ALiBi (Press, Smith and Lewis, 2022) adds nothing to the stream; it makes distance *cost*.
 # Head $h = 1 \dots H$ subtracts $2^{-8h/H} \cdot (t - s)$ from the score of query $t$ and key $s$. Write the bias that is added to
 # the scores, with $-\infty$ where $s > t$.
 #
 # Then give `Attention` a switch for it (a class of your own that inherits is enough), put it on the ladder beside the others,
 # and ask both, trained on 32 characters, to read 64.
-
-# %% [markdown]
+#
+# <details><summary>Answer to the second half</summary>
+#
+# ```python
+# class Distant(Attention):
+#     def forward(self, x, angles=None, cache=None):
+#         q, k, v = self.queries_keys_values(x)
+#         bias = alibi(self.n_heads, x.shape[1])
+#         heard = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+#         return self.out(merge_heads(heard))
+# ```
+#
+# Give each block of a GPT with `position="none"` and `context_length=64` one of these, then `started`, then `learn`. On windows of 64
+# its loss is what it was on 32. Rotary, a little better at 32, gets clearly worse beyond place 32. </details>
+#
 # <details><summary>Hint 1</summary>
 #
 # `torch.arange(T)[:, None] - torch.arange(T)` holds the distances: rows are queries. </details>
@@ -1241,48 +1333,86 @@ def alibi(n_heads, T):
 checks.check("3.6", alibi, quiet=True)
 
 # %% [markdown]
+# ### Exercise 3.7 · core · 40 min
+#
+# The thing itself: one block of GPT-2, from x and the tensors of its published weights. It has what the course leaves out:
+# a bias in each linear map and a shift in each norm. Maps are `x @ weight + bias`, and GELU is `F.gelu(h, approximate="tanh")`.
+#
+# | name, each followed by `.weight` and `.bias` | | shapes |
+# |---|---|---|
+# | `ln_1` | first norm (gain and shift) | (C,), (C,) |
+# | `attn.c_attn` | x to q, k and v, side by side in this order | (C, 3C), (3C,) |
+# | `attn.c_proj` | the output projection | (C, C), (C,) |
+# | `ln_2` | second norm | (C,), (C,) |
+# | `mlp.c_fc` | up | (C, F), (F,) |
+# | `mlp.c_proj` | and back | (F, C), (C,) |
+#
+# <details><summary>Hint 1</summary>
+#
+# Two lines: x plus attention of the normed x, then x plus the MLP of the normed x. The second x is the result of the first. </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Two helpers make it short: a norm by its name, a linear map by its name. PyTorch has `F.layer_norm(x, x.shape[-1:], gain, shift)`.
+# </details>
+#
+# <details><summary>Hint 3</summary>
+#
+# `(x @ weight + bias).chunk(3, dim=-1)` gives q, k and v; then `split_heads`, `causal_attention`, `merge_heads`. </details>
+
+
+# %% tags=["exercise"]
+def gpt2_block(x, weights, n_heads):
+    """x: (B, T, C), weights: {name: tensor} -> (B, T, C)."""
+    ...
+
+
+checks.check("3.7", gpt2_block)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def gpt2_block(x, weights, n_heads):
+    def norm(x, name):
+        gain, shift = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        return F.layer_norm(x, x.shape[-1:], gain, shift)
+
+    def linear(x, name):
+        return x @ weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    three = linear(norm(x, "ln_1"), "attn.c_attn").chunk(3, dim=-1)
+    q, k, v = (split_heads(part, n_heads) for part in three)
+    x = x + linear(merge_heads(causal_attention(q, k, v)), "attn.c_proj")
+    h = F.gelu(linear(norm(x, "ln_2"), "mlp.c_fc"), approximate="tanh")
+    return x + linear(h, "mlp.c_proj")
+
+
+checks.check("3.7", gpt2_block, quiet=True)
+
+# %% [markdown]
 # ## Test yourself
 #
 # Choose before you unfold.
 #
-# **1.** The stream has 256 channels after layer 1. After layer 6 it has …
-# (a) 256 · (b) 6 × 256 · (c) as many as layer 6 has heads.
-#
-# <details><summary>Answer</summary>
-#
-# (a). Layers *add* to the stream, so its width never changes. (b) would be a stream that is joined, not added. (c) heads cut the width
-# into parts inside a layer. </details>
-#
-# **2.** You double the number of heads and keep `d_model`. The parameters …
+# **1.** You double the number of heads and keep `d_model`. The parameters …
 # (a) double · (b) stay · (c) halve.
 #
 # <details><summary>Answer</summary>
 #
-# (b). (a) and (c): the four matrices are $C \times C$ whatever the number of parts they are cut into. </details>
-
-# %% [markdown]
-# **3.** Rotary positions act on …
+# (b). The four matrices are $C \times C$ whatever the number of parts they are cut into. </details>
+#
+# **2.** Rotary positions act on …
 # (a) the embeddings · (b) the values · (c) queries and keys.
 #
 # <details><summary>Answer</summary>
 #
-# (c). Their dot product then depends on the distance. (a) that is what learned and sinusoidal vectors do. (b) turned values would be mixed
+# (c). Their dot product then depends on the distance. (a) is what learned vectors and sinusoids do. (b) turned values would be mixed
 # at different angles. </details>
 #
-# **4.** A model without positions, of one layer, has learned something that a bigram can't know. It is …
-# (a) which characters came before, not where · (b) the word so far · (c) nothing.
-#
-# <details><summary>Answer</summary>
-#
-# (a). A bag of characters. (b) needs order. (c) the ladder says otherwise. </details>
-
-# %% [markdown]
-# **5.** In a trained model with tied embeddings you read the stream *before* the first layer, through the last norm and the
+# **3.** In a trained model with tied embeddings you read the stream *before* the first layer, through the last norm and the
 # head. The likeliest next character is … (a) the most frequent one · (b) the one just read · (c) the one that usually follows.
 #
 # <details><summary>Answer</summary>
 #
-# (b). A vector is most like itself; the logit lens showed it. (a) would need a bias. (c) is the work of the layers: without
-# any, training would have to bend the embeddings themselves into a bigram. </details>
+# (b). A vector is most like itself; the logit lens showed it. (a) would need a bias. (c) is the work of the layers. </details>
 #
 # **Next:** [4 · Training](04_train.ipynb), where the model meets Shakespeare.

@@ -286,18 +286,6 @@ except OSError as error:
 os.environ["COURSE_JUDGE"] = "/tmp/mine"
 """
     ),
-    "forges a module that is tied": attack(
-        """
-from course_utils.checks import witness
-def tied(attempt, tokens, targets):
-    weight = torch.zeros(7, 5)
-    ends = [weight, weight]
-    return {"kind": "Sequential", "head": "Linear", "before": ends, "after": ends, "learned": 35}
-witness.RECIPES["tied"] = tied
-""",
-        wrong="def tie(model):\n    return model\n",
-        check="checks.check('3.5', tie)",
-    ),
     "forges the losses of a loop": attack(
         """
 from course_utils.checks import witness

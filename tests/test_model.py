@@ -664,3 +664,25 @@ def test_an_input_longer_than_the_context_is_refused():
     )
     with pytest.raises(ValueError, match=r"8 tokens .* context length.* 7"):
         model(torch.zeros(1, 8, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_exercise_37_asks_for_hugging_faces_gpt2_block(spoilt):
+    """The published names and layout of its tensors: they load as they are, and give the same."""
+    from transformers import GPT2Config, GPT2Model
+
+    from course_utils.checks.model import by_pytorch, draw_block
+
+    weights = draw_block(H * D, 17, salt=1)
+    sizes = {"n_embd": H * D, "n_head": H, "n_inner": 17, "n_layer": 1, "n_positions": T}
+    theirs = GPT2Model(GPT2Config(vocab_size=V, **sizes)).eval()
+    theirs.h[0].load_state_dict(weights)
+    theirs.ln_f = nn.Identity()
+    nn.init.zeros_(theirs.wpe.weight)
+    if spoilt:
+        weights["mlp.c_proj.bias"][0] += 0.01
+    x = torch.randn(B, T, H * D, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs(inputs_embeds=x).last_hidden_state
+    same = torch.allclose(by_pytorch(x, weights, H), expected, atol=1e-5)
+    assert same is not spoilt

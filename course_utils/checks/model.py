@@ -1,4 +1,4 @@
-"""Checks of lesson 3: counting, a norm, a rotation, a probe for leaks, tied weights, ALiBi."""
+"""Checks of lesson 3: counting, a norm, a rotation, a probe for leaks, bugs, ALiBi, a block."""
 
 import math
 from functools import partial
@@ -7,10 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.checks import Wrong, agree, drawn_from, exercise, generator, sizes
-from course_utils.checks.witness import observed, tied, trained, two_ends
-from course_utils.lessons.attention import merge_heads
-from course_utils.lessons.model import GPT, Attention, GPTConfig, count_parameters
+from course_utils.checks import agree, drawn_from, exercise, generator, sizes
+from course_utils.lessons.attention import merge_heads, split_heads
+from course_utils.lessons.model import GPT, Attention, GPTConfig, count_parameters, initialise
 
 
 def draw_sizes(draw):
@@ -237,42 +236,74 @@ def truth(value):
     return bool(value) if isinstance(value, torch.Tensor) else value
 
 
-@exercise("3.5", "Tie the ends", level="core", minutes=10)
+BUGS = {
+    "none": "a sound model",
+    "future": "a model with a mask that is off by one in its second block",
+    "deaf": "a model whose attention writes nothing",
+    "order": "a model of one layer that knows no positions",
+    "batch": "a model that adds the mean over the batch",
+    "sure": "a model with weights that are too large",
+}
+LOOK_AGAIN = {  # (the bug, what was said) -> a likely mistake
+    ("none", "future"): "is the changed place itself compared? Its own output may move",
+    ("none", "order"): "does the shuffle change anything? Take tokens that all differ",
+    ("none", "deaf"): "are differences called none that are small? Let 1e-6 pass, no more",
+    ("none", "batch"): "is each sequence compared with itself?",
+    ("none", "sure"): "is the loss compared with ln V? 1 more is allowed",
+    ("future", "none"): "is every later token tried, and every output before it?",
+    ("future", "order"): "is it asked whether a later token matters, before all else?",
+    ("deaf", "order"): "who hears nothing hears no order: is that asked first?",
+    ("deaf", "none"): "are the earlier tokens changed?",
+    ("order", "none"): "are the tokens before the last shuffled, the last one left in its place?",
+    ("order", "deaf"): "are the earlier tokens changed for others, not shuffled?",
+    ("batch", "none"): "is a sequence run alone, and then beside another one?",
+    ("sure", "none"): "is the loss of an untrained model compared with ln V?",
+}
+
+
+def with_bug(bug, seed, at):
+    """An untrained model with that bug, one of BUGS. at: a place that peeks, where one does."""
+    torch.manual_seed(seed)
+    changes = {"n_layers": 1, "position": "none"} if bug == "order" else {"n_layers": 2}
+    config = GPTConfig(11, 7, n_heads=2, d_model=8, d_ff=12, dropout=0.0, **changes)
+    model = GPT(config).eval()
+    if bug == "sure":
+        initialise(model, std=10.0)
+    if bug == "deaf":
+        for block in model.blocks:
+            nn.init.zeros_(block.attention.out.weight)
+    if bug == "future" and at is None:
+        model.blocks[1].attention = Leaky(config)
+        initialise(model)
+
+    def logits(tokens):
+        found = model(tokens)
+        if bug == "batch":
+            found = found + found.mean(0, keepdim=True)
+        elif bug == "future" and at is not None:
+            found[:, at] += found[:, at + 1]
+        return found
+
+    return logits
+
+
+@exercise("3.5", "Find the bug", level="core", minutes=25)
 def _(attempt):
-    """One matrix in both places: still one after two steps, and counted once."""
-    tokens, targets = torch.randint(7, (2, 5), generator=generator(7))
-    told = observed(tied, attempt, tokens, targets)
-    if "head" not in told:
-        got = f"a {told['kind']}"
-        raise Wrong("a model with .embedding and .head", "a model", got, "is it returned?")
-    if told["head"] != "Linear":
-        raise Wrong(
-            "the model's head",
-            "a Linear whose weight is the embedding's",
-            "the embedding itself",
-            "is the whole layer shared? It looks rows up, it can't multiply",
-        )
-    embedding, head = told["before"]
-    agree(head, embedding, "the two ends", {}, 0)
-    counts = {
-        "do the two share memory and yet count as two parameters, each with its own gradient?": 70,
-        "is the shared matrix frozen?": 0,
-    }
-    embedding, head = told["after"]
-    if not torch.equal(head, embedding):
-        raise Wrong(
-            "two steps of training",
-            "a matrix that is the same at both ends",
-            "a pair of matrices that have parted",
-            "are the values copied, where the parameter itself should be shared?",
-        )
-    agree(told["learned"], 35, "V = 7, C = 5: parameters that learn", counts)
-    start = told["before"][0]
-    right, _ = trained(two_ends(start), tokens, targets)
-    if (right - start).abs().max() < 0.05:  # each step of Adam moves what learns by about 0.1
-        raise Wrong("two steps of training", "a matrix that learns", "one that stays as it is")
-    agree(embedding, right, "the shared matrix after two steps of training")
-    return "one parameter with two places: reading and writing teach it together"
+    """Each bug once, then so many models in turn that nobody guesses them."""
+    cases = [(bug, given, None) for bug, given in BUGS.items()]
+    for i in range(20):
+        bug = list(BUGS)[drawn_from(0, len(BUGS) - 1, 200 + i)]
+        at = drawn_from(0, 5, 300 + i)
+        given = f"a model whose place {at} peeks at the next" if bug == "future" else BUGS[bug]
+        cases.append((bug, given, at))
+    with torch.no_grad():
+        for i, (bug, given, at) in enumerate(cases):
+            got = attempt(with_bug(bug, drawn_from(0, 10**6, 400 + i), at), 11, 7)
+            mistakes = {
+                question: said for (real, said), question in LOOK_AGAIN.items() if real == bug
+            }
+            agree(got, bug, given, mistakes)
+    return "each model's bug by its name, and the sound ones as sound"
 
 
 @exercise("3.6", "ALiBi", level="stretch", minutes=90)
@@ -304,3 +335,183 @@ def _(attempt):
         }
         agree(attempt(heads, t), bias, f"n_heads = {heads}, T = {t}", mistakes)
     return "near is cheap, far is dear, and each head has its own price"
+
+
+PARTNERS = {  # GPT-2's names of a block's parts, and how PyTorch's begin
+    "ln_1": "norm1.",
+    "attn.c_attn": "self_attn.in_proj_",
+    "attn.c_proj": "self_attn.out_proj.",
+    "ln_2": "norm2.",
+    "mlp.c_fc": "linear1.",
+    "mlp.c_proj": "linear2.",
+}
+
+
+def draw_block(c, f, salt):
+    """A block's tensors by GPT-2's names; gains around 1."""
+    shapes = {
+        "ln_1": (c,),
+        "attn.c_attn": (c, 3 * c),
+        "attn.c_proj": (c, c),
+        "ln_2": (c,),
+        "mlp.c_fc": (c, f),
+        "mlp.c_proj": (f, c),
+    }
+    draw = generator(salt)
+    weights = {}
+    for name, shape in shapes.items():
+        drawn = torch.randn(shape, generator=draw)
+        weights[f"{name}.weight"] = 1 + drawn / 2 if len(shape) == 1 else drawn / shape[0] ** 0.5
+        weights[f"{name}.bias"] = torch.randn(shape[-1], generator=draw) / 2
+    return weights
+
+
+def tanh_gelu(h):
+    """GELU as GPT-2 has it: an approximation, by tanh."""
+    return F.gelu(h, approximate="tanh")
+
+
+def by_pytorch(x, weights, heads):
+    """A block by nn.TransformerEncoderLayer, which keeps its matrices the other way round."""
+    wide = len(weights["mlp.c_fc.bias"])
+    layer = nn.TransformerEncoderLayer(
+        x.shape[-1], heads, wide, 0.0, tanh_gelu, batch_first=True, norm_first=True
+    )
+    hidden = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+    with torch.no_grad():
+        for name, theirs in PARTNERS.items():
+            for kind in ("weight", "bias"):
+                ours = weights[f"{name}.{kind}"]
+                layer.get_parameter(theirs + kind).copy_(ours.mT if ours.ndim == 2 else ours)
+        return layer(x, src_mask=hidden)
+
+
+def pre_norm(x, attention, mlp, norm_1, norm_2):
+    x = x + attention(norm_1(x))
+    return x + mlp(norm_2(x))
+
+
+def post_norm(x, attention, mlp, norm_1, norm_2):
+    x = norm_1(x + attention(x))
+    return norm_2(x + mlp(x))
+
+
+def no_first_plus(x, attention, mlp, norm_1, norm_2):
+    x = attention(norm_1(x))
+    return x + mlp(norm_2(x))
+
+
+def no_second_plus(x, attention, mlp, norm_1, norm_2):
+    x = x + attention(norm_1(x))
+    return mlp(norm_2(x))
+
+
+def no_plus(x, attention, mlp, norm_1, norm_2):
+    return mlp(norm_2(attention(norm_1(x))))
+
+
+def plus_the_normed(x, attention, mlp, norm_1, norm_2):
+    x = norm_1(x)
+    x = norm_2(x + attention(x))
+    return x + mlp(x)
+
+
+def side_by_side(x, attention, mlp, norm_1, norm_2):
+    return x + attention(norm_1(x)) + mlp(norm_2(x))
+
+
+def no_norm(x, attention, mlp, norm_1, norm_2):
+    x = x + attention(x)
+    return x + mlp(x)
+
+
+def mlp_first(x, attention, mlp, norm_1, norm_2):
+    x = x + mlp(norm_2(x))
+    return x + attention(norm_1(x))
+
+
+def attention_alone(x, attention, mlp, norm_1, norm_2):
+    return x + attention(norm_1(x))
+
+
+JOINED_WRONG = {
+    "is the plus around attention missing?": no_first_plus,
+    "is the plus around the MLP missing?": no_second_plus,
+    "are both pluses missing? Each half adds to x": no_plus,
+    "do the norms stand after the sums? In GPT-2 they stand before each half": post_norm,
+    "is the normed x added to, where x itself goes on?": plus_the_normed,
+    "does the MLP read the first x? It reads what attention has added to": side_by_side,
+    "are the norms missing?": no_norm,
+    "does the MLP come first?": mlp_first,
+    "is the MLP missing?": attention_alone,
+}
+
+
+def gpt2(
+    x,
+    weights,
+    heads,
+    join=pre_norm,
+    activation=tanh_gelu,
+    biases=True,
+    shifts=True,
+    gains=True,
+    norm_2="ln_2",
+    order=(0, 1, 2),
+    turned=True,
+    mixed=True,
+    **attention,
+):
+    """GPT-2's block, right unless told otherwise."""
+
+    def norm(x, name):
+        gain = weights[f"{name}.weight"] if gains else None
+        return F.layer_norm(x, x.shape[-1:], gain, weights[f"{name}.bias"] if shifts else None)
+
+    def linear(x, name):
+        return x @ weights[f"{name}.weight"] + (weights[f"{name}.bias"] if biases else 0)
+
+    def attend(x):
+        three = linear(x, "attn.c_attn").chunk(3, -1)
+        q, k, v = (split_heads(three[i], heads) for i in order)
+        if not turned:
+            q, k, v = (y.transpose(1, 2).reshape(y.shape) for y in (q, k, v))
+        how = {"is_causal": True} | attention
+        heard = merge_heads(F.scaled_dot_product_attention(q, k, v, **how))
+        return linear(heard, "attn.c_proj") if mixed else heard
+
+    def mlp(x):
+        return linear(activation(linear(x, "mlp.c_fc")), "mlp.c_proj")
+
+    return join(x, attend, mlp, lambda x: norm(x, "ln_1"), lambda x: norm(x, norm_2))
+
+
+@exercise("3.7", "A block of GPT-2", level="core", minutes=40)
+def _(attempt):
+    """Against nn.TransformerEncoderLayer with the same tensors."""
+    for heads, d in ((3, 5), (1, 7), (2, drawn_from(4, 9, 37))):
+        c = heads * d
+        x = 2 * torch.randn(2, 7, c, generator=generator(40 + heads))
+        weights = draw_block(c, 4 * c, 50 + heads)
+        wrong = partial(gpt2, x, weights, heads)
+        mistakes = {question: wrong(join) for question, join in JOINED_WRONG.items()} | {
+            "is it the exact GELU? GPT-2 has the tanh form": wrong(activation=F.gelu),
+            "is it ReLU, where GPT-2 has GELU?": wrong(activation=F.relu),
+            "is the activation function missing?": wrong(activation=nn.Identity()),
+            "are the biases of the linear maps missing?": wrong(biases=False),
+            "are the shifts of the norms missing?": wrong(shifts=False),
+            "are the gains of the norms missing?": wrong(gains=False),
+            "is the first norm used twice?": wrong(norm_2="ln_1"),
+            "is the mask missing?": wrong(is_causal=False),
+            "is the scale √D missing?": wrong(scale=1.0),
+            "is it divided by √C? A head has D = C / H channels": wrong(scale=c**-0.5),
+            "are queries and keys exchanged?": wrong(order=(1, 0, 2)),
+            "are q, k and v taken in another order?": wrong(order=(2, 1, 0)),
+            "is x cut into heads without turning time and heads?": wrong(turned=False),
+            "is the output projection missing?": wrong(mixed=False),
+            "is there one wide head, where there are several?": gpt2(x, weights, 1),
+        }
+        given = f"B = 2, T = 7, C = {c}, {heads} head{'s' if heads > 1 else ''}"
+        got = attempt(x.clone(), {name: w.clone() for name, w in weights.items()}, heads)
+        agree(got, by_pytorch(x, weights, heads), given, mistakes, tolerance=1e-4)
+    return "GPT-2's block: with its published weights, this is what runs"

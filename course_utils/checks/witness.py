@@ -7,7 +7,6 @@ value: what it says is believed only as far as the judge can reckon it again.
 
 import functools
 import math
-from collections import OrderedDict
 
 import torch
 from torch import nn
@@ -50,43 +49,6 @@ def sizes_of_parts(attempt, tensors, *rest):
     Watched.most = Watched.widest = 0
     attempt(*(tensor.as_subclass(Watched) for tensor in tensors), *rest)
     return Watched.most, Watched.widest
-
-
-def two_ends(weight=None):
-    """The two ends of a model, with nothing between; tied where a weight (7, 5) is given."""
-    model = nn.Sequential(
-        OrderedDict(embedding=nn.Embedding(7, 5), head=nn.Linear(5, 7, bias=False))
-    )
-    if weight is not None:
-        model.embedding.weight = model.head.weight = nn.Parameter(weight.clone())
-    return model
-
-
-def trained(model, tokens, targets):
-    """The weights of both ends after two steps of Adam."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    for _ in range(2):
-        optimizer.zero_grad()
-        F.cross_entropy(model(tokens), targets).backward()
-        optimizer.step()
-    return ends(model)
-
-
-def ends(model):
-    return [weight.detach().clone() for weight in (model.embedding.weight, model.head.weight)]
-
-
-def tied(attempt, tokens, targets):
-    """What an attempt makes of two ends: its kind, its weights before and after two steps."""
-    model = attempt(two_ends())
-    told = {"kind": type(model).__name__}
-    if isinstance(model, nn.Sequential):
-        told["head"] = type(model.head).__name__
-        told["before"] = ends(model)
-    if told.get("head") == "Linear":
-        told["after"] = trained(model, tokens, targets)
-        told["learned"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return told
 
 
 def small_gpt(seed, dropout=0.0):
@@ -143,4 +105,4 @@ def searched(attempt, seed):
     return attempt(trial), tried
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (kept, sizes_of_parts, tied, looped, searched)}
+RECIPES = {recipe.__name__: recipe for recipe in (kept, sizes_of_parts, looped, searched)}

@@ -12,6 +12,45 @@ from torch.nn import functional as F
 from course_utils.lessons.attention import causal_attention, merge_heads, split_heads
 
 
+@torch.no_grad()
+def initialise(model, std=0.02):
+    """GPT-2's start: normal weights; what writes to the stream is smaller by 1/√(2L).
+
+    Radford et al. (2019), section 2.3.
+    """
+    smaller = (2 * model.config.n_layers) ** -0.5
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2:
+            writes = name.endswith("out.weight")
+            nn.init.normal_(weight, std=std * smaller if writes else std)
+
+
+def position_angles(context_length, d):
+    """Position t times d/2 speeds, 10000^(-2i/d), from 1 down: (T, d/2) radians."""
+    speeds = 10000.0 ** (-torch.arange(0, d, 2) / d)
+    return torch.arange(context_length)[:, None] * speeds
+
+
+def rotate(x, angles):
+    """Turn the channel pair (i, i + D/2) at position t by angles[t, i]; lengths stay.
+
+    x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D). Su et al. (2021), eq. 34,
+    whose pairs are neighbours.
+    """
+    cos, sin = angles.cos(), angles.sin()
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
+
+
+def sinusoidal_positions(context_length, d_model):
+    """A fixed vector a position, sines, then cosines: (T, C).
+
+    Vaswani et al. (2017), section 3.5, where sines and cosines alternate.
+    """
+    angles = position_angles(context_length, d_model + d_model % 2)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :d_model]
+
+
 @dataclass(frozen=True)
 class GPTConfig:
     """The sizes and switches of a GPT. The defaults are the `baseline` with 6 layers."""
@@ -92,26 +131,18 @@ class Attention(nn.Module):
         return self.out(merge_heads(causal_attention(q, k, v, dropout)))
 
 
-def position_angles(context_length, d):
-    """Position t times d/2 speeds that fall from 1 to 1/10000: (T, d/2) radians."""
-    speeds = 10000.0 ** (-torch.arange(0, d, 2) / d)
-    return torch.arange(context_length)[:, None] * speeds
+def activate(h, activation):
+    """The activation function. swiglu halves the width: one half gates the other.
 
-
-def sinusoidal_positions(context_length, d_model):
-    """A fixed vector a position, sines, then cosines: (T, C). Vaswani (2017), 3.5."""
-    angles = position_angles(context_length, d_model + d_model % 2)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :d_model]
-
-
-def rotate(x, angles):
-    """Turn the channel pair (i, i + D/2) at position t by angles[t, i]; lengths stay.
-
-    x: (B, H, T, D), angles: (T, D/2) radians -> (B, H, T, D). Su et al. (2021), eq. 34.
+    Shazeer (2020) for swiglu; So et al. (2021), Primer, for relu2.
     """
-    cos, sin = angles.cos(), angles.sin()
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
+    if activation == "gelu":
+        return F.gelu(h)
+    if activation == "swiglu":
+        gate, h = h.chunk(2, dim=-1)
+        return F.silu(gate) * h
+    h = F.relu(h)
+    return h.square() if activation == "relu2" else h
 
 
 class FeedForward(nn.Module):
@@ -126,20 +157,6 @@ class FeedForward(nn.Module):
 
     def forward(self, x):
         return self.out(activate(self.up(x), self.activation))
-
-
-def activate(h, activation):
-    """The activation function. swiglu halves the width: one half gates the other.
-
-    Shazeer (2020) for swiglu; So et al. (2021), Primer, for relu2.
-    """
-    if activation == "gelu":
-        return F.gelu(h)
-    if activation == "swiglu":
-        gate, h = h.chunk(2, dim=-1)
-        return F.silu(gate) * h
-    h = F.relu(h)
-    return h.square() if activation == "relu2" else h
 
 
 def make_norm(config):
@@ -184,7 +201,7 @@ class GPT(nn.Module):
         T, C, V = config.context_length, config.d_model, config.vocab_size
         sinusoids = sinusoidal_positions(T, C) if kind == "sinusoidal" else None
         angles = position_angles(T, C // config.n_heads) if kind == "rope" else None
-        self.scale = C**0.5 if kind == "sinusoidal" else 1.0  # sinusoids drown tokens
+        self.scale = C**0.5 if kind == "sinusoidal" else 1.0  # Vaswani (2017), 3.4
         self.embedding = nn.Embedding(V, C)
         self.positions = nn.Parameter(torch.empty(T, C)) if kind == "learned" else None
         self.register_buffer("sinusoids", sinusoids, persistent=False)
@@ -218,19 +235,6 @@ def positions_at(model, start, stop):
     added = {"learned": model.positions, "sinusoidal": model.sinusoids}.get(kind)
     angles = None if model.angles is None else model.angles[start:stop]
     return (0.0 if added is None else added[start:stop]), angles
-
-
-@torch.no_grad()
-def initialise(model, std=0.02):
-    """GPT-2's start: normal weights; what writes to the stream is smaller by 1/√(2L).
-
-    Radford et al. (2019), section 2.3.
-    """
-    smaller = (2 * model.config.n_layers) ** -0.5
-    for name, weight in model.named_parameters():
-        if weight.ndim == 2:
-            writes = name.endswith("out.weight")
-            nn.init.normal_(weight, std=std * smaller if writes else std)
 
 
 def count_parameters(model):

@@ -1,9 +1,8 @@
-"""Lesson 3: what goes wrong with counting, norms, rotations, probes, tied weights and distances."""
+"""Lesson 3: what goes wrong with counting, norms, rotations, probes, distances and blocks."""
 
 import math
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from course_utils import checks
@@ -92,31 +91,77 @@ def by_slope(model, vocab_size, context_length):
     return bool(((moved - base).abs().amax(-1).tril(-1) > 1e-6).any())
 
 
-def copied(model):
-    with torch.no_grad():
-        model.head.weight.copy_(model.embedding.weight)
-    return model
+def finder(
+    asked=("future", "deaf", "order", "batch", "sure"),
+    places=lambda T: range(1, T),
+    before=lambda t: slice(t),
+    alone=True,
+    most=1.0,
+    least=1e-6,
+    same=False,
+    itself=True,
+):
+    """Asks one thing after the other, right unless told otherwise."""
+
+    def attempt(model, vocab_size, context_length):
+        tokens = torch.arange(context_length)[None] * (not same)
+        base = model(tokens)
+
+        def moves(changed, where):
+            return bool(((model(changed) - base)[:, where].abs() > least).any())
+
+        def future():
+            for t in places(context_length):
+                changed = tokens.clone()
+                changed[0, t] = vocab_size - 1
+                if moves(changed, before(t)):
+                    return True
+            return False
+
+        def deaf():
+            changed = tokens.roll(1, 1) if same else (tokens + 1) % vocab_size
+            changed[0, -1] = tokens[0, -1]
+            return not moves(changed, [-1])
+
+        def order():
+            mixed = torch.cat([tokens[:, :-1].roll(1, 1), tokens[:, -1:]], 1)
+            return not moves(mixed, [-1])
+
+        def batch():
+            both = torch.cat([tokens, (tokens + 3) % vocab_size])
+            of_two = model(both)[:1] if alone else model(both[:1])
+            return bool(((of_two - (base if itself else model(both[1:]))).abs() > 1e-6).any())
+
+        def sure():
+            targets = torch.arange(context_length).flip(0)
+            return F.cross_entropy(base[0], targets).item() > math.log(vocab_size) + most
+
+        tests = {f.__name__: f for f in (future, deaf, order, batch, sure)}
+        return next((name for name in asked if tests[name]()), "none")
+
+    return attempt
 
 
-def cloned(model):
-    model.head.weight = nn.Parameter(model.embedding.weight.detach().clone())
-    return model
-
-
-def shared_memory(model):
-    model.head.weight.data = model.embedding.weight.data
-    return model
-
-
-def frozen(model):
-    model.head.weight = model.embedding.weight
-    model.head.weight.requires_grad_(False)
-    return model
-
-
-def other_way(model):
-    model.embedding.weight = model.head.weight
-    return model
+def in_one_batch(model, vocab_size, context_length):
+    """All places changed at once, each in a row of its own, and the loss by hand."""
+    base = torch.randperm(vocab_size)[:context_length]
+    rows = base.repeat(context_length, 1)
+    changed = rows.clone()
+    changed[range(context_length), range(context_length)] = vocab_size - 1 - base
+    one_by_one = torch.cat([model(row[None]) for row in changed])
+    alone = model(base[None])
+    if (model(changed) - one_by_one).abs().max() > 1e-6:
+        return "batch"
+    moved = (one_by_one - alone).abs().amax(-1) > 1e-6
+    if moved.tril(-1).any():
+        return "future"
+    if not moved[:-1, -1].any():
+        return "deaf"
+    turned = torch.cat([base[:-1].flip(0), base[-1:]])
+    if torch.allclose(model(turned[None])[0, -1], alone[0, -1], atol=1e-6):
+        return "order"
+    surprise = -alone[0].log_softmax(-1).mean()
+    return "sure" if surprise > math.log(vocab_size) + 1 else "none"
 
 
 def bias(
@@ -142,9 +187,117 @@ def not_cloned(model, vocab_size, context_length):
     return False
 
 
-def whole_layer(model):
-    model.head = model.embedding
-    return model
+def normed(x, weights, name, gain=True, shift=True):
+    x = x - x.mean(-1, keepdim=True)
+    x = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    x = x * weights[f"{name}.weight"] if gain else x
+    return x + weights[f"{name}.bias"] if shift else x
+
+
+def mapped(x, weights, name, bias=True):
+    y = torch.einsum("btc,cd->btd", x, weights[f"{name}.weight"])
+    return y + weights[f"{name}.bias"] if bias else y
+
+
+def attended(x, weights, heads, mask=True, scale=None, swap=False, values=2, mixed=True, bias=True):
+    """Head by head."""
+    parts = mapped(x, weights, "attn.c_attn", bias).chunk(3, -1)
+    q, k, v = parts[int(swap)], parts[1 - int(swap)], parts[values]
+    heard = []
+    for a, b, c in zip(*(part.chunk(heads, -1) for part in (q, k, v)), strict=True):
+        scores = a @ b.mT * (a.shape[-1] ** -0.5 if scale is None else scale(x.shape[-1]))
+        future = torch.full(scores.shape[-2:], -math.inf).triu(1)
+        heard.append((scores + future if mask else scores).softmax(-1) @ c)
+    heard = torch.cat(heard, -1)
+    return mapped(heard, weights, "attn.c_proj", bias) if mixed else heard
+
+
+def curve(h):
+    """GELU's tanh form, written out."""
+    return h / 2 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)))
+
+
+def block(activation=curve, plus=(1, 1), norm=None, bias=True, second="ln_2", **attention):
+    """A block of GPT-2 by hand, right unless told otherwise."""
+
+    def attempt(x, weights, n_heads):
+        first_normed = normed(x, weights, "ln_1", **(norm or {}))
+        x = plus[0] * x + attended(first_normed, weights, n_heads, bias=bias, **attention)
+        wide = mapped(normed(x, weights, second, **(norm or {})), weights, "mlp.c_fc", bias)
+        return plus[1] * x + mapped(activation(wide), weights, "mlp.c_proj", bias)
+
+    return attempt
+
+
+def fed(x, weights):
+    return mapped(curve(mapped(x, weights, "mlp.c_fc")), weights, "mlp.c_proj")
+
+
+def post(x, weights, n_heads):
+    x = normed(x + attended(x, weights, n_heads), weights, "ln_1")
+    return normed(x + fed(x, weights), weights, "ln_2")
+
+
+def on_the_normed(x, weights, n_heads):
+    x = normed(x, weights, "ln_1")
+    x = normed(x + attended(x, weights, n_heads), weights, "ln_2")
+    return x + fed(x, weights)
+
+
+def parallel(x, weights, n_heads):
+    both = fed(normed(x, weights, "ln_2"), weights)
+    return x + attended(normed(x, weights, "ln_1"), weights, n_heads) + both
+
+
+def without_norms(x, weights, n_heads):
+    x = x + attended(x, weights, n_heads)
+    return x + fed(x, weights)
+
+
+def fed_first(x, weights, n_heads):
+    x = x + fed(normed(x, weights, "ln_2"), weights)
+    return x + attended(normed(x, weights, "ln_1"), weights, n_heads)
+
+
+def only_attention(x, weights, n_heads):
+    return x + attended(normed(x, weights, "ln_1"), weights, n_heads)
+
+
+def heads_viewed(x, weights, n_heads):
+    B, T, C = x.shape
+    three = mapped(normed(x, weights, "ln_1"), weights, "attn.c_attn").chunk(3, -1)
+    q, k, v = (part.reshape(B, n_heads, T, C // n_heads) for part in three)
+    heard = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    x = x + mapped(heard.transpose(1, 2).reshape(B, T, C), weights, "attn.c_proj")
+    return x + fed(normed(x, weights, "ln_2"), weights)
+
+
+def by_library(x, weights, n_heads):
+    """PyTorch's functions for all parts."""
+    C = x.shape[-1]
+    h = F.layer_norm(x, (C,), weights["ln_1.weight"], weights["ln_1.bias"]).transpose(0, 1)
+    future = torch.ones(len(h), len(h), dtype=torch.bool).triu(1)
+    heard, _ = F.multi_head_attention_forward(
+        h,
+        h,
+        h,
+        C,
+        n_heads,
+        weights["attn.c_attn.weight"].T,
+        weights["attn.c_attn.bias"],
+        None,
+        None,
+        False,
+        0.0,
+        weights["attn.c_proj.weight"].T,
+        weights["attn.c_proj.bias"],
+        attn_mask=future,
+    )
+    x = x + heard.transpose(0, 1)
+    h = F.layer_norm(x, (C,), weights["ln_2.weight"], weights["ln_2.bias"])
+    h = F.linear(h, weights["mlp.c_fc.weight"].T, weights["mlp.c_fc.bias"])
+    h = F.gelu(h, approximate="tanh")
+    return x + F.linear(h, weights["mlp.c_proj.weight"].T, weights["mlp.c_proj.bias"])
 
 
 EXERCISES = {
@@ -239,15 +392,27 @@ EXERCISES = {
     ),
     "3.5": Case(
         mutants=[
-            (copied, "are the values copied"),
-            (cloned, "are the values copied"),
-            (shared_memory, "share memory"),
-            (frozen, "RuntimeError"),
-            (whole_layer, "whole layer shared"),
-            (lambda model: model, "the two ends"),
-            (lambda model: model.embedding, "is it returned"),
+            (finder(("future", "order", "deaf", "batch", "sure")), "is that asked first"),
+            (finder(("deaf", "order", "batch", "sure")), "every later token tried"),
+            (finder(("future", "order", "batch", "sure")), "no order: is that asked first"),
+            (finder(("future", "deaf", "batch", "sure")), "before the last shuffled"),
+            (finder(("future", "deaf", "order", "sure")), "beside another one"),
+            (finder(("future", "deaf", "order", "batch")), "compared with ln V"),
+            (finder(places=lambda T: [T - 1]), "peeks at the next"),
+            (finder(before=lambda t: slice(t + 1)), "the changed place itself"),
+            (finder(before=lambda t: slice(0, 1)), "every output before it"),
+            (finder(alone=False), "run alone"),
+            (finder(itself=False), "compared with itself"),
+            (finder(most=-1), "1 more is allowed"),
+            (finder(same=True), "expected"),
+            (finder(least=0.5), "got"),
+            (lambda model, vocab_size, context_length: "none", "every later token tried"),
         ],
-        unusual=[other_way],
+        unusual=[
+            finder(),
+            finder(("deaf", "order", "sure", "batch", "future")),
+            in_one_batch,
+        ],
     ),
     "3.6": Case(
         mutants=[
@@ -260,5 +425,34 @@ EXERCISES = {
             (bias(swap=True), "rows and columns"),
         ],
         unusual=[bias(slope=lambda h, H: (2 ** (-8 / H)) ** (h + 1))],
+    ),
+    "3.7": Case(
+        mutants=[
+            (block(plus=(0, 1)), "plus around attention"),
+            (block(plus=(1, 0)), "plus around the MLP"),
+            (block(plus=(0, 0)), "both pluses"),
+            (post, "after the sums"),
+            (on_the_normed, "the normed x added to"),
+            (parallel, "read the first x"),
+            (without_norms, "are the norms missing"),
+            (fed_first, "the MLP come first"),
+            (only_attention, "the MLP missing"),
+            (block(F.gelu), "the exact GELU"),
+            (block(F.relu), "ReLU"),
+            (block(lambda h: h), "activation function missing"),
+            (block(bias=False), "biases of the linear maps"),
+            (block(norm={"shift": False}), "shifts of the norms"),
+            (block(norm={"gain": False}), "gains of the norms"),
+            (block(second="ln_1"), "first norm used twice"),
+            (block(mask=False), "mask missing"),
+            (block(scale=lambda C: 1), "√D missing"),
+            (block(scale=lambda C: C**-0.5), "√C"),
+            (block(swap=True), "exchanged"),
+            (heads_viewed, "without turning"),
+            (block(mixed=False), "output projection missing"),
+            (lambda x, weights, n_heads: block()(x, weights, 1), "one wide head"),
+            (lambda x, weights, n_heads: block()(x, weights, n_heads) + 1, "expected"),
+        ],
+        unusual=[block(), by_library],
     ),
 }
