@@ -165,6 +165,7 @@ held_out = (
     validation_ids[: n_windows * T].view(-1, T),
     validation_ids[1 : n_windows * T + 1].view(-1, T),
 )
+few = [part[:512] for part in held_out]  # windows, where a glance is enough
 baselines, ladder = baseline_losses(text.text), {}
 
 
@@ -206,7 +207,7 @@ class Rung(nn.Module):
 # ## Embeddings
 #
 # A token's id says nothing by its size: 40 isn't twice 20. So each of the `V` ids gets a vector of `C` numbers of its
-# own, to be learned. Looking it up is the same as multiplying a one-hot vector by a matrix:
+# own, to be learned. Looking it up is the same as multiplying a **one-hot vector** by a matrix:
 
 # %%
 embedding = nn.Embedding(11, 6)
@@ -295,7 +296,7 @@ _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 #
 # ## The MLP
 #
-# Attention only mixes what is there. The **MLP** (multi-layer perceptron, also *feed-forward network*) works on each position
+# Attention only mixes what is there. The **MLP** (multi-layer perceptron, also **feed-forward network**) works on each position
 # alone: up to four times as many channels, an **activation function**, and back. The activation function bends what passes;
 # without that bend two linear maps would be one. GELU is the usual one: nearly 0 on the left, nearly x on the
 # right, smooth between, so that a unit which is off can still learn (Hendrycks and Gimpel, 2016).
@@ -379,7 +380,7 @@ print([round(value, 3) for value in ((channels - mean) / deviation).tolist()])
 print("nn.LayerNorm:", [round(v, 3) for v in nn.LayerNorm(3)(channels).tolist()])
 
 # %% [markdown]
-# **Where does it stand?** Before each sublayer (*pre-norm*): the sublayer reads a tidy copy, the stream itself runs untouched.
+# **Where does it stand?** Before each sublayer (**pre-norm**): the sublayer reads a tidy copy, the stream itself runs untouched.
 # In the first Transformer it stood on the stream, after each sum (*post-norm*): every norm rescales all of it and the
 # gradient too, so that deep models needed a careful warm-up (Xiong et al., 2020).
 
@@ -467,7 +468,7 @@ class PlainGPT(nn.Module):
 
 
 # %% [markdown]
-# **Where it starts.** The weights begin as small random numbers. The stream is a sum of what $2L$ sublayers write, so its
+# **Initialisation.** The weights begin as small random numbers. The stream is a sum of what $2L$ sublayers write, so its
 # variance would grow to $2L$ times that of one; written $1/\sqrt{2L}$ smaller, the sum stays at one size, however deep the model.
 
 
@@ -496,7 +497,7 @@ for std in (0.002, 0.02, 0.06, 1.0):
     model = PlainGPT(small)
     initialise(model, std)
     with torch.no_grad():
-        loss = loss_of(model, *held_out)
+        loss = loss_of(model, *few)
     print(f"standard deviation {std}: first loss {loss:.2f}, uniform {math.log(V):.2f}")
 
 # %% [markdown]
@@ -628,7 +629,7 @@ pd.DataFrame(rows).T
 # ## The general form
 #
 # That is the whole model. The course's own has a switch for each choice that lesson 5 will question. Most are a line; one is an
-# idea, and the best rung needs it. **Rotary positions** (RoPE) add nothing to the stream. They *turn*
+# idea, and the best rung needs it. **Rotary positions** (**RoPE**) add nothing to the stream. They *turn*
 # queries and keys: two channels are an arrow, and each place turns it a little further. A dot product sees only the angle
 # between two arrows, so positions count by their *difference* alone.
 
@@ -936,12 +937,12 @@ for rung, model in both.items():
     torch.manual_seed(0)
     print(f"--- {rung}\n{speak(model, prompt, 120)}\n")
 means = {rung: losses.mean() for rung, losses in ladder.items()}
-rungs = {name: baselines[name] for name in ("bigram", "5-gram")} | means
+rungs = {name: baselines[name] for name in ("bigram", "5-gram", "Kneser–Ney")} | means
 title = "The ladder: each part for the loss it removes"
 figures.loss_bars(rungs, title=title, note=text.note)
 
 # %% [markdown]
-# The finished model is the best rung, by several times the seeds' spread, and still far behind a 5-gram: it has been trained for
+# The finished model is the best rung, by several times the seeds' spread, and still far behind the counters: it has been trained for
 # seconds. Norms and tied embeddings remove nothing at two layers that the seeds don't explain. The start counts: begun at GPT-2's
 # 0.02, our 64 channels come no further than the rung without norms. Why rotary positions help, the ladder can't tell. A guess:
 # learned vectors must find out for each pair of places what "the one before" means, and one rotary head learns it for all.
@@ -954,7 +955,6 @@ figures.loss_bars(rungs, title=title, note=text.note)
 
 # %%
 deep, broken, begun = replace(small_rope, n_layers=6), {}, {}
-few = [part[:512] for part in held_out]
 changes = {"all as it should be": {}, "post-norm": {"norm_placement": "post"}}
 changes |= {"no norm": {"norm": "none"}, "no residual": {"residual": False}}
 changes["neither"] = {"norm": "none", "residual": False}
@@ -971,10 +971,10 @@ table["logits' spread at first"] = begun
 table.round(4)
 
 # %% [markdown]
-# Compare with the spreads. *Neither* is stuck at the uniform loss, and not for want of a gradient: its logits are all 0 before the
-# first step, since each layer shrinks what it is handed. Without the plus alone, a model knows how frequent characters are
-# (the unigram: 3.347) and no more. No norm starts late. Post-norm and pre-norm can't be told apart here: seeds of post-norm differ
-# too much. Norms show their full worth when you hurry. Here are three layers at ten times the rate:
+# Compare with the spreads. *Neither* is stuck at the uniform loss, and the forward pass shows it before any gradient: its logits
+# are all 0 at the first step, since each layer shrinks what it is handed. Without the plus alone, a model knows how frequent characters are
+# (the unigram: 3.347) and no more. No norm starts late. Post-norm, here without its warm-up, can't be told from pre-norm: its
+# seeds differ too much. Norms show their full worth when you hurry. Here are three layers at ten times the rate:
 
 # %%
 for name in ("all as it should be", "no norm"):
@@ -1069,7 +1069,8 @@ log.sort_values("nats/character", ascending=False).round(3)
 #
 # <details><summary>Answer</summary>
 #
-# Whatever leaves a model that learns and doesn't cheat: a scale, a projection, positions. Compare with a second source. </details>
+# Anything with which a model can still learn without cheating: a scale, a projection, positions. Compare with a second source.
+# </details>
 
 # %% [markdown]
 # ## Exercises
