@@ -471,7 +471,7 @@ figures.lines(lengths, seen, *labels, title=title, note=text.note)
 
 # %% [markdown]
 # The price is the saw: just after a jump the model knows half as much as it could. By [lesson 4](04_train.ipynb)'s loss by
-# position that costs almost nothing, beyond a few dozen characters. The loop is the one that you know, with a cache that
+# position it hardly costs anything: what lies beyond a few dozen characters gains less than could be measured there. The loop is the one that you know, with a cache that
 # begins anew at each jump:
 
 
