@@ -99,7 +99,8 @@ def in_frames(frames):
     frames: {name: records, in the order of their arms}. -> a row a comparison: frame, arm, other,
     seeds; difference, low, high, p on the half that reports, and whole, whole_low, whole_high on
     the whole split (nats/character); r, the correlation of the two arms' losses over the seeds,
-    which pairing lives on; p_holm, p after Holm's correction for all rows; clear, p_holm < 0.05.
+    which pairing lives on; p_holm and whole_p_holm, p after Holm's correction for all rows; clear,
+    p_holm < 0.05.
     """
     rows = []
     for frame, records in frames.items():
@@ -111,9 +112,11 @@ def in_frames(frames):
             row |= {"difference": one.difference, "low": one.low, "high": one.high, "p": one.p}
             row |= {"whole": all_of_it.difference}
             row |= {"whole_low": all_of_it.low, "whole_high": all_of_it.high}
+            row |= {"whole_p": all_of_it.p}
             rows.append(row | {"r": luck.corr().iloc[0, 1]})
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table["p"])
+    table["whole_p_holm"] = holm(table["whole_p"])
     table["clear"] = table["p_holm"] < 0.05
     return table
 
