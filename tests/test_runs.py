@@ -504,3 +504,13 @@ def test_a_curve_survives_a_stop(tmp_path):
         runs.execute(curved, OWN, tmp_path / "stopped", on_step=stop)
     again = runs.execute(curved, OWN, tmp_path / "stopped")
     assert helpers.timeless(again) == helpers.timeless(straight)
+
+
+def test_a_point_of_a_curve_says_the_training_loss_of_as_many_steps_as_a_report(tmp_path):
+    wanted = replace(spec(steps=150, evaluate_every=150), curve_points=7)
+    record = runs.execute(wanted, OWN, tmp_path / "curve")
+    every = runs.execute(spec(steps=49, evaluate_every=150, decay=0.0), OWN, tmp_path / "each")
+    each = [row["training_loss"] for row in every.history]
+    (point,) = [row for row in record.history if row["step"] == 43]
+    expected = np.mean(np.float32(each[40:43]))
+    assert point["training_loss"] == pytest.approx(expected, abs=1e-5)

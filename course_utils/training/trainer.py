@@ -252,12 +252,14 @@ class Loop:
     def training_row(self):
         """Where the run is, and the mean training loss since the report before.
 
-        Subtle: a row that is there for the curve alone is no report, or a curve would change what
-        the rows around it say.
+        Subtle: a row that is there for the curve alone ends no such stretch, or a curve would
+        change what the rows around it say. It has the mean of as many steps, up to its own.
         """
         step = self.engine.steps_done
         reports = (row["step"] for row in reversed(self.result.history))
         since = next(filter(self.reports_at, reports), 0)
+        if not self.reports_at(step):
+            since = max(0, step - max(1, self.config.steps // REPORTS))
         return {
             "step": step,
             "characters": step * self.batch_characters,
