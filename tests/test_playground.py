@@ -515,3 +515,21 @@ def test_a_lessons_place_is_filled_with_its_settings(browser, site, site_folder)
     assert page.get_by_label("side by side").is_checked()
     assert page.get_by_text(widgets.PLAYGROUND).count() == 0, "the sentence gives way"
     page.context.close()
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_a_cover_writes_at_once_unless_a_reader_wants_it_still(browser, site, site_folder, motion):
+    cover = PAGE.replace("data-prompt", 'data-write="yes" data-length="40" data-prompt')
+    (site_folder / "cover.html").write_text(cover, encoding="utf-8")
+    page = browser.new_context(reduced_motion=motion).new_page()
+    page.goto(f"{site}cover.html")
+    page.wait_for_selector("button:text-is('Generate'):enabled")
+    page.wait_for_selector(".sampler-pane:not(.sampler-empty)")
+    status = page.locator("[role=status]")
+    if motion == "no-preference":
+        page.wait_for_function(DONE)
+        assert "40 characters written" in status.inner_text()
+    else:
+        assert "ritt" not in status.inner_text()
+        assert page.locator(".sampler-text").inner_text() == "ROMEO:"
+    page.context.close()
