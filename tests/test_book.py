@@ -328,6 +328,12 @@ def test_the_cover_shows_a_text_by_the_model(book):
     assert 'class="sampler-place"' in cover
 
 
+def test_the_licence_of_what_the_book_carries_lies_beside_it(book):
+    carried = book / "_static/mathjax"
+    assert (carried / "tex-chtml.js").is_file()
+    assert "Apache License" in (carried / "LICENSE").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_buttons_lead_to_the_repository(visit, name):
     buttons = visit(f"{name}.html")["buttons"]
