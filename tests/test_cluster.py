@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from course_utils import files
 from course_utils.research import cluster, pool, studies
 from course_utils.training import checkpoints, runs, trainer
-from helpers import OWN, wait_until
+from helpers import OWN, course, start, wait_until
 
 PACKAGE = Path(cluster.__file__).parent.parent
 NOBODY = "import sys\nsys.modules['course_utils'] = None  # as where it isn't installed\n"
@@ -40,6 +41,7 @@ class Cluster:
     """A scheduler and its workers, processes of their own; what they say lies in a file."""
 
     def __init__(self, folder):
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.said = folder / "dask.txt"
         self.processes = []
@@ -196,7 +198,37 @@ def test_the_scheduler_lost(dask, tmp_path):
     dask.worker()
     words = "the scheduler at .* is lost; .*runs are kept; the same command goes on from them"
     refused(words, tmp_path, dask.address, on_record=lambda record: dask.scheduler.kill())
-    assert runs.load_all(tmp_path / "away")
+    kept = runs.load_all(tmp_path / "away")
+    assert kept
+
+    again = Cluster(tmp_path / "again")  # started anew, elsewhere
+    try:
+        again.worker()
+        asked, finished = specs(len(kept) + 1), []
+        options = {"on_record": finished.append, "scheduler": again.address}
+        records = pool.run_specs(asked, OWN, tmp_path / "away", **options)
+    finally:
+        again.end()
+    assert len(finished) == 1, "what was kept is not run again"
+    here = pool.run_specs(asked[-1:], OWN, tmp_path / "here")
+    assert weights(records[-1:]) == weights(here)
+
+
+def test_two_clients_with_one_folder_run_everything_once(dask, tmp_path, corpus_file):
+    dask.worker()
+    dask.worker()
+    words = ("ablate", "residual", "--profile", "smoke", "--seeds", "2", "--corpus", corpus_file)
+    words += ("--scheduler", dask.address)
+    both = [start(*words, "--out", tmp_path / "both") for _ in range(2)]
+    said = [client.communicate() for client in both]
+    assert [client.returncode for client in both] == [0, 0], said
+    ran = [re.findall(r"seed \d: [\d.]+\s+nats", out + err) for out, err in said]
+    assert sorted(map(len, ran)) == [0, 4], "one ran all, the other waited and found all"
+    done = course(*words[:8], "--out", tmp_path / "here")
+    assert done.returncode == 0, done.stderr
+    for record in runs.load_all(tmp_path / "both"):
+        local = tmp_path / "here/checkpoints" / record.checkpoint.name
+        assert record.checkpoint.read_bytes() == local.read_bytes()
 
 
 # --- what a worker may send ----------------------------------------------------------------------
