@@ -652,7 +652,7 @@ SOURCES = {
     "n-gram": "Witten, I. H., & Bell, T. C. (1991). The zero-frequency problem. IEEE Transactions "
     "on Information Theory 37(4). doi:10.1109/18.87000",
     "course": "The authors of Shakespeare, Layer by Layer. Shakespeare, Layer by Layer. "
-    "github.com/shakespeare-layer-by-layer/course",
+    "https://github.com/shakespeare-layer-by-layer/course",
 }
 
 
