@@ -651,6 +651,8 @@ SOURCES = {
     "conversation models. NAACL-HLT. arXiv:1510.03055",
     "n-gram": "Witten, I. H., & Bell, T. C. (1991). The zero-frequency problem. IEEE Transactions "
     "on Information Theory 37(4). doi:10.1109/18.87000",
+    "kneser-ney": "Chen, S. F., & Goodman, J. (1999). An empirical study of smoothing techniques for "
+    "language modeling. Computer Speech & Language 13(4). doi:10.1006/csla.1999.0128",
     "course": "The authors of Shakespeare, Layer by Layer. Shakespeare, Layer by Layer. "
     "https://github.com/shakespeare-layer-by-layer/course",
 }
@@ -658,7 +660,7 @@ SOURCES = {
 
 def sources(m):
     """What this report stands on: the text and the methods that it used, and the course."""
-    used = {"model", "adamw", "n-gram", "distinct", "course"}
+    used = {"model", "adamw", "n-gram", "kneser-ney", "distinct", "course"}
     if m.corpus.is_real:
         used.add("text")
     if m.model.position == "rope":
