@@ -651,8 +651,8 @@ SOURCES = {
     "conversation models. NAACL-HLT. arXiv:1510.03055",
     "n-gram": "Witten, I. H., & Bell, T. C. (1991). The zero-frequency problem. IEEE Transactions "
     "on Information Theory 37(4). doi:10.1109/18.87000",
-    "kneser-ney": "Chen, S. F., & Goodman, J. (1999). An empirical study of smoothing techniques for "
-    "language modeling. Computer Speech & Language 13(4). doi:10.1006/csla.1999.0128",
+    "kneser-ney": "Chen, S. F., & Goodman, J. (1999). An empirical study of smoothing techniques "
+    "for language modeling. Computer Speech & Language 13(4). doi:10.1006/csla.1999.0128",
     "course": "The authors of Shakespeare, Layer by Layer. Shakespeare, Layer by Layer. "
     "https://github.com/shakespeare-layer-by-layer/course",
 }
