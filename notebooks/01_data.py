@@ -16,16 +16,15 @@
 # # 1 · Data: a text becomes numbers
 #
 # A language model is a machine that guesses what comes next. Before it can guess, the text has to become
-# numbers; and before you may be proud of a guess, you need to know how well a machine does that only counts.
-# This lesson does both. The best counter at its end is the line that the Transformer of the next lessons has
-# to cross.
+# numbers; and to judge its guesses, you need to know how well a machine does that only counts. This lesson does
+# both. The best counter at its end is the line that the Transformer of the next lessons has to cross.
 
 # %% [markdown]
 # **You will be able to** turn text into integers and back · split data without fooling yourself · draw
 # training batches · read a loss in nats and as a perplexity · build an n-gram model that is hard to beat.
 #
-# **You need** Python, [PyTorch in twenty lines](../book/pytorch.md), and the idea of a probability. **Time:** 45 minutes of reading, half a minute of computing,
-# GPU or not.
+# **You need** Python, [PyTorch in twenty lines](../book/pytorch.md), the idea of a probability.
+# **Time:** 45 minutes to read, three quarters of it code; half a minute of computing; an hour for the exercises up to core.
 
 # %% tags=["setup"]
 import importlib.util
@@ -58,8 +57,8 @@ import torch
 # ## The text
 #
 # Tiny Shakespeare is about 40,000 lines of the plays in one file. The course looks for it on your machine and
-# downloads it if it must. Where neither works you get a *practice text*, written by the course's own model;
-# then every page says so, and the facts about Shakespeare below are not checked.
+# downloads it if it must. Where neither works you get a *practice text*, written by the course's own model,
+# and every page says so.
 
 # %%
 text = corpus.load()
@@ -67,8 +66,7 @@ print(text.describe())
 print(text.text[:250])
 
 # %% [markdown]
-# Sixty-five characters is all there is: capital and small letters, a little punctuation, one digit, the space and the
-# line break.
+# Sixty-five characters is all: letters, a little punctuation, one digit, the space and the line break.
 #
 # > **Predict.** Which character is the most frequent? What share of the text do the first three make up?
 
@@ -80,16 +78,15 @@ figures.character_counts(counts.head(30), note=text.note)
 
 # %% [markdown]
 # The space leads, then *e*, *t* and *o*. Each line of the scale is a factor of ten; the 35 rarest characters, down to one
-# `$`, lie below. A model that knew these counts and nothing else would already beat one that thinks all characters
-# alike. You will measure by how much.
+# `$`, lie below.
 
 # %% [markdown]
 # ## Why characters, and not words?
 #
-# A word model has a shorter way to go: fewer, larger steps. But it pays twice. Each different word needs a
+# A model of words has fewer guesses to make in the same text. But it pays twice. Each different word needs a
 # vector of its own, and it meets words that it has never seen.
 #
-# > **Predict.** Of the words in the last tenth of the text, how many do not occur in the first nine tenths?
+# > **Predict.** Of all words in the last tenth, repeats counted, how many do not occur in the first nine tenths?
 
 # %%
 cut = int(0.9 * len(text.text))
@@ -102,11 +99,10 @@ print(f"never seen before: {sum(new) / max(1, len(new)):.1%} of the words,", end
 print(f"{len(set(last) - set(first))} of the characters")
 
 # %% [markdown]
-# Each of these words would be a blank. Large models take the middle way: they cut text into frequent *pieces* (you
-# can build such a cutter in exercise 1.5). We stay with characters: the alphabet is tiny and nothing is ever
-# unknown. The price is that a small model spends a part of its capacity on spelling.
-
-# %% [markdown]
+# Each of these words would be a blank. Large models cut text into frequent *pieces* (exercise 1.5 builds such a cutter). We
+# stay with characters: the alphabet is tiny and nothing is unknown, but a small model spends a part of its capacity on
+# spelling.
+#
 # ## Characters to integers
 #
 # A **tokenizer** maps text to integers and back. Ours is the smallest that works: a character's id is its
@@ -119,8 +115,7 @@ print(alphabet)
 print([id_of[character] for character in "robot"])
 
 # %% [markdown]
-# The class adds what a tool needs: the way back, and a clear word when it meets a character that it has
-# never seen.
+# The class adds the way back, and a clear error for a character that it has never seen.
 
 
 # %% tags=["export"]
@@ -163,8 +158,8 @@ if text.is_real:
 print(f"{len(ids):,} ids, the first ten: {ids[:10].tolist()}")
 
 # %% [markdown]
-# What happens with a character that Shakespeare never wrote? A tokenizer that drops it in silence makes a prompt
-# that is not the one you typed, and you will look for the fault in the model. This one refuses.
+# A tokenizer that drops an unknown character in silence changes your prompt, and you will look for the fault in the model.
+# This one refuses.
 
 # %% tags=["nbval-check-output"]
 try:
@@ -173,10 +168,10 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# ## A split that chooses nothing
+# ## Training and validation
 #
 # The model learns from the first nine tenths and is judged on the last tenth, which it never sees. We cut in
-# one place, by **position**, although most of machine learning shuffles first. You will see why in a moment.
+# one place, by **position**, although most of machine learning shuffles first.
 
 
 # %% tags=["export"]
@@ -199,11 +194,11 @@ print(f"{n_train:,} to learn from, {n_validation:,} to be judged by")
 print(f"kinds of character that occur in the last tenth alone: {len(unseen)}")
 
 # %% [markdown]
-# What would shuffling do? Suppose you shuffle the lines and cut then. A line of the last tenth has its old neighbours in
-# the training text now: the same names, the same quarrel.
+# What if you shuffled the lines before the cut? Then a line of the last tenth would have its old neighbours in the
+# training text: the same names, the same quarrel.
 #
-# > **Predict.** Does the last tenth become easier or harder? Is the model better for it? Keep your answer: near the end of
-# > this lesson you have the means to measure it.
+# > **Predict.** Does the last tenth become easier or harder? Does the model become better? Keep your answer: near the end
+# > of this lesson you measure it.
 
 # %% [markdown]
 # ## Batches
@@ -240,7 +235,8 @@ asked, answers = tokenizer.decode(tokens[0]), tokenizer.decode(targets[0])
 figures.shifted(asked, answers, title="Each position asks, the next character answers")
 
 # %% [markdown]
-# One window of 11 characters holds 11 questions: what follows the first, what follows the first two, and so on.
+# The dotted lines join each target to the token that it is, one place on. One window of 11 characters holds 11 questions:
+# what follows the first, what follows the first two, and so on.
 
 # %%
 for t in range(4):
@@ -252,30 +248,29 @@ for t in range(4):
 # A Transformer answers all `T` questions of a window at once.
 #
 # **What breaks if you forget to shift?** Then each position is asked for the character that it holds already. To see what
-# is learned, count for each character which "answer" it gets; here that is always the character itself.
+# is learned, count for each character which "answer" it gets.
 #
-# > **Predict.** How surprised is such a table by the last tenth (0 means never)? And what does it write?
+# > **Predict.** How many of its "answers" on the last tenth are right? And what does it write?
 
 # %%
 unshifted = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
 unshifted.index_put_((train_ids, train_ids), torch.tensor(1.0), accumulate=True)
-copied = unshifted / unshifted.sum(dim=1, keepdim=True)
-loss = -copied[validation_ids, validation_ids].log().mean()
+answer = unshifted.argmax(dim=1)  # of each character, the most frequent
+right = (answer[validation_ids] == validation_ids).float().mean()
 letter = counts.index[2]
-after_it = copied[tokenizer.encode(letter)[0]].argmax()
-written = tokenizer.decode([after_it] * 10)
-print(f"loss {loss.abs():.3f}; after {letter!r} it writes {written!r}")
+written = tokenizer.decode([answer[tokenizer.encode(letter)[0]]] * 10)
+print(f"{right:.0%} right; after {letter!r} it writes {written!r}")
 
 # %% [markdown]
-# The loss is perfect and the text is a stuck key. Keep the symptom in mind: **a loss near zero means that the answer
-# is in the question.** It returns in lesson 2, where the leak is harder to see.
+# The score is perfect and the text is a stuck key. As a *loss*, which the next section defines, this score is 0. Keep the
+# symptom in mind: **a loss near zero means that the answer is in the question.** It returns in lesson 2, better hidden.
 
 # %% [markdown]
 # ## What is a good guess worth?
 #
 # A model gives each possible next character a probability $p$. Its **token loss** is $-\ln p$ of what really came,
-# how surprised it is (in statistics: the **negative log-likelihood**): nothing if it was certain, more the less it
-# expected it. The **loss** is the mean of the token losses, in **nats** per character. Its full name is **cross-entropy**.
+# how surprised it is (in statistics: the **negative log-likelihood**): 0 if it was certain, and larger the less it
+# expected what came. The **loss** is the mean of the token losses, in **nats** per character. Its full name is **cross-entropy**.
 
 # %%
 p = torch.linspace(0.01, 1, 100)
@@ -287,8 +282,8 @@ figures.lines(p, curve, "probability of what came", "token loss (nats)", title=t
 # Halve the probability and you pay another $\ln 2$, everywhere on the curve. At $p = 0$ the price is infinite, so a good model
 # never rules anything out.
 #
-# Whoever knows the true probabilities $p$ pays $-\sum p \ln p$ on average: the **entropy**. Whoever guesses with others,
-# $q$, pays the cross-entropy $-\sum p \ln q$, which is never less. So no model gets below the entropy of the text, which
+# Whoever knows the true probabilities $p$ pays $-\sum p \ln p$ on average: the **entropy**. To guess with other
+# probabilities, $q$, costs the cross-entropy $-\sum p \ln q$, which is never less. So no model gets below the entropy of the text, which
 # nobody knows; Shannon (1951) let people guess letter by letter to learn it.
 #
 # **Perplexity** is $e^{\text{loss}}$: the number of equally likely choices that would be as hard to guess. A coin has 2 and a
@@ -322,7 +317,7 @@ unigram = -share[validation_ids].log().mean().item()
 print(f"unigram: {unigram:.3f} nats/character, perplexity {math.exp(unigram):.1f}")
 
 # %% [markdown]
-# Counting alone more than halves it. Now let the guess depend on the character before: after *q* comes *u*. That is
+# Now let the guess depend on the character before: after *q* comes *u*. That is
 # a **bigram** model, and all it needs is a table of pairs. Adding 1 to each cell keeps a pair that never occurred
 # from costing infinitely much.
 
@@ -342,8 +337,8 @@ table = after[common][:, common]
 figures.heatmaps(table, names, names, labels=labels, title=title, note=text.note)
 
 # %% [markdown]
-# Read it by rows: after *t* the *h* is bright, after *h* the *e*, and after *y* or *d* a word often ends. A model's whole
-# work is to make these rows sharper by looking further back.
+# Read it by rows: after *t* the *h* is bright, after *h* the *e*, and after *y* or *d* a word often ends. (⏎ is dark because
+# capitals follow it, which are not shown.)
 #
 # **What breaks without the added 1?** Count the pairs of the last tenth that the first nine tenths never showed.
 
@@ -368,8 +363,7 @@ print(f"the loss without the added 1 is {loss}")
 #
 # $$p(w\mid h) = \frac{c(hw) + t(h)\, p(w\mid h')}{c(h) + t(h)},\qquad h' \text{ is } h \text{ without its oldest character.}$$
 #
-# With no context left, the rule falls back on $1/V$. (Their paper is about compression; this mixture with all shorter
-# contexts is as Chen and Goodman, 1999, write it.) Here is the whole of it, for one word:
+# With no context left, the rule falls back on $1/V$. (In this form: Chen and Goodman, 1999.) Here is all of it, for one word:
 
 # %%
 word, followers = "abracadabra", {}
@@ -386,7 +380,7 @@ def p_after(h, w):
 
 # %% [markdown]
 # By hand: *b* is 2 of 11 letters, of 5 kinds, so alone it has $(2 + 5 \cdot \frac{1}{5}) / (11 + 5) = 3/16$. After *a* came
-# *b* twice, *c* and *d*: $c = 4$, $t = 3$.
+# *b* twice and two other letters once each, so $c(h) = 4$ and $t(h) = 3$.
 
 # %%
 assert p_after("a", "b") == (2 + 3 * 3 / 16) / (4 + 3)
@@ -394,7 +388,10 @@ assert abs(sum(p_after("a", w) for w in set(word)) - 1) < 1e-12, "a distribution
 print(f"p(b | a) = {p_after('a', 'b'):.3f}")
 
 # %% [markdown]
-# A million characters take tensors. To count fast, each n-gram becomes one integer, written in base $V$.
+# For a million characters that is too slow. With tensors it is fast: each n-gram becomes one integer, written in base $V$.
+# Here $a, b, c, d, r$ are $0 … 4$ and $V = 5$, so *ab* is $0 \cdot 5 + 1 = 1$. Division by $V$ takes the last letter off and
+# leaves the context. Of the *different* pairs, three begin with *a*: *ab*, *ac*, *ad*. So *a* is left three times, and that
+# is $t(h)$.
 
 
 # %% tags=["export"]
@@ -422,8 +419,9 @@ def count_ngrams(codes, vocab_size):
 
 
 # %% [markdown]
-# The model keeps, for each order, the sorted n-grams with their counts and the sorted contexts with $c(h)$ and
-# $t(h)$. Asking for a probability climbs from the uniform guess up, one order at a time.
+# The model keeps these five tables for each order. Asking for a probability climbs from the uniform guess up, one order at
+# a time. On *abra*: four times 1/5, then $p(a), p(b), p(r), p(a)$; then order 2 replaces all but the first, `p[n - 1 :]`, by
+# $p(b\mid a), p(r\mid b), p(a\mid r)$.
 
 
 # %% tags=["export"]
@@ -501,18 +499,18 @@ if text.is_real:
     assert n_gram[6] > n_gram[5], "longer contexts are believed too soon"
 
 # %% [markdown]
-# Where the context is new, the rule falls back and loses nothing. A context met once misleads most, place by place; but such
-# places are few, and half of the harm comes from contexts that were met five times and more: the rule trusts those
-# too soon as well.
+# Where the context is new, the rule falls back and loses nothing. A context met once misleads most, place by place, but half
+# of the harm comes from contexts met five times and more: the rule trusts those too soon as well.
 #
 # ## Counting with more care
 #
-# That is the rule's fault, not counting's. Of the many rules that fall back from long contexts to short ones, the one of **Kneser and
-# Ney** (1995), as Chen and Goodman (1999) refined it, came out best in their comparison. It changes two things.
+# That is the rule's fault, not counting's. The rule of **Kneser and Ney** (1995), as Chen and Goodman (1999) refined it, came out
+# best in the latter's comparison. It changes two things.
 #
-# **A count of one is mostly luck.** So a fixed *discount* is taken off every count: $D_1$ from a count of one, $D_2$ from two, $D_3$ from
-# three or more. What was taken goes to the shorter context. How much? The text says it: with $n_k$ for the number of n-grams
-# that were seen $k$ times, $D_k = k - (k+1)\,Y\,n_{k+1}/n_k$ and $Y = n_1/(n_1 + 2n_2)$.
+# **A count of one is mostly luck.** So a fixed *discount* is taken off every count: $D_1$ from one, $D_2$ from two, $D_3$ from three
+# or more. What was taken goes to the shorter context. How much? As much less as an n-gram seen $k$ times is expected in as much new text
+# of the same kind. The estimate (Chen and Goodman) we take on trust: with $n_k$ n-grams seen $k$ times,
+# $D_k = k - (k+1)\,Y\,n_{k+1}/n_k$ and $Y = n_1/(n_1 + 2n_2)$.
 
 
 # %% tags=["export"]
@@ -537,14 +535,16 @@ for n in (2, 4, 6):
 # stands, an *h* is unlikely. So for all but the longest contexts an n-gram counts once for each different character before it.
 
 # %%
-grams = ngram_codes(train_ids, 3, V).unique() % V**2  # a pair, once for each character before
-places = torch.bincount(grams % V, minlength=V) / len(grams)
+different = ngram_codes(train_ids, 2, V).unique()  # each pair once, however frequent
+places = torch.bincount(different % V, minlength=V)  # % V: the second of the pair
 for letter in "hue":
     (i,) = tokenizer.encode(letter)
-    print(f"{letter}: {share[i]:.1%} of all characters, {places[i]:.1%} of all places")
+    print(f"{letter}: {share[i]:.1%} of all characters, after {places[i]} different ones")
 
 # %% [markdown]
-# The climb from short to long stays what it was. Only the counting is new:
+# The climb from short to long is inherited. `count` hands it other tables: in Witten and Bell's formula what is left of the
+# counts takes the place of $c$, and what was taken (`rest`) that of $t$. You may skip this box; what matters is the table below
+# it.
 
 
 # %% tags=["export"]
@@ -590,19 +590,20 @@ if text.is_real:
     assert round(careful[7], 3) == 1.517, "with nothing but the same text, counted"
 
 # %% [markdown]
-# Two orders more, and 0.15 nats less, from the same text. (A best order that was chosen on the text that reports it may be
-# flattered. Here each half of the last tenth would have chosen for the other, so it is not.)
+# Two orders more, and 0.15 nats less, 0.11 of them at order 5 already. At order 2 both rules are level, and
+# so was the added 1: nearly all pairs are seen often. (A best order chosen on the text that reports it may be flattered;
+# here each half would have chosen it for the other.)
 #
-# **This is the line to cross**, and it lies low: in lesson 4 two layers
-# pass the first counter within minutes on a laptop, and not this one; that takes longer training, or more layers
-# (lesson 5). What counting can't do, at any order, is *generalise*: see that two contexts are alike without being
+# **This is the line to cross.** Two layers pass the 5-gram within minutes on a laptop (lesson 4); to pass this line takes longer
+# training, or more layers (lesson 5). What counting can't do, at any order, is *generalise*: see that two contexts are alike without being
 # equal. That is what a Transformer is for.
 
 # %% [markdown]
 # ## What counting writes
 #
-# A model that guesses can write: draw the next character from its probabilities, append it, go on. Here the counters
-# write, each from the first characters of the text and the same seed.
+# A model that guesses can write: draw the next character from its probabilities, append it, go on. For order 3 after *ab*, all five candidates are laid end to
+# end, *aba abb abc abd abr*. Their last letters stand at 2, 5, 8 …; since `probabilities` leaves out the very first letter, it
+# has them at 1, 4, 7 …: `[order - 2 :: order]`.
 
 
 # %%
@@ -636,12 +637,11 @@ for order in (2, 3, best_order):
 
 # %% [markdown]
 # Letters become syllables, then words, and the shape of a play appears: a name in capitals, a colon, a new line. Sense
-# does not. A counter forgets the beginning of a word while it writes the end.
-
-# %% [markdown]
+# does not.
+#
 # ## Back to the shuffled lines
 #
-# Now you can measure what shuffling before the cut does to a score. The same counter, the same text, another split:
+# The same counter, the same text, another split:
 
 # %%
 lines = text.text.split("\n")
@@ -650,11 +650,12 @@ shuffled = "\n".join(lines)
 mixed_train, mixed_validation = split(torch.tensor(tokenizer.encode(shuffled)))
 fair = careful[best_order]
 flattered = KneserNey(mixed_train, best_order, V).loss(mixed_validation)
-print(f"by position {fair:.3f}, lines shuffled {flattered:.3f} nats/character")
+print(f"by position {fair:.3f}, lines shuffled {flattered:.3f} nats/character,")
+print(f"perplexity {math.exp(fair):.2f} and {math.exp(flattered):.2f}")
 
 # %% [markdown]
-# Much easier. Because the model has read the scenes that it is asked about? Or because the last tenth is harder than the
-# rest, and shuffled lines are a mean of all? Hold out other tenths, each in one piece:
+# Much easier. Because the model has read the scenes that it is asked about? Or is the last tenth harder than the rest? Hold out
+# other tenths, each in one piece:
 
 # %%
 tenth, by_tenth = len(ids) // 10, []
@@ -667,17 +668,16 @@ if text.is_real:
     assert flattered < min(by_tenth), "shuffled is easier than any in one piece"
 
 # %% [markdown]
-# Both. The other tenths are easier too, so most of the gain is not the shuffle's: probably since the last tenth is mostly new
-# plays, while these have the rest of their play in the training text. But shuffled is easier than any of them: there the
-# model has read the very scenes. With a new play, nobody hands it nine lines of ten. So we cut by position, once, and not at
-# every line. A loss is comparable only with losses on the very same split.
+# Both, it seems. The other tenths are easier too, so most of the gain is not the shuffle's. (A guess: the last tenth is mostly new
+# plays, and these have the rest of theirs in the training text.) But shuffled is easier than any of them, probably because the
+# model has read the very scenes. Is the model better for it? No: its questions are easier. So we
+# cut by position, in one place. A loss is comparable only with losses on the very same split.
 
 # %% [markdown]
 # ## The loss log
 #
-# One table of losses runs through the course. This lesson starts it, and each lesson adds its rows: the loss over the last
-# tenth; where a row is measured on a sample of it, the lesson says so. (Its *bigram* is the n-gram model of order 2, which differs from the table of pairs
-# by its smoothing; the *5-gram* is Witten and Bell's too. *Kneser–Ney* is the best counter, of order 7.)
+# One table of losses over the last tenth runs through the course; each lesson adds its rows. (*Bigram* and *5-gram* are Witten and
+# Bell's, *Kneser–Ney* is the best counter, of order 7.)
 
 
 # %% tags=["export"]
@@ -709,15 +709,14 @@ loss_log.round(3)
 figures.loss_bars(losses, note=text.note)
 
 # %% [markdown]
-# After the first step, each one down is bought with a longer look back. Every loss in the course is drawn over these lines.
+# From the unigram to the 5-gram each step down is a longer look back; the last one is mostly a better rule.
 
 # %% [markdown]
 # ## What you built
 #
-# A tokenizer, a split, batches, and a ladder of baselines. `CharTokenizer`, `split`, `get_batch`, `KneserNey` and
-# `baseline_losses` live on in `course_utils.lessons.data`, written there from this very notebook.
-
-# %% [markdown]
+# A tokenizer, a split, batches, and a ladder of baselines. They live on in `course_utils.lessons.data`, written there from this
+# very notebook.
+#
 # ## Questions
 #
 # **1.** Why must the alphabet come from the whole text, or else the tokenizer be ready to refuse?
@@ -736,13 +735,15 @@ figures.loss_bars(losses, note=text.note)
 #
 # <details><summary>Answer</summary>
 #
-# Witten and Bell's rule believes a context of five characters that it met once or twice. A discount on small counts mends it. </details>
+# Witten and Bell's rule trusts long contexts too soon, those met often as well. Kneser and Ney's takes a discount off every
+# count, and falls back on places, a better guess. </details>
 #
 # **4.** A friend reports a perplexity of 4.5 on "10 % of the lines, drawn at random". Is that better than your counter?
 #
 # <details><summary>Answer</summary>
 #
-# It can't be compared: lines drawn at random have their neighbours in the training text. Measure your counter on the same lines. </details>
+# No. Lines drawn at random have their neighbours in the training text. On such a split your counter has a perplexity of 4.0
+# (above), so the friend's is worse. </details>
 
 # %% [markdown]
 # ## Exercises
@@ -880,7 +881,7 @@ checks.check("1.4", bigram_loss, quiet=True)
 # %% [markdown]
 # ### Exercise 1.5 · stretch · 120 min
 #
-# For an evening: byte-pair encoding, the cutter of large models. Again and again: find the most frequent pair of neighbours (on a tie, the
+# Byte-pair encoding, the cutter of large models. Again and again: find the most frequent pair of neighbours (on a tie, the
 # smallest pair), give it the next free id, and replace it everywhere, from left to right. The first new id is `vocab_size`. The
 # check asks for the ids after `n_merges` merges.
 #
@@ -939,8 +940,8 @@ checks.check("1.5", byte_pairs, quiet=True)
 # ### Exercise 1.6 · core · 20 min
 #
 # A colleague's `get_batch` runs, the shapes are right, the loss looks fine; yet something is off by one. Write the test that
-# tells: True for a `get_batch(ids, batch_size, context_length, seed)` that can be trusted, False for any other. The check
-# tries it on sound ones and on broken ones; text and sizes are yours.
+# tells: True for a `get_batch(ids, batch_size, context_length, seed)` that can be trusted, False for any other. To be trusted it must
+# also obey its seed. The check tries sound ones and broken ones; text and sizes are yours.
 #
 # <details><summary>Hint 1</summary>
 #
