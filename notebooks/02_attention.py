@@ -16,7 +16,7 @@
 # # 2 · Attention: choosing whom to listen to
 #
 # The 5-gram of lesson 1 looks back four characters, always the same four. But who speaks next may depend on a
-# name ten lines up, and whether a line may end here on where it began. **Attention** lets each position decide, from
+# name ten lines up, and whether a line may end here on how long it is already. **Attention** lets each position decide, from
 # what it reads, which earlier positions matter. You will do it by hand with three characters, write it in six lines,
 # train it alone, and see what it is worth in nats.
 
@@ -55,8 +55,9 @@ from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch,
 from course_utils.training import evaluation, runs
 
 # %% [markdown]
-# The letters of shapes: `B` sequences in a batch, `T` positions, `C` channels, `D` channels of a query.
-# Sizes for checks are different primes, so that a swapped axis can't pass by luck.
+# Lesson 1 ended with integers. A model turns each into a vector of `C` numbers, its **channels**; lesson 3 learns them, here they
+# are random. `B` sequences make a batch, `T` positions a sequence, and a query will have `D` channels. Sizes are different
+# primes, so that a swapped axis can't pass.
 
 # %% tags=["nbval-check-output"]
 B, T, C, D = 2, 5, 11, 7
@@ -73,9 +74,8 @@ print("x: what each position knows,", tuple(x.shape))
 by_loop = torch.stack([x[:, : t + 1].mean(dim=1) for t in range(T)], dim=1)
 
 # %% [markdown]
-# The same thing is a matrix product with a lower triangle whose rows sum to 1. This is the trick on which the
-# rest stands: *a weighted mean over positions is a matrix product*. A loop asks one position after the other; the
-# product asks all `T` at once.
+# The same thing is a matrix product with a lower triangle whose rows sum to 1. The rest stands on this: *a weighted mean over
+# positions is a matrix product*. The product asks all `T` positions at once.
 #
 # > **Predict.** What does the third row of the triangle look like?
 
@@ -90,7 +90,7 @@ figures.heatmaps(equal, labels=labels, title="Equal weights: the mean of the pas
 # Row $t$ spreads its attention evenly over the $t + 1$ positions that it may see. Everything above the diagonal is the
 # future, and gets nothing.
 #
-# Now the bridge to everything below. **Softmax** turns scores into weights: $e$ to the power of each score, divided by
+# **Softmax** turns scores into weights: $e$ to the power of each score, divided by
 # the row's sum. Give all of the past the score 0 and the future $-\infty$, and the same triangle comes out, because
 # $e^0 = 1$ and $e^{-\infty} = 0$:
 
@@ -127,6 +127,8 @@ for name, matrix in {"q": q, "k": k, "v": v}.items():
 
 # %% [markdown]
 # > **Predict.** With pencil and paper: the last character's query is (2, 1). Which key fits it best?
+#
+# (The code also divides by $\sqrt 2$ and hides the future: steps 3 and 4.)
 
 # %% tags=["nbval-check-output"]
 fit = q @ k.T  # row: who asks; column: who is asked
@@ -135,13 +137,12 @@ hidden = torch.ones(3, 3, dtype=torch.bool).triu(diagonal=1)
 masked = (fit / math.sqrt(2)).masked_fill(hidden, -math.inf)
 by_hand_weights = masked.softmax(dim=-1)
 print("weights:\n", by_hand_weights.round(decimals=2))
-print("what each takes with it:\n", (by_hand_weights @ v).round(decimals=2))
+print("what each hears:\n", (by_hand_weights @ v).round(decimals=2))
 
 # %% [markdown]
 # The first key is (0, 1), so it fits by 1; the second is (1, 0) and fits by 2; the last fits by 3, since it offers
-# both. Divided by $\sqrt 2$ (step 3), hidden above the diagonal (step 4), softened: the last character takes .14 of
-# the first value, .28 of the second and .58 of its own. That is all of it. As a picture, with the shapes that you
-# are about to compute:
+# both. After the softmax the last character takes .14 of the first value, .28 of the second and .58 of its own. That is
+# all of it. As a picture, with the shapes of the code (`k.mT` turns (B, T, D) into (B, D, T)):
 
 # %%
 W_q, W_k, W_v = (torch.randn(C, D) for _ in range(3))
@@ -154,8 +155,7 @@ shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 figures.attention_flow(shapes, title="Attention: from x to what is heard")
 
 # %% [markdown]
-# (`k.mT` swaps the last two axes: (B, T, D) becomes (B, D, T).) Read the arrows from above. Only two lines see more
-# than one position: the scores, where each asks each, and the product with `v`, where each takes its mean. This is the
+# Read the arrows from above. Only two lines of the code mix positions: the scores, where each asks each, and the product with `v`, where each takes its mean. This is the
 # piece to know by heart:
 
 
@@ -198,9 +198,9 @@ title = "Why √D: the share of the luckiest key"
 figures.lines(sizes, luckiest, *labels, **look, title=title)
 
 # %% [markdown]
-# Undivided, the largest weight goes to 1 as $D$ grows; at 64 channels, a usual size, it is already near. That is bad for
+# Undivided, the largest weight goes to 1 as $D$ grows; at 64 channels, a usual size, it is above 0.8. That is bad for
 # learning: where one weight is 1, a small change of the scores changes nothing, so no gradient says which *other* position
-# should have been heard. Divided, the luckiest of ten gets about a third at any size.
+# should have been heard. Divided, the luckiest of ten stays near 0.3.
 #
 # Ask every query to listen more to its first key. How many get a gradient to speak of, at least 0.0001?
 
@@ -212,19 +212,18 @@ for name, scale in {"raw": 1, "divided by √D": math.sqrt(1024)}.items():
     print(f"{name:13}: {heard:.0%} of the queries")
 
 # %% [markdown]
-# Undivided, most queries have chosen, by luck, before anything was learned.
+# Undivided, most queries have chosen by luck.
 
 # %% [markdown]
 # ## Step 4: no looking ahead
 #
-# In training, the answer to each question stands one place to the right. A model that may look there will learn to
-# look there, and you will watch one do it below. So the scores of the future become $-\infty$ *before* the softmax, and
+# In training, the answer to each question stands one place to the right, and a model that may look there will learn to. So the scores of the future become $-\infty$ *before* the softmax, and
 # the rest of each row still sums to 1. This is the **causal mask** (section 3.2.3 of the paper):
 #
 # $$\text{attention}(Q, K, V) = \text{softmax}\left(\frac{QK^\top}{\sqrt{D}} + \text{mask}\right) V$$
 #
-# The course's own form takes queries and keys with one more axis, `H`, in front of `T`. You will see what for; matrix
-# products work on the last two axes, so the lines are those of `attention`.
+# The course's own form takes queries and keys with one more axis, `H`, in front of `T`, soon to be explained. Matrix products work
+# on the last two axes, so the lines are those of `attention`.
 
 
 # %% tags=["export"]
@@ -257,10 +256,10 @@ library = F.scaled_dot_product_attention(q, k, v, is_causal=True)
 assert torch.allclose(by_hand, library, atol=1e-6), "our four steps are PyTorch's one"
 
 # %% [markdown]
-# We do, so the models use PyTorch's: its fast backends never write the `(T, T)` weights to memory.
+# We do, so the models use PyTorch's: it need not write the `(T, T)` weights to memory.
 #
-# Does any future leak in? Change the last token's key and value, and see which outputs move. One input is a probe and
-# no proof, but without the mask it fails at once, which is how you know that it checks.
+# Does any future leak in? Change the last token's key and value, and see which outputs move. One input is no proof, but without
+# the mask it fails at once, so you know that it checks.
 
 # %% tags=["nbval-check-output"]
 k_changed, v_changed = k.clone(), v.clone()
@@ -275,14 +274,16 @@ for causal in (True, False):
 # %% [markdown]
 # ## Many heads
 #
-# One row of weights can follow one kind of thing at a time. So `C` channels are cut into `H` **heads** of `D = C / H`
-# channels, each head attends on its own, and the results are laid side by side again.
+# One row of weights can follow one kind of thing at a time. So attention is done `H` times side by side. Each $W$ is (C, C)
+# now and projects x once; then q, k and v are each cut into `H` **heads** of `D = C / H` channels, each head attends on its own,
+# and the results are laid side by side again. At the top of the picture stands q, or k, or v:
 
 # %%
 figures.heads_cut(T, H * D, H, title="Channels cut into heads")
 
 # %% [markdown]
-# The products cost as much as for one wide head; the scores and their softmax, `H` times as much.
+# There are `H` times as many scores as with one wide head, each a sum of `H` times fewer products: the multiplications stay as
+# many.
 
 
 # %% tags=["export"]
@@ -302,10 +303,10 @@ x = torch.randn(B, T, H * D)
 heads_of_x = split_heads(x, H)
 assert heads_of_x.shape == (B, H, T, D)
 assert torch.equal(merge_heads(heads_of_x), x), "splitting and merging lose nothing"
-assert torch.equal(heads_of_x[:, 1], x[..., D : 2 * D]), "each head has its D channels"
+assert torch.equal(heads_of_x[:, 1], x[..., D : 2 * D]), "the second head has the second D"
 
 # %% [markdown]
-# **What breaks if you cut without turning?** `view` to `(B, H, T, D)` has the right shape, and no error tells you that the first head
+# **What breaks if you forget the transpose?** `view` to `(B, H, T, D)` has the right shape, and no error tells you that the first head
 # now holds all channels of the first positions.
 
 # %%
@@ -314,15 +315,15 @@ assert cut.shape == heads_of_x.shape, "the shape can't tell"
 print(f"channels in their right place: {(cut == heads_of_x).float().mean():.0%}")
 
 # %% [markdown]
-# Side by side, the heads have not met: channel 0 holds what head 1 heard and nothing else. A fourth matrix $W_o$, the
+# Side by side, the heads have not met: the first channel holds what the first head heard and nothing else. A fourth matrix $W_o$, the
 # **output projection**, mixes them: $\text{out} = \text{merge}(\text{heads})\,W_o$. With it attention is whole, and
-# [exercise 2.6](#exercise-2-6-core-30-min) asks you to write it from x and four matrices. It is the exercise of this lesson.
+# [exercise 2.6](#exercise-2-6-core-30-min) asks you to write it from x and four matrices.
 #
 # The form that the package keeps also drops some weights in training (`dropout`, lesson 3), and answers when there are
-# fewer queries than keys. Skip it now; lesson 6 needs that case.
+# fewer queries than keys (lesson 6). It is folded here: with as many queries as keys it is PyTorch's line from above.
 
 
-# %% tags=["export"]
+# %% jupyter={"source_hidden": true} tags=["export", "hide-cell"]
 def causal_attention(q, k, v, dropout=0.0):
     """Each position's weighted mean of the values that it may see.
 
@@ -384,10 +385,13 @@ class Listener(nn.Module):
 
 # %% [markdown]
 # The scores for the next character are called **logits**. Training is six lines: a batch, the loss, its gradient, a step.
-# [Lesson 4](04_train.ipynb) explains each of them.
+# [Lesson 4](04_train.ipynb) explains each of them. How many steps depends on the machine (`profile`).
 
 
 # %%
+steps, seeds = 3 * profile.demo_steps, range(3)
+
+
 def trained(listen, n_heads, seed=0, T=32):
     """A Listener after some steps, and its loss on the last tenth in nats/character."""
     torch.manual_seed(seed)
@@ -407,11 +411,11 @@ def trained(listen, n_heads, seed=0, T=32):
 
 
 # %% [markdown]
-# Four ways to listen: to nothing, to all the past alike, with one head that chooses, with four. Each with three seeds,
-# because luck moves a loss too, and a difference smaller than that says nothing.
+# Four ways to listen: to nothing, to all the past alike, with one head that chooses, with four. Each with three seeds: luck
+# moves a loss too.
 #
-# > **Predict.** The bigram sees one character, the mean of the past sees up to 32. Which wins? And what do four heads add
-# > to one?
+# > **Predict.** *Nothing* sees one character, like the bigram; the mean of the past sees up to 32. Which wins? And what do four
+# > heads add to one?
 
 
 # %%
@@ -424,14 +428,15 @@ def mean_of_the_past(q, k, v):
     return attention_weights(torch.zeros_like(q), k) @ v
 
 
-steps, seeds = 3 * profile.demo_steps, range(3)
 ways = {
     "nothing": (nothing, 1),
     "mean of the past": (mean_of_the_past, 1),
     "one head": (causal_attention, 1),
     "four heads": (causal_attention, 4),
 }
+baselines = baseline_losses(text.text)
 print(f"{steps} steps of 32 windows, {len(seeds)} seeds each")
+print(f"the bigram, by counting: {baselines['bigram']:.3f} nats/character")
 
 # %%
 listeners = {
@@ -443,9 +448,9 @@ noise = losses.std()
 pd.DataFrame({"mean loss": losses.mean(), "standard deviation": noise}).round(3)
 
 # %% [markdown]
-# Compare any two rows with the last column. *Nothing* is a bigram that is still learning. The mean of the past adds little to
-# it: what it hears is the same mixture everywhere. A head that chooses gains many times the spread, and with four the loss
-# falls again. Why four help, this table does not say; that they can follow several things at once is the usual guess.
+# Compare the difference of two rows with the spread in the last column. *Nothing* is a bigram that is still learning. The mean of
+# the past gains little and stays behind the bigram, perhaps since a mean of many characters is much the same everywhere. A head that chooses gains many times
+# the spread, and with four the loss falls again. That four can follow several things at once is the usual guess why.
 
 # %% [markdown]
 # ## What breaks if you forget the mask?
@@ -462,7 +467,7 @@ print(f"loss with the mask {masked:.3f}, without it {loss_without:.3f} nats/char
 
 # %%
 def write(model, prompt, n_new, T=32):
-    """Draw one character after the other; who writes has no future to look at."""
+    """Draw one character after the other; what comes later is not there yet."""
     generator, out = torch.Generator().manual_seed(0), tokenizer.encode(prompt)
     for _ in range(n_new):
         logits = model(torch.tensor([out[-T:]]))[0, -1]
@@ -475,7 +480,7 @@ for name, listener in {"with": listeners["four heads"][0][0], "without": without
     print(f"--- {name} the mask\n{write(listener, line[:9], 100)}\n")
 
 # %% [markdown]
-# A loss that no honest model in this course comes near, from a writer that can only stutter. Look at the cheater's map:
+# A loss that no honest model comes near, from a writer that stutters. Look at the cheater's map:
 
 # %%
 with torch.no_grad():
@@ -489,16 +494,14 @@ figures.heatmaps(cheat, line, line, heads, labels, title=title, note=text.note)
 
 # %% [markdown]
 # The weight lies one place *right* of the diagonal, where the answer stands. When the model writes, there is no answer to
-# read. The symptom is the one of lesson 1: **a loss near zero means that the answer is in the question.** If a network of
-# yours is too good, look at its mask first.
+# read. The symptom is the one of lesson 1: **a loss near zero means that the answer is in the question.**
 
 # %% [markdown]
 # ## What trained heads look at
 #
-# The cheater had one thing to learn. What do honest heads learn? We borrow a trained model: yours if you have run lesson 5,
-# else the one that comes with the course, else a small one trained now. `evaluation.attention_maps` runs it and hands out
-# what `attention_weights` gave in each head of each layer. (Its queries and keys are also scaled and turned by their
-# position, which lesson 3 explains.)
+# What do honest heads learn? We borrow a trained model: yours if you have run lesson 5, else the course's, else a small one
+# trained now. `evaluation.attention_maps` hands out what `attention_weights` gave in each head of each **layer**: attention, then work on each position alone. This model has two;
+# L2:H1 is head 1 of the second. (Queries and keys are also scaled and turned by their position: lesson 3.)
 
 # %%
 model, record = runs.small_model(text)
@@ -510,8 +513,7 @@ shown = torch.stack(list(few.values()))
 figures.heatmaps(shown, line, line, list(few), labels, title=title, note=text.note)
 
 # %% [markdown]
-# Each panel is one head, each row a position and where its attention goes. Much of it lies near the diagonal, and single rows
-# reach further back. Row 0 is always 1: the first position has nobody else to listen to.
+# Each panel is one head, each row a position. Much lies near the diagonal, and single rows reach further back. Row 0 is always 1: the first position has nobody else to listen to.
 #
 # Count it on a longer stretch: how much of its attention does each head give to the character itself, to the *previous* one,
 # to earlier *copies* of the same character, to earlier *gaps* (spaces and line breaks), and elsewhere? The row *equal*
@@ -541,18 +543,19 @@ title = "What each head listens to"
 figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, note=text.note)
 
 # %% [markdown]
-# Read each row against the last. A share well above *equal*'s is a preference, one below it an aversion, and *elsewhere* is what
-# our four columns don't explain: often most of it. A map says where a head *looks* and not whether it *matters*: for that,
-# one has to switch it off and measure, as lesson 4 does.
+# Read each row against *equal*. Do they specialise? They lean, and none gives all to one kind: in the published model three heads
+# give .27 to .39 to the previous character, where *equal* gives .03, and the fourth leans to the gaps (.24 against .16). *Elsewhere*
+# is what our columns don't explain. A map says where a head *looks*; whether it
+# *matters*, lesson 4 measures by switching it off.
 
 # %% [markdown]
 # ## The loss log
 #
-# One table runs through the course, and each lesson adds its rows. The cheater stays out: its number is not a prediction.
+# The cheater stays out: its number is not a prediction.
 
 # %%
-log = baseline_losses(text.text) | losses.mean().to_dict()
-loss_log = pd.DataFrame({"nats/character": log})
+log = baselines | losses.mean().to_dict()
+loss_log = pd.DataFrame({"nats/character": log}).sort_values("nats/character", ascending=False)
 loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
 loss_log.round(3)
 
@@ -560,14 +563,13 @@ loss_log.round(3)
 figures.loss_bars(log, note=text.note)
 
 # %% [markdown]
-# One attention, alone and hardly trained, is already past the bigram and not yet near the 5-gram. More training, work *after*
-# listening, or a second look: which of them it lacks, lesson 3 tries one at a time.
+# One attention, alone and hardly trained, is past the bigram and not yet near the 5-gram, let alone Kneser–Ney. What it lacks,
+# lesson 3 tries one part at a time.
 
 # %% [markdown]
 # ## What you built
 #
-# Attention, from a mean over the past to many heads that choose for themselves, equal to PyTorch's own.
-# `attention_weights`, `causal_attention`, `split_heads` and `merge_heads` go on to lesson 3.
+# Attention, from a mean over the past to many heads that choose for themselves, equal to PyTorch's own. It goes on to lesson 3.
 
 # %% [markdown]
 # ## Questions
@@ -583,17 +585,23 @@ figures.loss_bars(log, note=text.note)
 #
 # <details><summary>Answer</summary>
 #
-# Columns would sum to 1, so a position would be *given* attention in fixed amount and could be left with none to give. The first of
-# the three asserts, "softmax runs over the keys". </details>
+# Columns would sum to 1, so a position would be *given* attention in fixed amount and could be left with none to give. The first
+# assert notices, "softmax runs over the keys", and the third: the first position shares its column with all later ones. </details>
 
 # %% [markdown]
 # **3.** Attention without positions: if you shuffle the earlier tokens, does the last position's output change?
 #
 # <details><summary>Answer</summary>
 #
-# No. Keys and values move together, and a sum does not care about order. Try it: `mixed = torch.tensor([2, 0, 3, 1, 4])`, then
-# `causal_attention(q[:, :, -1:], k[:, :, mixed], v[:, :, mixed])` with tensors of `T = 5`. This is why lesson 3 needs
-# positions. </details>
+# No. Keys and values move together, and a sum does not care about order. This is why lesson 3 needs positions. Try it:
+#
+# ```python
+# q, k, v = (torch.randn(2, 3, 5, 7) for _ in range(3))
+# last, mixed = q[:, :, -1:], torch.tensor([2, 0, 3, 1, 4])
+# print(causal_attention(last, k, v) - causal_attention(last, k[:, :, mixed], v[:, :, mixed]))
+# ```
+#
+# </details>
 #
 # **4.** A head's map shows all its weight on the first position. What might that head be doing?
 #
@@ -792,7 +800,8 @@ checks.check("2.5", attention_in_blocks, quiet=True)
 # %% [markdown]
 # ### Exercise 2.6 · core · 30 min
 #
-# The thing itself: causal multi-head attention from x and four matrices. Each $W$ is (C, C); the first `D` columns of
+# The thing itself: causal multi-head attention from x and four matrices. Each $W$ is (C, C) and is applied as `x @ W` (an
+# `nn.Linear` keeps its transpose); the first `D` columns of
 # `W_q`, `W_k` and `W_v` belong to the first head, the next `D` to the second. The check compares with PyTorch's
 # `nn.MultiheadAttention`, which was given the same matrices.
 #
@@ -811,7 +820,7 @@ checks.check("2.5", attention_in_blocks, quiet=True)
 
 # %% tags=["exercise"]
 def multi_head_attention(x, W_q, W_k, W_v, W_o, n_heads):
-    """x: (B, T, C), each W: (C, C) -> (B, T, C)."""
+    """x: (B, T, C), each W: (C, C), applied as x @ W -> (B, T, C)."""
     ...
 
 
@@ -834,13 +843,12 @@ checks.check("2.6", multi_head_attention, quiet=True)
 #
 # Choose before you unfold.
 #
-# **1.** The mask is applied *after* the softmax, by setting the future's weights to 0. What is wrong?
-# Find both: (a) shapes · (b) rows no longer sum to 1 · (c) the future still moves the weights of the past.
+# **1.** What can training change in the first row of a head's weights?
+# (a) where it looks · (b) nothing · (c) how sharp it is.
 #
 # <details><summary>Answer</summary>
 #
-# (b) and, worse, (c): the future was in the sum that each weight was divided by, so information leaks. (a) the shapes are right,
-# which is why nobody notices. </details>
+# (b): the first position sees itself alone, and softmax of one score is 1. (a) and (c) need a second key. </details>
 
 # %% [markdown]
 # **2.** Twice as many positions `T`. The scores of a layer …
@@ -873,7 +881,7 @@ checks.check("2.6", multi_head_attention, quiet=True)
 #
 # <details><summary>Answer</summary>
 #
-# (b). (a) luck is worth hundredths, as the table of seeds showed. (c) more heads helped by some hundredths here. </details>
+# (b). (a) luck is worth thousandths, as the table of seeds showed. (c) more heads helped by some hundredths here. </details>
 
 # %% [markdown]
 # **Next:** [3 · The model](03_model.ipynb), where attention becomes the first half of a block.
