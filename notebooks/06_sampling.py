@@ -24,7 +24,7 @@
 # make generation fast with a key-value cache, and say what it costs · measure a text against human text.
 #
 # **You need** [lesson 3](03_model.ipynb) and [PyTorch in twenty lines](../book/pytorch.md); trained models come from
-# [lesson 5](05_ablation.ipynb) or with the course. **Time:** 50 minutes of reading; a minute or two of computing on a laptop, less on a GPU.
+# [lesson 5](05_ablation.ipynb) or with the course. **Time:** 50 minutes of reading; a minute or two of computing.
 
 # %% tags=["setup"]
 import importlib.util
@@ -70,7 +70,7 @@ device, context = next(model.parameters()).device, model.config.context_length
 # ## The whole thing first
 #
 # A model doesn't write. It reads, and gives probabilities; somebody has to choose, append, and ask again. That loop is
-# all there is to writing, and the choice is the one part that is left open.
+# all of writing, and only the choice is open.
 
 # %%
 prompt = text.fitting_prompt("ROMEO:\nI will ")
@@ -87,8 +87,9 @@ def write_with(choose, n=240):
 
 
 # %% [markdown]
-# Two choices come to mind: the likeliest character, or any character by its probability. Before you run them: one of the
-# two will read badly after three lines. Which, and how?
+# Two choices come to mind: the likeliest character, or any character by its probability.
+#
+# > **Predict.** One of the two will read badly after three lines. Which, and how?
 
 # %%
 torch.manual_seed(0)
@@ -99,12 +100,13 @@ print("\n── by probability\n" + drawn)
 
 # %% [markdown]
 # The likeliest goes in circles, although each choice was the best. The other breaks words that it had begun well. Everything
-# below lies between these two.
-
-# %% [markdown]
+# below lies between.
+#
 # ## Where broken words come from
 #
-# Look at one choice. How many characters are serious candidates after this prompt, would you say?
+# Look at one choice.
+#
+# > **Predict.** How many characters are serious candidates after this prompt?
 
 # %%
 with torch.no_grad():
@@ -190,10 +192,9 @@ for arm, p in expected.items():
     print(f"{arm}: {risks} after 1 to 6 letters; {share:.0%} of the words")
 
 # %% [markdown]
-# Hardly anything after a letter or two, where nearly all goes on; later a little at each letter, and it adds up to one word in
-# five. You will see below whether the models do write as many invented words.
-
-# %% [markdown]
+# Hardly anything after a letter or two, where nearly all goes on; 8 % after three letters and 18 % after six (6 layers). As most
+# words are short, one in five breaks.
+#
 # ## Drawing is a race
 #
 # To draw by probabilities, let each token run: its time is exponential, its speed its probability $p_i$. The first to
@@ -230,14 +231,14 @@ assert torch.equal(ours, theirs), "the same race, under the same luck"
 # At 1 it is the model's own. Towards 0 the best takes all: greedy. Towards infinity all are equal. How wide is a
 # choice? Its entropy $-\sum p_i \ln p_i$ says so in nats, and $e$ to the entropy is a number of equally likely characters.
 #
-# Predict two curves over the temperature: after a word's end, where much can follow, and inside a word.
+# > **Predict.** Two curves over the temperature: after a word's end, where much can follow, and inside a word.
 
 # %%
 temperatures = torch.linspace(0.05, 3.0, 60)
 entropies = {}
 for seen, z in {prompt: logits, prompt[:-2]: inside}.items():
     each = torch.distributions.Categorical(logits=z / temperatures[:, None]).entropy()
-    assert (each.diff() > -1e-5).all(), "wider with every degree"
+    assert (each.diff() > -1e-5).all(), "a higher temperature never narrows"
     entropies[repr(seen[-5:])] = each
 
 # %%
@@ -256,7 +257,7 @@ figures.lines(temperatures, entropies, *labels, **look)
 #
 # Temperature moves every bar and drops none. **Top-k** (Fan et al., 2018) keeps the $k$ best. **Top-p** (Holtzman et al.,
 # 2020) keeps the smallest set whose mass reaches $p$, so it is narrow where the model is sure and wide where it is not.
-# Together: temperature, then top-k, then top-p over what is left. First, what a setting may be, then the rule. A dropped
+# Together: temperature, then top-k, then top-p over what is left. A dropped
 # token gets $-\infty$, since $e^{-\infty}$ is 0 and nothing else is.
 
 
@@ -325,7 +326,9 @@ assert kept == [2, 3], "the order is part of the rule"
 # 0.17, and two of them reach 0.8. The other way round, three stay.
 #
 # Now break it: write $10^{-10}$ in place of $-\infty$. Logits are not probabilities: the rare characters' lie far below
-# that. With the five best kept, what becomes of those that had less than 1 % each?
+# that.
+#
+# > **Predict.** With the five best kept, what becomes of those that had less than 1 % each?
 
 # %%
 five = filter_logits(logits, top_k=5)
@@ -336,8 +339,7 @@ print(f"{broken[unlikely].sum():.1%} after the broken filter,", end=" ")
 print(f"{five.softmax(-1)[unlikely].sum():.0%} after ours")
 
 # %% [markdown]
-# The filter feeds what it should starve, and nothing fails: only the text is odd. Now the right rules, on the real
-# distribution, before and after:
+# The filter feeds what it should starve, and nothing fails: only the text is odd. Now the right rules:
 
 # %%
 rules = [{"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8}]
@@ -349,8 +351,7 @@ table, title = pd.DataFrame(columns), f"What follows {prompt!r}"
 figures.next_character(table, title=title, note=text.note)
 
 # %% [markdown]
-# Temperature moves every bar; top-k and top-p drop bars and raise those that stay, all by the same factor. Ten lines
-# make a playground: a function of the settings, and a slider for each.
+# Ten lines make a playground: a function of the settings, and a slider for each.
 
 
 # %%
@@ -368,7 +369,9 @@ widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
 # ## What surprises a model
 #
 # Look at a line that none of the three models has seen. A character's *token loss* is $-\ln p$ of it; the mean over a
-# text is the loss that you know. Where in a line will the dark and the bright places be?
+# text is the loss that you know.
+#
+# > **Predict.** Where in a line will the dark and the bright places be?
 
 # %%
 lines = held_out[1000:4000].splitlines()[1:]
@@ -393,13 +396,15 @@ by_place, places = {}, range(9)
 for arm, p in expected.items():
     each = -p[:-1].gather(1, held_out_ids[1:, None]).flatten().log()
     by_place[arm] = [each[asked & (place[:-1] == n)].mean() for n in places]
+gain = [few - many for few, many in zip(by_place["2 layers"], by_place["6 layers"], strict=True)]
+print(f"6 layers save {gain[0]:.2f} nats at a first letter, {gain[6]:.2f} after six letters")
 labels = ("letters of the word before it", "token loss (nats)")
 title = "What a character costs, by its place in the word"
 figures.lines(places, by_place, *labels, low=0, title=title, note=text.note)
 
 # %% [markdown]
-# The first letter costs twice what any later one does: there the word is chosen. More layers gain little there, and
-# several times as much inside a long word. The same places decide how many characters top-p keeps; below each character, how
+# The first letter costs twice what any later one does: there the word is chosen. More layers gain little there, and more inside a
+# long word. The same places decide how many characters top-p keeps; below each character, how
 # many candidates the 6-layer model had (9: nine or more):
 
 # %%
@@ -412,8 +417,7 @@ for p in (0.5, 0.9):
 
 # %% [markdown]
 # A fixed $k$ can't do that: large enough for the beginning of a word, it lets nonsense into the middle.
-
-# %% [markdown]
+#
 # ## Writing fast
 #
 # In the plain loop each new character makes the model read the whole text anew, although nothing in the past has changed:
@@ -443,9 +447,13 @@ class KVCache:
 
 
 # %% [markdown]
+# Lesson 3's model calls it in each layer, if `generate` hands it caches: `k, v = cache.extend(k, v)`, then `causal_attention(q, k, v)`
+# with the newest queries alone. Their positions count on from `cache.length`, and each sees all keys up to its own.
+#
 # And when the text outgrows the context? If the window moved by one each time, the cached keys would no longer be those
 # of a fresh reading: they were computed from characters that are gone. Transformer-XL (Dai et al., 2019) keeps them on
-# purpose; we want a cache that changes nothing. So the window jumps by half a context, and then lasts for that long.
+# purpose; we want a cache that changes nothing. So the window jumps by half a context (`-(-x // jump) * jump`
+# rounds x up to whole jumps).
 
 
 # %% tags=["export"]
@@ -471,7 +479,7 @@ figures.lines(lengths, seen, *labels, title=title, note=text.note)
 
 # %% [markdown]
 # The price is the saw: just after a jump the model knows half as much as it could. By [lesson 4](04_train.ipynb)'s loss by
-# position it hardly costs anything: what lies beyond a few dozen characters gains less than could be measured there. The loop is the one that you know, with a cache that
+# position it hardly costs anything: what lies beyond a few dozen characters gains less than could be measured there. The loop again, with a cache that
 # begins anew at each jump:
 
 
@@ -519,8 +527,9 @@ def generate(
 
 
 # %% [markdown]
-# The cache must change nothing but the time. So compare it with a loop that reads the same windows anew at each
-# character. Predict how many times as fast the cache is.
+# The cache must change nothing but the time. So compare it with a loop that reads the same windows anew at each character.
+#
+# > **Predict.** How many times as fast is the cache?
 
 
 # %%
@@ -542,8 +551,9 @@ times = min(took["plain"]) / min(took["cached"])
 print(f"{2 * context} characters, the best of three: {times:.1f} times as fast")
 
 # %% [markdown]
-# Why no more than that? Measure one character, by the length of the text before it, with and without a cache. Which
-# line will rise, and which stay?
+# That was a whole text, which begins short and has to be read again at each jump. Now a single character:
+#
+# > **Predict.** The time by the length of the text before it, with and without a cache: which line will rise, and which stay?
 
 
 # %%
@@ -554,7 +564,7 @@ def milliseconds(length, keep):
         cache = [KVCache(context) for _ in range(model.config.n_layers)]
         model(seen[:, :-1], cache)
     best = math.inf
-    for _ in range(20):
+    for _ in range(10):
         begin = time.perf_counter()
         model(seen[:, -1:] if keep else seen, cache).cpu()
         best = min(best, 1000 * (time.perf_counter() - begin))
@@ -566,7 +576,10 @@ def milliseconds(length, keep):
 # %%
 lengths = range(context // 8, context + 1, context // 8)
 ways = {"without": False, "with a cache": True}
-each = {name: [milliseconds(n, keep) for n in lengths] for name, keep in ways.items()}
+several = [  # a busy moment of the machine spoils one of five
+    [[milliseconds(n, keep) for n in lengths] for keep in ways.values()] for _ in range(5)
+]
+each = dict(zip(ways, torch.tensor(several).amin(dim=0).tolist(), strict=True))
 labels = ("length of the text (characters)", "one more character (ms)")
 title = "What a cache saves"
 dear = each["without"][0] / each["with a cache"][0]
@@ -574,11 +587,10 @@ print(f"{lengths[0]} characters at once take {dear:.1f} times as long as one")
 figures.lines(lengths, each, *labels, low=0, title=title, note=text.note)
 
 # %% [markdown]
-# Without a cache, the time grows with the text; with one it stays, but well above zero: most of it is what any pass costs,
-# however few characters it reads (the starting of many small operations, we guess). The larger the model and the longer
+# Without a cache, the time grows with the text; with one it stays, but well above zero: that is what any pass costs (the starting
+# of many small operations, we guess). The larger the model and the longer
 # the text, the more a cache gains.
-
-# %% [markdown]
+#
 # What does it cost? A key and a value of `d_model` numbers, for each layer and each character, of each text:
 
 # %%
@@ -596,8 +608,7 @@ for n in (1, 64):
 # For one text it is small; for many, or for a long context, it is the larger part. That is why large models let heads
 # share keys and values (multi-query attention, Shazeer, 2019; grouped-query, Ainslie et al., 2023), and why servers hand
 # out their memory in pages (PagedAttention, Kwon et al., 2023).
-
-# %% [markdown]
+#
 # ## Hear it
 #
 # The same model, prompt and seed under four rules. Read them aloud.
@@ -652,7 +663,7 @@ title = f"Reading {n} characters again: median and middle half of {len(pieces)} 
 figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 
 # %% [markdown]
-# The lines lie one upon the other: our models gain nothing from having read the very words before. They have not learned
+# The lines nearly coincide: our models gain nothing from having read the very words before. They have not learned
 # to find an earlier copy and go on as it did (*induction heads* do, Olsson et al., 2022). Why the circle, then? Greedy
 # has one way on from each place; if a few characters decide, it comes round as soon as they come again. How many do? And
 # how long does a slip matter? In training a model reads real text only; after a slip of its own it reads what it never
@@ -670,13 +681,14 @@ with torch.no_grad():
 spoilt, at = rows.clone(), context // 2
 spoilt[:, at] = rows[:, at].roll(1)  # another window's
 harm = (losses_in(spoilt) - losses_in(rows)).mean(dim=0)[at:]
-for low, high in ((0, 1), (1, 5), (5, 10), (10, 20), (20, 40)):
-    print(f"{low + 1:2} to {high:2} after it: {harm[low:high].mean():+.3f} nats each")
+for first, last in ((1, 1), (2, 5), (6, 10), (11, 20), (21, 40)):
+    which = f"{first} to {last}" if first < last else f"{first}"
+    print(f"{which:>8} after it: {harm[first - 1 : last].mean():+.3f} nats each")
 
 # %% [markdown]
 # Sixteen characters decide nine times in ten, so greedy text keeps coming round, now and then by another way. And a slip spoils
-# its own word and is forgotten. (Both are facts about models this small.) Are people as greedy?
-# Look at three texts as the model does:
+# its own word and is forgotten, at least where people wrote what follows. (Both are facts about models this small.) Are people as
+# greedy? Look at three texts as the model does:
 
 # %%
 shown = {"human": held_out[-context:]}
@@ -686,12 +698,14 @@ rows = torch.tensor([tokenizer.encode(one) for one in shown.values()], device=de
 each = losses_in(rows)[:, -context // 2 :]
 for name, row in zip(shown, each, strict=True):
     print(f"{name}: {row.mean():.2f} nats a character, at most {row.max():.1f}")
+same = (expected["6 layers"][:-1].argmax(-1) == held_out_ids[1:]).double().mean()
+print(f"people take the likeliest character at {same:.0%} of all places")
 look = {"labels": ("", "character", "token loss (nats)"), "note": text.note}
 figures.heatmaps(each, list(shown), title="Surprise along three texts", **look)
 
 # %% [markdown]
 # People are bright and dark by turns, as a drawn text is; greedy text is never bright. The likeliest text is not a
-# likely one. An ear is one judge; counting is another. Three measures, three lines each:
+# typical one. Three measures, three lines each:
 
 
 # %%
@@ -720,8 +734,9 @@ for measure in (repetition, known_words, distinct_2):
     assert ours == theirs[measure.__name__] or not judge.has_words, "the helper's"
 
 # %% [markdown]
-# What is missing to 100 % known words is *invented*. Eight texts at each temperature, and forty human pieces: draw
-# repetition and known words in your mind. Where is a human?
+# A word that isn't known is *invented*. Eight texts at each temperature (at 0 all eight are the same), and forty human pieces:
+#
+# > **Predict.** Repetition and known words over the temperature. Where is a human?
 
 # %%
 degrees, length = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4), 4 * context
@@ -763,7 +778,7 @@ if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned s
     assert cold > free, "the likeliest text goes in circles"
 
 # %% [markdown]
-# About so, or somewhat fewer: on people's text the model slips most in names of plays that it hasn't read.
+# About so, or somewhat fewer: perhaps since people's text has names that the model hasn't read.
 #
 # ## Which depth writes best?
 #
@@ -778,20 +793,20 @@ tables = [quality.compare_samples(*about, seed, rule) for seed in range(6)]
 table = pd.concat(tables).drop_duplicates(["arm", "text"])
 columns = ["distinct_2", "repetition", "known_words", "longest_copy", "five_gram_loss"]
 by_arm = table.groupby("arm", sort=False)[columns]
-by_arm.mean().round(3).astype(str) + " ± " + by_arm.std().round(3).astype(str)
+summary = by_arm.mean().round(3).astype(str) + " ± " + by_arm.std().round(3).astype(str)
+summary.assign(texts=by_arm.size())
 
 # %%
 figures.sample_comparison(table, note=text.note)
 
 # %% [markdown]
-# After the ± stands the standard deviation of one text; the last row is the yardstick. Two layers know fewer words, by more
-# than six texts differ; four and six can't be told apart. All are easier to predict than people, for the rule cuts. A loss
-# needs no sampling and is surer (but see lesson 5).
+# After the ± stands the standard deviation of one text; the last row, of four pieces, is the yardstick. Two layers seem to know
+# fewer words, but with one seed and five measures that may be luck; four and six can't be told apart. All are easier to predict
+# than people, perhaps since the rule cuts. A loss needs no sampling and is surer (but see lesson 5).
 #
 # ## Move it yourself
 #
-# The course's own widget grew from the ten lines above: it writes while you watch, and lets all three models write at
-# once under the same luck. Three things to try: pull the temperature to 0 and wait for the loop; set 1.5 with top-p off, then close top-p
+# The course's own widget writes while you watch, all three models at once if you like, under the same luck. Try this: pull the temperature to 0 and wait for the loop; set 1.5 with top-p off, then close top-p
 # slowly until words come back; write a first line of your own, tick *all side by side*, and see which depth stays with it
 # longest.
 
@@ -803,33 +818,33 @@ widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 #
 # Temperature, top-k and top-p in one function that means what the libraries mean, a cache that is exact and whose price
 # you know, and a yardstick for text.
-
-# %% [markdown]
+#
 # ## Questions
 #
-# **1.** A model copies 40 characters from its training text. Where would you look for the reason?
+# **1.** Why does the window jump, and not slide by one?
 #
 # <details><summary>Answer</summary>
 #
-# At how often the passage occurs in training, at how long the model trained beyond its best validation loss, and at a low temperature, which follows the likeliest path. </details>
+# The cached keys were computed from characters that would be gone, so each slide means reading the window again; a jump means it
+# once in half a context. </details>
 #
 # **2.** With a cache of 8 texts at a time, what grows by 8, and what does not?
 #
 # <details><summary>Answer</summary>
 #
-# Keys and values grow by 8, the weights do not. Reading the weights is what a step mostly waits for, so 8 texts cost little more time than one. </details>
+# Keys and values grow by 8, the weights do not; nor does the number of operations to start, which we took for most of the time. So
+# 8 texts should cost little more time than one. </details>
 
 # %% [markdown]
 # ## Exercises
 #
-# Write the body of each stub and run its cell. Solutions are folded below.
-
-# %% [markdown]
+# Write the body of each stub and run its cell.
+#
 # ### Exercise 6.1 · warm-up · 15 min
 #
 # Find the loop: the earliest place from which a text repeats itself to its end, for two whole rounds at least (the last
 # may be cut), and the length of a round, the shortest if several reach back as far. Without a loop: `(len(text), 0)`.
-# Then: `generate` 1,500 characters at temperature 0 after `"O "`. Is there a loop, and why has it that length?
+# Then: `generate` 1,500 characters at temperature 0 after `"O "`. Is there a loop, and why is it that long?
 #
 # <details><summary>Hint 1</summary>
 #
@@ -871,6 +886,7 @@ checks.check("6.1", loop_of, quiet=True)
 # *Speculative decoding* (Leviathan et al., 2023). A small model drafts a token from its distribution $q$; the large one,
 # with $p$, accepts it or has another drawn instead. What comes out must be distributed as $p$. With which probability,
 # the highest possible, is each token accepted once drafted? From which distribution is one drawn after a refusal?
+# (With $q = p$ nothing is refused: return $p$.)
 #
 # Then let 2 layers draft four characters at a time for 6 layers, which read them in one pass. How many are accepted?
 #
@@ -880,8 +896,7 @@ checks.check("6.1", loop_of, quiet=True)
 #
 # <details><summary>Hint 2</summary>
 #
-# Accepted, a token comes out with probability min(p, q). What is missing to p, divided by its sum, is drawn
-# instead. </details>
+# Accepted, a token comes out with probability min(p, q). What p has beyond that, divided by its sum, is drawn instead. </details>
 #
 # <details><summary>The second half</summary>
 #
@@ -978,8 +993,8 @@ checks.check("6.3", entropy_of, quiet=True)
 # <details><summary>The second half</summary>
 #
 # Under `torch.no_grad()`, `next_log_p = lambda ids: model(torch.tensor([ids]))[0, -1].log_softmax(-1)`; then
-# `losses_in(torch.tensor([ids]))`. For us beams cost half of what drawn and human text does, and repeat; one of 8 found
-# less than one of 4, as what it drops early is lost. </details>
+# `losses_in(torch.tensor([ids]))`. For us beams cost half of what drawn and human text does, and repeat. Eight beams
+# found a less likely text than four: what is dropped early is lost, and four happened to keep the better beginning. </details>
 
 
 # %% tags=["exercise"]
@@ -1045,7 +1060,7 @@ checks.check("6.5", min_p, quiet=True)
 # ### Exercise 6.6 · stretch · 30 min
 #
 # Against loops, Keskar et al. (2019) divide the logit of each token that was seen by a penalty. Taken literally, some
-# tokens become *likelier*. Write it so that none does: a penalty of 2 halves a positive logit and doubles a negative
+# tokens become *likelier*. Instead: a penalty of 2 halves a positive logit and doubles a negative
 # one. A token is penalised once, however often it was seen; the input stays as it was.
 #
 # Then copy `write_with`, and let it take `penalise(logits[0], written[0].tolist(), 1.3).argmax()[None, None]`. Does greedy
@@ -1082,10 +1097,10 @@ checks.check("6.6", penalise, quiet=True)
 # %% [markdown]
 # ### Exercise 6.7 · stretch · 120 min
 #
-# *Typical sampling* (Meister et al., 2023): people rarely say the likeliest thing, as you saw. So sort tokens by how close
+# *Typical sampling* (Meister et al., 2023): people take the likeliest character only half of the time, as you saw. So sort tokens by how close
 # their loss $-\ln p$ lies to the entropy, and keep the closest until they reach a given mass, at least one.
 #
-# Then the evening: draw at masses from 0.2 to 0.95, and take `judge.measure` of 1,000 characters, three seeds each. Is it nearer to the human row than top-p, by more than its seeds differ?
+# Then draw at masses from 0.2 to 0.95, and take `judge.measure` of 1,000 characters, three seeds each. Is it nearer to the human row than top-p, by more than its seeds differ?
 #
 # <details><summary>Hint 1</summary>
 #
