@@ -484,10 +484,11 @@ figures.lines(orders[:6], curves, "order", "loss (nats/character)", **look)
 # the harm? Compare the two orders place by place, by how often the longer context was seen.
 
 # %%
-five, six = (counters[n].probabilities(validation_ids) for n in (5, 6))
-harm = (five / six)[4:].log()  # what order 6 costs more, after five characters
-_, _, contexts, totals, _ = counters[6].tables[-1]
-seen = lookup(contexts, totals, ngram_codes(validation_ids, 6, V) // V)
+n = orders[:6][-1]  # 6, unless the alphabet is huge
+five, six = (counters[order].probabilities(validation_ids) for order in (n - 1, n))
+harm = (five / six)[n - 2 :].log()  # what order 6 costs more, after five characters
+_, _, contexts, totals, _ = counters[n].tables[-1]
+seen = lookup(contexts, totals, ngram_codes(validation_ids, n, V) // V)
 groups = {"never": (0, 1), "once": (1, 2), "2 to 4": (2, 5), "5 or more": (5, n_train)}
 for name, (low, high) in groups.items():
     here = (low <= seen) & (seen < high)
@@ -537,7 +538,7 @@ for n in (2, 4, 6):
 # %%
 different = ngram_codes(train_ids, 2, V).unique()  # each pair once, however frequent
 places = torch.bincount(different % V, minlength=V)  # % V: the second of the pair
-for letter in "hue":
+for letter in (c for c in "hue" if c in tokenizer.alphabet):
     (i,) = tokenizer.encode(letter)
     print(f"{letter}: {share[i]:.1%} of all characters, after {places[i]} different ones")
 
