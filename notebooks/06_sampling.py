@@ -374,8 +374,9 @@ widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
 # > **Predict.** Where in a line will the dark and the bright places be?
 
 # %%
-lines = held_out[1000:4000].splitlines()[1:]
-line = max((x for x in lines if len(x) <= min(44, context - 4)), key=len)
+longest = min(44, context - 4)
+lines = (x for x in held_out[1000:4000].splitlines()[1:] if len(x) <= longest)
+line = max(lines, key=len, default="") or held_out[1 : 1 + longest]
 stop = held_out.index(line) + len(line)
 at = slice(stop - len(line), stop)
 guesses = {arm: p[at.start - 1 : at.stop - 1] for arm, p in expected.items()}
@@ -631,8 +632,9 @@ for settings in rules:
 # %%
 rounds = 6
 n = min(20, context // rounds - 1)
-pieces = [line[:n] + "\n" for line in held_out.splitlines() if len(line) >= n][:200]
-once = torch.tensor([tokenizer.encode(piece) for piece in pieces], device=device)
+once = held_out_ids.unfold(0, n + 1, n + 1)[:200].to(device)  # for a text without lines
+if pieces := [line[:n] + "\n" for line in held_out.split("\n")[1:] if len(line) >= n]:
+    once = torch.tensor([tokenizer.encode(piece) for piece in pieces[:200]], device=device)
 others = torch.cat([once.roll(i, dims=0) for i in range(rounds)], dim=1)
 read_in = {"the same again": once.repeat(1, rounds), "another each time": others}
 
@@ -659,7 +661,7 @@ for name, rows in read_in.items():
     bands[name] = low, high
 labels = ("round", "probability of a character")
 look = {"bands": bands, "low": 0, "note": text.note}
-title = f"Reading {n} characters again: median and middle half of {len(pieces)} pieces"
+title = f"Reading {n} characters again: median and middle half of {len(once)} pieces"
 figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 
 # %% [markdown]
@@ -670,7 +672,8 @@ figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 # met (**exposure bias**, Ranzato et al., 2016). So spoil one character of each window, too.
 
 # %%
-rows = held_out_ids.to(device).unfold(0, context, context)[:400]
+size = min(context, len(held_out_ids))
+rows = held_out_ids.to(device).unfold(0, size, size)[:400]
 with torch.no_grad():
     whole = model(rows)[:, -1].argmax(-1)
     for n in (2, 4, 8, 16, 32):
@@ -678,7 +681,7 @@ with torch.no_grad():
         print(f"the last {n:2} characters lead to the same choice in {same:.0%}")
 
 # %%
-spoilt, at = rows.clone(), context // 2
+spoilt, at = rows.clone(), size // 2
 spoilt[:, at] = rows[:, at].roll(1)  # another window's
 harm = (losses_in(spoilt) - losses_in(rows)).mean(dim=0)[at:]
 for first, last in ((1, 1), (2, 5), (6, 10), (11, 20), (21, 40)):
@@ -691,11 +694,11 @@ for first, last in ((1, 1), (2, 5), (6, 10), (11, 20), (21, 40)):
 # greedy? Look at three texts as the model does:
 
 # %%
-shown = {"human": held_out[-context:]}
+shown = {"human": held_out[-size:]}
 for name, degree in {"drawn": 1.0, "greedy": 0.0}.items():
-    shown[name] = judge.sample(model, prompt, context, seed=1, temperature=degree)
+    shown[name] = judge.sample(model, prompt, size, seed=1, temperature=degree)
 rows = torch.tensor([tokenizer.encode(one) for one in shown.values()], device=device)
-each = losses_in(rows)[:, -context // 2 :]
+each = losses_in(rows)[:, -size // 2 :]
 for name, row in zip(shown, each, strict=True):
     print(f"{name}: {row.mean():.2f} nats a character, at most {row.max():.1f}")
 same = (expected["6 layers"][:-1].argmax(-1) == held_out_ids[1:]).double().mean()
@@ -712,7 +715,7 @@ figures.heatmaps(each, list(shown), title="Surprise along three texts", **look)
 def repetition(text, n=20):
     """The share of n-character stretches that the same text has had before."""
     stretches = [text[i : i + n] for i in range(len(text) - n + 1)]
-    return 1 - len(set(stretches)) / len(stretches)
+    return 1 - len(set(stretches)) / len(stretches) if stretches else 0.0
 
 
 def known_words(text):
@@ -724,7 +727,7 @@ def known_words(text):
 def distinct_2(text):
     """Different pairs of words as a share of all pairs (Li et al., 2016)."""
     pairs = list(itertools.pairwise(words(text)))
-    return len(set(pairs)) / len(pairs)
+    return len(set(pairs)) / max(1, len(pairs))
 
 
 # %%
