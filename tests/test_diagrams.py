@@ -18,6 +18,9 @@ DIAGRAMS = {
     "heads_cut": lambda **how: figures.heads_cut(5, 12, 4, **how),
     "block_sides": figures.block_sides,
     "decoder_stack": lambda **how: figures.decoder_stack(decoder_shapes(), 4, **how),
+    "a rotary decoder": lambda **how: figures.decoder_stack(
+        decoder_shapes(), 4, position="rope", **how
+    ),
     "rotary_turn": lambda **how: figures.rotary_turn(((5, 3), (20, 18)), 20, **how),
     "training_step": lambda **how: figures.training_step(
         {"tokens": (32, 256), "logits": (32, 256, 65)}, **how
@@ -93,3 +96,16 @@ def test_a_diagram_follows_the_shapes():
 def test_targets_are_the_tokens_one_place_on():
     label = figures.shifted(LINE[:-1], LINE[1:]).get_label()
     assert "T → o, o → ␣, ␣ → b" in label
+
+
+def test_the_decoder_names_the_positions_that_the_model_has():
+    seen = {}
+    for position in ("learned", "sinusoidal", "rope", "none"):
+        figure = figures.decoder_stack(decoder_shapes(), 4, position=position)
+        seen[position] = {text for text, _ in drawn(figure)}, figure.get_label()
+    added = {position for position, (words, _) in seen.items() if "embedding + positions" in words}
+    assert added == {position for position, (_, label) in seen.items() if "get their" in label}
+    assert added == {"learned", "sinusoidal"}
+    turned = {position for position, (_, label) in seen.items() if "turns queries" in label}
+    assert turned == {"rope"}
+    assert "x + attention(norm(x)), rotary" in seen["rope"][0]

@@ -421,6 +421,8 @@ def test_lesson_pictures_are_the_data():
         "bigram",
     ]
     assert figure.get_label() == "Loss in nats/character, worst first: uniform 4.200, bigram 2.500."
+    as_built = figures.loss_bars({"bigram": 2.5, "uniform": 4.2}, ranked=False)
+    assert as_built.get_label() == "Loss in nats/character: bigram 2.500, uniform 4.200."
 
 
 def test_spaces_and_line_breaks_are_seen():

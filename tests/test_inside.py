@@ -195,3 +195,8 @@ def test_a_band_reaches_two_standard_errors_to_either_side():
         assert_allclose([here.min(), here.max()], [loss - 2 * error, loss + 2 * error])
     plain = figures.loss_by_position(LOSSES)
     assert not plain.axes[0].collections
+
+
+def test_the_axis_of_positions_ends_with_them():
+    axes = figures.loss_by_position(LOSSES, BASELINES).axes[0]
+    assert axes.spines["bottom"].get_bounds() == (1, len(LOSSES))

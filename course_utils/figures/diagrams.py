@@ -278,17 +278,21 @@ def block_sides(language="english", note="", title=""):
     return figure
 
 
-def decoder_stack(shapes, layers, language="english", note="", title=""):
+def decoder_stack(shapes, layers, language="english", note="", title="", position="learned"):
     """The whole decoder from tokens to logits, with the shape on every arrow.
 
-    shapes: {"tokens", "x", "logits"} -> shape
+    shapes: {"tokens", "x", "logits"} -> shape. position: the switch of a GPTConfig; learned and
+    sinusoidal ones are added to the embeddings, rotary ones turn queries and keys.
     """
+    added, rotary = position in ("learned", "sinusoidal"), position == "rope"
     tokens, x, logits = (shape(shapes[name]) for name in ("tokens", "x", "logits"))
     with canvas(5.6, language, note, title) as (figure, axes, say):
         middle = 20
+        plus = say(" + positions", " + 位置") if added else ""
+        turned = say(", rotary", "，旋转位置") if rotary else ""
         rows = (
             (2.5, say("tokens", "输入字符"), "norm", tokens),
-            (10.5, say("embedding + positions", "嵌入 + 位置"), "layer", x),
+            (10.5, say("embedding", "嵌入") + plus, "layer", x),
             (39, say("norm", "归一化"), "norm", x),
             (
                 46,
@@ -313,7 +317,8 @@ def decoder_stack(shapes, layers, language="english", note="", title=""):
         for y, words, kind, _ in rows:
             color, fill = (GREY, PLAIN) if kind == "norm" else (BLUE, PALE)
             box(axes, middle, y, words, 30, 4, color, fill)
-        box(axes, middle, 20, say("x + attention(norm(x))", "x + 注意力(归一化(x))"), 27, 4.6)
+        attention = say("x + attention(norm(x))", "x + 注意力(归一化(x))") + turned
+        box(axes, middle, 20, attention, 27, 4.6)
         box(axes, middle, 29.6, say("x + MLP(norm(x))", "x + MLP(归一化(x))"), 27, 4.6)
         arrow(axes, (middle, 4.5), (middle, 8.5), tokens)
         arrow(axes, (middle, 12.5), (middle, 17.7), x, at=0.28)
@@ -330,13 +335,16 @@ def decoder_stack(shapes, layers, language="english", note="", title=""):
             fontsize=SMALL,
             color=INK,
         )
+        get = say(" and get their positions", "并加上位置") if added else ""
+        by_place = say(", which turns queries and keys by their place,", "（旋转位置）")
+        by_place = by_place if rotary else ""
         figure.set_label(
             say(
-                f"Tokens {tokens} are embedded and get their positions, {x}; {layers} blocks "
-                "each add attention and then an MLP to x; a norm and the head give logits "
+                f"Tokens {tokens} are embedded{get}, {x}; {layers} blocks each add "
+                f"attention{by_place} and then an MLP to x; a norm and the head give logits "
                 f"{logits}, a score for each character.",
-                f"输入 {tokens} 经嵌入并加上位置得到 {x}；{layers} 个块依次加上注意力和 MLP；归"
-                f"一化和输出层给出 logits {logits}。",
+                f"输入 {tokens} 经嵌入{get}得到 {x}；{layers} 个块依次加上注意力{by_place}和 "
+                f"MLP；归一化和输出层给出 logits {logits}。",
             )
         )
     return figure

@@ -8,6 +8,7 @@ from course_utils.figures.drawing import (
     GREY,
     NIGHT,
     SMALL,
+    end_at,
     explain,
     head,
     list_down,
@@ -278,8 +279,8 @@ def loss_by_position(losses, baselines=None, errors=None, language="english", no
     """How the loss falls with what has been read: a dot a position, a line through means.
 
     losses: (T,) nats/character at the 1st … T-th position, after as many characters. The means are
-    those of 1, 1, 2, 4, … positions. errors: the standard error of each, for a band of two of them
-    on either side.
+    those over positions 1, 2, 3–4, 5–8, …. errors: the standard error of each, for a band of two of
+    them on either side.
     """
     losses = np.asarray(losses, float)
     read = np.arange(1, len(losses) + 1)
@@ -296,9 +297,10 @@ def loss_by_position(losses, baselines=None, errors=None, language="english", no
         drawn = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language)
         if drawn.shown:
             name_ends(axes, baseline_ends(drawn, read[-1]))
+        end_at(axes, read)
         key = say(
-            "dots: positions · line: means of 1, 1, 2, 4, …",
-            "点：各位置 · 线：1、1、2、4……个位置的平均",
+            "dots: positions · line: means over 1, 2, 3–4, 5–8, …",
+            "点：各位置 · 线：第 1、2、3–4、5–8……位置的平均",
         )
         if errors is not None:
             key += say(" · band: ± 2 standard errors", " · 色带：± 2 倍标准误")

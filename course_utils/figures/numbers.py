@@ -31,9 +31,14 @@ from course_utils.figures.words import drawable, translated, visible, width
 FEW = 100  # numbers that still fit into the cells of a grid
 
 
-def loss_bars(losses, language="english", note="", title=""):
-    """Losses from worst to best, each with its perplexity. losses: name -> nats/character."""
-    ordered = sorted(losses.items(), key=lambda item: -item[1])
+def loss_bars(losses, language="english", note="", title="", ranked=True):
+    """Losses from worst to best, each with its perplexity. losses: name -> nats/character.
+
+    ranked: False keeps the order that they come in.
+    """
+    ordered = list(losses.items())
+    if ranked:
+        ordered.sort(key=lambda item: -item[1])
     names = [translated(label, language) for label, _ in ordered]
     with open_figure(1.1 + 0.34 * len(names), language, note) as (figure, say):
         axes = figure.subplots()
@@ -46,9 +51,10 @@ def loss_bars(losses, language="english", note="", title=""):
         axes.set_xlim(0, 1.45 * max(losses.values()))
         axes.set_xlabel(say("loss (nats/character)", "损失（奈特/字符）"))
         head(figure, title)
-        words = say("Loss in nats/character, worst first: {}.", "损失（奈特/字符），从差到好：{}。")
+        order = say(", worst first", "，从差到好") if ranked else ""
+        words = say("Loss in nats/character{}: {}.", "损失（奈特/字符）{}：{}。")
         listed = (f"{name} {loss:.3f}" for name, (_, loss) in zip(names, ordered, strict=True))
-        figure.set_label(words.format(", ".join(listed)))
+        figure.set_label(words.format(order, ", ".join(listed)))
     return figure
 
 
