@@ -244,6 +244,10 @@ BUGS = {
     "batch": "a model that adds the mean over the batch",
     "sure": "a model with weights that are too large",
 }
+OTHERWISE = {  # the same bugs in another place
+    "future": "a model whose place {at} peeks at the next",
+    "batch": "a model whose outputs depend on their place in the batch",
+}
 LOOK_AGAIN = {  # (the bug, what was said) -> a likely mistake
     ("none", "future"): "is the changed place itself compared? Its own output may move",
     ("none", "order"): "does the shuffle change anything? Take tokens that all differ",
@@ -252,17 +256,17 @@ LOOK_AGAIN = {  # (the bug, what was said) -> a likely mistake
     ("none", "sure"): "is the loss compared with ln V? 1 more is allowed",
     ("future", "none"): "is every later token tried, and every output before it?",
     ("future", "order"): "is it asked whether a later token matters, before all else?",
-    ("deaf", "order"): "who hears nothing hears no order: is that asked first?",
+    ("deaf", "order"): "a deaf model does not notice a shuffle: is that asked first?",
     ("deaf", "none"): "are the earlier tokens changed?",
     ("order", "none"): "are the tokens before the last shuffled, the last one left in its place?",
     ("order", "deaf"): "are the earlier tokens changed for others, not shuffled?",
-    ("batch", "none"): "is a sequence run alone, and then beside another one?",
+    ("batch", "none"): "is a line asked alone, and then as the last of four?",
     ("sure", "none"): "is the loss of an untrained model compared with ln V?",
 }
 
 
 def with_bug(bug, seed, at):
-    """An untrained model with that bug, one of BUGS. at: a place that peeks, where one does."""
+    """An untrained model with that bug, one of BUGS. at: a place that peeks; None: see there."""
     torch.manual_seed(seed)
     changes = {"n_layers": 1, "position": "none"} if bug == "order" else {"n_layers": 2}
     config = GPTConfig(11, 7, n_heads=2, d_model=8, d_ff=12, dropout=0.0, **changes)
@@ -278,8 +282,10 @@ def with_bug(bug, seed, at):
 
     def logits(tokens):
         found = model(tokens)
-        if bug == "batch":
+        if bug == "batch" and at is None:
             found = found + found.mean(0, keepdim=True)
+        elif bug == "batch":
+            found = found * torch.arange(1, len(found) + 1)[:, None, None]
         elif bug == "future" and at is not None:
             found[:, at] += found[:, at + 1]
         return found
@@ -291,10 +297,11 @@ def with_bug(bug, seed, at):
 def _(attempt):
     """Each bug once, then so many models in turn that nobody guesses them."""
     cases = [(bug, given, None) for bug, given in BUGS.items()]
+    cases.append(("batch", OTHERWISE["batch"], 0))
     for i in range(20):
         bug = list(BUGS)[drawn_from(0, len(BUGS) - 1, 200 + i)]
         at = drawn_from(0, 5, 300 + i)
-        given = f"a model whose place {at} peeks at the next" if bug == "future" else BUGS[bug]
+        given = OTHERWISE.get(bug, BUGS[bug]).format(at=at)
         cases.append((bug, given, at))
     with torch.no_grad():
         for i, (bug, given, at) in enumerate(cases):

@@ -19,7 +19,7 @@ def initialise(model, std=0.02):
     Radford et al. (2019), section 2.3.
     """
     smaller = (2 * model.config.n_layers) ** -0.5
-    for name, weight in model.named_parameters():
+    for name, weight in model.named_parameters():  # names such as blocks.0.attention.out.weight
         if weight.ndim == 2:
             writes = name.endswith("out.weight")
             nn.init.normal_(weight, std=std * smaller if writes else std)
@@ -140,7 +140,7 @@ def activate(h, activation):
         return F.gelu(h)
     if activation == "swiglu":
         gate, h = h.chunk(2, dim=-1)
-        return F.silu(gate) * h
+        return F.silu(gate) * h  # silu(g) is g · sigmoid(g)
     h = F.relu(h)
     return h.square() if activation == "relu2" else h
 

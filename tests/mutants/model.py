@@ -100,6 +100,7 @@ def finder(
     least=1e-6,
     same=False,
     itself=True,
+    last=True,
 ):
     """Asks one thing after the other, right unless told otherwise."""
 
@@ -128,9 +129,11 @@ def finder(
             return not moves(mixed, [-1])
 
         def batch():
-            both = torch.cat([tokens, (tokens + 3) % vocab_size])
-            of_two = model(both)[:1] if alone else model(both[:1])
-            return bool(((of_two - (base if itself else model(both[1:]))).abs() > 1e-6).any())
+            others = (tokens + 3) % vocab_size
+            four = torch.cat([others, others, others, tokens] if last else [tokens, others])
+            here = slice(-1, None) if last else slice(1)
+            of_four = model(four)[here] if alone else model(four[here])
+            return bool(((of_four - (base if itself else model(others))).abs() > 1e-6).any())
 
         def sure():
             targets = torch.arange(context_length).flip(0)
@@ -394,14 +397,15 @@ EXERCISES = {
         mutants=[
             (finder(("future", "order", "deaf", "batch", "sure")), "is that asked first"),
             (finder(("deaf", "order", "batch", "sure")), "every later token tried"),
-            (finder(("future", "order", "batch", "sure")), "no order: is that asked first"),
+            (finder(("future", "order", "batch", "sure")), "a shuffle: is that asked first"),
             (finder(("future", "deaf", "batch", "sure")), "before the last shuffled"),
-            (finder(("future", "deaf", "order", "sure")), "beside another one"),
+            (finder(("future", "deaf", "order", "sure")), "last of four"),
             (finder(("future", "deaf", "order", "batch")), "compared with ln V"),
             (finder(places=lambda T: [T - 1]), "peeks at the next"),
             (finder(before=lambda t: slice(t + 1)), "the changed place itself"),
             (finder(before=lambda t: slice(0, 1)), "every output before it"),
-            (finder(alone=False), "run alone"),
+            (finder(alone=False), "last of four"),
+            (finder(last=False), "their place in the batch"),
             (finder(itself=False), "compared with itself"),
             (finder(most=-1), "1 more is allowed"),
             (finder(same=True), "expected"),
