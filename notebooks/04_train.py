@@ -15,8 +15,8 @@
 # %% [markdown]
 # # 4 · Training: from noise to verse
 #
-# The model of lesson 3 knows nothing. Here you write the loop that teaches it, measure what each line of that loop is
-# worth, and watch noise become verse, until your own model leaves the 5-gram behind. Then you look inside it.
+# Lesson 3 lent you a training loop. Here you write it, measure what each line of it is worth, and watch noise become verse, until your own
+# model leaves the 5-gram behind. Then you look inside it.
 
 # %% [markdown]
 # **You will be able to** write a training loop from memory · find a learning rate · name a bug by its curve · tell a
@@ -81,7 +81,7 @@ pd.Series(baselines, name="nats/character").round(3).to_frame()
 # %% [markdown]
 # ## Training, in ten lines
 #
-# Before any refinement, the thing itself: a small model (two layers, 64 channels, a context of 32, rotary positions), an
+# The thing itself: a small model (two layers, 64 channels, a context of 32, rotary positions), an
 # optimiser, and a loop of five verbs. Draw a batch, predict, measure the loss, ask for its gradient, move.
 
 # %%
@@ -105,9 +105,8 @@ figures.training_step(shapes, title="One training step")
 
 # %% [markdown]
 # The loss falls from about ln 65 = 4.17, an even guess, towards the bigram. `backward` *adds* to the gradients that are
-# there, so `zero_grad` comes first. These lines go wrong without an error ([exercise 4.1](#exercise-4-1-warm-up-10-min)
-# shows four curves), and writing them is the exercise of this lesson, [4.2](#exercise-4-2-core-40-min). All that follows
-# adds a line to the loop and asks what it is worth.
+# there, so `zero_grad` comes first. (*Clip* comes below.) These lines go wrong without an error ([exercise 4.1](#exercise-4-1-warm-up-10-min)
+# shows four curves), and writing them is the exercise of this lesson, [4.2](#exercise-4-2-core-40-min).
 
 # %% [markdown]
 # ## How far to step, and how much is luck
@@ -146,7 +145,7 @@ def attempt(rate, seed=0, make=adamw, share=steady, ids=train_ids, steps=steps):
     draw = torch.Generator().manual_seed(seed)
     optimizer, losses, held = make(model, rate), [], []
     for step in range(steps):
-        for group in optimizer.param_groups:
+        for group in optimizer.param_groups:  # sets of weights with settings in common
             group["lr"] = rate * share(step)
         tokens, targets = get_batch(ids, 16, 32, draw)
         loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
@@ -174,9 +173,9 @@ title = "The loss after training, against the rate"
 figures.lines(rates, by_seed, *labels, baselines, log_x=True, title=title, note=text.note)
 
 # %% [markdown]
-# A bowl: steep on both sides, flat at the bottom, where the seeds cross. And luck has a size. From here on *one standard*
+# A bowl, steep on both sides. And luck has a size. From here on *one standard*
 # decides whether a difference counts. Trials are compared seed by seed, and the mean difference gets a 95 % interval;
-# with three seeds that is ± 2.5 standard deviations of the differences (lesson 5). If it holds 0, no *because*.
+# with three seeds that is ± 2.5 standard deviations of the differences (lesson 5). An interval that holds 0 asks for no cause.
 
 
 # %%
@@ -200,16 +199,16 @@ compared({f"rate {rate:g}": final[rate] for rate in near})
 smooth = {}
 for rate in (1e-4, best, 1e-1):
     losses = pd.Series(trials[rate][0][1])
-    smooth[f"rate {rate:g}"] = losses.ewm(span=10).mean()
+    smooth[f"rate {rate:g}"] = losses.ewm(span=10).mean()  # recent ones weigh most
 x, labels = range(1, steps + 1), ("step", "training loss (nats/character)")
 title = "Too low, about right, too high (smoothed over ten steps)"
 figures.lines(x, smooth, *labels, baselines, title=title, note=text.note)
 
 # %% [markdown]
-# Read the table by its last column. The best rate's seeds lie within 0.03 nats: that is this lesson's noise. A third of the
-# rate costs a little and counts; three times as much costs more, and its seeds part. In the figure, too low is a smooth
-# curve, still falling at the end, and too high falls at once and then *hovers*: each step leaps over what the last one reached. (A
-# plateau can also come from a wrong target or a missing position.)
+# The best rate's seeds lie within 0.03 nats, those of a rate three times as high within
+# 0.12: noise has no one size. A third of the rate costs a little, three times as much costs more, and both count. In the
+# figure, too low is a smooth curve, still falling at the end. Too high jumps above the uniform loss, falls, and then *hovers*
+# far above the best.
 
 # %% [markdown]
 # ## Which way to step
@@ -231,8 +230,8 @@ ways = {"AdamW": final[best], "SGD, momentum": min(by_sgd, key=sum)}
 compared(ways)
 
 # %% [markdown]
-# A clear difference, on these terms: 200 steps, the best of three rates against the best of seven. The table does not say
-# why. One answer that was tested, on words: gradient descent leaves the rare ones behind (Kunstner et al., 2024).
+# A clear difference: 200 steps, the best of three rates against the best of seven. The table does not say
+# why. An explanation that others have tested: gradient descent leaves rare words behind (Kunstner et al., 2024).
 #
 # **What to watch.** The length of the gradient, and how far a step moves the weights as a share of theirs: about a
 # thousandth, says a rule of thumb (Karpathy, 2015).
@@ -272,36 +271,37 @@ table.iloc[shown].round(4)
 # divides by the gradient's size anyway? The model that you just watched meets a batch of nonsense, in which the answer
 # is always the rarest character, and then good ones again.
 #
-# > **Predict.** What does that batch cost, unclipped and clipped, at once and twenty steps later?
+# > **Predict.** What does that batch cost, unclipped and clipped, at once and twenty steps later? (First comes a copy
+# > that never meets it.)
 
 # %%
 strange = torch.full_like(
     targets, train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item()
 )
 print(f"before the strange batch: {held_out_loss(model):.3f}")
-for limit in (math.inf, 1.0, 0.1):
-    twin, its, again = copy.deepcopy((model, optimizer, draw))
+for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True, 0.1)):
+    copied, its_optimizer, its_draw = copy.deepcopy((model, optimizer, draw))
     for i in range(21):
-        tokens, targets = get_batch(train_ids, 16, 32, again)
-        wanted = targets if i else strange
-        loss = F.cross_entropy(twin(tokens).flatten(0, 1), wanted.flatten())
-        its.zero_grad()
+        tokens, targets = get_batch(train_ids, 16, 32, its_draw)
+        wanted = strange if meets_it and i == 0 else targets
+        loss = F.cross_entropy(copied(tokens).flatten(0, 1), wanted.flatten())
+        its_optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(twin.parameters(), limit)
-        its.step()
+        norm = torch.nn.utils.clip_grad_norm_(copied.parameters(), limit)
+        its_optimizer.step()
         if i in (0, 20):
-            print(f"clip at {limit}: gradient {norm:5.2f}", end=", ")
-            print(f"{i:2} steps later {held_out_loss(twin):.3f}")
+            print(f"{'strange' if meets_it else 'good'} batch, clip at {limit}:", end=" ")
+            print(f"gradient {norm:.2f}, {i} steps later {held_out_loss(copied):.3f}")
 
 # %% [markdown]
-# Unclipped, one batch costs nearly a tenth of a nat at once, and in this run the copy is still behind twenty steps later.
-# In its first step a fresh AdamW feels no clip: mean over root mean square is then $g/|g|$, a sign. Later a huge
-# gradient would stay in both running means, and clipping keeps it out.
+# Unclipped, one batch costs nearly a tenth of a nat at once, and twenty steps later that copy is still behind the first; clipped at 1 it has
+# caught up. (One seed. At 0.1 good gradients are clipped too.) In its first step a fresh AdamW feels no clip: mean over root mean square is
+# then $g/|g|$, a sign. Later a huge gradient would stay in both running means, and clipping keeps it out.
 #
 # ## The settings of a run
 #
-# All that decides a run's result stands in one place. The defaults are the plain protocol, `baseline`; Muon's lines wait
-# for the box below.
+# All that decides a run's result stands in one place. The defaults are the plain protocol, `baseline`; Muon's lines are
+# explained below.
 
 
 # %% tags=["export"]
@@ -372,16 +372,14 @@ labels, title = ("step", "share of the peak"), "Four schedules"
 figures.lines(range(1, steps + 1), shapes, *labels, title=title)
 
 # %% [markdown]
-# Not one row counts. Look along the columns: with seed 1 alone this lesson could praise warm-up, with seed 2 warn of decay.
-# That does not prove schedules useless, since those who recommend them measured far longer runs. It shows what three seeds of 200
-# steps can't tell.
+# Not one row counts. Go down the columns: with seed 1 alone this lesson could praise warm-up, with seed 2 warn of decay.
+# That does not prove schedules useless: those who recommend them measured far longer runs.
 
 # %% [markdown]
 # ## An exact measure
 #
 # So far the held-out loss was that of 512 windows. The whole split is only a hundred thousand predictions, so we make them
-# all: windows side by side, each character but the first predicted exactly once, dropout off. First the loss of each, then
-# their mean; then, how far off the samples were.
+# all: windows side by side, each character but the first predicted exactly once, dropout off.
 
 
 # %% tags=["export"]
@@ -425,8 +423,9 @@ for name, n in {"one batch of 16": 16, "512": 512, "200 batches of 64": 12_800}.
     print(f"{name:>17} windows: ± {error:.4f} (standard error)")
 
 # %% [markdown]
-# One batch is off by several hundredths, our 512 windows by one. nanoGPT's 200 batches of 64 would be good to 0.002, and read
-# more than the whole split. *Exact* means exact for this tenth, cut in this way; the tenth itself is a sample.
+# One batch is typically off by several hundredths, our 512 windows by one. [nanoGPT](https://github.com/karpathy/nanoGPT)'s 200 batches of 64
+# would be good to 0.002, and read more than the whole split. *Exact* means exact for this tenth, cut in this way; the tenth itself is a
+# sample.
 #
 # ## Why validation turns up again
 #
@@ -523,7 +522,7 @@ def write(model, prompt, n_new=80):
 
 # %%
 def report(model, step):
-    """Add to `rows` and `samples`, and redraw the curve. -> validation loss"""
+    """Add to what the next cell begins: rows, samples, curve. -> validation loss"""
     measured = {
         "training_loss": evaluate(model, train_ids[:20_000]),
         "validation_loss": evaluate(model, validation_ids),
@@ -557,13 +556,15 @@ for step in range(config.steps):
             kept = copy.deepcopy(model.state_dict())
         if stopping.should_stop:
             break
-model.load_state_dict(kept)
+model.load_state_dict(kept)  # back to the best
 speed = (step + 1) * tokens.numel() / seconds
 print(f"best validation loss {stopping.best:.3f} nats/character", end=", ")
 print(f"{speed:,.0f} characters/s in {tokens.device.type} float32")
 
 # %% [markdown]
-# The dashed loss is that of the training split's first 20,000 characters. And what does it *write*, each time with the same luck?
+# The dashed loss is that of the training split's first 20,000 characters, so far mostly above the validation loss. (A guess: what
+# makes the last tenth hard are longer contexts, which so young a model can't use yet.) And what does it *write*,
+# each time with the same luck?
 
 # %%
 for step, written in samples.items():
@@ -572,9 +573,9 @@ for step, written in samples.items():
 # %% [markdown]
 # Noise has become the shapes of words; verse must wait for the full run.
 #
-# ## Muon, in a box
+# ## Muon, for one matrix
 #
-# The recipe for two cores has one more trick. A matrix stretches each of its directions by a factor of its own, a **singular
+# The `laptop` recipe has one more trick. A matrix stretches each of its directions by a factor of its own, a **singular
 # value**. **Muon** makes the momentum of each matrix in the blocks *orthogonal*, all singular values 1, so that every direction moves
 # alike. Why that helps, its authors state as a guess: rare directions, small in the update, matter for learning (Jordan et
 # al., 2024).
@@ -623,10 +624,12 @@ x, title = range(1, len(gradient) + 1), "A gradient's directions, before and aft
 figures.lines(x, values, *labels, title=title)
 
 # %% [markdown]
-# Before, a few directions are strong and most are next to nothing. Five iterations bring the strong ones to 1. Three, which the recipe
-# for two cores takes because they are cheaper, leave them between 0.1 and 1.65: more equal, not equal.
+# Before, a few directions are strong and most are next to nothing. The weakest are the hardest: an iteration multiplies a small
+# value by its `a` and no more. Five bring the stronger half to 0.43 … 1.00. Three, which `laptop` takes because they are cheaper,
+# leave it at 0.09 … 1.65: more equal, not equal.
 #
-# Last, the size. An orthogonal update keeps the length of what goes in, and a tall one spreads it over more outputs:
+# Last, the size. A square orthogonal update keeps the length of what goes in, a tall one spreads it over more outputs, a wide
+# one keeps a part, for fewer:
 
 # %%
 for rows, columns in ((64, 64), (256, 64), (64, 256)):
@@ -642,7 +645,7 @@ for rows, columns in ((64, 64), (256, 64), (64, 256)):
 #
 # ## The general form
 #
-# The package does this for all matrices of one shape at once. Skim it: it is for use, not for learning by heart. (`baddbmm` is a
+# The package does this for all matrices of one shape at once. Skim it. (`baddbmm` is a
 # sum and a batched product in one; on a GPU 16 bits are enough.)
 
 
@@ -674,7 +677,7 @@ class Muon(torch.optim.Optimizer):
         groups = [{"params": same} for same in shapes.values()]
         settings = dict(lr=lr, weight_decay=weight_decay, momentum=momentum)
         super().__init__(groups, settings | {"iterations": iterations})
-        self.orthogonalise = orthogonalise  # a faster twin may take its place
+        self.orthogonalise = orthogonalise  # a faster one may take its place
         # The matrices of one shape become slices of one tensor, to be treated at once.
         self.weights = [torch.stack([p.data for p in same]) for same in shapes.values()]
         for group, weights in zip(self.param_groups, self.weights, strict=True):
@@ -687,8 +690,8 @@ class Muon(torch.optim.Optimizer):
             gradients = torch.stack([p.grad for p in group["params"]])
             state = self.state[group["params"][0]]
             velocity = state.setdefault("momentum_buffer", torch.zeros_like(gradients))
-            velocity.lerp_(gradients, 1 - group["momentum"])
-            ahead = gradients.lerp(velocity, group["momentum"])  # Nesterov's
+            velocity.lerp_(gradients, 1 - group["momentum"])  # a share of the way
+            ahead = gradients.lerp(velocity, group["momentum"])  # Nesterov's: one step ahead
             update = self.orthogonalise(ahead, group["iterations"])
             rows, columns = update.shape[1:]
             weights.mul_(1 - group["lr"] * group["weight_decay"])
@@ -769,16 +772,16 @@ tokens, targets = get_batch(train_ids, 16, 32, torch.Generator().manual_seed(0))
 after = []
 for micro_batches in (None, 1, 4):
     torch.manual_seed(0)
-    twin = GPT(small).to(device)
-    optimizer = adamw(twin, best)
+    fresh = GPT(small).to(device)
+    optimizer = adamw(fresh, best)
     if micro_batches is None:
-        F.cross_entropy(twin(tokens).flatten(0, 1), targets.flatten()).backward()
-        torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        F.cross_entropy(fresh(tokens).flatten(0, 1), targets.flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(fresh.parameters(), 1.0)
         optimizer.step()
     else:
         optimizer.param_groups[0]["peak"] = best
-        training_step(twin, [optimizer], tokens, targets, 1.0, 1.0, None, micro_batches)
-    after.append(next_character_loss(twin, tokens, targets).item())
+        training_step(fresh, [optimizer], tokens, targets, 1.0, 1.0, None, micro_batches)
+    after.append(next_character_loss(fresh, tokens, targets).item())
 assert max(after) - min(after) < 1e-4, "one step, whichever way it is written"
 same = torch.allclose(orthogonalise(gradient[None])[0], orthogonal(gradient), atol=1e-3)
 assert same, "all matrices at once, or one"
@@ -801,14 +804,13 @@ def by(kind, seed):
 compared({kind: [by(kind, seed) for seed in seeds] for kind in ("adamw", "muon")})
 
 # %% [markdown]
-# Better, by this lesson's standard, in loss per step; a step of Muon costs more time.
+# Better, by this lesson's standard, in loss per step. (*adamw* is not quite the first table's: other betas, no decay of gains,
+# clipping.)
 #
 # ## The full run
 #
-# The recipe for this machine. Its odd numbers are what trials on the validation split left over ([log](../book/log.md)). If you or
-# the course have trained this very run before, it is taken from disk; otherwise it takes a minute or two on a laptop.
-#
-# > **Predict.** Will two layers beat the 5-gram? And the best counter, Kneser–Ney's?
+# The recipe for this machine. Its odd numbers did best in trials on the validation split ([log](../book/log.md)). If you or
+# the course have trained this very run before, it is taken from disk; otherwise it takes a few minutes on a laptop.
 
 # %%
 print(spec.train)
@@ -817,8 +819,8 @@ curve = pd.DataFrame(record.history).assign(arm=record.arm, seed=record.seed)
 figures.training_curves(curve, baselines, note=text.note)
 
 # %% [markdown]
-# Here the dashed line is the mean loss of recent batches, cheap and late, and the validation loss is measured once: a single
-# mark. (The package's trainer is your loop with costs and progress bars. For early stopping it reads half of the validation
+# Here the dashed line is the mean loss of recent batches, which costs nothing and lags behind. The validation loss is measured
+# once: a single mark. (The package's trainer is your loop, with a clock and progress bars. For early stopping it reads half of the validation
 # split, so that the other half has chosen nothing: lesson 5.) By one and the same measure:
 
 # %%
@@ -861,11 +863,13 @@ figures.lines(range(1, 11), {"counter": costs}, *labels, title=title, note=text.
 #
 # ## The loss log
 #
-# *Ten lines* is measured on 512 windows, all else exactly. The best counter is ahead until lesson 5.
+# *Ten lines* is measured on 512 windows, all else exactly. Losses over different contexts don't compare. The best counter is ahead until lesson 5.
 
 # %%
 lines = {"ten lines": final[best][0], "your loop": stopping.best, "2 layers": loss}
 log = pd.DataFrame({"nats/character": baselines | lines})
+read = {"ten lines": small.context_length, "your loop": context, "2 layers": context}
+log["context"] = pd.Series(read, dtype="Int64")
 log["perplexity"] = log["nats/character"].map(math.exp)
 log.round(3)
 
@@ -875,7 +879,7 @@ figures.loss_bars(log["nats/character"].to_dict(), note=text.note)
 # %% [markdown]
 # ## Look inside
 #
-# A trained model is an object that you can study. **How far back does it look?** Take the loss at each place of the context
+# **How far back does it look?** Take the loss at each place of the context
 # apart.
 #
 # > **Predict.** At the first place it has read one character. Which model of lesson 1 is it then?
@@ -891,8 +895,8 @@ figures.loss_by_position(by_place.mean(0), baselines, errors, title=title, note=
 
 # %% [markdown]
 # At the first place it is worse than a bigram, by more than the band. (A guess: one place in 128 of its training was a first
-# one.) Within about ten it has reached the 5-gram; beyond a few dozen the band hides what is gained. And since each window
-# begins with hard places, losses over different contexts do not compare.
+# one.) Within about ten it has reached the 5-gram; beyond a few dozen the band hides what is gained. Each window
+# begins with hard places: that is why losses over different contexts don't compare.
 #
 # **Where do the heads look?** The weights of lesson 2, taken from each layer as it works, on a line that the model has not seen.
 
@@ -1015,16 +1019,17 @@ for name, part in feed.items():
 #
 # <details><summary>Answer</summary>
 #
-# As a rule the one in decay: smaller steps settle. The other may be ahead once it decays too, so compare ends, not middles. </details>
+# In long runs, usually the one in decay; ours were too short to tell. The other may be ahead once it decays too, so compare ends, not
+# middles. </details>
 
 # %% [markdown]
 # ## Exercises
 #
 # ### Exercise 4.1 · warm-up · 10 min
 #
-# Four loops trained one small model on one text, each with a bug and none with an error. The cells below draw the losses that each
-# loop reports, on its batches and on held-out text. Name the bugs, in the order A, B, C, D. Choose from *targets not shifted* · *one
-# batch again and again* · *rate too high* · *rate too low* · *no zero_grad* · *weights never move*.
+# Four loops trained one small model on one text of 11 different characters, each with a bug and none with an error. The cells below draw the
+# losses that each loop reports, on its batches and on held-out text. Name the bugs, in the order A, B, C, D. Choose from *targets not
+# shifted* · *one batch again and again* · *rate too high* · *rate too low* · *no zero_grad* · *weights never move*.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1051,7 +1056,7 @@ draw_losses("training")
 draw_losses("held out")
 
 # %% tags=["exercise"]
-bugs = None  # four names, such as ("rate too low", …)
+bugs = ...  # four names, such as ("rate too low", …)
 
 checks.check("4.1", bugs)
 
@@ -1072,10 +1077,10 @@ checks.check("4.1", bugs, quiet=True)
 # %% [markdown]
 # ### Exercise 4.2 · core · 40 min
 #
-# The thing itself: a training loop in plain PyTorch, from memory. A row of `batches[i]` is one character longer than the context, so
-# tokens and targets both come out of it. Each batch is read in `parts` pieces (`rows.chunk(parts)`, the last may be shorter)
-# whose gradients add up to those of the batch's mean loss. Clip, then step with `torch.optim.AdamW(model.parameters())` at
-# the rate `rates[i]`, then measure the loss on `held_out`. The model has just been measured, and has dropout.
+# The thing itself: a training loop in plain PyTorch, from memory. A row of `batches[i]` is one character longer than the context, so tokens
+# and targets both come out of it. Each batch, as if too large for the memory, is read in `parts` pieces (`rows.chunk(parts)`, the last may be
+# shorter) whose gradients add up to those of the batch's mean loss. Clip, then step with `torch.optim.AdamW(model.parameters())` at the rate
+# `rates[i]`, then measure the loss on `held_out`, in one pass. The model arrives in evaluation mode, and has dropout.
 #
 # The check compares every loss with the package's.
 #
@@ -1097,7 +1102,7 @@ checks.check("4.1", bugs, quiet=True)
 def train(model, batches, held_out, rates, parts, clip_norm):
     """batches: (S, B, T + 1), held_out: (M, T + 1) int64; rates: S floats.
 
-    -> (the loss of each batch before its step, the held-out loss after each step)
+    -> two lists of floats: each batch's loss before its step, held_out's after each step
     """
     ...
 
@@ -1171,7 +1176,7 @@ checks.check("4.3", cosine, quiet=True)
 # ### Exercise 4.4 · core · 20 min
 #
 # Find a good rate in five trials. `trial(rate)` trains a tiny model and gives its held-out loss; the best rate lies between 0.001
-# and 10, elsewhere for each model. Good enough is a loss no worse than half or twice the best rate would give.
+# and 10, elsewhere for each model. It is good enough if its loss is no worse than at half the best rate, or at twice it, whichever is worse.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1206,9 +1211,8 @@ checks.check("4.4", best_rate, quiet=True)
 # ### Exercise 4.5 · core · 20 min
 #
 # Switch a head off: put it at its mean over all texts and places, channel by channel, and leave the others alone. Return what
-# attention then writes to the stream. `W_o` is used as `x @ W_o`.
-#
-# Then predict: how much of each head's cost at 0 is left at its mean? The cell after the solution measures it.
+# attention then writes to the stream. `W_o` is used as `x @ W_o`. (The cell after the solution measures the lesson's heads,
+# at their means over each thousand places.)
 #
 # <details><summary>Hint 1</summary>
 #

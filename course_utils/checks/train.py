@@ -197,12 +197,8 @@ LOOPS = {
     ),
     "is dropout on while it measures? `model.eval()` comes first": Loop(measures=False),
     "does it stay in evaluation mode after it has measured?": Loop(goes_back=False),
-    "is `model.train()` missing at the start? The model has just been measured": (
-        Loop(begins=False)
-    ),
-    "is it in evaluation mode all the time? The model has just been measured": (
-        Loop(begins=False, goes_back=False)
-    ),
+    "is `model.train()` missing at the start? It arrives in evaluation mode": (Loop(begins=False)),
+    "is it in evaluation mode all the time? It arrives so": (Loop(begins=False, goes_back=False)),
     "is held-out text measured before the step, where after it is asked for?": Loop(first=True),
 }
 

@@ -58,7 +58,7 @@ def small_gpt(seed, dropout=0.0):
 
 
 def looped(attempt, seed, dropout, *rest):
-    """What a training loop gives for a model that has just been measured, and the rest."""
+    """What a training loop gives for a model in evaluation mode, and the rest."""
     model = small_gpt(seed, dropout).eval()
     torch.manual_seed(seed)  # of dropout
     return attempt(model, *rest)

@@ -135,7 +135,7 @@ class Muon(torch.optim.Optimizer):
         groups = [{"params": same} for same in shapes.values()]
         settings = dict(lr=lr, weight_decay=weight_decay, momentum=momentum)
         super().__init__(groups, settings | {"iterations": iterations})
-        self.orthogonalise = orthogonalise  # a faster twin may take its place
+        self.orthogonalise = orthogonalise  # a faster one may take its place
         # The matrices of one shape become slices of one tensor, to be treated at once.
         self.weights = [torch.stack([p.data for p in same]) for same in shapes.values()]
         for group, weights in zip(self.param_groups, self.weights, strict=True):
@@ -148,8 +148,8 @@ class Muon(torch.optim.Optimizer):
             gradients = torch.stack([p.grad for p in group["params"]])
             state = self.state[group["params"][0]]
             velocity = state.setdefault("momentum_buffer", torch.zeros_like(gradients))
-            velocity.lerp_(gradients, 1 - group["momentum"])
-            ahead = gradients.lerp(velocity, group["momentum"])  # Nesterov's
+            velocity.lerp_(gradients, 1 - group["momentum"])  # a share of the way
+            ahead = gradients.lerp(velocity, group["momentum"])  # Nesterov's: one step ahead
             update = self.orthogonalise(ahead, group["iterations"])
             rows, columns = update.shape[1:]
             weights.mul_(1 - group["lr"] * group["weight_decay"])
