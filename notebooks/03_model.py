@@ -108,9 +108,9 @@ how = {"position": trained.config.position, "title": "The whole decoder"}
 figures.decoder_stack(shapes, len(trained.blocks), **how)
 
 # %% [markdown]
-# This is all of it, read from below; **decoder-only**: nothing encodes another text. An **embedding** turns each token into a vector of `C` channels; **layers**, called blocks
-# in code, each add something to it twice; a last norm; and a **head** scores the next character. (This one
-# is lesson 5's `laptop` recipe; you will meet its *rotary* positions and its optimiser, *Muon*.)
+# This is all of it, read from below; **decoder-only**: nothing encodes another text. An **embedding** turns each token into a vector of `C`
+# channels; **layers**, called blocks in code, each add something to it twice; a last norm; and a **head** scores the next character. (This
+# one is lesson 5's `laptop` recipe; you will meet its *rotary* positions and its optimiser, *Muon*.)
 #
 # ## A ladder of small models
 #
@@ -361,12 +361,12 @@ title = "What comes back to each of twelve"
 figures.lines(range(1, 13), curves, *labels, title=title)
 
 # %% [markdown]
-# The scale is logarithmic: one less is a tenth. Read it from right to left, the way the gradient travels. With the plus all
-# hear about the same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch draws the weights
-# of a map from $n$ channels between $\pm 1/\sqrt n$, which shrinks what passes by $1/\sqrt 3$, and GELU's slope at 0 is a half.
-# Larger weights would keep the gradient alive. So the **vanishing gradient** is a matter of scale, and not why residual
-# connections win: plain deep networks with healthy gradients are worse too (He et al., 2016). Nor does a small gradient make AdamW, which trains everything here, take
-# small steps: it divides by the gradient's size.
+# The scale is logarithmic: one less is a tenth. Read it from right to left, the way the gradient travels. With the plus all hear about the
+# same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch draws the weights of a map from $n$ channels between
+# $\pm 1/\sqrt n$, which shrinks what passes by $1/\sqrt 3$, and GELU's slope at 0 is a half. Larger weights would keep the gradient alive. So
+# the **vanishing gradient** is a matter of scale, and not why residual connections win: plain deep networks with healthy gradients are worse
+# too (He et al., 2016). Nor does a small gradient make AdamW, which trains everything here, take small steps: it divides by the gradient's
+# size.
 #
 # ## Normalisation
 #
@@ -631,9 +631,9 @@ pd.DataFrame(rows).T
 #
 # ## The general form
 #
-# The course's own model has a switch for each choice that lesson 5 will question. One is an idea, and the best rung needs it. **Rotary positions** (**RoPE**) add nothing to the stream. They *turn*
-# queries and keys: two channels are an arrow, and each place turns it a little further. A dot product sees two lengths, which stay, and the angle
-# between, so positions count by their *difference* alone.
+# The course's own model has a switch for each choice that lesson 5 will question. One is an idea, and the best rung needs it. **Rotary
+# positions** (**RoPE**) add nothing to the stream. They *turn* queries and keys: two channels are an arrow, and each place turns it a little
+# further. A dot product sees two lengths, which stay, and the angle between, so positions count by their *difference* alone.
 
 
 # %% tags=["export"]
