@@ -361,7 +361,7 @@ title = "What comes back to each of twelve"
 figures.lines(range(1, 13), curves, *labels, title=title)
 
 # %% [markdown]
-# The scale is logarithmic: one less is a tenth. Read it from right to left, the way the gradient travels. With the plus all hear about the
+# The scale is logarithmic: one less is a tenth. Read it from right to left, as the gradient travels. With the plus all hear about the
 # same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch draws the weights of a map from $n$ channels between
 # $\pm 1/\sqrt n$, which shrinks what passes by $1/\sqrt 3$, and GELU's slope at 0 is a half. Larger weights would keep the gradient alive. So
 # the **vanishing gradient** is a matter of scale, and not why residual connections win: plain deep networks with healthy gradients are worse
@@ -802,8 +802,8 @@ class FeedForward(nn.Module):
 
 # %% [markdown]
 # **RMSNorm** subtracts nothing, and divides by the root of the mean square, $\sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$. The block's
-# switches: the norm's place, and the plus itself. In `GPT`, a *buffer* is a tensor that moves to the GPU with the model and is not
-# learned; `persistent=False` keeps it out of checkpoints, since it can be computed.
+# switches: the norm's place, and the plus itself. In `GPT`, `scale` brings embeddings to the sinusoids' size. A *buffer* is a tensor that
+# moves to the GPU with the model and is not learned; `persistent=False` keeps it out of checkpoints.
 
 
 # %% tags=["export"]
