@@ -413,6 +413,7 @@ def count_ngrams(codes, vocab_size):
     """-> the n-grams, their counts; the contexts, their c(h), their t(h): five (K,)."""
     grams, counts = codes.unique(return_counts=True)
     before = grams // vocab_size  # without the last character: its context
+    # at: which of the contexts each n-gram has, so that their counts can be added up
     contexts, at, types = before.unique(return_inverse=True, return_counts=True)
     totals = torch.zeros_like(types).index_add_(0, at, counts)
     return grams, counts, contexts, totals, types
@@ -509,8 +510,8 @@ if text.is_real:
 # best in the latter's comparison. It changes two things.
 #
 # **A count of one is mostly luck.** So a fixed *discount* is taken off every count: $D_1$ from one, $D_2$ from two, $D_3$ from three
-# or more. What was taken goes to the shorter context. How much? As much less as an n-gram seen $k$ times is expected in as much new text
-# of the same kind. The estimate (Chen and Goodman) we take on trust: with $n_k$ n-grams seen $k$ times,
+# or more. What was taken goes to the shorter context. How much? The n-grams seen $k$ times here would be seen a little less often
+# in a new text of the same length; that shortfall is $D_k$. Its estimate (Chen and Goodman) we take on trust: with $n_k$ n-grams seen $k$ times,
 # $D_k = k - (k+1)\,Y\,n_{k+1}/n_k$ and $Y = n_1/(n_1 + 2n_2)$.
 
 

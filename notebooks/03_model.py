@@ -227,8 +227,8 @@ figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
 
 # %% [markdown]
 # Capitals on one side, small letters on the other, sentence ends far from both: characters that stand in the same places lie
-# together. Not the closest pair in all 128 channels, though: `$` and `&` stand in the text once and three times. Softmax
-# with **tied embeddings** (below) does it: at each step it pushes whatever is not the answer the same way, and these never are.
+# together. One pair breaks the rule: the closest two of all, in the full 128 channels, are `$` and `&`, which stand in the text once and three
+# times. They are almost never the answer, so training pushes both the same way at nearly every step; *tied embeddings* (below) let it.
 #
 # **The first rung** is an embedding and a head: it sees one character and guesses the next. Which loss of lesson 1 is the
 # best it can hope for?
@@ -292,8 +292,8 @@ assert torch.allclose(in_order, mixed, atol=1e-4), "no positions: a bag of chara
 _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 
 # %% [markdown]
-# Order is worth a little more than hearing the others without it. (*One character* is lesson 2's *nothing* and this is its *four heads*,
-# at a smaller rate.)
+# Order is worth a little more than hearing the others without it. (Nearly lesson 2's *nothing* and *four heads*, at a
+# smaller rate; *one character* has no position vectors, and no head here a bias.)
 #
 # ## The MLP
 #
@@ -363,10 +363,10 @@ figures.lines(range(1, 13), curves, *labels, title=title)
 # %% [markdown]
 # The scale is logarithmic: one less is a tenth. Read it from right to left, as the gradient travels. With the plus all hear about the
 # same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch draws the weights of a map from $n$ channels between
-# $\pm 1/\sqrt n$, which shrinks what passes by $1/\sqrt 3$, and GELU's slope at 0 is a half. Larger weights would keep the gradient alive. So
-# the **vanishing gradient** is a matter of scale, and not why residual connections win: plain deep networks with healthy gradients are worse
-# too (He et al., 2016). Nor does a small gradient make AdamW, which trains everything here, take small steps: it divides by the gradient's
-# size.
+# $\pm 1/\sqrt n$, which shrinks what passes by $1/\sqrt 3$, and GELU's slope at 0 is a half. So the **vanishing gradient** that you see
+# is real, and larger weights would cure it; but plain deep networks so cured are still worse (He et al., 2016). Why the plus helps is not
+# settled. One common reading: with it a layer begins by handing $x$ on and learns only a correction; without it each layer must
+# rebuild all that the next one needs. (Small gradients alone don't stop AdamW, which divides by their size.)
 #
 # ## Normalisation
 #
@@ -946,7 +946,7 @@ title = "The ladder: each part for the loss it removes"
 figures.loss_bars(rungs, title=title, note=text.note, ranked=False)
 
 # %% [markdown]
-# The finished model is the best rung, by several times the seeds' spread, and still far behind the counters: it has been trained for
+# The finished model is the best rung, by several times the seeds' spread, past the bigram and still far behind the 5-gram and Kneser–Ney: it has been trained for
 # seconds. Norms, tied embeddings and another start together move the loss no further than the seeds do. The start counts: begun at GPT-2's
 # 0.02, our 64 channels come no further than the rung without norms. Why rotary positions help, the ladder can't tell. A guess:
 # learned vectors must find out for each pair of places what "the one before" means, and one rotary head learns it for all.
@@ -982,8 +982,8 @@ table.round(4)
 # %% [markdown]
 # *Neither* is stuck at the uniform loss, and the forward pass shows it before any gradient: its logits
 # begin at 0, since each layer shrinks what it is handed. Without the plus alone, a model knows how frequent characters are
-# (the unigram: 3.347) and no more. *No norm* is behind. Post-norm, here without its warm-up, can't be told from pre-norm. And
-# when you hurry? One seed, three layers, ten times the rate:
+# (the unigram: 3.347) and no more. *No norm* is behind. Post-norm, here without its warm-up, is ahead of pre-norm by one and a half
+# times the spread, which three seeds of a hundred steps can't settle. And when you hurry? One seed, three layers, ten times the rate:
 
 # %%
 for name in ("all as it should be", "no norm"):
@@ -1347,7 +1347,7 @@ checks.check("3.6", alibi, quiet=True)
 # ### Exercise 3.7 · core · 40 min
 #
 # The thing itself: one block of GPT-2, from x and the tensors of its published weights. It has what the course leaves out:
-# a bias in each linear map and a shift in each norm. Maps are `x @ weight + bias`, and GELU is `F.gelu(h, approximate="tanh")`.
+# a bias in each linear map and a shift in each norm. Maps are `x @ weight + bias`, and GELU is `F.gelu(h, approximate="tanh")`; below, F is `d_ff`.
 #
 # | name, each followed by `.weight` and `.bias` | | shapes |
 # |---|---|---|

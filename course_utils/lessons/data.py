@@ -76,6 +76,7 @@ def count_ngrams(codes, vocab_size):
     """-> the n-grams, their counts; the contexts, their c(h), their t(h): five (K,)."""
     grams, counts = codes.unique(return_counts=True)
     before = grams // vocab_size  # without the last character: its context
+    # at: which of the contexts each n-gram has, so that their counts can be added up
     contexts, at, types = before.unique(return_inverse=True, return_counts=True)
     totals = torch.zeros_like(types).index_add_(0, at, counts)
     return grams, counts, contexts, totals, types
