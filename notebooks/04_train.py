@@ -295,7 +295,7 @@ for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True,
 
 # %% [markdown]
 # Unclipped, one batch costs nearly a tenth of a nat at once, and twenty steps later that copy is still behind the first; clipped at 1 it has
-# caught up. (One seed. At 0.1 good gradients are clipped too.) In its first step a fresh AdamW feels no clip: mean over root mean square is
+# caught up. (The gradient is printed as it was before clipping. One seed; at 0.1 good gradients are clipped too.) In its first step a fresh AdamW feels no clip: mean over root mean square is
 # then $g/|g|$, a sign. Later a huge gradient would stay in both running means, and clipping keeps it out.
 #
 # ## The settings of a run
@@ -562,8 +562,8 @@ print(f"best validation loss {stopping.best:.3f} nats/character", end=", ")
 print(f"{speed:,.0f} characters/s in {tokens.device.type} float32")
 
 # %% [markdown]
-# The dashed loss is that of the training split's first 20,000 characters, so far mostly above the validation loss. (A guess: what
-# makes the last tenth hard are longer contexts, which so young a model can't use yet.) And what does it *write*,
+# The dashed loss is that of the training split's first 20,000 characters, so far mostly above the validation loss. (The two
+# texts differ; later a counter will find the last tenth the *hardest*, so keep this in mind.) And what does it *write*,
 # each time with the same luck?
 
 # %%

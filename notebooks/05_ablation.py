@@ -195,8 +195,9 @@ columns = ["best_step", "training_loss", "validation_loss"]
 tables.final_table(depth).groupby("arm", sort=False)[columns].mean().round(3)
 
 # %% [markdown]
-# The second pair of layers is worth its price; of the third, six seeds see nothing. But the table shows that the
-# arms stopped at very different steps. Look along the way instead of at the end (the names stand at the last step that all six seeds reached):
+# The second pair of layers lowers the loss (whether it is worth its price, the frame of equal time will ask); of the third, six seeds see
+# nothing. (`validation_loss` is of the whole split, so differences in the table are not the verdicts' to the last digit.) The table also shows
+# that the arms stopped at very different steps. Look along the way instead of at the end (the names stand at the last step that all six seeds reached):
 
 # %%
 figures.training_curves(tables.curves(depth), None, note=note)
@@ -305,15 +306,17 @@ both
 # %% [markdown]
 # Filled marks survive **Holm's correction**: with 13 questions on one page, some look good by luck, so the smallest p is multiplied by 13,
 # the next by 12, and so on (exercise 5.4). Two texts are asked: the second half alone, and the whole split. The whole is twice the text;
-# where rates were chosen, its first half helped to choose them, with other seeds. By p < 0.05 after Holm:
+# where rates were chosen, its first half helped to choose them, with other seeds. In the two frames that stop early it also chose the step of
+# these very runs, so there trust the second half. By p < 0.05 after Holm:
 #
-# * **Four layers beat two** by the plain protocol, at a fair rate and with equal parameters, on either text. Stopped early at a fair rate they do on the whole split
-#   alone; in equal time on neither. (One layer was tried at a fair rate: two beat it.)
+# * **Four layers beat two** by the plain protocol, at a fair rate and with equal parameters, on either text. Stopped early at a fair rate it is not settled
+#   (the whole split alone says so); in equal time on neither. (One layer was tried at a fair rate: two beat it.)
 # * **Six against four** is clear on the whole split in two frames, and they disagree: at a fair rate six are better, in equal time *worse*. The second
 #   half sees neither.
 # * So **the verdict depends on the frame, and on the text that is asked**.
 #
-# And how far was each model trained?
+# And how far was each model trained? (The last line compares arms of two frames, which share no plan: *Welch's* interval takes the two groups' own
+# spreads and compares the means. Negative is good for 2 layers.)
 
 # %%
 for frame, runs in of_depth.items():
@@ -448,7 +451,7 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
 # When the arms' losses go up and down together over the seeds (r near 1). With r near 0 it is even a little wider, since n pairs leave fewer degrees of
 # freedom than two groups of n. </details>
 #
-# **2.** All arms had the same number of steps. Who would gain if they had the same number of *seconds* instead?
+# **2.** In your own study all arms had the same number of steps. Who would gain if they had the same number of *seconds* instead?
 #
 # <details><summary>Answer</summary>
 #
@@ -468,7 +471,7 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
 # %% [markdown]
 # ### Exercise 5.1 · warm-up · 10 min
 #
-# A study of six paired seeds, one recipe, one budget: 4 layers against 2 gave −0.042 nats/character (95 % interval −0.057 to −0.026),
+# An invented study of six paired seeds, one recipe, one budget: 4 layers against 2 gave −0.042 nats/character (95 % interval −0.057 to −0.026),
 # 6 against 4 gave −0.007 (−0.022 to +0.008). Somebody wrote six sentences about it. Which say too much?
 #
 # <details><summary>Hint 1</summary>

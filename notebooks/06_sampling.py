@@ -145,7 +145,8 @@ def breaks(begun):
 
 
 # %% [markdown]
-# Let each model read the whole validation text, and add up at each place what it gives to such characters.
+# Let each model read the whole validation text. At each place, what it gives to such characters is the risk of a slip; a word comes through
+# whole with the product of 1 − risk over its places (the code adds logarithms).
 #
 # > **Predict.** After which letter of a word is the risk greatest? What share of words would come through whole?
 
@@ -404,7 +405,7 @@ title = "What a character costs, by its place in the word"
 figures.lines(places, by_place, *labels, low=0, title=title, note=text.note)
 
 # %% [markdown]
-# The first letter costs twice what any later one does: there the word is chosen. More layers gain little there, and more inside a
+# The first letter costs nearly twice what any later one does: there the word is chosen. More layers gain little there, and more inside a
 # long word. The same places decide how many characters top-p keeps; below each character, how
 # many candidates the 6-layer model had (9: nine or more):
 
