@@ -98,7 +98,8 @@ def every_frame():
         f"{table['clear'].sum()} p-values survive Holm's correction for all of them. On the whole "
         f"split {len(wide)} intervals exclude zero: **{turned} verdicts turn** with the text that "
         "is asked. Where nothing was chosen on the first half but a rate, by other seeds (*fair "
-        "rate*, *equal parameters*, *equal time*), the whole split is as honest, and sees more."
+        "rate*, *equal parameters*, *equal time*), the whole split is nearly as honest, and twice "
+        "the text; where runs stop early, it flatters the step that they kept."
     )
     half_width = ((table["high"] - table["low"]) / 2).median()
     r = table["r"]
