@@ -321,5 +321,8 @@ myst_enable_extensions = ["colon_fence"]
     assert "x.json is not a run record of this course" in said
     assert "Traceback" not in said
     assert page.count("Nothing is recorded here yet") == 1
-    assert 'alt="Writing: recipe baseline, NVIDIA H100. Characters a second, slowest first' in page
+    assert (
+        'aria-label="Writing: recipe baseline, NVIDIA H100. Characters a second, slowest first'
+        in page
+    )
     assert '<td class="text-right"><p>1,500,000</p></td>' in page

@@ -78,7 +78,7 @@ def copy_mathjax(app, error):
             copytree(package / part, target / part, dirs_exist_ok=True)
         else:
             (target / part).write_bytes((package / part).read_bytes())
-    licence = Path(__file__).parent.parent / "licences/MathJax.txt"
+    licence = Path(__file__).with_name("mathjax_licence.txt")
     (target / "LICENSE").write_bytes(licence.read_bytes())
 
 

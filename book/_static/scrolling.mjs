@@ -1,5 +1,5 @@
-// A formula or a figure that is wider than its place scrolls there: by the arrow keys too, without a
-// mouse.
+// A formula or a figure that is wider than its place scrolls there: by the arrow keys too, without
+// a mouse.
 
 const wide = 'mjx-container[display="true"], div.cell_output';
 

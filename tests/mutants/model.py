@@ -147,21 +147,21 @@ def finder(
 
 def in_one_batch(model, vocab_size, context_length):
     """All places changed at once, each in a row of its own, and the loss by hand."""
-    base = torch.randperm(vocab_size)[:context_length]
+    base = torch.randperm(vocab_size, generator=torch.Generator().manual_seed(0))[:context_length]
     rows = base.repeat(context_length, 1)
     changed = rows.clone()
-    changed[range(context_length), range(context_length)] = vocab_size - 1 - base
+    changed[range(context_length), range(context_length)] = (base + 1) % vocab_size
     one_by_one = torch.cat([model(row[None]) for row in changed])
     alone = model(base[None])
-    if (model(changed) - one_by_one).abs().max() > 1e-6:
+    if (model(changed) - one_by_one).abs().max() > 1e-4:
         return "batch"
-    moved = (one_by_one - alone).abs().amax(-1) > 1e-6
+    moved = (one_by_one - alone).abs().amax(-1) > 1e-4
     if moved.tril(-1).any():
         return "future"
     if not moved[:-1, -1].any():
         return "deaf"
     turned = torch.cat([base[:-1].flip(0), base[-1:]])
-    if torch.allclose(model(turned[None])[0, -1], alone[0, -1], atol=1e-6):
+    if torch.allclose(model(turned[None])[0, -1], alone[0, -1], atol=1e-4):
         return "order"
     surprise = -alone[0].log_softmax(-1).mean()
     return "sure" if surprise > math.log(vocab_size) + 1 else "none"
