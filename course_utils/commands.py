@@ -34,9 +34,24 @@ def data(args):
         print(f"  {name:8} {loss:.4f}")
 
 
-def train(args):
+def run_all(args, specs):
+    """Run what is not yet in the folder, and say so as each run ends. -> list of RunRecord"""
     from course_utils import files
-    from course_utils.research import pool, studies
+    from course_utils.research import pool
+
+    with files.lock(args.out):
+        return pool.run_specs(
+            specs,
+            args.text,
+            args.out,
+            device=args.device,
+            on_record=pool.announce,
+            asked=args.asked,
+        )
+
+
+def train(args):
+    from course_utils.research import studies
     from course_utils.training import recipes
 
     recipe = args.recipe or args.profile.study_recipe
@@ -46,16 +61,7 @@ def train(args):
     if args.steps:
         specs = [replace(spec, train=replace(spec.train, steps=args.steps)) for spec in specs]
 
-    with files.lock(args.out):
-        records = pool.run_specs(
-            specs,
-            args.text,
-            args.out,
-            device=args.device,
-            on_record=pool.announce,
-            asked=args.asked,
-        )
-    for record in records:
+    for record in run_all(args, specs):
         print(f"{record.validation_loss:.4f} nats/character; weights: {record.checkpoint}")
 
 
@@ -205,8 +211,7 @@ def verify(args):
 
 def reproduce(args):
     """Run published rows with a seed of one's own, and say whether their losses come again."""
-    from course_utils import files
-    from course_utils.research import comparisons, pool, recorded
+    from course_utils.research import comparisons, recorded
     from course_utils.training import runs
 
     rows = recorded.rows(args.text)
@@ -216,15 +221,7 @@ def reproduce(args):
         raise ValueError(f"{missing}; the nearest names are {near}")
 
     specs = [runs.spec_of(rows[row][0], args.seed) for row in args.rows]
-    with files.lock(args.out):
-        records = pool.run_specs(
-            specs,
-            args.text,
-            args.out,
-            device=args.device,
-            on_record=pool.announce,
-            asked=args.asked,
-        )
+    records = run_all(args, specs)
     answers = []
     for row, record in zip(args.rows, records, strict=True):
         losses = [r.validation_loss for r in rows[row]]

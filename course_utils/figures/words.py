@@ -90,6 +90,11 @@ def translated(label, language):
     return drawable(label)
 
 
+def with_minus(text):
+    """A minus sign where a hyphen stands for one."""
+    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
+
+
 @cache
 def fonts(language):
     """Font families in the order to try; "Noto Sans SC" comes with the package zhplot."""

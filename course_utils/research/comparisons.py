@@ -97,23 +97,37 @@ def in_frames(frames):
     """Each arm against the one before it, in several studies of one question.
 
     frames: {name: records, in the order of their arms}. -> a row a comparison: frame, arm, other,
-    seeds; difference, low, high, p on the half that reports, and whole, whole_low, whole_high on
-    the whole split (nats/character); r, the correlation of the two arms' losses over the seeds,
-    which pairing lives on; p_holm and whole_p_holm, p after Holm's correction for all rows; clear,
-    p_holm < 0.05.
+    and name, all three in short; seeds; difference, low, high, p on the half that reports, and
+    whole, whole_low, whole_high, whole_p on the whole split (nats/character); r, the correlation of
+    the two arms' losses over the seeds, which pairing lives on; p_holm and whole_p_holm, p after
+    Holm's correction for all rows; clear, p_holm < 0.05.
     """
     rows = []
     for frame, records in frames.items():
         half = losses_of(records, "reporting_loss")
-        pairs = zip(adjacent(records, "reporting_loss"), adjacent(records), strict=True)
-        for one, all_of_it in pairs:
-            luck = pd.DataFrame({name: half[name] for name in (one.arm, one.other)})
-            row = {"frame": frame, "arm": one.arm, "other": one.other, "seeds": one.pairs}
-            row |= {"difference": one.difference, "low": one.low, "high": one.high, "p": one.p}
-            row |= {"whole": all_of_it.difference}
-            row |= {"whole_low": all_of_it.low, "whole_high": all_of_it.high}
-            row |= {"whole_p": all_of_it.p}
-            rows.append(row | {"r": luck.corr().iloc[0, 1]})
+        whole = losses_of(records, "validation_loss")
+        for other, arm in itertools.pairwise(half):
+            one = compare(arm, half[arm], other, half[other])
+            all_of_it = compare(arm, whole[arm], other, whole[other])
+            short = [name.partition(",")[0] for name in (arm, other)]  # "4 layers, width 312"
+            rows.append(
+                {
+                    "frame": frame,
+                    "arm": arm,
+                    "other": other,
+                    "name": f"{frame}: {' - '.join(short)}",
+                    "seeds": one.pairs,
+                    "difference": one.difference,
+                    "low": one.low,
+                    "high": one.high,
+                    "p": one.p,
+                    "whole": all_of_it.difference,
+                    "whole_low": all_of_it.low,
+                    "whole_high": all_of_it.high,
+                    "whole_p": all_of_it.p,
+                    "r": pd.Series(half[arm]).corr(pd.Series(half[other])),
+                }
+            )
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table["p"])
     table["whole_p_holm"] = holm(table["whole_p"])

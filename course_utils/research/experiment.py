@@ -94,16 +94,18 @@ def with_speed(arms, models, corpus, characters, device):
     """
     tokenizer = CharTokenizer(corpus.text)
     prompt = torch.tensor([tokenizer.encode(corpus.fitting_prompt())], device=device)
+    here = {
+        "generation_device": runs.environment(device)["device"],
+        "generation_threads": torch.get_num_threads(),
+    }
     rows = []
     for arm in tqdm(arms["arm"], desc="timing", unit="model", disable=None):
         weights = models[arm].parameters()
         row = {
             "model_mb": sum(w.numel() * w.element_size() for w in weights) / 2**20,
             "generation_characters_per_s": speed.characters_per_s(models[arm], prompt, characters),
-            "generation_device": runs.environment(device)["device"],
-            "generation_threads": torch.get_num_threads(),
         }
-        rows.append(row)
+        rows.append(row | here)
     return pd.concat([arms, pd.DataFrame(rows)], axis=1)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from course_utils.corpus import Corpus
-from course_utils.figures.words import translated
+from course_utils.figures.words import translated, with_minus
 from course_utils.generation import quality
 from course_utils.lessons.data import split
 from course_utils.lessons.model import GPTConfig
@@ -28,7 +28,6 @@ from course_utils.research.report_words import (
     plural,
     share,
     whole,
-    with_minus,
 )
 
 

@@ -57,11 +57,6 @@ def duration(seconds):
     return Said(f"{minutes:,} min {seconds} s", f"{minutes:,} 分 {seconds} 秒")
 
 
-def with_minus(text):
-    """A minus sign where a hyphen stands for one."""
-    return re.sub(r"(?<!\w)-(?=\d)", "−", text)
-
-
 def tight(chinese):
     """Without the blanks that names leave between Chinese signs."""
     return re.sub(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])", "", chinese)
