@@ -15,8 +15,9 @@ MODULES = [
 ]
 
 
-def test_a_notebooks_front_end_is_one_module():
-    module = widgets.front_end()
+@pytest.mark.parametrize("kind", widgets.KINDS)
+def test_a_notebooks_front_end_is_one_module(kind):
+    module = widgets.front_end(kind)
     assert not re.search(r"(?m)^(import|export (?!default))", module)
     assert module.count("export default") == 1
     names = re.findall(r"(?m)^(?:async )?(?:class|const|function|let) (\w+)", module)
@@ -26,8 +27,10 @@ def test_a_notebooks_front_end_is_one_module():
 
 @pytest.mark.skipif(not shutil.which("node"), reason="Node is not installed")
 def test_every_module_parses(tmp_path):
-    (tmp_path / "front_end.mjs").write_text(widgets.front_end(), encoding="utf-8")
-    for path in [*MODULES, tmp_path / "front_end.mjs"]:
+    wholes = [tmp_path / f"{kind}.mjs" for kind in widgets.KINDS]
+    for path in wholes:
+        path.write_text(widgets.front_end(path.stem), encoding="utf-8")
+    for path in [*MODULES, *wholes]:
         done = subprocess.run(["node", "--check", path], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 

@@ -1,11 +1,13 @@
 """The numbers of the sampling widget: a browser's JavaScript against PyTorch, Hugging Face."""
 
+import copy
 import json
 import math
 import shutil
 
 import pytest
 import torch
+from playwright.sync_api import Error
 from torch.nn import functional as F
 from transformers.generation.logits_process import (
     TemperatureLogitsWarper,
@@ -13,11 +15,12 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from course_utils import corpus, files
+from course_utils import corpus, files, widgets
 from course_utils.lessons.data import CharTokenizer, get_batch, split
+from course_utils.lessons.model import positions_at
 from course_utils.lessons.sampling import filter_logits, window_start
-from course_utils.training import checkpoints, runs
-from helpers import by_path, small_model
+from course_utils.training import checkpoints, evaluation, runs
+from helpers import by_path, mutant, small_model
 from pages import watched
 
 ROUNDING = by_path("tools/rounding.py")
@@ -322,3 +325,220 @@ def test_draws_follow_the_probabilities(window):
     assert tally[2] == 0
     for found, share in zip(tally, p, strict=True):
         assert abs(found - n * share) <= 4 * math.sqrt(n * share * (1 - share))
+
+
+# --- what goes on inside --------------------------------------------------------------------------
+LOOK = """async ([file, asked]) => {
+  const { GPT } = await import("/playground/gpt.mjs");
+  const { Reading } = await import("/playground/reading.mjs");
+  const { readSafetensors } = await import("/playground/safetensors.mjs");
+  const model = new GPT(readSafetensors(await (await fetch(file)).arrayBuffer()));
+  const { n_layers: layers, n_heads: heads } = model.config;
+  return asked.map(([ids, off]) => {
+    model.switchOff(off);
+    const next = [...model.next(ids)]; // the text before may be in the cache
+    const { lens, attention } = model.look(ids);
+    const reading = new Reading(ids, { layers, heads, numbers: [lens, attention] });
+    const places = ids.slice(1).map((_, i) => i + 1);
+    const each = (count, value) => Array.from({ length: count }, (_, i) => value(i));
+    const place = ids.length - 1;
+    return {
+      surprises: places.map((t) => reading.surprise(t)),
+      loss: reading.loss,
+      guesses: each(layers + 1, (i) => reading.guesses(i, place, 5)),
+      lens: each(layers + 1, (i) => places.map((t) => [...reading.logits(i, t)])),
+      maps: each(layers, (i) => each(heads, (h) => places.map((t) =>
+        [...reading.attention(i, h, t)]))),
+      next,
+    };
+  });
+}"""
+
+
+@pytest.fixture(scope="module")
+def looking(window, site_folder):
+    """The window, with what the page keeps within inside.mjs beside the other modules."""
+    name = "reading.mjs"
+    (site_folder / "playground" / name).write_text(widgets.here(name), encoding="utf-8")
+    return window
+
+
+def without(model, off):
+    """A model without some of its parts: no switch, the weights themselves are gone."""
+    changed, D = copy.deepcopy(model), model.config.d_model // model.config.n_heads
+    for name in off:
+        layer, *head = (int(part[1:]) - 1 for part in name.split(":"))
+        if head:
+            channels = slice(head[0] * D, (head[0] + 1) * D)
+            changed.blocks[layer].attention.out.weight.data[:, channels] = 0
+        else:
+            changed.blocks[layer] = Passing()
+    return changed
+
+
+class Passing(torch.nn.Module):
+    def forward(self, x, angles=None, cache=None):
+        return x
+
+
+@torch.no_grad()
+def lens_of(model, ids):
+    """Lesson 3's: last norm and head on the stream, before the first block and after each."""
+    added, angles = positions_at(model, 0, len(ids))
+    stages = [model.embedding(torch.tensor([ids])) * model.scale + added]
+    for block in model.blocks:
+        stages.append(block(stages[-1], angles))
+    return torch.stack([model.head(model.norm(x))[0] for x in stages])
+
+
+def errors(found, model, ids, off):
+    """The largest error of each kind of number, against PyTorch's."""
+    changed = without(model, off)
+    lens, targets = lens_of(changed, ids), torch.tensor(ids[1:])
+    surprises = F.cross_entropy(lens[-1, :-1], targets, reduction="none")
+    top = lens[:, -2].softmax(-1).topk(5)
+    shown = [[guess["id"] for guess in row] for row in found["guesses"]]
+    chances = torch.tensor([[guess["p"] for guess in row] for row in found["guesses"]])
+    worst = {
+        "surprises": (torch.tensor(found["surprises"]) - surprises).abs().max(),
+        "loss": abs(found["loss"] - surprises.mean()),
+        "lens": (torch.tensor(found["lens"]) - lens[:, :-1]).abs().max(),
+        "guesses": (chances - top.values).abs().max(),
+        "next": (torch.tensor(found["next"]) - lens[-1, -1]).abs().max(),
+        "wrong guesses": torch.tensor(shown != top.indices.tolist()).float(),
+        "attention": map_error(found["maps"], changed, ids),
+    }
+    return {name: float(error) for name, error in worst.items()}
+
+
+def map_error(maps, model, ids):
+    """The largest error of a head's weight; of a layer that is gone nothing is expected."""
+    there = [i for i, block in enumerate(model.blocks) if not isinstance(block, Passing)]
+    right = copy.deepcopy(model)
+    right.blocks = torch.nn.ModuleList(model.blocks[i] for i in there)
+    right = list(evaluation.attention_maps(right, torch.tensor([ids])).values())
+    flat = [head for i in there for head in maps[i]]
+    gone = [maps[i] for i in range(len(maps)) if i not in there]
+    if any(weight for layer in gone for head in layer for row in head for weight in row):
+        return math.inf
+    return max(
+        (torch.tensor(row) - weights[t, : t + 1]).abs().max()
+        for head, weights in zip(flat, right, strict=True)
+        for t, row in enumerate(head)
+    )
+
+
+OFF = [[], ["L1:H1"], ["L2:H3", "L3:H5"], ["L2"], ["L1:H2", "L3"], []]
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_what_goes_on_inside_is_pytorchs_with_parts_off_too(looking, folder, switches):
+    sizes = {"n_heads": 5} | switches
+    model, ids = small_model(**switches), [i * i % 11 for i in range(13)]
+    name = f"inside-{SWITCHES.index(switches)}.safetensors"
+    save(folder / name, model)
+    off = [[part for part in parts if int(part[-1]) <= sizes["n_heads"]] for parts in OFF]
+    found = looking.evaluate(LOOK, [f"/{name}", [[ids, parts] for parts in off]])
+    for numbers, parts in zip(found, off, strict=True):
+        worst = errors(numbers, model, ids, parts)
+        assert max(worst.values()) < 1e-4, (parts, worst)
+    assert len({numbers["loss"] for numbers in found}) == len({str(parts) for parts in off})
+
+
+@pytest.mark.parametrize("record", SHIPPED, ids=lambda record: record.name)
+def test_what_goes_on_inside_a_published_model_is_pytorchs(looking, folder, held_out, record):
+    model, _ = checkpoints.load_model(record.checkpoint)
+    file, T = f"/{record.checkpoint.name}", min(model.config.context_length, 256)
+    shutil.copy(record.checkpoint, folder)
+    asked = [[held_out[:T], []], [held_out[50:130], ["L1:H2", "L2"]]]
+    for numbers, (ids, off) in zip(looking.evaluate(LOOK, [file, asked]), asked, strict=True):
+        worst = errors(numbers, model.eval(), ids, off)
+        print(f"{record.name}, off {off}:", {k: f"{v:.1e}" for k, v in worst.items()})
+        assert worst["lens"] < 1e-3, "logits, of which softmax sees the differences"
+        assert max(error for name, error in worst.items() if name not in ("lens", "next")) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong"),
+    [
+        ("gpt.mjs", "this.silent[h]) continue", "this.silent[h]) break"),
+        ("gpt.mjs", "if (this.off) return x", "if (this.off) x = this.norm1(x)"),
+        ("gpt.mjs", "this.read = []; // with other parts they meant something else", ""),
+        ("gpt.mjs", "this.read = []; // none is skipped", ""),
+        ("gpt.mjs", "this.head.forward(this.norm(x)), i", "this.head.forward(x), i"),
+        ("gpt.mjs", "const i = stages.length - 1;", "const i = (stages.length + L - 2) % L;"),
+        ("reading.mjs", "* this.T + place - 1)", "* this.T + place)"),
+        ("reading.mjs", "+ below(place - 1)", "+ below(place - 2)"),
+        ("reading.mjs", "sum / (this.T - 1)", "sum / this.T"),
+    ],
+)
+def test_a_wrong_look_is_noticed(looking, folder, file, right, wrong):
+    model, ids = small_model(), [i * i % 11 for i in range(13)]
+    save(folder / "mutant.safetensors", model)
+    source = widgets.here(file)
+    assert source.count(right) == 1
+    page = looking.context.new_page()
+    spoilt = source.replace(right, wrong)
+    page.route(f"**/{file}", lambda way: way.fulfill(body=spoilt, content_type="text/javascript"))
+    page.goto(looking.url)
+    asked = [[ids[:9], []], *([ids, parts] for parts in OFF)]
+    noticed = False
+    try:
+        found = page.evaluate(LOOK, ["/mutant.safetensors", asked])
+    except Error:  # of JavaScript: noticed at once
+        noticed = True
+    else:
+        for numbers, (text, off) in zip(found, asked, strict=True):
+            noticed |= max(errors(numbers, model, text, off).values()) > 1e-3
+    assert noticed
+    page.close()
+
+
+def seen_by_python(host, ids, off):
+    """What Python answers to the page's question: lens, maps with zeros above the diagonal, next"""
+    question = {"model": 0, "ids": ids, "off": off}
+    about, (lens, below) = host.reply(question | {"kind": "look"})
+    _, (logits,) = host.reply(question | {"kind": "next"})
+    L, H, T = about["layers"], about["heads"], len(ids)
+    maps = torch.zeros(L, H, T, T)
+    maps[:, :, torch.ones(T, T).tril().bool()] = numbers_in(below).view(L, H, -1)
+    return numbers_in(lens).view(L + 1, T, -1), maps, numbers_in(logits)
+
+
+def numbers_in(data):
+    return torch.frombuffer(bytearray(data), dtype=torch.float32)
+
+
+def error_of_python(host, off):
+    model, ids = copy.deepcopy(host.models[0]).eval(), [i * i % 11 for i in range(13)]
+    lens, maps, logits = seen_by_python(host, ids, off)
+    right = lens_of(without(model, off), ids)
+    rows = [
+        [[row[: t + 1].tolist() for t, row in enumerate(head)] for head in layer] for layer in maps
+    ]
+    wrong = map_error(rows, without(model, off), ids)
+    return float(max((lens - right).abs().max(), (logits - right[-1, -1]).abs().max(), wrong))
+
+
+@pytest.mark.parametrize("off", OFF[:-1], ids=str)
+def test_python_looks_inside_as_the_page_does(off):
+    model = small_model(norm_placement="post", position="rope").train()  # between two epochs
+    host = widgets.InsideHost(model, CharTokenizer("abcdefghijk"), {})
+    assert error_of_python(host, off) < 1e-5
+    assert model.training
+    assert error_of_python(host, []) < 1e-5, "all is on again"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("// D == head[0]", "% D == head[0]"),
+        ("made: given[0])", "made: made)"),
+        ("            maps[i] = 0", "            maps[i] = maps[i]"),
+        ("model.head(model.norm(x))[0]", "model.head(x)[0]"),
+    ],
+)
+def test_a_wrong_look_of_python_is_noticed(monkeypatch, right, wrong):
+    host = widgets.InsideHost(small_model(), CharTokenizer("abcdefghijk"), {})
+    monkeypatch.setattr(evaluation, "look", mutant(evaluation.look, right, wrong))
+    assert max(error_of_python(host, off) for off in OFF) > 1e-3

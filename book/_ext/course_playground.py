@@ -32,8 +32,9 @@ def models(folder):
 def copy_parts(target):
     """Put all that the page asks for into a folder: models.json is the list of its models."""
     target.mkdir(parents=True, exist_ok=True)
-    (target / "widget.mjs").write_text(widgets.front_end(), encoding="utf-8")
-    for name in ("widget.css", *widgets.modules("worker.mjs")):
+    for kind, (name, _) in widgets.KINDS.items():
+        (target / name).write_text(widgets.front_end(kind), encoding="utf-8")
+    for name in ("widget.css", "inside.css", *widgets.modules("worker.mjs")):
         (target / name).write_text(widgets.here(name), encoding="utf-8")
     listed = models(files.PUBLISHED)
     for record in listed:

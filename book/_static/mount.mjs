@@ -1,8 +1,12 @@
-// The sampling widget on a page of the book: where a page has <div class="sampler-place">, it is
-// put when the reader comes near. The models run in workers; their weights are loaded when they are
-// needed.
+// The widgets on a page of the book: where it has <div class="sampler-place"> or "inside-place",
+// one is put when the reader comes near. The models run in workers; their weights are loaded when
+// they are needed.
 
 const PARTS = new URL("../playground/", import.meta.url); // course_playground.py puts them there
+const KINDS = {
+  "sampler-place": { front: "widget.mjs", styles: ["widget.css"] },
+  "inside-place": { front: "inside.mjs", styles: ["widget.css", "inside.css"] },
+};
 const NEAR = "50% 0px"; // half a screen ahead of the reader
 
 /** Stands where anywidget's model stands in a notebook: the same messages, answered by workers. */
@@ -31,10 +35,10 @@ class Page {
     for (const listener of this.listeners) listener(content, buffers);
   }
 
-  send({ request, kind, model, ids, file, settings }) {
+  send({ request, kind, model, ids, off, file, settings }) {
     if (kind === "hello") this.tell(request, this.hello());
     if (kind === "load") this.tell(request, this.load(this.models[model]));
-    if (kind === "next") this.models[model].worker.postMessage({ request, kind, ids });
+    if (ids) this.models[model].worker.postMessage({ request, kind, ids, off });
     if (kind === "open") this.tell(request, this.open(file));
     if (kind === "link") this.tell(request, this.copy(settings));
   }
@@ -64,9 +68,9 @@ class Page {
         resolve(content);
       };
       worker.onerror = () => loaded({ error: "This browser can't run the model." });
-      worker.onmessage = ({ data: { logits, ...content } }) => {
+      worker.onmessage = ({ data: { numbers, ...content } }) => {
         if (content.request === "load") loaded(content);
-        else this.say(content, logits && [logits]);
+        else this.say(content, numbers);
       };
       worker.postMessage({ request: "load", kind: "load", ...from });
     }));
@@ -98,7 +102,8 @@ function part(name) {
 
 async function meet(place) {
   const models = await (await fetch(part("models.json"))).json();
-  const link = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const written = place.matches(".sampler-place") ? location.hash.slice(1) : "";
+  const link = Object.fromEntries(new URLSearchParams(written));
   const shared = "prompt" in link; // else the address may name a heading
   const { write, ...settings } = place.dataset;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -106,11 +111,14 @@ async function meet(place) {
 }
 
 async function mount(place) {
-  const style = document.createElement("link");
-  Object.assign(style, { rel: "stylesheet", href: part("widget.css") });
-  document.head.append(style);
+  const { front, styles } = KINDS[[...place.classList].find((name) => name in KINDS)];
+  for (const name of styles) {
+    const style = document.createElement("link");
+    Object.assign(style, { rel: "stylesheet", href: part(name) });
+    document.head.append(style);
+  }
   try {
-    const [widget, page] = await Promise.all([import(part("widget.mjs")), meet(place)]);
+    const [widget, page] = await Promise.all([import(part(front)), meet(place)]);
     widget.default.render({ model: page, el: place });
   } catch {
     place.textContent = "The widget could not be loaded.";
@@ -128,7 +136,7 @@ function come(entries) {
 const seen = new IntersectionObserver(come, { rootMargin: NEAR });
 
 function look() {
-  for (const place of document.querySelectorAll(".sampler-place")) {
+  for (const place of document.querySelectorAll(".sampler-place, .inside-place")) {
     const here = place.getBoundingClientRect().top < innerHeight;
     if (here)
       mount(place); // an observer first hears when all scripts have run

@@ -1,6 +1,7 @@
-"""What a model finds hard, by half of the text and by place, and where its heads look."""
+"""What a model finds hard, by half of the text and by place, and what goes on inside it."""
 
 import itertools
+from contextlib import contextmanager
 
 import torch
 
@@ -45,3 +46,55 @@ def attention_maps(model, tokens):
         for head, weights in enumerate(attention_weights(q, k)[0], start=1):
             maps[f"L{i}:H{head}"] = weights
     return maps
+
+
+@contextmanager
+def switched_off(model, off):
+    """Meanwhile heads such as "L2:H3" add nothing, and layers such as "L2" let the stream pass."""
+    hooks = [_switch_off(model, name) for name in off]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _switch_off(model, name):
+    layer, *head = (int(part[1:]) - 1 for part in name.split(":"))
+    block = model.blocks[layer]
+    if not head:
+        return block.register_forward_hook(lambda _, given, made: given[0])
+    D = model.config.d_model // model.config.n_heads
+    channels = torch.arange(model.config.d_model) // D == head[0]
+
+    def silence(_, given):  # what enters the map by which all heads write to the stream
+        return (given[0].masked_fill(channels.to(given[0].device), 0),)
+
+    return block.attention.out.register_forward_pre_hook(silence)
+
+
+@torch.no_grad()
+def look(model, tokens, off=()):
+    """The logit lens and all attention of a text, with parts switched off.
+
+    tokens: (1, T) int64 -> lens: (L + 1, T, V), the logits that the last norm and the head make of
+    the stream before the first block and after each; maps: (L, H, T, T), zeros in a layer that is
+    off.
+    """
+    stages = []
+    with switched_off(model, off):
+        hooks = [model.blocks[0].register_forward_pre_hook(lambda _, x: stages.append(x[0]))]
+        for block in model.blocks:
+            hooks.append(block.register_forward_hook(lambda _, given, made: stages.append(made)))
+        try:
+            maps = attention_maps(model, tokens)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    lens = torch.stack([model.head(model.norm(x))[0] for x in stages])
+    L, H = model.config.n_layers, model.config.n_heads
+    maps = torch.stack(list(maps.values())).unflatten(0, (L, H))
+    for i in range(L):
+        if f"L{i + 1}" in off:
+            maps[i] = 0
+    return lens, maps

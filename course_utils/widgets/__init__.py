@@ -7,7 +7,7 @@ import re
 from html import escape
 from pathlib import Path
 
-from course_utils.widgets.host import SamplerHost
+from course_utils.widgets.host import InsideHost, SamplerHost
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STILL = "Run this lesson to move the sliders."
@@ -16,6 +16,10 @@ MISSING = (
     "<p>To play with the model, run <code>%pip install anywidget</code> "
     "and then this cell again.</p>"
 )
+KINDS = {  # of front ends: the last of their modules, and how they look
+    "sampler": ("widget.mjs", ["widget.css"]),
+    "inside": ("inside.mjs", ["widget.css", "inside.css"]),
+}
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)  # of our own files
 
 
@@ -114,6 +118,20 @@ def sampler(models, tokenizer, prompt="ROMEO:\n", **settings):
     together. Nothing is shown in a plain script, and on a page of the book the page's own widget.
     The models are asked as they are at that moment, so they may train on.
     """
+    _play("sampler", SamplerHost(models, tokenizer, {"prompt": prompt, **settings}))
+
+
+def inside(models, tokenizer, text="ROMEO:\nBut soft, what light", **settings):
+    """Look inside a model: point at a character of a text, switch heads and layers off.
+
+    models: as for sampler. text: at most the context long; it can be edited.
+    settings: model, the number of the one to begin with.
+    """
+    _play("inside", InsideHost(models, tokenizer, {"text": text, **settings}))
+
+
+def _play(kind, host):
+    """Show one of KINDS, with Python's side of it, where there is a notebook."""
     display = notebook_display()
     if not display:
         return
@@ -122,13 +140,13 @@ def sampler(models, tokenizer, prompt="ROMEO:\n", **settings):
     except ImportError:
         display({"text/html": MISSING}, raw=True)
         return
-    host = SamplerHost(models, tokenizer, {"prompt": prompt, **settings})
-    widget = type("Sampler", (AnyWidget,), {"_esm": front_end(), "_css": here("widget.css")})()
+    front = {"_esm": front_end(kind), "_css": styles(kind)}
+    widget = type(kind.capitalize(), (AnyWidget,), front)()
     widget.on_msg(host.answer)
-    show_widget(display, widget, PLAYGROUND, place_on_a_page(host.settings))
+    show_widget(display, widget, PLAYGROUND, place_on_a_page(host.settings, kind))
 
 
-def place_on_a_page(settings):
+def place_on_a_page(settings, kind="sampler"):
     """Where a page of the book puts its own widget, with these settings, as HTML.
 
     book/_static/mount.mjs finds it by its class. Anywhere else it holds a sentence.
@@ -137,7 +155,7 @@ def place_on_a_page(settings):
     for name, value in settings.items():
         words = str(value).lower() if isinstance(value, bool) else str(value)  # as JavaScript says
         attributes += f' data-{name}="{escape(words)}"'.replace("\n", "&#10;")
-    return f'<div class="sampler-place"{attributes}><p><em>{PLAYGROUND}</em></p></div>'
+    return f'<div class="{kind}-place"{attributes}><p><em>{PLAYGROUND}</em></p></div>'
 
 
 def here(name):
@@ -152,7 +170,11 @@ def modules(name):
     return [*found, name]
 
 
-def front_end():
-    """The widget as one module, because anywidget takes one: no imports, and one export."""
-    whole = "".join(here(name) for name in modules("widget.mjs"))
+def front_end(kind="sampler"):
+    """A widget as one module, because anywidget takes one: no imports, and one export."""
+    whole = "".join(here(name) for name in modules(KINDS[kind][0]))
     return re.sub(r"^export (?!default)", "", IMPORT.sub("", whole), flags=re.MULTILINE)
+
+
+def styles(kind):
+    return "".join(here(name) for name in KINDS[kind][1])

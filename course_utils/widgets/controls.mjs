@@ -1,7 +1,7 @@
 // The widget's inputs: what they ask for, what is wrong with it, and what a link keeps of them.
 
-import { make, visible } from "./elements.mjs";
-import { LARGEST_SEED, encode, wrongSettings } from "./sampler.mjs";
+import { make, unknownTo } from "./elements.mjs";
+import { LARGEST_SEED, wrongSettings } from "./sampler.mjs";
 
 const LONGEST = 5000; // characters at a time
 
@@ -155,12 +155,8 @@ export class Controls {
   problem(panes) {
     if (!this.prompt.value) return "A prompt needs at least one character.";
     for (const { alphabet, name } of panes) {
-      const { unknown } = encode(alphabet, this.prompt.value);
-      if (!unknown.length) continue;
-      const named = unknown.slice(0, 8).map((character) => `“${visible(character)}”`);
-      const more = unknown.length > 8 ? " …" : "";
-      const known = `its alphabet has ${alphabet.length} characters`;
-      return `${name} does not know ${named.join(", ")}${more}: ${known}.`;
+      const unknown = unknownTo(name, alphabet, this.prompt.value);
+      if (unknown) return unknown;
     }
     const length = Number(this.length.value);
     const possible = Number.isInteger(length) && length >= 1 && length <= LONGEST;

@@ -1,5 +1,7 @@
 // What the widget's other parts make their elements and words of.
 
+import { encode } from "./sampler.mjs";
+
 /**
  * An element with properties, attributes (those with a dash, or role) and children; text only ever
  * as text.
@@ -18,6 +20,16 @@ export function make(tag, properties = {}, ...children) {
 /** A character as it is shown where it stands alone. */
 export function visible(character) {
   return { " ": "␣", "\n": "⏎", "\t": "⇥" }[character] ?? character;
+}
+
+/** Which characters of a text a model does not know, as one sentence; else "". */
+export function unknownTo(name, alphabet, text) {
+  const { unknown } = encode(alphabet, text);
+  if (!unknown.length) return "";
+  const named = unknown.slice(0, 8).map((character) => `“${visible(character)}”`);
+  const more = unknown.length > 8 ? " …" : "";
+  const known = `its alphabet has ${alphabet.length} characters`;
+  return `${name} does not know ${named.join(", ")}${more}: ${known}.`;
 }
 
 export function percent(p) {

@@ -96,7 +96,7 @@ export class Frame {
 }
 
 /** How things stand: what is wrong with the inputs, else that no answer comes, else the news. */
-class Status {
+export class Status {
   constructor() {
     this.element = make("p", { className: "sampler-status", role: "status" });
     this.news = ""; // what is done, was done or went wrong

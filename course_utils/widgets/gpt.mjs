@@ -29,6 +29,7 @@ class Attention {
     Object.assign(this, { H, C, D: C / H, qkNorm, memory });
     this.qkv = new Linear(memory, weights("qkv.weight"), C);
     this.out = new Linear(memory, weights("out.weight"), C);
+    this.silent = new Array(H).fill(false); // the heads that are switched off: they add nothing
     // By head. The values lie a column a position, so that a head's output is a product too.
     this.keys = Array.from({ length: H }, () => memory.add(T, this.D));
     this.values = Array.from({ length: H }, () => memory.add(this.D, T));
@@ -49,7 +50,8 @@ class Attention {
     return qkv;
   }
 
-  forward(x, start, angles) {
+  /** watch: told of every head's weights, of each position over itself and those before it. */
+  forward(x, start, angles, watch) {
     const { C, D, H, memory } = this;
     const qkv = this.queriesKeysValues(x, start, angles);
     this.extend(qkv, start);
@@ -59,7 +61,10 @@ class Attention {
         const at = t * 3 * C + h * D;
         const q = qkv.subarray(at, at + D).map((number) => number / Math.sqrt(D));
         const scores = memory.product(q, 1, this.keys[h], start + t + 1); // up to its own position
-        mixed.set(memory.product(softmax(scores), 1, this.values[h]), t * C + h * D);
+        const weights = softmax(scores);
+        watch?.attention(h, start + t, weights);
+        if (this.silent[h]) continue;
+        mixed.set(memory.product(weights, 1, this.values[h]), t * C + h * D);
       }
     }
     return this.out.forward(mixed);
@@ -199,6 +204,7 @@ class Block {
     this.norm2 = makeNorm(config, weights("norm_2.weight"));
     this.pre = config.norm_placement === "pre";
     this.residual = config.residual;
+    this.off = false; // switched off, it lets the stream pass
   }
 
   /** x plus what the layer makes of it, with the norm before the layer or after the sum. */
@@ -208,8 +214,9 @@ class Block {
     return this.pre ? update : norm(update);
   }
 
-  forward(x, start, angles) {
-    x = this.add(x, this.norm1, (h) => this.attention.forward(h, start, angles));
+  forward(x, start, angles, watch) {
+    if (this.off) return x;
+    x = this.add(x, this.norm1, (h) => this.attention.forward(h, start, angles, watch));
     return this.add(x, this.norm2, (h) => this.feedForward.forward(h));
   }
 }
@@ -234,6 +241,22 @@ export class GPT {
     this.norm = norms ? makeNorm(config, weights["norm.weight"]) : (x) => x;
     this.head = new Linear(memory, weights["head.weight"] ?? this.embedding, C);
     this.read = []; // the tokens in the cache
+    this.off = [];
+  }
+
+  /**
+   * Switch these off, and all others on.
+   * @param {string[]} off heads, "L2:H3", and whole layers, "L2"
+   */
+  switchOff(off) {
+    if (String(off) === String(this.off)) return;
+    this.off = [...off];
+    this.read = []; // with other parts they meant something else
+    this.blocks.forEach((block, i) => {
+      block.off = off.includes(`L${i + 1}`);
+      const { silent } = block.attention;
+      silent.forEach((_, h) => (silent[h] = off.includes(`L${i + 1}:H${h + 1}`)));
+    });
   }
 
   /**
@@ -244,8 +267,38 @@ export class GPT {
     return this.logits(ids).slice(-this.config.vocab_size);
   }
 
-  /** The logits after each token that had to be read, the last at least: (those, V). */
-  logits(ids) {
+  /**
+   * Read a text and keep what passes by.
+   * @param {number[]} ids at most context_length tokens
+   * @returns {{lens: Float32Array, attention: Float32Array}} lens: (L + 1, T, V), the logits that
+   *   the last norm and the head make of the stream, before the first block and after each;
+   *   attention: (L, H, T (T + 1) / 2), each head's weights, row after row, of row t the first
+   *   t + 1; zeros in a layer that is off
+   */
+  look(ids) {
+    const { n_layers: L, n_heads: H, vocab_size: V } = this.config;
+    const T = ids.length;
+    const below = (t) => (t * (t + 1)) / 2; // weights in the rows before row t
+    const attention = new Float32Array(L * H * below(T));
+    const stages = [];
+    this.read = []; // none is skipped
+    this.logits(ids, {
+      stream: (x) => stages.push(x),
+      attention: (h, t, weights) => {
+        const i = stages.length - 1; // the block that is at work
+        attention.set(weights, (i * H + h) * below(T) + below(t));
+      },
+    });
+    const lens = new Float32Array(stages.length * T * V);
+    stages.forEach((x, i) => lens.set(this.head.forward(this.norm(x)), i * T * V));
+    return { lens, attention };
+  }
+
+  /**
+   * The logits after each token that had to be read, the last at least: (those, V).
+   * @param {object} [watch] is told of the stream at each stage, and of the heads' weights
+   */
+  logits(ids, watch) {
     const { vocab_size: V, context_length: most } = this.config;
     if (!(ids.length >= 1 && ids.length <= most)) {
       throw new Error(`1 to ${most} tokens, not ${ids.length}`);
@@ -258,7 +311,11 @@ export class GPT {
     while (start < ids.length - 1 && ids[start] === this.read[start]) start++;
     this.read = []; // until the cache is whole again
     let x = this.embed(ids.slice(start), start);
-    for (const block of this.blocks) x = block.forward(x, start, this.angles);
+    watch?.stream(x);
+    for (const block of this.blocks) {
+      x = block.forward(x, start, this.angles, watch);
+      watch?.stream(x);
+    }
     this.read = [...ids];
     return this.head.forward(this.norm(x));
   }

@@ -4,6 +4,9 @@
 //                                  write: whether to begin at once}
 //   {kind: "load", model}      -> {alphabet, context}; a page says {progress} on the way
 //   {kind: "next", model, ids} -> {} and one buffer: the logits (V,) float32 of what follows
+//   {kind: "look", model, ids} -> {layers, heads} and two: lens and attention, as gpt.mjs's look
+//                                 returns them
+// The last two may say `off`: which heads and layers are switched off, by gpt.mjs's names.
 // Asked of a page alone:
 //   {kind: "open", file}       -> {model, name, alphabet, context}
 //   {kind: "link", settings}   -> {said}
@@ -41,7 +44,7 @@ export class Host {
    * @param {object} content the question
    * @param {AbortSignal} [signal] once it is aborted nobody wants the answer, which then only ends
    *   the wait, with the signal's reason
-   * @returns {Promise<object>} the answer; `logits` if it had a buffer
+   * @returns {Promise<object>} the answer; in `numbers` what its buffers hold
    */
   ask(content, signal) {
     if (this.gone) return Promise.reject(new Error(GONE));
@@ -57,10 +60,13 @@ export class Host {
     });
   }
 
-  /** @returns {Promise<Float32Array>} (V,) what a model thinks of what follows these tokens */
-  async logits(model, ids, signal) {
-    const { logits } = await this.ask({ kind: "next", model, ids }, signal);
-    return logits;
+  /**
+   * @param {string[]} [off] what is switched off
+   * @returns {Promise<Float32Array>} (V,) what a model thinks of what follows these tokens
+   */
+  async logits(model, ids, signal, off) {
+    const { numbers } = await this.ask({ kind: "next", model, ids, off }, signal);
+    return numbers[0];
   }
 
   answered(content, buffers) {
@@ -72,7 +78,7 @@ export class Host {
     this.hush(false);
     if (waiting.signal?.aborted) waiting.reject(waiting.signal.reason);
     else if (content.error) waiting.reject(new Error(content.error));
-    else waiting.resolve({ ...content, logits: buffers?.length ? floats(buffers[0]) : undefined });
+    else waiting.resolve({ ...content, numbers: (buffers ?? []).map(floats) });
   }
 
   hush(silent) {

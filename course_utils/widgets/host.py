@@ -1,4 +1,4 @@
-"""Python's answers to the sampling widget: it draws the characters, Python supplies the logits."""
+"""Python's answers to the widgets: they draw the characters, Python supplies the numbers."""
 
 from typing import NamedTuple
 
@@ -53,6 +53,35 @@ class SamplerHost:
             logits = decoder.read(torch.tensor([ids], device=decoder.device))
         self.texts[number] = Text(ids, decoder, state)
         return logits[0].cpu().numpy().tobytes()
+
+
+class InsideHost(SamplerHost):
+    """Answers what "Look inside" asks: a whole text at once, with parts of the model off."""
+
+    def reply(self, question):
+        if question["kind"] not in ("look", "next"):
+            return super().reply(question)
+        import torch
+
+        from course_utils.training import evaluation
+
+        model = self.models[question["model"]]
+        tokens = torch.tensor([question["ids"]], device=model.head.weight.device)
+        training = model.training
+        model.eval()
+        try:
+            lens, maps = evaluation.look(model, tokens, question.get("off") or [])
+        finally:
+            model.train(training)
+        if question["kind"] == "next":
+            return {}, [as_bytes(lens[-1, -1])]
+        L, H, T, _ = maps.shape
+        below = torch.ones(T, T, dtype=torch.bool, device=maps.device).tril()
+        return {"layers": L, "heads": H}, [as_bytes(lens), as_bytes(maps[:, :, below])]
+
+
+def as_bytes(numbers):
+    return numbers.float().cpu().numpy().tobytes()
 
 
 class Text(NamedTuple):

@@ -1,6 +1,7 @@
 // One model in a thread of its own, so that the page never waits for it.
-// Asked {request, kind: "load", address or file} or {request, kind: "next", ids}, it answers
-// {request, …}; what goes wrong is answered {request, error}.
+// Asked {request, kind: "load", address or file}, or {request, kind: "next" or "look", ids, off},
+// it answers {request, …}, with arrays of numbers in `numbers`; what goes wrong is answered
+// {request, error}.
 
 import { GPT } from "./gpt.mjs";
 import { FileError, readSafetensors } from "./safetensors.mjs";
@@ -16,7 +17,8 @@ self.onmessage = async ({ data }) => {
       model = new GPT({ config, weights });
       self.postMessage({ request, alphabet: alphabet.join(""), context: config.context_length });
     } else {
-      self.postMessage({ request, logits: model.next(data.ids) });
+      model.switchOff(data.off ?? []);
+      self.postMessage({ request, ...answer(data) });
     }
   } catch (error) {
     const known = error instanceof FileError;
@@ -24,6 +26,13 @@ self.onmessage = async ({ data }) => {
     self.postMessage({ request, error: known ? error.message : unknown });
   }
 };
+
+function answer({ kind, ids }) {
+  if (kind === "next") return { numbers: [model.next(ids)] };
+  const { lens, attention } = model.look(ids);
+  const { n_layers: layers, n_heads: heads } = model.config;
+  return { layers, heads, numbers: [lens, attention] };
+}
 
 async function bytes({ file, address }) {
   if (!file) return download(address);

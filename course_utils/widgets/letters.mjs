@@ -1,0 +1,100 @@
+// A text as a row of characters, each coloured by how surprised the model was; one is chosen, by
+// arrow keys or a click, and another looked at while the pointer is over it.
+
+import { make, visible } from "./elements.mjs";
+
+const MOST_NATS = 5; // from here on a character has the full colour
+
+export class Letters {
+  /** @param {() => void} onPoint another character is pointed at: `place` */
+  constructor(onPoint) {
+    this.onPoint = onPoint;
+    this.letters = [];
+    this.chosen = 1;
+    this.over = null;
+    this.element = make("div", {
+      className: "inside-letters",
+      tabIndex: 0,
+      role: "group",
+      "aria-label": "The text; arrow keys choose a character",
+    });
+    this.element.addEventListener("pointerover", ({ target }) => this.look(target.dataset.place));
+    this.element.addEventListener("pointerleave", () => this.look());
+    this.element.addEventListener("click", ({ target }) => this.choose(target.dataset.place));
+    this.element.addEventListener("keydown", (event) => this.walk(event));
+  }
+
+  /** The place that all else is about; the last is the one after the text. */
+  get place() {
+    return this.over ?? this.chosen;
+  }
+
+  /** @param {string[]} characters @param {number[]} surprises nats of all but the first */
+  show(characters, surprises) {
+    this.letters = characters.map((character, place) => {
+      const shown = character === "\n" ? "⏎\n" : character;
+      const letter = make("span", {}, shown);
+      const share = Math.min(1, (surprises[place - 1] ?? 0) / MOST_NATS);
+      letter.style.setProperty("--surprise", share.toFixed(3));
+      return letter;
+    });
+    this.letters.push(make("span", { className: "inside-end" }, "…"));
+    this.letters.slice(1).forEach((letter, i) => (letter.dataset.place = i + 1));
+    this.element.replaceChildren(...this.letters);
+    this.over = null;
+    this.chosen = Math.min(this.chosen, characters.length);
+    this.mark();
+  }
+
+  /** @param {string} [place] while the pointer is over it */
+  look(place) {
+    this.over = place === undefined ? null : Number(place);
+    this.point();
+  }
+
+  /** @param {string} [place] from now on */
+  choose(place) {
+    if (place === undefined) return;
+    this.chosen = Number(place);
+    this.point();
+  }
+
+  walk(event) {
+    const last = this.letters.length - 1;
+    const ways = {
+      ArrowLeft: Math.max(1, this.place - 1),
+      ArrowRight: Math.min(last, this.place + 1),
+      Home: 1,
+      End: last,
+    };
+    const to = ways[event.key];
+    if (to === undefined || last < 1) return;
+    event.preventDefault();
+    this.over = null;
+    this.choose(to);
+    this.letters[to].scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
+  point() {
+    this.mark();
+    this.onPoint();
+  }
+
+  mark() {
+    this.marked?.classList.remove("inside-at");
+    this.marked = this.letters[this.place];
+    this.marked?.classList.add("inside-at");
+  }
+
+  /** Underline what a head looks at. @param {ArrayLike<number>} weights of the first characters */
+  weigh(weights) {
+    this.letters.forEach((letter, i) => {
+      letter.style.setProperty("--weight", Math.sqrt(weights[i] ?? 0).toFixed(3));
+    });
+  }
+}
+
+/** The end of a text in quotation marks, as it is read aloud. @param {string[]} characters */
+export function quoted(characters) {
+  return `“${characters.map(visible).join("")}”`;
+}
