@@ -1,12 +1,14 @@
-""" "Look inside" on a page: a text, what a model made of each character, parts switched off."""
+"""The inside of a model on a page: what it made of each character, with parts switched off."""
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from course_utils import widgets
+from course_utils.lessons.data import CharTokenizer
 from course_utils.training import checkpoints, evaluation
 from helpers import small_model
 from pages import AXE, BARRIERS, PAGE, published, watched
@@ -316,3 +318,44 @@ def test_what_the_page_says_to_look_for_is_there(deepest):
     assert min(cost["heads"]) < 0, "without some the loss is lower"
     assert min(cost["layers"]) > 0.1
     assert cost["layers"][0] > sum(cost["layers"][1:]), "the first costs more than all others"
+
+
+NOTEBOOK = """async () => {
+  const { default: inside } = await import("/playground/inside.mjs");
+  const heard = [];
+  const on = (event, f) => event === "msg:custom" && heard.push(f);
+  const model = { on, off() {}, send: async (question) => {
+    const { content, buffers } = await window.python(question);
+    const views = buffers.map((numbers) => new DataView(new Float32Array(numbers).buffer));
+    for (const f of heard) f(content, views);
+  } };
+  inside.render({ model, el: document.body.appendChild(document.createElement("main")) });
+}"""
+
+
+@pytest.mark.promise("text")
+def test_python_s_hostile_names_and_errors_are_text(browser, site, folder):
+    """The widget of a notebook, with Python behind it."""
+    alphabet = "".join(sorted(set(HOSTILE)))
+    model = small_model(vocab_size=len(alphabet), context_length=64)
+    host = widgets.InsideHost({HOSTILE: model}, CharTokenizer(alphabet), {"text": HOSTILE})
+
+    def python(question):
+        request = {"request": question["request"]}
+        if question["kind"] == "next":
+            return {"content": request | {"error": HOSTILE}, "buffers": []}
+        content, buffers = host.reply(question)
+        numbers = [np.frombuffer(data, dtype=np.float32).tolist() for data in buffers]
+        return {"content": content | request, "buffers": numbers}
+
+    page = watched(browser.new_context().new_page(), site)
+    page.expose_function("python", python)
+    page.goto(f"{site}blank.html")
+    page.evaluate(NOTEBOOK)
+    page.wait_for_selector("button:text-is('Write on'):enabled")
+    press(page, "Write on")
+    says(page, ".inside [role=status]", HOSTILE)
+    assert page.locator("option").inner_text() == HOSTILE
+    assert page.locator(".inside :is(img, b, script)").count() == 0
+    page.context.close()
+    assert not page.problems

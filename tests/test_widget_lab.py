@@ -16,9 +16,11 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from course_utils import files, widgets
 from course_utils.lessons.data import CharTokenizer
+from course_utils.training import checkpoints, evaluation
 from course_utils.widgets.host import named
 from helpers import ROOT, loud, small_model, wait_until
 from pages import PATIENCE_MS, Reader, published
@@ -152,6 +154,10 @@ def drawn(power):
 for function in (told, drawn):
     widgets.sliders(function, power=(1, 4, 1, 2))
 """
+FOURTH = """
+model = pairs[0][0].train()
+widgets.inside(model, tokenizer, "ROMEO:\\nBut soft, what light")
+"""
 BUSY = """
 import time
 time.sleep(globals().get("nap", 0))
@@ -173,7 +179,7 @@ def lab(tmp_path_factory):
     """The address of JupyterLab, with one notebook, away from the reader's own settings."""
     root = tmp_path_factory.mktemp("lab")
     names = [record.checkpoint.relative_to(files.PUBLISHED).as_posix() for record in published()]
-    sources = (BUSY, FIRST.format(names=names), SECOND, THIRD)
+    sources = (BUSY, FIRST.format(names=names), SECOND, THIRD, FOURTH)
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(source) for source in sources]
     )
@@ -265,6 +271,7 @@ def test_jupyterlab(notebook, browser, site):
     widgets = [notebook.locator(".sampler").nth(place) for place in (0, 1)]
     two_widgets_write_as_the_page_does_and_do_not_mix(widgets, Reader(browser, site))
     sliders_move_a_text_and_a_picture_with_its_words(notebook)
+    a_notebook_looks_inside_as_the_page_does(notebook.locator(".inside"))
     a_widget_waits_for_a_busy_kernel(notebook, widgets[0])
     a_widget_stops(widgets[0])
     a_restart_is_told(notebook, widgets)
@@ -317,6 +324,26 @@ def sliders_move_a_text_and_a_picture_with_its_words(page):
     page.keyboard.press("ArrowRight")
     failed = page.locator(".jp-OutputArea-output pre", has_text="ValueError: no more")
     failed.wait_for()
+
+
+def a_notebook_looks_inside_as_the_page_does(inside):
+    model, tokenizer = checkpoints.load_model(published()[0].checkpoint)
+    tokens = torch.tensor([tokenizer.encode("ROMEO:\nBut soft, what light")])
+    loss = {}
+    for off in ((), ("L2:H3",)):
+        lens, _ = evaluation.look(model, tokens, off)
+        loss[off] = F.cross_entropy(lens[-1, :-1], tokens[0, 1:]).item()
+    place = inside.locator(".inside-loss")
+    place.filter(has_text=f"The whole text: {loss[()]:.3f} nats").wait_for()
+    press(inside, "2·3, switch off")
+    place.filter(has_text=f"Without L2:H3: {loss['L2:H3',]:.3f} nats").wait_for()
+    inside.locator(".inside-letters").focus()
+    inside.page.keyboard.press("End")
+    heard = inside.locator(".inside-note").first.inner_text()
+    assert heard.startswith("After “,␣what␣light”: layer 2's first guess ")
+    press(inside, "Write on")
+    hears(inside, "40 characters written.")
+    assert len(inside.locator(".inside-written dd").inner_text()) == 40
 
 
 def a_widget_waits_for_a_busy_kernel(page, widget):

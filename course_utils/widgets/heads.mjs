@@ -4,7 +4,9 @@
 import { make, percent, visible } from "./elements.mjs";
 
 const CELL_PX = 4; // of a character in a strip, before the page makes it fit
-const HINT = "From the first character to the last one read; darker: looked at more. Press: off.";
+const HINT =
+  "A strip runs from the first character to the last one read; strong colour: looked at more. " +
+  "Press a name to switch it off.";
 const INK = "#2a86a8"; // seen on light ground and on dark
 
 export class Heads {
