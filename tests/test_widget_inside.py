@@ -258,7 +258,7 @@ def test_a_model_that_speaks_html_makes_no_live_node(page, folder):
     says(page, ".inside [role=status]", "2 layers does not know")
     page.get_by_label("Text", exact=True).fill(HOSTILE)
     page.locator(".inside-letters", has_text=HOSTILE).wait_for()
-    assert page.locator(".inside-lens tbody tr").count() == 4, "its three layers, and the input"
+    assert page.locator(".inside-lens tbody tr").count() == 4, "its three layers, and the embedding"
     assert page.locator(".inside-head").count() == 15
     for place in range(1, len(HOSTILE) + 1):
         page.locator(f"[data-place='{place}']").click()
@@ -304,7 +304,7 @@ def test_what_the_page_says_to_look_for_is_there(deepest):
     others = [i for i in range(1, len(TEXT)) if TEXT[i].isalpha() and i not in first]
     assert nats[[i - 1 for i in first]].mean() > 2 * nats[[i - 1 for i in others]].mean()
     said = lens[:, :-1].argmax(-1)
-    assert (said[0] == tokens[:-1]).all(), "the input's row says what was just read"
+    assert (said[0] == tokens[:-1]).all(), "before any layer it says what was just read"
     right = (said == tokens[1:]).sum(-1)
     assert right[:3].sum() == 0 < right[-1]
     whole, (L, H) = nats.mean(), (deepest[0].config.n_layers, deepest[0].config.n_heads)

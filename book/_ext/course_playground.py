@@ -1,6 +1,8 @@
-"""The playground: published models and the widget's parts beside the pages; a still for print."""
+"""The playground: published models and the widgets' parts beside the pages; stills for print."""
 
+import io
 import json
+from base64 import b64decode
 from pathlib import Path
 from shutil import copyfile
 
@@ -11,7 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from course_utils import figures, files, widgets
 from course_utils.lessons.sampling import filter_logits
-from course_utils.training import checkpoints, runs
+from course_utils.training import checkpoints, evaluation, runs
 
 STILLS = {
     "temperature 0.5": {"temperature": 0.5},
@@ -62,7 +64,7 @@ class Still(SphinxDirective):
 
 def guesses(prompt):
     """How the deepest model goes on after a prompt: a row a character, a column a setting."""
-    model, tokenizer = checkpoints.load_model(models(files.PUBLISHED)[-1].checkpoint)
+    model, tokenizer = deepest()
     with torch.no_grad():
         logits = model(torch.tensor([tokenizer.encode(prompt)]))[0, -1]
     columns = {"before": logits.softmax(-1)}
@@ -71,7 +73,41 @@ def guesses(prompt):
     return pd.DataFrame(columns, index=list(tokenizer.alphabet))
 
 
+class Lens(SphinxDirective):
+    """`{lens_still}` and a text in JSON: what a model would say of it after each layer."""
+
+    has_content = True
+
+    def run(self):
+        import course_pictures  # Sphinx finds it; who only wants copy_parts doesn't
+
+        self.env.note_reread()  # by the next build there may be other models
+        figure = lens(json.loads("".join(self.content)))
+        uri, alt = figure.data_uri(), figure.get_label()
+        picture = io.BytesIO(b64decode(uri.partition(",")[2]))
+        dark = course_pictures.twin(picture, alt)
+        return [nodes.image(uri=uri, alt=alt, classes=["only-light"]), dark]
+
+
+def lens(text):
+    """The guesses of the deepest model's layers for each character of a text but the first."""
+    model, tokenizer = deepest()
+    tokens = torch.tensor([tokenizer.encode(text)])
+    p = evaluation.look(model, tokens)[0][:, :-1].softmax(-1)
+    guesses = [tokenizer.decode(stage.argmax(-1).tolist()) for stage in p]
+    right = torch.stack([stage.gather(-1, tokens[0, 1:, None])[:, 0] for stage in p])
+    return figures.logit_lens(
+        guesses, right, text, title="What the model would say, layer by layer"
+    )
+
+
+def deepest():
+    """The deepest published model, and its tokenizer."""
+    return checkpoints.load_model(models(files.PUBLISHED)[-1].checkpoint)
+
+
 def setup(app):
     app.add_directive("playground_still", Still)
+    app.add_directive("lens_still", Lens)
     app.connect("build-finished", finished)
     return {"parallel_read_safe": True}
