@@ -3,7 +3,7 @@
 
 import { make, percent, visible } from "./elements.mjs";
 
-const CELL_PX = 4; // of a character in a strip, before the page makes it fit
+const STRIP_PX = 480; // before the page makes it fit
 const HINT =
   "A strip runs from the first character to the last one read; strong colour: looked at more. " +
   "Press a name to switch it off.";
@@ -103,7 +103,7 @@ class Strip {
     Object.assign(this, { layer, head, name });
     this.weights = [];
     this.words = "";
-    this.canvas = make("canvas", { height: 1, role: "img" });
+    this.canvas = make("canvas", { width: STRIP_PX, height: 1, role: "img" });
     this.element = make("div", { className: "inside-head" }, button, this.canvas);
   }
 
@@ -111,12 +111,13 @@ class Strip {
     this.weights = reading.attention(this.layer, this.head, place);
     this.words = this.told(reading, place, alphabet);
     this.canvas.setAttribute("aria-label", this.words);
-    this.canvas.width = place * CELL_PX; // which clears it
+    const cell = STRIP_PX / place;
     const pen = this.canvas.getContext("2d");
+    pen.clearRect(0, 0, STRIP_PX, 1); // cheaper than another canvas of another width
     pen.fillStyle = INK;
     this.weights.forEach((weight, i) => {
       pen.globalAlpha = Math.sqrt(weight); // or a head that looks everywhere would not be seen
-      pen.fillRect(i * CELL_PX, 0, CELL_PX, 1);
+      pen.fillRect(i * cell, 0, cell, 1);
     });
   }
 

@@ -88,6 +88,8 @@ export class Letters {
 
   /** Underline what a head looks at. @param {ArrayLike<number>} weights of the first characters */
   weigh(weights) {
+    if (!weights.length && !this.weighed) return; // 256 styles that would not change
+    this.weighed = weights.length > 0;
     this.letters.forEach((letter, i) => {
       letter.style.setProperty("--weight", Math.sqrt(weights[i] ?? 0).toFixed(3));
     });
