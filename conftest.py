@@ -10,8 +10,8 @@ os.environ["COURSE_RESULTS"] = tempfile.mkdtemp(prefix="course-results-")
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-# Who asks for one of these takes long: a browser, a whole experiment, a cluster, an environment.
-LONG = {"browser", "results", "hostile", "dask", "installed", "made"}
+# Who asks for one of these takes long: the book, a browser, an experiment, a cluster, an environment.
+LONG = {"book", "browser", "results", "hostile", "dask", "installed", "made"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -83,12 +83,12 @@ def known_words(text, vocabulary):
 
 def longest_copy(text, training_text):
     """The longest stretch of text that stands, to the letter, in the training text."""
-    best, start = "", 0
-    for end in range(1, len(text) + 1):
-        while text[start:end] not in training_text:
-            start += 1
-        if end - start > len(best):
-            best = text[start:end]
+    best = ""
+    for start in range(len(text)):
+        longer = text[start : start + len(best) + 1]  # to look for a long one is quick
+        while len(longer) > len(best) and longer in training_text:
+            best = longer
+            longer = text[start : start + len(best) + 1]
     return best
 
 
