@@ -10,7 +10,7 @@ os.environ["COURSE_RESULTS"] = tempfile.mkdtemp(prefix="course-results-")
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-# Who asks for one of these takes long: the book, a browser, an experiment, a cluster, an environment.
+# Who asks for one of these takes long: the book, a browser, an experiment, an environment, …
 LONG = {"book", "browser", "results", "hostile", "dask", "installed", "made"}
 
 

@@ -21,6 +21,7 @@ class Profile:
     seeds: int  # paired seeds a depth
     loop_steps: int  # steps of lesson 4's own loop
     demo_steps: int  # steps of the small models that show one point
+    demo_windows: int  # of held-out text, for a glance at their loss
     sample_characters: int  # length of each sample whose quality is measured
 
 
@@ -31,6 +32,7 @@ SMOKE = Profile(
     seeds=2,
     loop_steps=20,
     demo_steps=5,
+    demo_windows=32,
     sample_characters=200,
 )
 LAPTOP = Profile(
@@ -40,6 +42,7 @@ LAPTOP = Profile(
     seeds=2,
     loop_steps=200,
     demo_steps=100,
+    demo_windows=512,
     sample_characters=1000,
 )
 GPU = Profile(
@@ -49,6 +52,7 @@ GPU = Profile(
     seeds=6,
     loop_steps=1000,
     demo_steps=300,
+    demo_windows=512,
     sample_characters=1000,
 )
 PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU)}

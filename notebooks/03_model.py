@@ -166,7 +166,7 @@ held_out = (
     validation_ids[: n_windows * T].view(-1, T),
     validation_ids[1 : n_windows * T + 1].view(-1, T),
 )
-few = [part[:512] for part in held_out]  # windows, where a glance is enough
+few = [part[: profile.demo_windows] for part in held_out]  # windows, where a glance is enough
 baselines, ladder = baseline_losses(text.text), {}
 
 

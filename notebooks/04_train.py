@@ -116,7 +116,7 @@ figures.training_step(shapes, title="One training step")
 
 # %%
 steps = 2 * profile.demo_steps
-windows = get_batch(validation_ids, 512, 32, torch.Generator().manual_seed(1))
+windows = get_batch(validation_ids, profile.demo_windows, 32, torch.Generator().manual_seed(1))
 
 
 def steady(step):
@@ -129,7 +129,7 @@ def adamw(model, rate):
 
 @torch.no_grad()
 def held_out_loss(model):
-    """The loss on the same 512 windows of held-out text each time."""
+    """The loss on the same windows of held-out text each time."""
     tokens, targets = windows
     return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten()).item()
 

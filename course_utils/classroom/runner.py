@@ -4,7 +4,7 @@ python -m course_utils.classroom.runner FILE
 
 FILE: JSON, {"cells": sources, "seconds": of a cell, "megabytes": of a process}. A line of output is
 [place of a cell, its error in words]. Only the judge says what is right; this tells why nothing was
-handed in. A cell that never ends, or takes the kernel with it, is left out of a second run.
+handed in. A cell that can't be stopped, or takes the kernel with it, is left out of a second run.
 """
 
 import asyncio
