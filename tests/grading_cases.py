@@ -736,8 +736,8 @@ SETTINGS = {
     "another folder, no path, no environment": (
         "os.chdir('/')\nsys.path.clear()\nos.environ.clear()"
     ),
-    "a cell that never ends": "while True: pass",
     "a cell that ends the kernel": "os._exit(1)",
+    "a cell that never ends": "import time\nwhile True: time.sleep(1)",
 }
 
 # Right answers of other kinds: (number, cell).

@@ -240,7 +240,7 @@ def test_odd_surroundings_lose_nothing(tmp_path, world):
     settings = list(cases.SETTINGS.values())
     chosen = [[one] for one in settings] if FULL else [settings[:-2], settings[-2:]]
     notebooks = [([cases.IMPORTS, *cells, RIGHT], ["1.1"]) for cells in chosen]
-    rows = graded(tmp_path, {i: cells for i, (cells, _) in enumerate(notebooks)})
+    rows = graded(tmp_path, {i: cells for i, (cells, _) in enumerate(notebooks)}, SHORT)
     assert lost(notebooks, rows) == []
 
 
