@@ -182,6 +182,7 @@ def test_every_place_names_one_version():
     assert re.fullmatch(r"(main|v\d+\.\d+\.\d+)\n", said)
 
 
+@pytest.mark.slow
 def test_a_release_is_in_every_place_and_written_once(copy):
     before = contents(copy)
     code, said = tool(copy, "release", "1.2.0")

@@ -462,6 +462,7 @@ def corner(picture):
     return [round(255 * float(value)) for value in pixels[4, -5, :3]]
 
 
+@pytest.mark.slow
 def test_a_maps_twin_keeps_its_colours_and_a_chart_has_none(tmp_path):
     dark = by_path("book/_ext/course_pictures.py")
     values = np.arange(25).reshape(5, 5) / 25

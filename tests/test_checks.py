@@ -22,6 +22,7 @@ def _variant(monkeypatch):
     monkeypatch.setenv("COURSE_VARIANT", "0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", CASES)
 def test_mutants_die_and_unusual_right_answers_live(number):
     assert tool.alive(number, CASES[number], mutants.made) == []

@@ -217,6 +217,7 @@ def bad_checkpoint(folder, kind):
     return {"truncated": whole[: len(whole) // 2], "html": b"<html>404</html>", "empty": b""}[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "words"),
     [
@@ -255,6 +256,7 @@ def assert_one_sentence(done, code, words):
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -57,6 +57,7 @@ def check_agrees(make, model, batch_size, begin, near=1e-5):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", CHOICES["activation"])
 @pytest.mark.parametrize("position", CHOICES["position"])
 def test_step_agrees_with_the_whole_text(position, activation):

@@ -247,6 +247,7 @@ def test_ctrl_c_after_the_last_step_is_heard_and_loses_nothing(record, tmp_path)
     assert timeless(runs.execute(spec(), OWN, tmp_path)) == timeless(record)
 
 
+@pytest.mark.slow
 def test_a_record_names_the_threads_of_all_its_parts(tmp_path):
     before = torch.get_num_threads()
     try:
@@ -503,6 +504,7 @@ def test_the_baseline_recipe_is_what_the_configs_default_to():
 
 
 # --- names ---------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names are bytes on Linux alone")
 def test_names_that_are_no_utf_8_lose_no_run(tmp_path):
     """A text and a results folder by such names: trained once, recorded, found again."""
@@ -538,6 +540,7 @@ def test_a_name_is_shown_so_that_it_can_be_written_anywhere():
     assert files.shown("plain 文.txt") == "plain 文.txt"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_a_code_page_that_lacks_a_character_fails_no_command(tmp_path, encoding):
     """As on Windows, where a redirected stream has one; what it lacks is spelled out."""

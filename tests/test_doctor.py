@@ -40,6 +40,7 @@ def pretend(folder, package, version):
     return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
+@pytest.mark.slow
 def test_a_sound_machine_fits_on_one_screen():
     code, screen, said = course_doctor()
     assert (code, said) == (0, "")
@@ -49,6 +50,7 @@ def test_a_sound_machine_fits_on_one_screen():
     assert [subject for subject in subjects if subject in wanted] == wanted
 
 
+@pytest.mark.slow
 def test_old_widgets_are_named_and_stop(tmp_path):
     code, screen, said = course_doctor(**pretend(tmp_path, "ipywidgets", "6.0.1"))
     line, todo = advice(screen, "widgets")
@@ -59,6 +61,7 @@ def test_old_widgets_are_named_and_stop(tmp_path):
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_an_old_package_is_named_and_stops(tmp_path):
     code, screen, said = course_doctor(**pretend(tmp_path, "pandas", "1.5.3"))
     line, todo = advice(screen, "packages")
@@ -67,6 +70,7 @@ def test_an_old_package_is_named_and_stops(tmp_path):
     assert (code, said.count("\n")) == (1, 1)
 
 
+@pytest.mark.slow
 def test_no_compiler_is_named_and_stops_nothing(tmp_path):
     code, screen, _ = course_doctor(PATH=str(tmp_path), CXX="")
     line, todo = advice(screen, "compiler")
@@ -75,6 +79,7 @@ def test_no_compiler_is_named_and_stops_nothing(tmp_path):
     assert code == 0
 
 
+@pytest.mark.slow
 def test_a_wrong_text_is_named(tmp_path):
     """In the cache of a package without a checkout, as on Colab; then a download is tried."""
     ignored = shutil.ignore_patterns("__pycache__", "checkpoints", "study", "bench", "logs")
@@ -91,6 +96,7 @@ def test_a_wrong_text_is_named(tmp_path):
     assert code == 0, "the lessons go on with another text"
 
 
+@pytest.mark.slow
 def test_a_text_that_is_none_stops(tmp_path):
     (tmp_path / "short.txt").write_text("too short")
     code, screen, said = course_doctor(COURSE_CORPUS=str(tmp_path / "short.txt"))
@@ -98,6 +104,7 @@ def test_a_text_that_is_none_stops(tmp_path):
     assert (code, said.count("\n")) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_stops(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -114,6 +121,7 @@ def test_a_full_disk_is_named_and_stops(tmp_path):
     assert (code, said.count("\n")) == (1, 1)
 
 
+@pytest.mark.slow
 def test_no_font_is_named_and_stops_no_lesson(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['zhplot'] = None\n")
     path = os.pathsep.join([str(tmp_path), str(ROOT)])

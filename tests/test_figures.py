@@ -191,6 +191,7 @@ def gallery(picture, language="english"):
     return figure, *ink(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("picture", PICTURES)
 def test_every_word_is_whole_and_apart(picture, language):

@@ -74,6 +74,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_the_command_grades(tmp_path, world):
     cells = [
         ELSEWHERE.replace("TESTS", repr(__file__)),

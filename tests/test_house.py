@@ -243,6 +243,7 @@ def imported_alone(*names, cwd=ROOT):
     return done.returncode, done.stdout.strip(), done.stderr
 
 
+@pytest.mark.slow
 def test_importing_asks_nothing_of_the_network():
     modules = [path.relative_to(ROOT).with_suffix("") for path in within("course_utils")]
     names = [".".join(module.parts).removesuffix(".__init__") for module in modules]

@@ -42,6 +42,7 @@ PICTURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("picture", PICTURES)
 def test_every_word_is_whole_and_apart(picture, language):

@@ -128,6 +128,7 @@ def plain_sinusoids(length, width):
     return torch.tensor(rows, dtype=torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", CHOICES["position"])
 def test_every_combination_of_switches_equals_the_plain_version(position):
     others = [switch for switch in SWITCHES if switch[0] != "position"]

@@ -300,6 +300,7 @@ def test_a_diverging_run_is_named_and_stops_no_other(tmp_path):
     assert [r.seed for r in runs.load_all(tmp_path)] == [0, 2]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_takes_no_other_run_with_it(tmp_path):
     long, *short = tiny(0, steps=100_000), tiny(1, steps=2), tiny(2, steps=2)
 
@@ -313,6 +314,7 @@ def test_a_process_that_is_killed_takes_no_other_run_with_it(tmp_path):
     assert [r.seed for r in runs.load_all(tmp_path)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_what_stops_a_process_for_good_is_said_here(tmp_path):
     """A disk that is no folder: as where it is full, the others would meet the same."""
     (tmp_path / "checkpoints").write_text("no folder")
@@ -321,6 +323,7 @@ def test_what_stops_a_process_for_good_is_said_here(tmp_path):
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
 def test_processes_do_not_hear_ctrl_c_from_their_first_moment_on(tmp_path):
     worker = pool.Worker(0, 1)

@@ -58,6 +58,7 @@ class CtrlC:
 
 
 # --- stopped and resumed --------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.promise("resumed")
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("trial", range(10 if FULL else 2))
@@ -502,6 +503,7 @@ def ladder():
     return [found[i] for i in sorted(range(9), key=losses.__getitem__)]
 
 
+@pytest.mark.slow
 @pytest.mark.promise("early stopping")
 @pytest.mark.parametrize(("losses", "patience", "expected"), CASES)
 def test_the_trainer_stops_where_the_table_says_and_keeps_those_weights(
@@ -595,6 +597,7 @@ def golden_curve(recipe):
 HEAVY = ("modern", "modern-short", "nanogpt", "record", "sprint")
 
 
+@pytest.mark.slow
 @pytest.mark.promise("seed")
 @pytest.mark.parametrize("recipe", [name for name in recipes.RECIPES if FULL or name not in HEAVY])
 def test_a_golden_curve_for_each_recipe(recipe):

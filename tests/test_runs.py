@@ -240,6 +240,7 @@ def test_a_record_that_is_no_record_is_refused(tmp_path):
             runs.RunRecord.load(path)
 
 
+@pytest.mark.slow
 @pytest.mark.promise("at once")
 def test_two_processes_give_the_records_of_one(tmp_path):
     """A pool of fresh processes: the same runs, in order, with the same losses
@@ -374,6 +375,7 @@ def test_quality_by_hand():
         assert len(quality.longest_copy(a, b)) == len(brute)
 
 
+@pytest.mark.slow
 def test_the_judge_measures_the_human_reference_as_the_facts_say():
     text = corpus.load()
     if not text.is_real:

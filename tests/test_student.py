@@ -91,6 +91,7 @@ def test_blank_cells():
         assert not is_blank(filled)
 
 
+@pytest.mark.slow
 def test_the_command_hands_out(tmp_path):
     done = student(tmp_path / "class", "--variant", 4)
     assert (done.returncode, done.stderr) == (0, "")
@@ -123,6 +124,7 @@ def test_notebooks_are_found_by_file_folder_and_pattern(tmp_path, monkeypatch):
             found(nothing)
 
 
+@pytest.mark.slow
 def test_a_call_that_finds_nothing_fails(tmp_path):
     done = student(tmp_path / "grades", "--grade", tmp_path / "*.ipynb")
     assert done.returncode == 1
