@@ -12,13 +12,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # Who asks for one of these takes long: the book, a browser, an experiment, an environment, …
 LONG = {"book", "browser", "results", "hostile", "dask", "installed", "made"}
+# These files take longest: a worker that came to one last would work on while the other rests.
+FIRST = ("test_grading", "test_book", "test_notebooks", "test_cluster", "test_reliability")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as slow what runs a lesson or asks for what is LONG; begin with files that have such."""
+    """Mark as slow what runs a lesson or asks for what is LONG; begin with the longest files."""
     for item in items:
         if item.path.suffix == ".ipynb" or LONG & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.stem not in FIRST, item.path not in slow))
