@@ -598,3 +598,37 @@ def test_a_line_marks_its_points_or_nothing_and_the_axis_ends_at_the_data():
         assert line.get_markevery() is None
         assert axes.spines["bottom"].get_bounds()[1] == last
         assert max(axes.get_xticks()) <= last
+
+
+def words_in(figure):
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("known", [True, False])
+def test_what_could_not_be_measured_is_said_and_the_rest_is_drawn(language, known):
+    """On a text that is too short, a loss may be no number: alone among others, or every one."""
+    nothing = {"a model": np.nan, "another": np.inf}
+    words = {"english": "could not be measured", "chinese": "未能测得"}[language]
+
+    bars = figures.loss_bars(nothing | ({"bigram": 2.5} if known else {}), language=language)
+    assert sum(words == text for text in words_in(bars)) == bars.get_label().count(words) == 2
+    assert ("2.500" in bars.get_label()) == known
+    assert len(bars.axes[0].lines) == known  # a dot for each that is drawn
+    bars.png()
+
+    series = {name: np.full(9, loss) for name, loss in nothing.items()}
+    series |= {"bigram": np.linspace(3, 2.5, 9)} if known else {}
+    lines = figures.lines(
+        np.arange(9), series, "step (1)", "loss (nats/character)", language=language
+    )
+    assert lines.get_label().count(words) == 2
+    assert len(lines.axes[0].lines) == known
+    assert sum(text.count(words) for text in words_in(lines)) == 2
+    lines.png()
+
+
+def test_of_ranked_losses_the_unmeasured_come_last():
+    losses = {"none": np.nan, "low": 1.0, "also none": np.nan, "high": 2.0}
+    ticks = figures.loss_bars(losses).axes[0].get_yticklabels()
+    assert [tick.get_text() for tick in ticks] == ["high", "low", "none", "also none"]

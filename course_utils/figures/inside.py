@@ -295,8 +295,7 @@ def loss_by_position(losses, baselines=None, errors=None, language="english", no
         axes.plot(read, losses, "o", color=BLUE, alpha=0.35, ms=3, label="positions")
         axes.plot(*doubling_means(read, losses), "-", color=NIGHT, lw=1.8, label="means")
         drawn = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language)
-        if drawn.shown:
-            name_ends(axes, baseline_ends(drawn, read[-1]))
+        name_ends(axes, baseline_ends(drawn, read[-1]))
         end_at(axes, read)
         key = say(
             "dots: positions · line: means over 1, 2, 3–4, 5–8, …",

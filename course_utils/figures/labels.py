@@ -96,9 +96,10 @@ def label_ends(axes, ends):
 
 
 def name_ends(axes, ends):
-    """Make room for the labels of lines, and put them there."""
-    make_room(axes, ends)
-    label_ends(axes, ends)
+    """Make room for the labels of lines, where there is a line, and put them there."""
+    if ends:
+        make_room(axes, ends)
+        label_ends(axes, ends)
 
 
 def draw_baselines(line, limits, baselines, language, form="{:.3f}"):

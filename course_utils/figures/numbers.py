@@ -29,31 +29,40 @@ from course_utils.figures.labels import (
 from course_utils.figures.words import drawable, translated, visible, width
 
 FEW = 100  # numbers that still fit into the cells of a grid
+UNMEASURED = ("could not be measured", "未能测得")
 
 
 def loss_bars(losses, language="english", note="", title="", ranked=True):
     """Losses from worst to best, each with its perplexity. losses: name -> nats/character.
 
-    ranked: False keeps the order that they come in.
+    ranked: False keeps the order that they come in. A loss that could not be measured, on too short
+    a text, is not finite: its row says so, the last where they are ranked.
     """
     ordered = list(losses.items())
     if ranked:
-        ordered.sort(key=lambda item: -item[1])
+        ordered.sort(key=lambda item: (not math.isfinite(item[1]), -item[1]))
+    finite = [loss for loss in losses.values() if math.isfinite(loss)]
     names = [translated(label, language) for label, _ in ordered]
     with open_figure(1.1 + 0.34 * len(names), language, note) as (figure, say):
         axes = figure.subplots()
         form = say("{:.3f}  (perplexity {:.1f})", "{:.3f}（困惑度 {:.1f}）")
         for row, (label, loss) in enumerate(ordered):
+            if not math.isfinite(loss):
+                beside(axes, 0, row, say(*UNMEASURED))
+                continue
             axes.hlines(row, 0, loss, color=BLUE, lw=1.5)
             axes.plot(loss, row, "o", color=BLUE, label=label)
             beside(axes, loss, row, form.format(loss, math.exp(loss)))
         list_down(axes, names)
-        axes.set_xlim(0, 1.45 * max(losses.values()))
+        axes.set_xlim(0, 1.45 * max(finite, default=1))
         axes.set_xlabel(say("loss (nats/character)", "损失（奈特/字符）"))
         head(figure, title)
         order = say(", worst first", "，从差到好") if ranked else ""
         words = say("Loss in nats/character{}: {}.", "损失（奈特/字符）{}：{}。")
-        listed = (f"{name} {loss:.3f}" for name, (_, loss) in zip(names, ordered, strict=True))
+        listed = (
+            f"{name} {loss:.3f}" if math.isfinite(loss) else f"{name} {say(*UNMEASURED)}"
+            for name, (_, loss) in zip(names, ordered, strict=True)
+        )
         figure.set_label(words.format(order, ", ".join(listed)))
     return figure
 
@@ -185,7 +194,8 @@ def lines(
 
     x: (N,), series: label -> (N,); labels with units. low: where the y axis begins, such as 0 where
     shares are compared; by default a little below the lines. bands: label of a line -> the lower
-    and upper end (N,) of what is shaded around it; the title or the text says what it holds.
+    and upper end (N,) of what is shaded around it; the title or the text says what it holds. A line
+    without a finite number is not drawn but named above the axes.
     """
     x = np.asarray(x, float)
     series = {label: np.asarray(y, float) for label, y in series.items()}
@@ -204,15 +214,19 @@ def lines(
         for label, band in bands.items():
             axes.fill_between(x, *band, color=styles[label]["color"], alpha=0.2, lw=0)
         ends = []
+        missing = []
         for label, y in series.items():
+            name = translated(label, language)
+            if not np.isfinite(y).any():
+                missing.append(f"{name}: {say(*UNMEASURED)}")
+                continue
             axes.plot(x, y, **marked(styles[label], len(x)), ms=5, lw=1.6, label=label)
             last = np.flatnonzero(np.isfinite(y))[-1]
-            name = translated(label, language)
             ends.append(End(x[last], y[last], name, styles[label]["color"]))
         drawn = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language)
         name_ends(axes, ends + baseline_ends(drawn, x.max()))
         end_at(axes, x)
-        explain(axes, *drawn.beyond)
+        explain(axes, *missing, *drawn.beyond)
         axes.set(xlabel=drawable(x_label), ylabel=drawable(y_label))
         head(figure, title)
         figure.set_label(f"{y_label} · {x_label} · {lines_in_words(series, say)}")
@@ -223,4 +237,7 @@ def lines_in_words(series, say):
     """From where to where each line goes."""
     words = say("{}: from {:.3g} to {:.3g}", "{}：从 {:.3g} 到 {:.3g}")
     finite = ((label, y[np.isfinite(y)]) for label, y in series.items())
-    return "; ".join(words.format(label, y[0], y[-1]) for label, y in finite)
+    return "; ".join(
+        words.format(label, y[0], y[-1]) if len(y) else f"{label}: {say(*UNMEASURED)}"
+        for label, y in finite
+    )
