@@ -288,7 +288,7 @@ def prepare(args):
     """Say for the subcommand how much work, on which device, into which folder, on which text."""
     from course_utils import corpus, files, profiles
 
-    args.profile = profiles.current(args.profile)
+    args.profile = profiles.named(args.profile)
     args.device = profiles.device()
     args.out = (args.out or files.results()).absolute()
     if hasattr(args, "workers"):

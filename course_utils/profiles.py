@@ -23,6 +23,7 @@ class Profile:
     demo_steps: int  # steps of the small models that show one point
     demo_windows: int  # of held-out text, for a glance at their loss
     sample_characters: int  # length of each sample whose quality is measured
+    threads: int | None  # of PyTorch's in a lesson; None: as many as it takes by itself
 
 
 SMOKE = Profile(
@@ -34,6 +35,7 @@ SMOKE = Profile(
     demo_steps=5,
     demo_windows=32,
     sample_characters=200,
+    threads=1,
 )
 LAPTOP = Profile(
     name="laptop",
@@ -44,6 +46,7 @@ LAPTOP = Profile(
     demo_steps=100,
     demo_windows=512,
     sample_characters=1000,
+    threads=1,
 )
 GPU = Profile(
     name="gpu",
@@ -54,6 +57,7 @@ GPU = Profile(
     demo_steps=300,
     demo_windows=512,
     sample_characters=1000,
+    threads=None,
 )
 PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, GPU)}
 
@@ -98,13 +102,27 @@ def step_error(device):
     return torch.stack(errors).nan_to_num(torch.inf).max().item()
 
 
-def current(name=None):
+def named(name=None):
     """The profile named here or by COURSE_PROFILE, else the one that fits the device."""
     fitting = "gpu" if device().type == "cuda" else "laptop"
     name = name or os.environ.get(VARIABLE) or fitting
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}; allowed are {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def current():
+    """The profile of a lesson; from here on PyTorch has the threads that serve its models.
+
+    Without a GPU that is one. The steps of models of some ten thousand weights are too short to be
+    shared: two threads spend them waiting for each other, and where another program wants the cores
+    as well, lesson 2 takes ten times as long (book/log.md has the numbers). Who sets
+    OMP_NUM_THREADS has chosen.
+    """
+    profile = named()
+    if profile.threads and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(profile.threads)
+    return profile
 
 
 def parallel_runs(device):
@@ -117,12 +135,3 @@ def parallel_runs(device):
 def cores():
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def one_thread():
-    """Let PyTorch use one thread from here on: for models of some ten thousand weights.
-
-    Their steps are too short to be shared. Two threads spend them waiting for each other, and where
-    another program wants the cores as well, a step of lesson 2 takes many times as long.
-    """
-    torch.set_num_threads(1)

@@ -138,11 +138,21 @@ def test_a_refusal_lists_at_most_twenty_characters(n):
     assert "'abcdefghijklmnopqrst'" in str(refused.value)
 
 
-def test_one_thread_is_one():
+@pytest.mark.parametrize(
+    ("profile", "asked", "threads"), [("laptop", None, 1), ("gpu", None, 2), ("laptop", "2", 2)]
+)
+def test_a_lesson_without_a_gpu_has_one_thread(profile, asked, threads, monkeypatch):
+    """Unless its reader has asked for more; a command has as many as ever."""
     before = torch.get_num_threads()
+    monkeypatch.setenv(profiles.VARIABLE, profile)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
     try:
         torch.set_num_threads(2)
-        profiles.one_thread()
-        assert torch.get_num_threads() == 1
+        assert profiles.named().name == profile
+        assert torch.get_num_threads() == 2
+        assert profiles.current().name == profile
+        assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

@@ -400,11 +400,11 @@ def test_a_setting_is_found_again_in_the_table():
 
 
 def test_profiles(monkeypatch):
-    assert profiles.current("laptop").recipe == "laptop"
+    assert profiles.named("laptop").recipe == "laptop"
     monkeypatch.setenv("COURSE_PROFILE", "smoke")
     assert profiles.current().name == "smoke"
     with pytest.raises(ValueError, match="smoke, laptop, gpu"):
-        profiles.current("tablet")
+        profiles.named("tablet")
     assert 1 <= profiles.cores() <= 4096
 
 
@@ -427,7 +427,7 @@ def test_published_runs_load():
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "gpu"])
 def test_the_lessons_models_are_those_of_the_study_of_depth(profile, monkeypatch):
     monkeypatch.setenv("COURSE_PROFILE", profile)
-    specs = studies.STUDIES["depth"].specs(profiles.current().recipe, [3], OWN)
+    specs = studies.STUDIES["depth"].specs(profiles.named().recipe, [3], OWN)
     assert [runs.depth_spec(n, OWN, seed=3) for n in (2, 4, 6)] == specs
 
 

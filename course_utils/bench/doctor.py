@@ -123,7 +123,7 @@ def pytorch():
     if device.type == "cuda":
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         where = f"{torch.cuda.get_device_name()}, bf16: {'yes' if bf16 else 'no, so float32'}"
-    profile = profiles.current().name
+    profile = profiles.named().name
     yield Finding("torch", f"{torch.__version__}; models run on {where}; profile {profile}")
 
 
