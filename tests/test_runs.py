@@ -7,6 +7,8 @@ from dataclasses import asdict, replace
 from functools import partial
 from types import SimpleNamespace
 
+import nbclient
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,7 +30,7 @@ from course_utils.lessons.train import (
 )
 from course_utils.research import comparisons, pool, studies, tables
 from course_utils.training import checkpoints, recipes, runs, trainer
-from helpers import OWN
+from helpers import OWN, WITH_TESTS
 
 TEXT = OWN.text
 SMALL = replace(helpers.SMALL, vocab_size=len(set(TEXT)), dropout=0.1)
@@ -516,3 +518,32 @@ def test_a_point_of_a_curve_says_the_training_loss_of_as_many_steps_as_a_report(
     (point,) = [row for row in record.history if row["step"] == 43]
     expected = np.mean(np.float32(each[40:43]))
     assert point["training_loss"] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("helper", ["trainer.train", "runs.execute"])
+def test_a_notebook_shows_a_stopped_run_in_one_line(helper, tmp_path):
+    """Ctrl-C in the middle of a cell: what to know, and not the way through PyTorch."""
+    notebook = nbformat.v4.new_notebook()
+    source = {
+        "trainer.train": "trainer.train(model, *split(ids), wanted.train, on_step=interrupt)",
+        "runs.execute": "runs.execute(wanted, OWN, 'out', on_step=interrupt)",
+    }[helper]
+    setup = (
+        "import signal, torch\n"
+        "from course_utils.lessons.data import CharTokenizer, split\n"
+        "from course_utils.training import runs, trainer\n"
+        "from helpers import OWN\n"
+        "from test_runs import spec\n"
+        "wanted = spec(steps=40)\n"
+        "ids = torch.tensor(CharTokenizer(OWN.text).encode(OWN.text))\n"
+        "model = trainer.new_model(wanted.model, wanted.train)\n"
+        "def interrupt(n):\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+    )
+    notebook.cells = [nbformat.v4.new_code_cell(setup), nbformat.v4.new_code_cell(source)]
+    client = nbclient.NotebookClient(notebook, allow_errors=True)
+    client.execute(cwd=str(tmp_path), env=WITH_TESTS)
+    (error,) = notebook.cells[1].outputs
+    (line,) = error.traceback
+    assert line.startswith("KeyboardInterrupt: stopped after step ")
+    assert ("its state is saved" in line) == (helper == "runs.execute")

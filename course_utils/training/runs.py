@@ -260,8 +260,10 @@ def train_or_resume(spec, corpus, folder, device, on_step, allow):
     except trainer.StateError as error:
         raise not_a_state(path, error) from None
     except KeyboardInterrupt as stop:
-        words = "; its state is saved, and the same again goes on from there"
-        raise KeyboardInterrupt(*(f"{said}{words}" for said in stop.args)) from None
+        if not stop.args:  # a second Ctrl-C: nothing was saved just now
+            raise
+        words = "its state is saved, and the same again goes on from there"
+        raise trainer.stopped(f"{stop.args[0]}; {words}") from None
     return model, training, threads
 
 

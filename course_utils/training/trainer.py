@@ -216,7 +216,7 @@ class Loop:
         self.result.elapsed_s = time.perf_counter() - self.begun
         self.save(save)
         step, steps = self.engine.steps_done, self.config.steps
-        raise KeyboardInterrupt(f"stopped after step {step:,} of {steps:,}")
+        raise stopped(f"stopped after step {step:,} of {steps:,}")
 
     def finish(self):
         """Give the model its best weights, and say what the run came to. -> Training"""
@@ -375,6 +375,13 @@ class Loop:
         if steps != sorted(set(steps)) or (steps and steps[-1] > len(state["losses"])):
             return "its reports are not those of its steps"
         return ""
+
+
+def stopped(words):
+    """A KeyboardInterrupt of which a notebook shows these words and not the way that it took."""
+    stop = KeyboardInterrupt(words)
+    stop._render_traceback_ = lambda: [f"KeyboardInterrupt: {words}"]  # what IPython asks for
+    return stop
 
 
 @contextlib.contextmanager
