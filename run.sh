@@ -139,7 +139,12 @@ test)
     case "$#$1" in 0 | 2-m) set -- -n 2 "$@" ;; esac # all tests, or all that bear a mark
     exec pytest "$@"
     ;;
-lab) shift && cd "$root/notebooks" && exec jupyter-lab "$@" ;;
+lab) # begins among the lessons; reports and figures in results/ lie one folder up; no news pops up
+    shift
+    cd "$root/notebooks" || exit 1
+    exec jupyter-lab --ServerApp.root_dir="$root" --ServerApp.preferred_dir="$root/notebooks" \
+        --ContentsManager.hide_globs="['0*.py', '__pycache__', '*~']" --LabApp.news_url=None "$@"
+    ;;
 book)
     shift
     cd "$root" || exit 1

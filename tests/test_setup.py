@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from importlib.util import find_spec
 
 import pytest
 
@@ -195,7 +196,6 @@ def test_up_to_date_builds_nothing(checkout, machine):
         (["test"], ["pytest", "-n", "2"], "checkout", None),
         (["test", "-m", "not slow"], ["pytest", "-n", "2", "-m", "not slow"], "checkout", None),
         (["test", "-k", "one or two"], ["pytest", "-k", "one or two"], "checkout", None),
-        (["lab", "--no-browser"], ["jupyter-lab", "--no-browser"], "checkout/notebooks", None),
     ],
 )
 def test_words_become_commands(checkout, machine, tmp_path, typed, called, folder, threads):
@@ -455,3 +455,36 @@ def test_a_book_that_fails_says_no_more(checkout, machine):
         "",
         ["nonsense is not a command"],
     )
+
+
+SEEN_IN_THE_LAB = """
+import asyncio, sys
+from jupyterlab.labapp import LabApp
+
+app = LabApp.initialize_server([*sys.argv[1:], "--allow-root", "--no-browser"])
+(lab,) = app.extension_manager.extension_apps["jupyterlab"]
+
+
+def folder(path):
+    return [one["name"] for one in asyncio.run(app.contents_manager.get(path))["content"]]
+
+
+print([app.contents_manager.preferred_dir, folder("notebooks"), folder("results"), lab.news_url])
+"""
+
+
+@pytest.mark.skipif(not find_spec("jupyterlab"), reason="needs JupyterLab")
+def test_the_lab_lists_each_lesson_once_and_reaches_the_report(checkout, machine, tmp_path):
+    """What run.sh asks for, asked of the real server: its folders as a browser would see them."""
+    code, out, lines = run(checkout, "lab", "--port=0", machine=machine, cwd=tmp_path)
+    assert (code, lines) == (0, [])
+    program, *asked, folder, _ = json.loads(out)
+    assert (program, asked[-1], folder) == ("jupyter-lab", "--port=0", str(checkout / "notebooks"))
+
+    for name in ("notebooks/01_data.ipynb", "notebooks/01_data.py", "results/report.html"):
+        (checkout / name).parent.mkdir(exist_ok=True)
+        (checkout / name).write_text("{}", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", SEEN_IN_THE_LAB, *asked], cwd=folder, capture_output=True, text=True
+    )
+    assert done.stdout == "['notebooks', ['01_data.ipynb'], ['report.html'], None]\n", done.stderr
