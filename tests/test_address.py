@@ -64,6 +64,7 @@ def test_the_address_is_the_same_in_every_place():
     assert OURS.startswith("https://github.com/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fork",
     [FORK, "https://github.com/a/b", "https://gitlab.com/group/sub.group/a-longer-name"],
@@ -103,6 +104,7 @@ def test_line_ends_of_windows_stay(copy):
     assert b"zoe/my-course" in (copy / "README.md").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "spoilt"),
     [
@@ -131,6 +133,7 @@ def test_a_name_that_only_begins_like_ours_stays(copy):
     assert (copy / "README.md").read_text(encoding="utf-8") == moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong",
     ["", "github.com/zoe/x", "https://github.com/zoe", FORK + ".git", FORK + "/", "git@x:a/b"],
@@ -234,6 +237,7 @@ def test_the_next_release_needs_its_own_words(copy):
     assert re.findall("@v[0-9.]+", next(setup_cells(copy))) == ["@v1.3.0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [

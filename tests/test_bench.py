@@ -70,6 +70,7 @@ def test_training_is_timed_beside_hugging_face_where_it_has_such_a_model(preset,
         assert row["share_of_matrix_rate"] < 1, "nothing multiplies faster than multiplication"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("preset", "has_peer"), [("smoke", False), ("like GPT-2", True)])
 def test_writing_is_timed_beside_hugging_face_where_it_has_such_a_model(preset, has_peer):
     found = timing.benchmark("generate", preset, TEXT, CPU)
@@ -215,6 +216,7 @@ def test_the_command_writes_what_it_measured(corpus_file, tmp_path, capsys):
     assert all(name in printed for name in names(found))
 
 
+@pytest.mark.slow
 def test_without_transformers_the_command_says_so_in_one_sentence(corpus_file):
     program = (
         "import sys; sys.modules['transformers'] = None\n"

@@ -281,6 +281,7 @@ def check_writes_what_lesson_6_writes(model, batch_size, length, setting, n=N):
     return new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 @pytest.mark.parametrize("position", CHOICES["position"])
@@ -295,6 +296,7 @@ def test_generate_writes_what_lesson_6_writes(position, setting, batch_size):
     assert len(characters) > 1, "texts of one character would show little"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", CHOICES["activation"])
 def test_generate_writes_what_lesson_6_writes_with_other_switches(activation):
     for i, switches in enumerate(GRID):

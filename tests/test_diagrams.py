@@ -59,6 +59,7 @@ def drawn(figure):
     return [(text.get_text(), text.get_window_extent(renderer)) for text in shown]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["english", "chinese"])
 @pytest.mark.parametrize("name", DIAGRAMS)
 def test_every_word_is_inside_and_apart(name, language):

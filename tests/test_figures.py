@@ -207,6 +207,7 @@ def test_words_on_each_other_would_be_seen(monkeypatch):
     assert badly_placed(lines, 910, 900)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("picture", PICTURES)
 def test_two_languages_and_a_glyph_for_every_sign(picture):
     noto = TTFont(

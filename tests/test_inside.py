@@ -50,6 +50,7 @@ def test_every_word_is_whole_and_apart(picture, language):
     assert {NOTE, "T"} <= {text for text, _, _ in legible(figure)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("picture", PICTURES)
 def test_two_languages(picture):
     figure = {language: PICTURES[picture](language=language) for language in LANGUAGES}

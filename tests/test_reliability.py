@@ -100,6 +100,7 @@ class Forgetful(engine.Engine):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.promise("broken")
 @pytest.mark.parametrize("part", ["model/", "optimizer/", "random"])
 def test_a_part_that_is_not_restored_is_noticed(part, tmp_path, monkeypatch):

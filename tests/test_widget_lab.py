@@ -433,6 +433,7 @@ def test_a_paired_notebook_would_have_lost_it(lab):
     assert WORK not in [cell["source"] for cell in ask(lab, "paired/01_data.ipynb")["cells"]]
 
 
+@pytest.mark.slow
 def test_a_page_has_a_place_for_its_own_widget():
     settings = {"prompt": 'ROMEO:\n"I', "temperature": 1, "top_p": 0.95, "together": True}
     place = widgets.place_on_a_page(settings)
