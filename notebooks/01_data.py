@@ -16,7 +16,7 @@
 # # 1 · Data: a text becomes numbers
 #
 # A language model is a machine that guesses what comes next. Before it can guess, the text has to become
-# numbers; and to judge its guesses, you need to know how well a machine does that only counts. This lesson does
+# numbers; and to judge its guesses, you need to know how well a machine does if it only counts. This lesson does
 # both. The best counter at its end is the line that the Transformer of the next lessons has to cross.
 
 # %% [markdown]
@@ -254,6 +254,7 @@ for t in range(4):
 
 # %%
 unshifted = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
+# Add 1 at [a, b] for each pair of a from the first tensor and b from the second.
 unshifted.index_put_((train_ids, train_ids), torch.tensor(1.0), accumulate=True)
 answer = unshifted.argmax(dim=1)  # of each character, the most frequent
 right = (answer[validation_ids] == validation_ids).float().mean()
@@ -270,7 +271,8 @@ print(f"{right:.0%} right; after {letter!r} it writes {written!r}")
 #
 # A model gives each possible next character a probability $p$. Its **token loss** is $-\ln p$ of what really came,
 # how surprised it is (in statistics: the **negative log-likelihood**): 0 if it was certain, and larger the less it
-# expected what came. The **loss** is the mean of the token losses, in **nats** per character. Its full name is **cross-entropy**.
+# expected what came. The **loss** is the mean of the token losses, in **nats** per character (the natural
+# logarithm's unit; ln 2 of them are a bit). Its full name is **cross-entropy**.
 
 # %%
 p = torch.linspace(0.01, 1, 100)
@@ -282,8 +284,8 @@ figures.lines(p, curve, "probability of what came", "token loss (nats)", title=t
 # Halve the probability and you pay another $\ln 2$, everywhere on the curve. At $p = 0$ the price is infinite, so a good model
 # never rules anything out.
 #
-# Whoever knows the true probabilities $p$ pays $-\sum p \ln p$ on average: the **entropy**. To guess with other
-# probabilities, $q$, costs the cross-entropy $-\sum p \ln q$, which is never less. So no model gets below the entropy of the text, which
+# Whoever knows the true probabilities (here they are $p$, and the guess is $q$) pays $-\sum p \ln p$ on average: the **entropy**. To guess
+# with others costs the cross-entropy $-\sum p \ln q$, which is never less. So no model gets below the entropy of the text, which
 # nobody knows; Shannon (1951) let people guess letter by letter to learn it.
 #
 # **Perplexity** is $e^{\text{loss}}$: the number of equally likely choices that would be as hard to guess. A coin has 2 and a
@@ -410,7 +412,7 @@ def lookup(keys, values, wanted):
 
 # %% tags=["export"]
 def count_ngrams(codes, vocab_size):
-    """-> the n-grams, their counts; the contexts, their c(h), their t(h): five (K,)."""
+    """-> n-grams and their counts: (K,); contexts, their c(h) and their t(h): (M,)."""
     grams, counts = codes.unique(return_counts=True)
     before = grams // vocab_size  # without the last character: its context
     # at: which of the contexts each n-gram has, so that their counts can be added up
@@ -678,8 +680,8 @@ if text.is_real:
 # %% [markdown]
 # ## The loss log
 #
-# One table of losses over the last tenth runs through the course; each lesson adds its rows. (*Bigram* and *5-gram* are Witten and
-# Bell's, *Kneser–Ney* is the best counter, of order 7.)
+# Each of lessons 1 to 4 has a table of losses over the last tenth: the counters' and, from lesson 2 on, its own. (*Bigram* and
+# *5-gram* are Witten and Bell's, *Kneser–Ney* is the best counter, of order 7.)
 
 
 # %% tags=["export"]

@@ -73,7 +73,7 @@ def lookup(keys, values, wanted):
 
 
 def count_ngrams(codes, vocab_size):
-    """-> the n-grams, their counts; the contexts, their c(h), their t(h): five (K,)."""
+    """-> n-grams and their counts: (K,); contexts, their c(h) and their t(h): (M,)."""
     grams, counts = codes.unique(return_counts=True)
     before = grams // vocab_size  # without the last character: its context
     # at: which of the contexts each n-gram has, so that their counts can be added up
