@@ -348,8 +348,8 @@ for last in (T, 2, 1):
 # ## What attention alone is worth
 #
 # Now train it. The smallest model that listens: a vector for each character and one for each place, added (an **embedding** and
-# a **position**, lesson 3); one attention; and a score for each next character, made from the position's own vector plus
-# what it heard. `listen` is the part that we exchange.
+# a **position**, lesson 3); one attention; and a score for each next character (the **logits**), made from the position's own vector
+# plus what it heard. `listen` is the part that we exchange.
 
 # %%
 text, profile = corpus.load(), profiles.current()
@@ -384,7 +384,7 @@ class Listener(nn.Module):
 
 
 # %% [markdown]
-# The scores for the next character are called **logits**. Training is six lines: a batch, the loss, its gradient, a step.
+# Training is six lines: a batch, the loss, its gradient, a step.
 # [Lesson 4](04_train.ipynb) explains each of them. How many steps depends on the machine (`profile`).
 
 
@@ -544,8 +544,8 @@ figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, n
 
 # %% [markdown]
 # Read each row against *equal*. Do they specialise? They lean, and none gives all to one kind: in the published model three heads
-# give .27 to .39 to the previous character, where *equal* gives .03, and the fourth leans to the gaps (.24 against .16). *Elsewhere*
-# is what our columns don't explain. A map says where a head *looks*; whether it
+# give .27 to .39 to the previous character and the fourth .15, where *equal* gives .03; the fourth alone gives the gaps more
+# than *equal* does (.24 against .16). *Elsewhere* is what our columns don't explain. A map says where a head *looks*; whether it
 # *matters*, lesson 4 measures by switching it off.
 
 # %% [markdown]
