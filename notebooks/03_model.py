@@ -75,7 +75,7 @@ trained, record = runs.small_model(text)
 
 # %% [markdown]
 # Ask it for a text. It gives a score to each character that may come next, the **logits**; softmax turns them into
-# probabilities; one character is drawn and put behind the text; and the model is asked again. The `temperature` makes likely
+# probabilities; one character is drawn and appended; and the model is asked again. The `temperature` makes likely
 # characters a little likelier still (lesson 6).
 
 
@@ -109,8 +109,8 @@ figures.decoder_stack(shapes, len(trained.blocks), **how)
 
 # %% [markdown]
 # This is all of it, read from below; **decoder-only**: nothing encodes another text. An **embedding** turns each token into a vector of `C`
-# channels; **layers**, called blocks in code, each add something to it twice; a last norm; and a **head** scores the next character. (This
-# one is lesson 5's `laptop` recipe; you will meet its *rotary* positions and its optimiser, *Muon*.)
+# channels; **layers**, called blocks in code, each add something to it twice; a last norm; and a **head** (not one of attention's: a
+# linear map) scores the next character. (This one is lesson 5's `laptop` recipe; you will meet its *rotary* positions and its optimiser, *Muon*.)
 #
 # ## A ladder of small models
 #
@@ -223,7 +223,9 @@ assert torch.equal(embedding(ids), product), "a lookup is a product with one-hot
 # %%
 vectors = trained.embedding.weight.detach()
 title = "Characters as the trained model sees them"
-figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
+picture = figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
+print(picture.get_label())  # what a screen reader says
+picture
 
 # %% [markdown]
 # Capitals on one side, small letters on the other, sentence ends far from both: characters that stand in the same places lie
@@ -292,13 +294,14 @@ assert torch.allclose(in_order, mixed, atol=1e-4), "no positions: a bag of chara
 _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 
 # %% [markdown]
-# Order is worth a little more than hearing the others without it. (Nearly lesson 2's *nothing* and *four heads*, at a
-# smaller rate; *one character* has no position vectors, and no head here a bias.)
+# Order is worth a little more than hearing the others without it. (Lesson 2 had 2.288 with *four heads*, nearly
+# this rung, and 2.531 with *nothing*, nearly *one character*: its rate was larger, its scores had a bias, *nothing*
+# had positions.)
 #
 # ## The MLP
 #
 # Attention only mixes what is there. The **MLP** (multi-layer perceptron, also **feed-forward network**) works on each position
-# alone: up to four times as many channels, an **activation function**, and back. The activation function bends what passes;
+# alone: a linear map to four times as many channels, an **activation function**, and a linear map back. The activation function bends what passes;
 # without that bend two linear maps would be one. GELU is the usual one: nearly 0 on the left, nearly x on the
 # right, smooth between, so that a unit near 0 can still learn (Hendrycks and Gimpel, 2016).
 
@@ -353,20 +356,21 @@ def gradient_by_depth(plus, depth=12):
 
 
 curves = {"with the plus": gradient_by_depth(True), "without": gradient_by_depth(False)}
-slope = (F.gelu(torch.tensor(1e-3)) - F.gelu(torch.tensor(-1e-3))) / 2e-3
-print(f"1/√3 · {slope:.2f} · 1/√3 = {slope / 3:.4f}; without, one MLP passes on", end=" ")
-print(f"{10 ** ((curves['without'][0] - curves['without'][-1]) / 11):.4f}")
+passed_on = 10 ** ((curves["without"][0] - curves["without"][-1]) / 11)
+print(f"without, one MLP passes on {passed_on:.4f}")
 labels = ("after MLP number", "length of the gradient (log10)")
 title = "What comes back to each of twelve"
 figures.lines(range(1, 13), curves, *labels, title=title)
 
 # %% [markdown]
 # The scale is logarithmic: one less is a tenth. Read it from right to left, as the gradient travels. With the plus all hear about the
-# same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch draws the weights of a map from $n$ channels between
-# $\pm 1/\sqrt n$, which shrinks what passes by $1/\sqrt 3$, and GELU's slope at 0 is a half. So the **vanishing gradient** that you see
+# same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch draws the weights of a map from $n$ channels evenly between
+# $\pm 1/\sqrt n$. Their variance is $1/(3n)$, so a sum of $n$ terms has a third of its input's: each of the two maps shrinks what passes by
+# $1/\sqrt 3$. GELU's slope at 0 is a half, and $1/\sqrt 3 \cdot 1/2 \cdot 1/\sqrt 3 = 1/6$. So the **vanishing gradient** that you see
 # is real, and larger weights would cure it; but plain deep networks so cured are still worse (He et al., 2016). Why the plus helps is not
 # settled. One common reading: with it a layer begins by handing $x$ on and learns only a correction; without it each layer must
-# rebuild all that the next one needs. (Small gradients alone don't stop AdamW, which divides by their size.)
+# rebuild all that the next one needs. (Nor do small gradients alone stop training: AdamW,
+# lesson 4's optimiser, divides each by its usual size.)
 #
 # ## Normalisation
 #
@@ -384,7 +388,7 @@ print("nn.LayerNorm:", [round(v, 3) for v in nn.LayerNorm(3)(channels).tolist()]
 # %% [markdown]
 # **Where does it stand?** Before each sublayer (**pre-norm**): the sublayer reads a tidy copy, the stream itself runs untouched.
 # In the first Transformer it stood on the stream, after each sum (*post-norm*): every norm rescales all of it and the
-# gradient too, so that deep models needed a careful warm-up (Xiong et al., 2020).
+# gradient too, so that deep models needed a careful warm-up, a learning rate that climbs over the first steps (lesson 4; Xiong et al., 2020).
 
 # %%
 figures.block_sides(title="One block, and where its norms stand")
@@ -431,7 +435,8 @@ def as_pytorch(block):
         layer.norm1.weight.copy_(block.norm_1.weight)
         layer.norm2.weight.copy_(block.norm_2.weight)
     future = torch.ones(T, T, dtype=torch.bool).triu(diagonal=1)
-    return partial(layer, src_mask=future)  # layer, with this argument given
+    # layer, with this argument given; in this module True means hidden
+    return partial(layer, src_mask=future)
 
 
 plain, x = PlainBlock(small), torch.randn(2, T, C)
@@ -601,7 +606,7 @@ def planted(bug, kind):
     """A fresh GPT with the bug in each part of a kind."""
     torch.manual_seed(0)
     model = PlainGPT(small)
-    for part in model.modules():
+    for part in model.modules():  # all parts, at any depth
         if isinstance(part, kind):
             part.forward = partial(bug, part)
     return model
@@ -633,7 +638,8 @@ pd.DataFrame(rows).T
 #
 # The course's own model has a switch for each choice that lesson 5 will question. One is an idea, and the best rung needs it. **Rotary
 # positions** (**RoPE**) add nothing to the stream. They *turn* queries and keys: two channels are an arrow, and each place turns it a little
-# further. A dot product sees two lengths, which stay, and the angle between, so positions count by their *difference* alone.
+# further. Each pair has a speed of its own: fast ones tell neighbours apart; slow ones tell far places, where a fast one has come round
+# again. A dot product sees two lengths, which stay, and the angle between, so positions count by their *difference* alone.
 
 
 # %% tags=["export"]
@@ -657,7 +663,7 @@ def rotate(x, angles):
 
 # %%
 angles = position_angles(23, 8)
-query, key = torch.randn(2, 1, 8).repeat(1, 23, 1)  # one of each, at every place
+query, key = torch.randn(2, 1, 8).expand(2, 23, 8)  # one of each, at every place
 scores = rotate(query, angles) @ rotate(key, angles).mT  # last two axes swapped
 for distance in range(20):
     alike = scores.diagonal(-distance)  # of all pairs so far apart
@@ -902,6 +908,7 @@ def count_parameters(model):
 
 # %% tags=["nbval-check-output"]
 plain, general = PlainGPT(small), GPT(GPTConfig(**asdict(small), dropout=0.0))
+# state_dict: {name: tensor}
 weights = {n.replace("mlp", "feed_forward"): w for n, w in plain.state_dict().items()}
 general.load_state_dict(weights)  # copies tensors to the parameters of these names
 assert torch.equal(general(eight_lines[0]), plain(eight_lines[0])), "switches at rest"
@@ -981,7 +988,7 @@ table.round(4)
 
 # %% [markdown]
 # *Neither* is stuck at the uniform loss, and the forward pass shows it before any gradient: its logits
-# begin at 0, since each layer shrinks what it is handed. Without the plus alone, a model knows how frequent characters are
+# begin at 0, since each layer shrinks what it is handed. Where only the plus is missing, a model knows how frequent characters are
 # (the unigram: 3.347) and no more. *No norm* is behind. Post-norm, here without its warm-up, is ahead of pre-norm by one and a half
 # times the spread, which three seeds of a hundred steps can't settle. And when you hurry? One seed, three layers, ten times the rate:
 
@@ -993,6 +1000,8 @@ for name in ("all as it should be", "no norm"):
     print(f"{name}: the worst loss on the way is {worst:.3g}, the last {last:.3g}")
 
 # %% [markdown]
+# Without norms the tenfold rate throws the model away; with them it still learns.
+#
 # ## Looking inside
 #
 # What has the plain GPT's table of positions become? Compare its vectors, at the start and after training, with the sinusoids.
@@ -1057,7 +1066,8 @@ log.sort_values("nats/character", ascending=False).round(3)
 
 # %% [markdown]
 # All rows are measured on the whole of the last tenth. But our models read windows of 32 characters, whose first places have
-# read little, and a counter reads on: losses over different contexts don't compare. Lesson 2's rows do.
+# read little, and a counter reads on: losses over different contexts don't compare. Lesson 2's table, of the same windows,
+# may be held beside this one.
 #
 # ## Questions
 #

@@ -22,9 +22,9 @@ from course_utils.figures.numbers import heatmaps
 from course_utils.figures.words import drawable, speaker, visible
 
 KINDS = {
-    "vowels": ("vowels", "元音", "AEIOUaeiou"),
-    "consonants": ("consonants", "辅音", "BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"),
-    "others": ("all else", "其他", ""),
+    "vowels": ("orange: vowels", "橙色：元音", "AEIOUaeiou"),
+    "consonants": ("blue: consonants", "蓝色：辅音", "BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"),
+    "others": ("navy: all else", "深蓝：其他", ""),
 }
 MOST_COLUMNS = 36  # characters side by side that a phone can still show
 MAP_SIZE = np.array([6.1, 4.4])  # inches
@@ -92,7 +92,7 @@ def character_map(vectors, characters, language="english", note="", title=""):
         axes.set_xlabel(words.format(say("first", "最大"), shares[0]))
         axes.set_ylabel(words.format(say("second", "次大"), shares[1]))
         kinds = " · ".join(say(english, chinese) for english, chinese, _ in KINDS.values())
-        explain(axes, say("from light to dark: {}", "由浅到深：{}").format(kinds))
+        explain(axes, kinds)
         head(figure, title)
         figure.set_label(map_in_words(vectors, labels, say))
     return figure
