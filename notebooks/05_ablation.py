@@ -130,8 +130,8 @@ for n in (2, 3, 5, 6, 8):
     print(f"{n} seeds, all pointing the same way: p = {sign_flip_p([0.05] * n):.3f}")
 
 # %% [markdown]
-# With three seeds even perfect agreement gives p = 0.25: the test can't speak. From six on it reaches the usual 0.05 for *one*
-# question. For thirteen at once, as below, it would take ten seeds. So studies of few seeds use a test that assumes more:
+# With three seeds even perfect agreement gives p = 0.25: too few to tell. From six on it reaches the usual 0.05 for *one*
+# question. For thirteen at once, as below, it would take ten seeds (13 · 2/2¹⁰ < 0.05). So studies of few seeds use a test that assumes more:
 # if differences scatter like a bell curve, **Student's t** makes an interval of them. That is what every verdict from here on uses,
 # and it is six lines:
 
@@ -141,6 +141,8 @@ def interval(differences, confidence=0.95):
     """The mean of n differences and its t interval: (low, mean, high)."""
     d = torch.tensor(differences, dtype=torch.float64)
     n = len(d)
+    # What 97.5 % of all such t lie below (for 95 %), with n - 1 degrees of freedom: n numbers,
+    # less the one mean that is taken from them
     t = stats.t.ppf((1 + confidence) / 2, n - 1)
     half = t * d.std().item() / n**0.5
     return d.mean().item() - half, d.mean().item(), d.mean().item() + half
@@ -196,7 +198,7 @@ tables.final_table(depth).groupby("arm", sort=False)[columns].mean().round(3)
 
 # %% [markdown]
 # The second pair of layers lowers the loss (whether it is worth its price, the frame of equal time will ask); of the third, six seeds see
-# nothing. (`validation_loss` is of the whole split, so differences in the table are not the verdicts' to the last digit.) The table also shows
+# nothing. Four and six layers have crossed lesson 1's line (Kneser–Ney, 1.517), two here not; your nine short runs neither. (`validation_loss` is of the whole split, so differences in the table are not the verdicts' to the last digit.) The table also shows
 # that the arms stopped at very different steps. Look along the way instead of at the end (the names stand at the last step that all six seeds reached):
 
 # %%
@@ -283,12 +285,8 @@ of_depth = {
     for frame, name in frames.items()
 }
 verdicts = comparisons.in_frames(of_depth)
-named = [
-    f"{row.frame}: {row.arm.split(',')[0]} - {row.other.split(',')[0]}"
-    for row in verdicts.itertuples()
-]
-title = "What more layers change, frame by frame"
-figures.effect_ranking(verdicts.assign(arm=named), title=title, note=note)
+title = "What more layers change, frame by frame (second half)"
+figures.effect_ranking(verdicts.assign(arm=verdicts["name"]), title=title, note=note)
 
 
 # %%
@@ -296,7 +294,7 @@ def intervals(low, high):
     return [f"{a:+.3f} to {b:+.3f}" for a, b in zip(low, high, strict=True)]
 
 
-both = pd.DataFrame(index=pd.Index(named, name="comparison"))
+both = pd.DataFrame(index=pd.Index(verdicts["name"], name="comparison"))
 both["second half"] = intervals(verdicts["low"], verdicts["high"])
 both["p, Holm"] = verdicts["p_holm"].map("{:.2g}".format).values
 both["whole split"] = intervals(verdicts["whole_low"], verdicts["whole_high"])
@@ -304,10 +302,11 @@ both["p, Holm, whole"] = verdicts["whole_p_holm"].map("{:.2g}".format).values
 both
 
 # %% [markdown]
-# Filled marks survive **Holm's correction**: with 13 questions on one page, some look good by luck, so the smallest p is multiplied by 13,
+# *p* is now the t test's: 1 − the greatest confidence at which the interval still excludes 0. Filled marks survive **Holm's correction**: with 13 questions on one page, some look good by luck, so the smallest p is multiplied by 13,
 # the next by 12, and so on (exercise 5.4). Two texts are asked: the second half alone, and the whole split. The whole is twice the text;
 # where rates were chosen, its first half helped to choose them, with other seeds. In the two frames that stop early it also chose the step of
-# these very runs, so there trust the second half. By p < 0.05 after Holm:
+# these very runs, so there trust the second half. (Six's rate of *early stopping*, 0.0024, was chosen by two seeds and 0.006 nats: with 0.0012 the
+# row might look different.) By p < 0.05 after Holm:
 #
 # * **Four layers beat two** by the plain protocol, at a fair rate and with equal parameters, on either text. Stopped early at a fair rate it is not settled
 #   (the whole split alone says so); in equal time on neither. (One layer was tried at a fair rate: two beat it.)
@@ -400,7 +399,8 @@ for one in studies.CHOICES:
 # %% [markdown]
 # ## Every other choice
 #
-# One change at a time, from the modern recipe (rotary positions, QK-norm, Muon) at a short budget, six seeds an arm. All arms read
+# One change at a time, from the modern recipe (rotary positions, QK-norm, Muon; 6 layers, 4 heads, width 256, context 1,024, dropout 0.2) at a short
+# budget (800 steps), six seeds an arm. All arms read
 # the same number of characters, so *batch x 2* makes half as many steps.
 #
 # > **Predict.** Put these four in order: no residuals, AdamW in place of Muon, ReLU in place of GELU, no positions.
@@ -428,11 +428,12 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
 # In this recipe nothing counts like the residuals; then come positions, and their *kind*, among things overdone: half of everything
 # dropped, a quarter of the steps with batches four times as large, sixteen heads. AdamW in place of Muon costs
 # about as much as a constant rate, a twentieth of a nat. On the winning side stand less dropout, and more steps with smaller batches.
-# One arm, *unchanged, other seeds*, is the reference under another name: its interval shows how far apart equal arms may lie.
+# One arm, *unchanged, other seeds*, has the reference's settings, but other batches: its interval shows how far apart equal arms may lie.
 #
-# Three warnings that the picture does not give. Only the reference's rates were tuned: AdamW took over the matrices at a rate that nobody chose
+# Four warnings that the picture does not give. Only the reference's rates were tuned: AdamW took over the matrices at a rate that nobody chose
 # for it. The arms of other *contexts* do another task (lesson 4), and don't belong on one axis with the rest. And these are
 # one recipe's effects: from the baseline's model, *no positions* costs a small part of what it costs here.
+# Last, this recipe and `laptop` were chosen in trials on this very validation split, both halves ([log](../book/log.md)): their losses flatter.
 
 # %% [markdown]
 # The book's page of [results](../book/results.md) has every number of the study; its records come with the package, and all of the
@@ -505,7 +506,7 @@ checks.check("5.1", too_much, quiet=True)
 # ### Exercise 5.2 · core · 15 min
 #
 # *No difference seen* is not *equal*. To say that two arms are equal within a `bound`, named before the study, the whole interval of the mean
-# difference must lie within −`bound` and +`bound` (Schuirmann's two one-sided tests, 1987; the interval is then the 90 % one, whose `t` is given).
+# difference must lie within −`bound` and +`bound` (Schuirmann's two one-sided tests, 1987, each at 5 %: so the interval is the 90 % one, whose `t` is given).
 # Return whether it does. Then ask it of *plain: 6 layers against 4* with a bound of 0.02 (`comparisons.losses_of(depth)` gives
 # `{arm: {seed: loss}}`): practice, and no claim, for here you have seen the numbers first.
 #
@@ -652,7 +653,7 @@ checks.check("5.5", seeming_gain, quiet=True)
 # held-out text, and report the loss at that rate on the other. This function, the part that is checked, takes 20 minutes.
 #
 # The evening: a study of 2 and 6 layers at four rates each (`studies.Study`, few steps), and `evaluate` of lesson 4 on each
-# half. On the reporting half, how far above that half's own lowest loss does each arm's chosen rate lie? That gap is what
+# half (`checkpoints.load_model(record.checkpoint)` of `course_utils.training` gives a run's model and its tokenizer). On the reporting half, how far above that half's own lowest loss does each arm's chosen rate lie? That gap is what
 # choosing and reporting on one half would have hidden.
 
 # %% [markdown]
