@@ -100,7 +100,7 @@ def _(attempt):
             "are losses paired as they are listed? The dicts list the seeds in different orders": (
                 around(middle, t * deviation(as_listed) / 6**0.5)
             ),
-            "are the arms' own scatters used? They are mostly shared luck: take the differences": (
+            "are the arms' own scatters used? A paired interval is of the six differences": (
                 around(middle, t * apart / 6**0.5)
             ),
             "is the deviation divided by n? The root of n is asked for": around(
@@ -116,7 +116,7 @@ def _(attempt):
         }
         given = f"losses = {losses}, others = {others}, t = {t}"
         agree(attempt(losses, others, t), (low, middle, high), given, mistakes, tolerance=1e-7)
-    return "pairing takes out the luck that both arms share"
+    return "pairing takes out the luck that arms share: here much, in the lesson's runs hardly any"
 
 
 def deviation(values):

@@ -176,7 +176,7 @@ EXERCISES = {
     "5.3": Case(
         mutants=[
             (lambda losses, others, t: interval(as_listed(losses, others), t, root_n), "paired"),
-            (two_arms, "shared luck"),
+            (two_arms, "six differences"),
             (
                 lambda a, b, t: interval(paired(a, b), t, lambda d: statistics.stdev(d) / len(d)),
                 "root of n",
