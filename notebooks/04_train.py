@@ -15,7 +15,7 @@
 # %% [markdown]
 # # 4 · Training: from noise to verse
 #
-# Lesson 3 lent you a training loop. Here you write it, measure what each line of it is worth, and watch noise become verse, until your own
+# Lesson 3 lent you a training loop. Here you write it, measure what its choices are worth, and watch noise become verse, until your own
 # model leaves the 5-gram behind. Then you look inside it.
 
 # %% [markdown]
@@ -280,6 +280,7 @@ strange = torch.full_like(
 )
 print(f"before the strange batch: {held_out_loss(model):.3f}")
 for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True, 0.1)):
+    # Together, so that the copied optimiser moves the copied model
     copied, its_optimizer, its_draw = copy.deepcopy((model, optimizer, draw))
     for i in range(21):
         tokens, targets = get_batch(train_ids, 16, 32, its_draw)
@@ -300,8 +301,8 @@ for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True,
 #
 # ## The settings of a run
 #
-# All that decides a run's result stands in one place. The defaults are the plain protocol, `baseline`; Muon's lines are
-# explained below.
+# All that decides a run's result stands in one place. The defaults are the plain protocol, `baseline`; warm-up, decay,
+# patience and Muon have their sections below.
 
 
 # %% tags=["export"]
@@ -399,7 +400,7 @@ def token_losses(model, ids):
     while start < N:
         left = N - start
         windows = min(at_once, left // T)  # whole ones first
-        stop = start + (windows * T or left)
+        stop = start + (windows * T or left)  # no whole one left: the short rest
         logits = model(ids[start:stop].view(-1, min(T, left))).flatten(0, 1)
         targets = ids[start + 1 : stop + 1]
         losses.append(F.cross_entropy(logits, targets, reduction="none"))
@@ -563,7 +564,7 @@ print(f"{speed:,.0f} characters/s in {tokens.device.type} float32")
 
 # %% [markdown]
 # The dashed loss is that of the training split's first 20,000 characters, so far mostly above the validation loss. (The two
-# texts differ; later a counter will find the last tenth the *hardest*, so keep this in mind.) And what does it *write*,
+# texts differ; for a model this young, those 20,000 may be the harder ones: a guess.) And what does it *write*,
 # each time with the same luck?
 
 # %%
@@ -581,7 +582,7 @@ for step, written in samples.items():
 # al., 2024).
 #
 # No decomposition is needed. $1.5 x - 0.5 x^3$ brings any $x$ between 0 and 1 closer to 1, and $1.5 X - 0.5 X X^\top X$ does so to
-# each singular value of a matrix $X$: done again and again, the **Newton–Schulz iteration**. Five polynomials
+# each singular value of a matrix $X = U S V^\top$, since $X X^\top X = U S^3 V^\top$: done again and again, the **Newton–Schulz iteration**. Five polynomials
 # $a x + b x^3 + c x^5$ are faster, each the best for what the one before leaves (Amsel et al., 2025):
 
 
@@ -720,7 +721,7 @@ def make_optimizers(model, config):
     ]
     device = next(model.parameters()).device.type
     kernel = {"fused": device in ("cpu", "cuda"), "capturable": device == "cuda"}
-    rate, betas = config.learning_rate, (0.9, 0.95)
+    rate, betas = config.learning_rate, (0.9, 0.95)  # how slowly the two means fade
     optimizers = [torch.optim.AdamW(groups, lr=rate, betas=betas, **kernel)]
     if by_muon:
         settings = (config.weight_decay, config.muon_momentum, config.muon_iterations)
@@ -804,7 +805,7 @@ def by(kind, seed):
 compared({kind: [by(kind, seed) for seed in seeds] for kind in ("adamw", "muon")})
 
 # %% [markdown]
-# Better, by this lesson's standard, in loss per step. (*adamw* is not quite the first table's: other betas, no decay of gains,
+# Better, by this lesson's standard, in loss per step. (*adamw* is not quite the first table's: other *betas*, which say how slowly its two means fade; no decay of gains,
 # clipping.)
 #
 # ## The full run
@@ -863,7 +864,7 @@ figures.lines(range(1, 11), {"counter": costs}, *labels, title=title, note=text.
 #
 # ## The loss log
 #
-# *Ten lines* is measured on 512 windows, all else exactly. Losses over different contexts don't compare. The best counter is ahead until lesson 5.
+# *Ten lines* is the best rate's 200 steps, measured on 512 windows; all else is exact. Losses over different contexts don't compare. The best counter is ahead until lesson 5.
 
 # %%
 lines = {"ten lines": final[best][0], "your loop": stopping.best, "2 layers": loss}

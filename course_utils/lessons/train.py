@@ -68,7 +68,7 @@ def token_losses(model, ids):
     while start < N:
         left = N - start
         windows = min(at_once, left // T)  # whole ones first
-        stop = start + (windows * T or left)
+        stop = start + (windows * T or left)  # no whole one left: the short rest
         logits = model(ids[start:stop].view(-1, min(T, left))).flatten(0, 1)
         targets = ids[start + 1 : stop + 1]
         losses.append(F.cross_entropy(logits, targets, reduction="none"))
@@ -172,7 +172,7 @@ def make_optimizers(model, config):
     ]
     device = next(model.parameters()).device.type
     kernel = {"fused": device in ("cpu", "cuda"), "capturable": device == "cuda"}
-    rate, betas = config.learning_rate, (0.9, 0.95)
+    rate, betas = config.learning_rate, (0.9, 0.95)  # how slowly the two means fade
     optimizers = [torch.optim.AdamW(groups, lr=rate, betas=betas, **kernel)]
     if by_muon:
         settings = (config.weight_decay, config.muon_momentum, config.muon_iterations)
