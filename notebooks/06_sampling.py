@@ -287,7 +287,7 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:
         others = torch.ones_like(logits, dtype=torch.bool)
-        others = others.scatter(-1, logits.argmax(-1, keepdim=True), False)
+        others = others.scatter(-1, logits.argmax(-1, keepdim=True), False)  # False there
         return logits.masked_fill(others, -math.inf)
     if temperature != 1:
         tiny = torch.finfo(logits.dtype).tiny  # below it the best has all
@@ -301,6 +301,7 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
         rising, order = logits.sort(dim=-1)
         tail = rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p  # not needed for p
         tail[..., -1] = False  # the best token stays, however small p is
+        # scatter puts each answer back at its token's own place
         logits = logits.masked_fill(tail.scatter(-1, order, tail), -math.inf)
     return logits
 
@@ -624,7 +625,7 @@ for settings in rules:
     print(f"── {settings}\n{prompt}{written}\n")
 
 # %% [markdown]
-# Greedy is stuck again. In large models a loop feeds itself: a phrase grows likelier each time it is read (Holtzman et
+# Greedy is stuck again. (Past 128 characters it may part from the first circle: there the window slid, here it jumps.) In large models a loop feeds itself: a phrase grows likelier each time it is read (Holtzman et
 # al., 2020). In ours? Let it read a piece of the validation text, the same piece again and again; and for comparison, a
 # new piece each time.
 #
@@ -644,7 +645,7 @@ read_in = {"the same again": once.repeat(1, rounds), "another each time": others
 @torch.no_grad()
 def losses_in(rows):
     """The token loss of each token but the first of each row: (B, T) -> (B, T - 1)."""
-    logits = model(rows)[:, :-1].mT
+    logits = model(rows)[:, :-1].mT  # cross_entropy wants (B, V, T)
     return F.cross_entropy(logits, rows[:, 1:], reduction="none").cpu()
 
 
@@ -656,6 +657,7 @@ def middle_half(values):
 # %%
 curves, bands = {}, {}
 for name, rows in read_in.items():
+    # pad: a 0 in front for the first token, which nobody predicts
     losses_of_all = F.pad(losses_in(rows), (1, 0)).view(len(rows), rounds, n + 1)
     certain = losses_of_all[..., 1:].mean(dim=-1).neg().exp()
     low, curves[name], high = middle_half(certain)
@@ -786,7 +788,7 @@ if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned s
 #
 # ## Which depth writes best?
 #
-# Same prompt, same rule; only the depth differs. A text is one draw, so take six of each, and two more measures:
+# Same prompt, same rule (temperature 0.8, top-k 40, top-p 0.95); only the depth differs. A text is one draw, so take six of each, and two more measures:
 #
 # * **longest copy**: the longest stretch that stands letter for letter in the training text; in the human row by chance.
 # * **5-gram loss**: the loss that lesson 1's counter has on the text, a judge that learned from the same text.
@@ -805,7 +807,7 @@ figures.sample_comparison(table, note=text.note)
 
 # %% [markdown]
 # After the ± stands the standard deviation of one text; the last row, of four pieces, is the yardstick. Two layers seem to know
-# fewer words, but with one seed and five measures that may be luck; four and six can't be told apart. All are easier to predict
+# fewer words, but with one model a depth and five measures that may be luck; four and six can't be told apart. All are easier to predict
 # than people, perhaps since the rule cuts. A loss needs no sampling and is surer (but see lesson 5).
 #
 # ## Move it yourself
@@ -846,8 +848,8 @@ widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 #
 # ### Exercise 6.1 · warm-up · 15 min
 #
-# Find the loop: the earliest place from which a text repeats itself to its end, for two whole rounds at least (the last
-# may be cut), and the length of a round, the shortest if several reach back as far. Without a loop: `(len(text), 0)`.
+# Find the loop: the earliest place from which a text repeats itself to its end, for at least two whole rounds (a further one
+# may be cut off), and the length of a round, the shortest if several reach back as far. Without a loop: `(len(text), 0)`.
 # Then: `generate` 1,500 characters at temperature 0 after `"O "`. Is there a loop, and why is it that long?
 #
 # <details><summary>Hint 1</summary>

@@ -42,7 +42,7 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:
         others = torch.ones_like(logits, dtype=torch.bool)
-        others = others.scatter(-1, logits.argmax(-1, keepdim=True), False)
+        others = others.scatter(-1, logits.argmax(-1, keepdim=True), False)  # False there
         return logits.masked_fill(others, -math.inf)
     if temperature != 1:
         tiny = torch.finfo(logits.dtype).tiny  # below it the best has all
@@ -56,6 +56,7 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
         rising, order = logits.sort(dim=-1)
         tail = rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p  # not needed for p
         tail[..., -1] = False  # the best token stays, however small p is
+        # scatter puts each answer back at its token's own place
         logits = logits.masked_fill(tail.scatter(-1, order, tail), -math.inf)
     return logits
 
