@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from course_utils import corpus, files
+from course_utils.research import studies
 from helpers import wait_until
 
 pytestmark = pytest.mark.promise("corpus")
@@ -638,6 +639,7 @@ def test_the_plays_are_of_tiny_shakespeares_edition_and_most_are_new(plays):
     unseen = {name for name, share in shares.items() if share < 0.002}
     assert len(unseen) == 28
     assert sum(len(plays[name]) for name in unseen) > 3_400_000
+    assert set(studies.UNTOUCHED) <= set(unseen)
 
 
 def test_a_speech_of_a_shared_play_is_the_same_to_the_letter(plays):

@@ -67,6 +67,7 @@ WRONG = [
     *({"environment": place} for place in ({}, [], {"device": 1})),
     *({name: []} for name in ("arm", "name", "study", "recipe", "fingerprint", "stopped")),
     {"position_losses": ["low"]},
+    *({"untouched": plays} for plays in ([1.6], {"hamlet": "low"})),
     {"format": "2"},
     {"folder": "/"},
     {"data_share": 0.5},
@@ -88,7 +89,7 @@ def test_a_record_that_lacks_anything_is_refused(record, tmp_path):
     path = tmp_path / "logs" / f"{record.name}.json"
     path.parent.mkdir()
     written_later = {"choosing_loss", "reporting_loss", "position_losses"}
-    written_later |= {"data_share", "weights_sha256"}
+    written_later |= {"data_share", "weights_sha256", "untouched"}
     for name in record.content():
         path.write_text(json.dumps({k: v for k, v in record.content().items() if k != name}))
         if name in written_later:

@@ -415,8 +415,8 @@ def test_ablate_compares_what_it_asked_for_in_the_studys_order(tmp_path):
 
 def test_the_recorded_study_is_sorted_as_it_was_recorded():
     words = groups.of_folder(recorded.everything())
-    told = {(r.study, r.recipe, r.arm, r.seed) for group in words for r in group.records}
-    assert told == {(r.study, r.recipe, r.arm, r.seed) for r in recorded.everything()}
+    told = {(r.recipe, r.arm, r.name) for group in words for r in group.records}
+    assert told == {(r.recipe, r.arm, r.name) for r in recorded.everything()}
     assert not [group.title for group in words if "earlier" in group.title]
 
 

@@ -1,5 +1,6 @@
 """Studies as data, run on a real pool of processes; and what is concluded from them."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -179,7 +180,9 @@ def test_a_run_chooses_on_one_half_and_reports_the_other():
 
 # --- what is concluded ----------------------------------------------------------------------------
 def record(arm, seed, loss):
-    return SimpleNamespace(arm=arm, seed=seed, reporting_loss=loss)
+    return SimpleNamespace(
+        arm=arm, seed=seed, reporting_loss=loss, validation_loss=loss, untouched={}
+    )
 
 
 def test_effects_are_paired_and_corrected_for_their_number():
@@ -334,12 +337,14 @@ def test_processes_do_not_hear_ctrl_c_from_their_first_moment_on(tmp_path):
     worker.end()
 
 
-def test_frames_give_each_comparison_on_either_text_corrected_for_all():
+def test_frames_give_each_comparison_on_every_text_corrected_for_all():
     rng, frames = np.random.default_rng(4), {}
     for frame in ("one", "two"):
         records = [record(arm, seed, rng.normal(1.5, 0.1)) for arm in "abc" for seed in range(5)]
         for one in records:
             one.validation_loss = one.reporting_loss + rng.normal(0, 0.05)
+            one.untouched = {"hamlet": rng.normal(1.6, 0.1)}
+            one.untouched_loss = one.untouched["hamlet"]
         frames[frame] = records
     table = comparisons.in_frames(frames)
     assert table[["frame", "arm", "other"]].values.tolist() == [
@@ -351,6 +356,42 @@ def test_frames_give_each_comparison_on_either_text_corrected_for_all():
         whole = [[r.validation_loss for r in arm] for arm in arms]
         assert row.p == pytest.approx(stats.ttest_rel(*half).pvalue)
         assert row.whole == pytest.approx(np.mean(whole[0]) - np.mean(whole[1]))
+        plays = [[r.untouched["hamlet"] for r in arm] for arm in arms]
+        assert row.untouched_p == pytest.approx(stats.ttest_rel(*plays).pvalue)
         assert row.r == pytest.approx(np.corrcoef(half)[0, 1])
     assert table["p_holm"].tolist() == pytest.approx(comparisons.holm(table["p"]).tolist())
     assert (table["clear"] == (table["p_holm"] < 0.05)).all()
+
+
+def test_without_plays_nothing_is_said_of_them():
+    records = [record(arm, seed, 1.5) for arm in "ab" for seed in (0, 1)]
+    table = comparisons.in_frames({"one": records})
+    assert not [name for name in table if "untouched" in name]
+
+
+def crossed(seeds, plays, spread_of_seeds, spread_of_plays):
+    """Losses of two arms whose difference has an effect of the seed and one of the play."""
+    rng = np.random.default_rng(5)
+    of_seed = rng.normal(0, spread_of_seeds, (seeds, 1))
+    table = 1.5 + of_seed + rng.normal(0, spread_of_plays, plays)
+    one = {
+        seed: {f"play {i}": loss for i, loss in enumerate(row)} for seed, row in enumerate(table)
+    }
+    return one, {seed: dict.fromkeys(losses, 1.5) for seed, losses in one.items()}
+
+
+@pytest.mark.parametrize("spreads", [(0.1, 0.0), (0.0, 0.1), (0.1, 0.1)])
+def test_an_interval_over_seeds_and_plays_knows_both_sources(spreads):
+    """Against the closed form: two independent means, each drawn anew from what is there."""
+    one, other = crossed(40, 50, *spreads)
+    low, high = comparisons.over_plays(one, other)
+    table = np.array([list(one[s].values()) for s in one]) - 1.5
+    variance = table.mean(axis=1).var() / 40 + table.mean(axis=0).var() / 50
+    assert (low + high) / 2 == pytest.approx(table.mean(), abs=0.003)
+    assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(variance), rel=0.1)
+
+
+def test_only_seeds_that_both_arms_have_are_paired_over_plays():
+    one, other = crossed(3, 4, 0.0, 0.0)
+    one[7] = dict.fromkeys(one[0], 9.0)
+    assert comparisons.over_plays(one, other) == pytest.approx((0, 0))

@@ -208,10 +208,10 @@ def scaling_in_words(table, language, say):
     return words.format("; ".join(listed))
 
 
-def depth_in_frames(table, language="english", note="", title=""):
+def depth_in_frames(table, language="english", note="", title="", loss=LOSS):
     """Loss by depth, a line a way of comparing, each with its 95 % intervals.
 
-    table: rows with frame, n_layers, loss, low, high (nats/character).
+    table: rows with frame, n_layers, loss, low, high (nats/character). loss: whose, in words.
     """
     depths = sorted(table["n_layers"].unique())
     with open_figure(4.2, language, note) as (figure, say):
@@ -226,7 +226,7 @@ def depth_in_frames(table, language="english", note="", title=""):
         )
         axes.set_xticks(depths, depths)
         axes.minorticks_off()
-        axes.set(xlabel=say("layers", "层数"), ylabel=say(*LOSS))
+        axes.set(xlabel=say("layers", "层数"), ylabel=say(*loss))
         explain(axes, say("upright: 95 % interval", "竖线：95 % 区间"))
         head(figure, title or say("What depth buys, frame by frame", "不同比较方式下深度的作用"))
         figure.set_label(frames_in_words(table, language, say))

@@ -12,6 +12,7 @@ from matplotlib import font_manager
 
 LANGUAGES = ("english", "chinese")
 LOSS = ("validation loss (nats/character)", "验证损失（奈特/字符）")
+UNTOUCHED = ("loss on the untouched plays (nats/character)", "未见剧本上的损失（奈特/字符）")
 PERPLEXITY = ("perplexity (characters)", "困惑度（字符）")
 PARAMETERS = ("parameters (millions)", "参数量（百万）")
 CHINESE = {  # names of baselines and arms

@@ -5,6 +5,7 @@ import math
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -97,42 +98,59 @@ def in_frames(frames):
     """Each arm against the one before it, in several studies of one question.
 
     frames: {name: records, in the order of their arms}. -> a row a comparison: frame, arm, other,
-    and name, all three in short; seeds; difference, low, high, p on the half that reports, and
-    whole, whole_low, whole_high, whole_p on the whole split (nats/character); r, the correlation of
-    the two arms' losses over the seeds, which pairing lives on; p_holm and whole_p_holm, p after
-    Holm's correction for all rows; clear, p_holm < 0.05.
+    and name, all three in short; seeds; difference, low, high, p on the half that reports; the same
+    as whole, whole_low, … on the whole split, and where all runs have read the untouched plays, as
+    untouched, untouched_low, … on those (nats/character); r, the correlation of the two arms'
+    losses over the seeds, which pairing lives on; p_holm, whole_p_holm, …, p after Holm's
+    correction for all rows; clear, p_holm < 0.05.
     """
+    texts = {"": "reporting_loss", "whole": "validation_loss"}
+    if all(r.untouched for records in frames.values() for r in records):
+        texts["untouched"] = "untouched_loss"
     rows = []
     for frame, records in frames.items():
-        half = losses_of(records, "reporting_loss")
-        whole = losses_of(records, "validation_loss")
+        losses = {text: losses_of(records, measure) for text, measure in texts.items()}
+        half = losses[""]
         for other, arm in itertools.pairwise(half):
-            one = compare(arm, half[arm], other, half[other])
-            all_of_it = compare(arm, whole[arm], other, whole[other])
             short = [name.partition(",")[0] for name in (arm, other)]  # "4 layers, width 312"
-            rows.append(
-                {
-                    "frame": frame,
-                    "arm": arm,
-                    "other": other,
-                    "name": f"{frame}: {' - '.join(short)}",
-                    "seeds": one.pairs,
-                    "difference": one.difference,
-                    "low": one.low,
-                    "high": one.high,
-                    "p": one.p,
-                    "whole": all_of_it.difference,
-                    "whole_low": all_of_it.low,
-                    "whole_high": all_of_it.high,
-                    "whole_p": all_of_it.p,
-                    "r": pd.Series(half[arm]).corr(pd.Series(half[other])),
-                }
-            )
+            name = f"{frame}: {' - '.join(short)}"
+            row = {"frame": frame, "arm": arm, "other": other, "name": name}
+            for text, of in losses.items():
+                row |= in_columns(compare(arm, of[arm], other, of[other]), text)
+            row["r"] = pd.Series(half[arm]).corr(pd.Series(half[other]))
+            rows.append(row)
     table = pd.DataFrame(rows)
-    table["p_holm"] = holm(table["p"])
-    table["whole_p_holm"] = holm(table["whole_p"])
+    for text in texts:
+        table[column(text, "p_holm")] = holm(table[column(text, "p")])
     table["clear"] = table["p_holm"] < 0.05
     return table
+
+
+def in_columns(one, text):
+    """A Comparison as a part of a row: of a text, or "" of the half that reports."""
+    return {
+        "seeds": one.pairs,
+        text or "difference": one.difference,
+        **{column(text, name): getattr(one, name) for name in ("low", "high", "p")},
+    }
+
+
+def column(text, name):
+    return f"{text}_{name}" if text else name
+
+
+def over_plays(one, other, samples=10_000):
+    """The interval of a mean difference, had other seeds been drawn *and* other plays.
+
+    one, other: {seed: {play: loss}}. Seeds and plays are each drawn anew, with replacement (a
+    two-way bootstrap; Owen, 2007, for why it errs on the safe side). -> (low, high), 95 %
+    """
+    seeds = sorted(one.keys() & other.keys())
+    differences = pd.DataFrame({s: pd.Series(one[s]) - pd.Series(other[s]) for s in seeds}).values
+    draw = np.random.default_rng(0)
+    plays, runs = (draw.integers(0, n, (samples, n)) for n in differences.shape)
+    means = differences[plays[:, :, None], runs[:, None, :]].mean(axis=(1, 2))
+    return tuple(np.quantile(means, [0.025, 0.975]))
 
 
 def against(records, reference=REFERENCE, measure="reporting_loss"):

@@ -58,16 +58,18 @@ def of_folder(records):
 
         # First, the runs that the study asks for as it and the recipe are written today; apart from
         # them those that were made for it by another text of the course.
-        piles = defaultdict(list)
+        piles = defaultdict(dict)
         for r in records:
             asked = bool(study) and asks_for(study, r)
             if asked or r.study == name:
-                piles[r.recipe, texts[r.corpus["sha256"]], asked].append(r)
+                pile = piles[r.recipe, texts[r.corpus["sha256"]], asked]
+                if r.study == name or r.name not in pile:  # made for two studies, it counts once
+                    pile[r.name] = r
 
         # Then, apart go those that differ in more than their arm.
         for (recipe, text, asked), pile in sorted(piles.items()):
             earlier = ", as an earlier version had it" if study and not asked else ""
-            for words, part in parted(pile, study):
+            for words, part in parted(list(pile.values()), study):
                 title = f"{name}, recipe {recipe}, {text}{words}{earlier}"
                 groups.append(Group(title, in_order(part, study), study))
     return [g for g in groups if not any(told_by(other, g) for other in groups)]

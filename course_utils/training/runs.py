@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import platform
 import re
@@ -86,6 +87,7 @@ class RunRecord(trainer.Training):
     data_share: float = 1.0  # of the training split
     environment: dict = field(default_factory=dict)
     weights_sha256: str = ""  # of what was trained; empty in records of before there was one
+    untouched: dict = field(default_factory=dict)  # play -> loss; empty where none was opened
     format: str = FORMAT
     folder: Path | None = None  # where it lies; not written
 
@@ -97,6 +99,11 @@ class RunRecord(trainer.Training):
     @property
     def checkpoint(self):
         return self.folder / "checkpoints" / f"{self.name}.safetensors"
+
+    @property
+    def untouched_loss(self):
+        """Mean over the plays that no run has seen, nats/character; NaN where none was opened."""
+        return sum(self.untouched.values()) / len(self.untouched) if self.untouched else math.nan
 
     def content(self):
         """All that is written, as a dict: first what the run was, then what it came to."""
@@ -134,6 +141,8 @@ class RunRecord(trainer.Training):
             files.of_type(str, self.corpus[name], f"the corpus's {name}")
         for name in ("device", "torch", "command"):
             files.of_type(str, self.environment[name], f"the environment's {name}")
+        for play, loss in self.untouched.items():
+            files.of_type(float, loss, f"the loss on {play}")
         if not self.history or "validation_loss" not in self.history[-1]:
             raise ValueError("no evaluation at its end")
         if not (0 <= self.validation_loss <= trainer.DIVERGED and self.training_loss >= 0):

@@ -28,6 +28,7 @@ LATER = {
     "position_losses",
     "data_share",
     "weights_sha256",
+    "untouched",
 }
 REPORT = ("step", "characters", "training_loss", "elapsed_s")  # of the history
 # More, where there was an evaluation; one that is only looked at has no halves and chooses nothing.
