@@ -329,8 +329,24 @@ print(f"2 layers, 3,020 steps, against 6 layers, 1,200: {apart.low:+.3f} to {apa
 
 # %% [markdown]
 # Two layers that train longer do at least as well as six after 1,200 steps. So the honest summary is: *while training is short, depth buys speed
-# per step, and pays for it in seconds; whether it buys a lower floor, these studies can't say.* No frame here has both a falling rate and a
-# long budget. That is the study to run next.
+# per step, and pays for it in seconds; whether it buys a lower floor, these frames can't say.* None has both a falling rate and a long budget.
+#
+# So that was the study to run next: 600, 1,200 and 2,400 steps that end in a falling rate, which is chosen for each depth and length. And
+# it reports on new ground, **eight whole plays that no choice in this course has touched**, from *Hamlet* to *Twelfth Night*.
+#
+# > **Predict.** Twice the steps: does the best depth grow?
+
+# %%
+for steps in (600, 1200, 2400):
+    runs = sorted(recorded.load(f"depth-{steps}"), key=lambda r: r.model["n_layers"])
+    means = pd.DataFrame(comparisons.losses_of(runs, "untouched_loss")).mean()
+    row = [f"{arm}: {loss:.3f}" for arm, loss in means.items()]
+    print(f"{steps:5,} steps  {' · '.join(row)}")
+
+# %% [markdown]
+# It doesn't. At 1,200 steps the loss on the plays goes on falling to the deepest model; at 2,400, twenty times through the text, four layers and
+# six are level, and twelve are worse. What more layers learn by then is the training text. (Three to eight seeds a number, and a hole
+# where none had time to report; the page of [results](../book/results.md) has the intervals.)
 #
 # ## Did pairing help?
 #

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from course_utils import corpus, figures, files
-from course_utils.figures.words import MEASURES
+from course_utils.figures.words import MEASURES, UNTOUCHED
 from course_utils.generation import quality
 from course_utils.lessons.data import baseline_losses, split
 from course_utils.research import comparisons, recorded, studies, tables
@@ -119,6 +119,55 @@ def every_frame():
         "r": table["r"].map("{:.2f}".format),
     }
     yield pd.DataFrame({"comparison": table["name"], **columns})
+
+
+def budgets():
+    """What depth buys in fewer steps and in more, and on plays that nothing has read."""
+    frames = {
+        f"{steps:,} steps": sorted(recorded.load(f"depth-{steps}"), key=by_depth)
+        for steps in studies.BUDGETS
+    }
+    if not all(frames.values()):
+        yield missing(f"depth-{studies.BUDGETS[0]}")
+        return
+    rows = [
+        {"frame": frame, "n_layers": n, **mean_of(found, arm, "untouched_loss")}
+        for frame, found in frames.items()
+        for n, arm in depths_of(found).items()
+    ]
+    table = comparisons.in_frames(frames)
+    better = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] < 0)]
+    won = f"{len(better)} of {len(table)} comparisons"
+    title = f"More layers are clearly better on new plays in {won}: "
+    title += "; ".join(
+        f"{(better['frame'] == frame).sum()} of {(table['frame'] == frame).sum()} with {frame}"
+        for frame in frames
+    )
+    yield figures.depth_in_frames(pd.DataFrame(rows), title=title, loss=UNTOUCHED)
+    plays = [
+        comparisons.over_plays(untouched_of(found, arm), untouched_of(found, other))
+        for found in frames.values()
+        for other, arm in itertools.pairwise(depths_of(found).values())
+    ]
+    columns = {
+        "seeds": table["seeds"],
+        "second half": table["difference"].map("{:+z.4f}".format),
+        "p, Holm": [f"{p:.2g}" for p in table["p_holm"]],
+        "untouched plays": table["untouched"].map("{:+z.4f}".format),
+        "p, Holm ": [f"{p:.2g}" for p in table["untouched_p_holm"]],
+        "95 %, other seeds and plays": [f"{low:+z.3f} … {high:+z.3f}" for low, high in plays],
+    }
+    yield pd.DataFrame({"comparison": table["name"], **columns})
+    yield "\n".join(f"* {steps:,} steps: {missing(f'depth-{steps}')}" for steps in studies.BUDGETS)
+
+
+def by_depth(record):
+    return record.model["n_layers"], record.seed
+
+
+def untouched_of(found, arm):
+    """{seed: {play: loss}} of an arm."""
+    return {r.seed: r.untouched for r in found if r.arm == arm}
 
 
 def of_depth(name):
@@ -485,6 +534,7 @@ PASSAGES = {  # a word after `{recorded}` -> what gives its figures and tables
     **every("rates", rates),
     "verdict": verdict,
     "frames": every_frame,
+    "budgets": budgets,
     "places": partial(places, "depth"),
     "data": data,
     "samples": samples,
