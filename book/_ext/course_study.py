@@ -70,8 +70,10 @@ def verdict():
             frames_in_words("Four layers", "two", four),
             frames_in_words("Six layers", "four", six),
             f"How sure: {every['seeds'].min()} paired seeds or more in each frame, 95 % intervals "
-            f"no wider than ± {widest:.3f}, on the half of the held-out text that chose nothing; "
-            "one text, one kind of model.",
+            f"no wider than ± {widest:.3f}, on the half of the held-out text that reports; one "
+            f"text, one kind of model. Corrected for all {len(table)} comparisons, "
+            f"{every['clear'].sum()} of these {len(every)} stay clear "
+            f"({(every['whole_p_holm'] < 0.05).sum()} on the whole split).",
         ]
     )
     rows = [
@@ -293,13 +295,17 @@ def rates(name):
     best = table[table["best"]]
     liked = best["learning_rate"].mode()[0]
     depths = f"{(best['learning_rate'] == liked).sum()} of {len(best)} depths"
-    yield figures.rate_sweep(table, title=f"{RATES[name]}: {liked:g} is the best rate of {depths}")
+    title = f"{RATES[name]}, two seeds: {liked:g} is the best rate of {depths}"
+    yield figures.rate_sweep(table, title=title)
     outside = table.loc[table["best"] & ~table["inside"], "arm"]
     if len(outside):
         yield f"At the edge of the grid, so not yet chosen: {', '.join(outside)}."
     else:
         yield "Each best rate has a worse one on either side, so the grid was wide enough."
     losses = table.pivot(index="n_layers", columns="learning_rate", values="choosing_loss").round(4)
+    leads = losses.apply(lambda row: row.nsmallest(2).diff().iloc[-1], axis=1)
+    said = ", ".join(f"{lead:.4f} ({layers(n)})" for n, lead in leads.items())
+    yield f"By so much, in nats/character, each depth's best rate leads its next best: {said}."
     losses.columns = [f"{rate:g}" for rate in losses.columns]
     yield losses.rename_axis("layers").reset_index()
     yield missing(name)
@@ -392,8 +398,28 @@ def data():
             "What depth buys, in nats/character on the reporting half, with 95 % intervals:\n\n"
             + "\n".join(gains_in_words(row) for row in rows)
         )
+        yield corrected(gains, "reporting half")
+        whole = {share: steps_of(sharing(found, share), "validation_loss") for share in shares}
+        yield corrected(whole, "whole split")
         yield pd.DataFrame(rows)
     yield missing("data")
+
+
+def corrected(gains, text):
+    """A sentence: what depth does on each share of the text, after Holm's correction for all."""
+    every = [
+        (f"{deep} against {shallow} on {share:.0%}", gain)
+        for share, steps in gains.items()
+        for (shallow, deep), gain in steps.items()
+    ]
+    adjusted = comparisons.holm([gain.p for _, gain in every])
+    clear = [
+        f"{name} ({gain.difference:+z.3f})"
+        for (name, gain), p in zip(every, adjusted, strict=True)
+        if p < 0.05
+    ]
+    said = ", ".join(clear) or "none"
+    return f"Clear on the {text} after Holm's correction for all {len(every)}: {said}."
 
 
 def sharing(found, share):
