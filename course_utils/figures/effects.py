@@ -21,7 +21,7 @@ BETTER = BLUE
 WORSE = RUST
 DIFFERENCE = (
     "difference of the loss (nats/character): left is better",
-    "损失之差（奈特/字符）：左边更好",
+    "损失之差（奈特/字符）：越靠左越好",
 )
 
 
@@ -115,7 +115,7 @@ def rate_sweep(table, language="english", note="", title=""):
         axes.set_xticks(rates, [f"{1e3 * rate:g}" for rate in rates])
         axes.minorticks_off()
         rate = say("peak learning rate of AdamW (thousandths)", "AdamW 的峰值学习率（千分之一）")
-        loss = say("loss, choosing half (nats/character)", "选择用一半的损失（奈特/字符）")
+        loss = say("loss, choosing half (nats/character)", "验证集前半的损失（奈特/字符）")
         axes.set(xlabel=rate, ylabel=loss)
         key = say("circle and number: the best of each depth", "圆圈与数字：每种深度的最优值")
         explain(axes, key)
@@ -174,7 +174,7 @@ def data_scaling(table, language="english", note="", title=""):
         axes.set_xticks(shares, [f"{share:.0%}" for share in shares])
         axes.minorticks_off()
         axes.set(xlabel=say("share of the training text", "训练文本的比例"), ylabel=say(*LOSS))
-        explain(axes, say("line: 95 % interval", "竖线：95 % 区间"))
+        explain(axes, say("line: 95 % interval", "竖线：95% 置信区间"))
         head(figure, title or say("What more text buys", "更多文本换来了什么"))
         figure.set_label(scaling_in_words(table, language, say))
     return figure
@@ -227,7 +227,7 @@ def depth_in_frames(table, language="english", note="", title="", loss=LOSS):
         axes.set_xticks(depths, depths)
         axes.minorticks_off()
         axes.set(xlabel=say("layers", "层数"), ylabel=say(*loss))
-        explain(axes, say("upright: 95 % interval", "竖线：95 % 区间"))
+        explain(axes, say("upright: 95 % interval", "竖线：95% 置信区间"))
         head(figure, title or say("What depth buys, frame by frame", "不同比较方式下深度的作用"))
         figure.set_label(frames_in_words(table, language, say))
     return figure

@@ -113,7 +113,7 @@ def draw_baselines(line, limits, baselines, language, form="{:.3f}"):
             shown.append((value, text))
         else:
             beyond.append(text)
-    words = "图外：" if language == "chinese" else "off the range: "
+    words = "超出坐标范围：" if language == "chinese" else "off the range: "
     return Baselines(shown, [words + ", ".join(beyond)] if beyond else [])
 
 

@@ -177,7 +177,7 @@ def ablation_bars(ablation, final, baselines, language="english", note="", title
         (loss, perplexity), (parameters, seconds) = panels = figure.subplots(2, 2, sharey=True)
         draw_losses(loss, ablation, final, styles)
         list_down(loss, names, top=0.6)
-        key = say("line: 95 % interval · small: each seed", "横线：95 % 区间 · 小点：单个种子")
+        key = say("line: 95 % interval · small: each seed", "横线：95% 置信区间 · 小点：单个种子")
         loss.set_xlabel(f"{say(*LOSS)}\n{key}")
         low, high = padded(losses_shown(ablation, final), baselines)
         loss.set_xlim(low, high + 0.18 * (high - low))
@@ -271,7 +271,7 @@ def parameters_vs_perplexity(
         label_columns(axes, ends + baseline_ends(drawn, last_of(ends)))
         key = say(
             "line: 95 % interval of the mean · small: each seed",
-            "竖线：均值的 95 % 区间 · 小点：单个种子",
+            "竖线：均值的 95% 置信区间 · 小点：单个种子",
         )
         explain(axes, key, *drawn.beyond)
         head(figure, title or say("What more parameters buy", "更多参数换来了什么"))

@@ -56,8 +56,8 @@ COLUMNS = {  # of the tables in results/tables
     "validation_loss": Column(
         Said("validation loss (nats/character)", "验证损失（奈特/字符）"), loss
     ),
-    "loss_low": Column(Said("95 % interval from", "95 % 区间下限"), number),
-    "loss_high": Column(Said("95 % interval to", "95 % 区间上限"), number),
+    "loss_low": Column(Said("95 % interval from", "95% 置信区间下限"), number),
+    "loss_high": Column(Said("95 % interval to", "95% 置信区间上限"), number),
     "perplexity": Column(Said("perplexity", "困惑度"), perplexity),
     "training_loss": Column(Said("training loss (nats/character)", "训练损失（奈特/字符）"), loss),
     "elapsed_s": Column(Said("training time (s)", "训练时间（秒）"), seconds),

@@ -140,7 +140,7 @@ def verdict_in_chinese(one):
         return f"{arm} 与 {other} 相差 {one.difference:+z.3f} 奈特/字符；只有一个种子，不下结论。"
     seen = (
         f"{one.difference:+z.3f} 奈特/字符"
-        f"（95 % 区间 {one.low:+z.3f} 至 {one.high:+z.3f}，{one.pairs} 对种子）"
+        f"（95% 置信区间 {one.low:+z.3f} 至 {one.high:+z.3f}，{one.pairs} 对种子）"
     )
     if one.high < 0:
         return f"{arm} 的预测优于 {other}：{seen}。"
@@ -349,7 +349,7 @@ def bars(m):
     seeds = int(m.arms["seeds"].min())
     sure = Said(
         f"Means of {seeds} seeds; the lines are 95 % intervals.",
-        f"为 {seeds} 个种子的均值，横线为 95 % 区间。",
+        f"为 {seeds} 个种子的均值，横线为 95% 置信区间。",
     )
     if seeds == 1:
         sure = Said(
