@@ -10,7 +10,7 @@ export class Letters {
   constructor(onPoint) {
     this.onPoint = onPoint;
     this.letters = [];
-    this.chosen = 1;
+    this.chosen = null; // the last character, until the reader chooses
     this.over = null;
     this.element = make("div", {
       className: "inside-letters",
@@ -42,7 +42,7 @@ export class Letters {
     this.letters.slice(1).forEach((letter, i) => (letter.dataset.place = i + 1));
     this.element.replaceChildren(...this.letters);
     this.over = null;
-    this.chosen = Math.min(this.chosen, characters.length);
+    this.chosen = Math.min(this.chosen ?? characters.length - 1, characters.length);
     this.mark();
   }
 
