@@ -1139,7 +1139,7 @@ def typical_keeps(probabilities, mass):
 checks.check("6.7", typical_keeps, quiet=True)
 
 # %% [markdown]
-# ## Self-test
+# ## Test yourself
 #
 # Choose, then open the answer.
 #
