@@ -34,9 +34,11 @@ def models(folder):
 def copy_parts(target):
     """Put all that the page asks for into a folder: models.json is the list of its models."""
     target.mkdir(parents=True, exist_ok=True)
-    for kind, (name, _) in widgets.KINDS.items():
+    styles = set()
+    for kind, (name, its_styles) in widgets.KINDS.items():
         (target / name).write_text(widgets.front_end(kind), encoding="utf-8")
-    for name in ("widget.css", "inside.css", *widgets.modules("worker.mjs")):
+        styles.update(its_styles)
+    for name in (*sorted(styles), *widgets.modules("worker.mjs")):
         (target / name).write_text(widgets.here(name), encoding="utf-8")
     listed = models(files.PUBLISHED)
     for record in listed:

@@ -125,10 +125,7 @@ def every_frame():
 
 def budgets():
     """What depth buys in fewer steps and in more, and on plays that nothing has read."""
-    frames = {
-        f"{steps:,} steps": sorted(recorded.load(f"depth-{steps}"), key=by_depth)
-        for steps in studies.BUDGETS
-    }
+    frames = {f"{steps:,} steps": of_depth(f"depth-{steps}", 1) for steps in studies.BUDGETS}
     if not all(frames.values()):
         yield missing(f"depth-{studies.BUDGETS[0]}")
         return
@@ -147,9 +144,9 @@ def budgets():
     )
     yield figures.depth_in_frames(pd.DataFrame(rows), title=title, loss=UNTOUCHED)
     plays = [
-        comparisons.over_plays(untouched_of(found, arm), untouched_of(found, other))
+        comparisons.over_plays(losses, before)
         for found in frames.values()
-        for other, arm in itertools.pairwise(depths_of(found).values())
+        for before, losses in itertools.pairwise(comparisons.losses_of(found, "untouched").values())
     ]
     columns = {
         "seeds": table["seeds"],
@@ -163,18 +160,9 @@ def budgets():
     yield "\n".join(f"* {steps:,} steps: {missing(f'depth-{steps}')}" for steps in studies.BUDGETS)
 
 
-def by_depth(record):
-    return record.model["n_layers"], record.seed
-
-
-def untouched_of(found, arm):
-    """{seed: {play: loss}} of an arm."""
-    return {r.seed: r.untouched for r in found if r.arm == arm}
-
-
-def of_depth(name):
-    """The recorded runs of a study of depth, the shallowest first."""
-    found = recorded.whole(recorded.load(name), SEEDS)
+def of_depth(name, seeds=SEEDS):
+    """The recorded runs of a study of depth, the shallowest first, of arms with so many seeds."""
+    found = recorded.whole(recorded.load(name), seeds)
     return sorted(found, key=lambda r: r.model["n_layers"])
 
 

@@ -126,8 +126,8 @@ def in_frames(frames):
     return table
 
 
-def in_columns(one, text):
-    """A Comparison as a part of a row: of a text, or "" of the half that reports."""
+def in_columns(one, text=""):
+    """A Comparison as a part of a row; text: what stands in its columns' names, if anything."""
     return {
         "seeds": one.pairs,
         text or "difference": one.difference,
@@ -164,8 +164,7 @@ def against(records, reference=REFERENCE, measure="reporting_loss"):
     for arm in losses:
         one = compare(arm, losses[arm], reference, losses[reference])
         if arm != reference and one.pairs:
-            about = {"arm": arm, "seeds": one.pairs, "difference": one.difference}
-            rows.append(about | {"low": one.low, "high": one.high, "p": one.p})
+            rows.append({"arm": arm, **in_columns(one)})
     columns = ["arm", "seeds", "difference", "low", "high", "p"]
     table = pd.DataFrame(rows, columns=columns).sort_values("difference", ignore_index=True)
     table["p_holm"] = holm(table["p"])
