@@ -2,8 +2,8 @@
 
 python tools/exact.py [--json FILE] [--card N] [RECIPE …]
 
-For each recipe: the sha256 of the weights after some steps of two runs and of others that were
-stopped at a random step and gone on with, and the time of a step beside that of an engine which
+For each recipe: the sha256 of the weights after some steps of two runs, and of others that take
+up the first one's state at a random step; and the time of a step beside that of an engine which
 may add in any order. Exit 1 where two runs of a recipe differ.
 """
 
@@ -33,6 +33,7 @@ def main():
     parser.add_argument("--card", type=int, default=0, metavar="N", help="which GPU (default 0)")
     parser.add_argument("--resumes", type=int, default=3, metavar="N", help="a recipe (default 3)")
     parser.add_argument("--plain", action="store_true", help="compile nothing")
+    parser.add_argument("--untimed", action="store_true", help="only the bits: time no step")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the rows to this file"
     )
@@ -53,7 +54,7 @@ def main():
     }
     rows = []
     for name in names:
-        rows.append(measure(name, train_ids.to(device), pieces, args.resumes))
+        rows.append(measure(name, train_ids.to(device), pieces, args))
         print(json.dumps(rows[-1]), flush=True)
         if args.json:  # after each, as the time on a borrowed card may end
             args.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n", "utf-8")
@@ -63,7 +64,7 @@ def main():
         sys.exit(f"not the same bits: {', '.join(different)}")
 
 
-def measure(name, ids, pieces, resumes):
+def measure(name, ids, pieces, args):
     """One row: how many different weights the runs of a recipe end with, and what a step takes."""
     model_settings, config = recipes.named_recipe(name)
     model_config = GPTConfig(**{"vocab_size": 65, **model_settings})
@@ -88,31 +89,34 @@ def measure(name, ids, pieces, resumes):
         advance(run, TIMED)
         return (time.perf_counter() - start) / TIMED * 1e3
 
-    run = advance(begin(exact), STEPS)
-    ends = [checkpoints.weights_sha256(run.model)]
-    regime = run.regime
+    # The first run leaves its state behind at random steps; the second is only run again.
+    stops = sorted(chance.sample(range(1, STEPS), args.resumes))
+    run = begin(exact)
+    states = []
+    for stop in stops:
+        states.append(advance(run, stop - run.steps_done).state())
+    ends = [checkpoints.weights_sha256(advance(run, STEPS - run.steps_done).model)]
     run = advance(begin(exact), STEPS)
     ends.append(checkpoints.weights_sha256(run.model))
-    exact_ms = step_ms(run)
-    for _ in range(resumes):
-        stopped_at = chance.randrange(1, STEPS)
-        state = advance(begin(exact), stopped_at).state()
-        run = begin(exact)
-        run.restore(state)
-        advance(run, STEPS - stopped_at)
-        ends.append(checkpoints.weights_sha256(run.model))
-    free_ms = step_ms(advance(begin_freely(begin, pieces), STEPS))
-    return {
+    row = {
         "recipe": name,
         "context": model_config.context_length,
-        "regime": regime,
-        "runs": len(ends),
-        "different": len(set(ends)),
-        "sha256": ends[0],
-        "step_ms": round(exact_ms, 3),
-        "step_ms_in_any_order": round(free_ms, 3),
-        "ratio": round(exact_ms / free_ms, 3),
+        "regime": run.regime,
     }
+    if not args.untimed:
+        exact_ms = step_ms(run)
+        free_ms = step_ms(advance(begin_freely(begin, pieces), STEPS))
+        row |= {
+            "step_ms": round(exact_ms, 3),
+            "step_ms_in_any_order": round(free_ms, 3),
+            "ratio": round(exact_ms / free_ms, 3),
+        }
+
+    for stop, state in zip(stops, states, strict=True):
+        run = begin(exact)
+        run.restore(state)
+        ends.append(checkpoints.weights_sha256(advance(run, STEPS - stop).model))
+    return row | {"runs": len(ends), "different": len(set(ends)), "sha256": ends[0]}
 
 
 def begin_freely(begin, pieces):

@@ -135,14 +135,17 @@ def budgets():
         for n, arm in depths_of(found).items()
     ]
     table = comparisons.in_frames(frames)
+    means = pd.DataFrame(rows)
+    best = means.loc[means.groupby("frame", sort=False)["loss"].idxmin()]
+    title = "The lowest mean loss on new plays: "
+    title += ", ".join(f"{layers(row.n_layers)} at {row.frame}" for row in best.itertuples())
+    yield figures.depth_in_frames(means, title=title, loss=UNTOUCHED)
     better = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] < 0)]
-    won = f"{len(better)} of {len(table)} comparisons"
-    title = f"More layers are clearly better on new plays in {won}: "
-    title += "; ".join(
-        f"{(better['frame'] == frame).sum()} of {(table['frame'] == frame).sum()} with {frame}"
-        for frame in frames
+    worse = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] > 0)]
+    yield (
+        f"Of {len(table)} steps up in depth, more layers are clearly better on the plays in "
+        f"{len(better)}, and clearly worse in {len(worse)} (p < 0.05 after Holm's correction)."
     )
-    yield figures.depth_in_frames(pd.DataFrame(rows), title=title, loss=UNTOUCHED)
     plays = [
         comparisons.over_plays(losses, before)
         for found in frames.values()
