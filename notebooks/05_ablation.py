@@ -352,8 +352,8 @@ loss = ("loss on the untouched plays (nats/char.)", "未用过的剧本上的损
 figures.depth_in_frames(by_length, title=title, loss=loss, note=note)
 
 # %% [markdown]
-# So depth alone has no answer; **depth for a length of training** has one. In 300 steps (200 of them warm-up) every added layer is a burden. In 1,200
-# each pays. In 2,400, twenty times through the text, four layers and six are level and twelve are worse: what they still learn is the
+# So depth alone has no answer; **depth for a length of training** has one. In 300 steps layers are a burden. In 1,200 each
+# pays. In 2,400, twenty times through the text, four layers and six are level and twelve are worse: what they still learn is the
 # training text. The marks at 600 lie too close to name a best. (The page of [results](../book/results.md) has every interval.)
 #
 # ## Did pairing help?
