@@ -1,9 +1,11 @@
 """Finding, fetching and verifying Tiny Shakespeare; the practice corpus where it can't be had."""
 
+import functools
 import hashlib
 import io
 import lzma
 import os
+import random
 import re
 import subprocess
 import sys
@@ -219,6 +221,7 @@ def _corpus(data, source, name="Tiny Shakespeare", note=""):
 
 
 # --- whole plays ---------------------------------------------------------------------------------
+@functools.cache
 def plays(folder=None):
     """37 plays of Shakespeare, in Tiny Shakespeare's form and alphabet: {name: text}.
 
@@ -237,6 +240,34 @@ def plays(folder=None):
             ):
                 found[name] = speeches(wheel.read(file).decode())
     return found
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A text to learn from that is made of whole plays: of these at random, until it is so long."""
+
+    characters: int
+    plays: tuple  # names in plays(); all are taken where they don't suffice
+
+    def __str__(self):
+        return f"{self.characters:,} characters of {len(self.plays)} plays"
+
+    def texts(self, seed):
+        """{name: text} of what a seed draws. CorpusError: as plays()."""
+        every = plays()
+        lengths = {name: len(text) for name, text in every.items()}
+        return {name: every[name] for name in self.names(lengths, seed)}
+
+    def names(self, lengths, seed):
+        """What a seed draws, in its order. lengths: {name: characters}
+
+        A longer text of the same plays and seed begins with the shorter one.
+        """
+        waiting = random.Random(seed).sample(self.plays, len(self.plays))
+        drawn = []
+        while waiting and sum(lengths[name] for name in drawn) < self.characters:
+            drawn.append(waiting.pop(0))
+        return drawn
 
 
 def speeches(markdown):

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from course_utils import corpus, files
+from course_utils.lessons.data import split
 from course_utils.research import studies
 from helpers import wait_until
 
@@ -657,3 +658,27 @@ def test_plays_that_cannot_be_fetched_are_told_in_a_sentence(tmp_path, monkeypat
     with pytest.raises(corpus.CorpusError, match=words) as refusal:
         corpus.plays(tmp_path)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_draw_is_long_enough_and_a_longer_one_begins_with_it():
+    lengths = {f"{i}": 10 + i for i in range(9)}
+    of_seed = {seed: corpus.Draw(30, tuple(lengths)).names(lengths, seed) for seed in range(20)}
+    for seed, names in of_seed.items():
+        assert sum(lengths[name] for name in names[:-1]) < 30 <= sum(lengths[n] for n in names)
+        longer = corpus.Draw(60, tuple(lengths)).names(lengths, seed)
+        assert longer[: len(names)] == names
+        assert len(set(longer)) == len(longer) > len(names)
+    assert len({tuple(names) for names in of_seed.values()}) > 10
+    assert sorted(corpus.Draw(1000, tuple(lengths)).names(lengths, 0)) == sorted(lengths)
+
+
+def test_no_play_that_is_drawn_has_a_line_of_what_reports(plays):
+    tiny = corpus.load()
+    if not tiny.is_real:
+        pytest.skip("needs Tiny Shakespeare")
+    held_out = {line for line in split(tiny.text)[1].split("\n") if len(line) >= 25}
+    for name in studies.TO_DRAW:
+        assert len(held_out & set(plays[name].split("\n"))) < 3, name
+    assert not set(studies.TO_DRAW) & set(studies.UNTOUCHED)
+    assert len(studies.TO_DRAW) == 27
+    assert len(set(studies.OTHER)) == 20

@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
+from course_utils import corpus
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import token_losses
 from course_utils.research import comparisons, experiment, pool, studies, tables
@@ -127,6 +128,27 @@ def test_a_share_of_the_text_is_its_beginning_and_another_run(tmp_path):
         runs.load_all(tmp_path / share)[0].history[0]["training_loss"] for share in ("1.0", "0.5")
     )
     assert a != b, "the windows come from elsewhere"
+
+
+def test_a_run_learns_from_the_plays_that_its_seed_draws(tmp_path):
+    tiny = corpus.load()
+    specs = studies.STUDIES["plays"].specs("smoke", [0, 1], tiny, RATES)
+    specs = [replace(s, train=replace(s.train, steps=2)) for s in specs if s.arm in FEW_PLAYS]
+    try:
+        records = [runs.execute(spec, tiny, tmp_path) for spec in specs]
+    except corpus.CorpusError as error:
+        pytest.skip(f"{error}")
+    assert len({s.fingerprint for s in specs}) == 4
+    assert [runs.spec_of(r, r.seed) for r in runs.load_all(tmp_path)] == sorted(
+        specs, key=lambda spec: spec.name
+    )
+    less, more, other = records[0].drawn, records[1].drawn, records[2].drawn
+    assert more[: len(less)] == less != other[: len(less)]
+    losses = {r.history[0]["training_loss"] for r in records}
+    assert len(losses) == 4, "the windows come from elsewhere"
+
+
+FEW_PLAYS = {"2 layers, 1 million characters", "2 layers, 2 million characters"}
 
 
 # --- what is measured -----------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Open the untouched plays, once: what finished runs lose on texts that nothing has seen.
 
-python tools/untouched.py RESULTS...    of the runs that report depth at each budget
+python tools/untouched.py RESULTS...    of the runs that report depth at each budget and text
 """
 
 import functools
@@ -15,7 +15,7 @@ from course_utils.lessons.train import evaluate
 from course_utils.research import studies
 from course_utils.training import checkpoints, runs
 
-REPORTING = {f"depth-{steps}" for steps in studies.BUDGETS}
+REPORTING = {"plays", *(f"depth-{steps}" for steps in studies.BUDGETS)}
 
 
 @functools.cache

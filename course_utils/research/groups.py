@@ -105,7 +105,8 @@ def in_order(records, study):
 # --- what an arm may change ----------------------------------------------------------------------
 def settings(record):
     """All that decides a run, but its seed and its text."""
-    every = record.model | record.train | {"data_share": record.data_share}
+    text = {"data_share": record.data_share, "plays": record.draw}
+    every = record.model | record.train | text
     del every["seed"]
     return every
 

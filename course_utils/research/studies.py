@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from course_utils import profiles
+from course_utils.corpus import Draw
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import TrainConfig
 from course_utils.research import recorded
@@ -45,7 +46,12 @@ class AtMost:
         return min(own, self.limit)
 
 
-SETTINGS = {*GPTConfig.__dataclass_fields__, *TrainConfig.__dataclass_fields__, "data_share"}
+TEXT_SETTINGS = ("data_share", "plays")
+SETTINGS = {
+    *GPTConfig.__dataclass_fields__,
+    *TrainConfig.__dataclass_fields__,
+    *TEXT_SETTINGS,
+}
 BEST_RATE = "best rate"  # the learning rate that suits the arm's depth, as `Study.after` found it
 
 
@@ -88,13 +94,13 @@ class Study:
         """All settings before an arm changes some. rates: {n_layers: BEST_RATE}"""
         model, train = named_recipe(recipe)
         own = vars(GPTConfig(**{"vocab_size": vocab_size, **model})) | vars(train)
-        return changed(own | {"seed": seed, "data_share": 1.0}, self.common, rates)
+        return changed(own | {"seed": seed, "data_share": 1.0, "plays": None}, self.common, rates)
 
     def spec(self, recipe, arm, settings, corpus):
         model = GPTConfig(**{name: settings[name] for name in GPTConfig.__dataclass_fields__})
         train = TrainConfig(**{name: settings[name] for name in TrainConfig.__dataclass_fields__})
-        share = settings["data_share"]
-        return runs.RunSpec(self.name, recipe, arm, model, train, corpus.sha256, share)
+        text = {name: settings[name] for name in TEXT_SETTINGS}
+        return runs.RunSpec(self.name, recipe, arm, model, train, corpus.sha256, **text)
 
 
 def changed(own, changes, rates):
@@ -173,6 +179,43 @@ UNTOUCHED = (  # whole plays, named before any result was seen; opened once, for
     "the-merchant-of-venice",
     "twelfth-night",
 )
+OTHER = (  # plays that Tiny Shakespeare has no line of, and that may be learned from: the judge's
+    "a-midsummer-night-s-dream",
+    "all-s-well-that-ends-well",
+    "antony-and-cleopatra",
+    "henry-iv-part-1",
+    "henry-iv-part-2",
+    "henry-vi-part-1",
+    "henry-vi-part-2",
+    "henry-viii",
+    "king-john",
+    "king-lear",
+    "love-s-labours-lost",
+    "much-ado-about-nothing",
+    "othello",
+    "pericles",
+    "the-comedy-of-errors",
+    "the-merry-wives-of-windsor",
+    "timon-of-athens",
+    "titus-andronicus",
+    "troilus-and-cressida",
+    "two-gentlemen-of-verona",
+)
+SHARED = (  # plays that stand whole in its training split
+    "a-winter-s-tale",
+    "coriolanus",
+    "henry-vi-part-3",
+    "measure-for-measure",
+    "richard-ii",
+    "richard-iii",
+    "romeo-and-juliet",
+)
+TO_DRAW = (*OTHER, *SHARED)
+DRAWS = {  # how much of them
+    "1 million characters": Draw(1_000_000, TO_DRAW),
+    "2 million characters": Draw(2_000_000, TO_DRAW),
+    f"all {len(TO_DRAW)} plays": Draw(4_000_000, TO_DRAW),
+}
 
 CHOICES = (  # each asks about one setting
     Study(
@@ -294,9 +337,14 @@ def at_best_rate(depths):
 FAIR = at_best_rate(ALL_DEPTHS)
 
 
+def for_steps(steps):
+    """What all runs of so many steps have in common."""
+    return {"steps": steps, "warmup_steps": steps // 12}
+
+
 def of_budget(steps):
     """Two studies of runs of so many steps: which rate suits which depth, and what depth buys."""
-    common = {"steps": steps, "warmup_steps": steps // 12}
+    common = for_steps(steps)
     rates = Study(
         f"rates-{steps}",
         f"Which learning rate suits which depth in {steps:,} steps?",
@@ -401,6 +449,19 @@ ALL = (
         after="rates",
     ),
     *(study for steps in BUDGETS for study in of_budget(steps)),
+    Study(
+        "plays",
+        "When does depth need data, drawn as whole plays at random?",
+        {
+            f"{layers(n)}, {text}": FAIR[layers(n)] | {"plays": draw}
+            for n in DEPTHS
+            for text, draw in DRAWS.items()
+        },
+        recipe="fair",
+        seeds=range(20, 25),  # that no study has seen
+        after="rates-2400",
+        common=for_steps(2400),
+    ),
     *CHOICES,
 )
 STUDIES = {study.name: study for study in ALL}

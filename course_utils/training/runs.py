@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from course_utils import files, profiles
+from course_utils.corpus import Draw
 from course_utils.files import FORMAT, RunError
 from course_utils.lessons.data import CharTokenizer, split
 from course_utils.lessons.model import GPTConfig, count_parameters
@@ -38,6 +39,7 @@ class RunSpec:
     train: TrainConfig
     corpus_sha256: str
     data_share: float = 1.0  # of the training split, from its beginning
+    plays: Draw | None = None  # what is learned from in place of the training split
     # Evaluations for the curve alone. They change nothing, so they are no part of what a run is.
     curve_points: int = field(default=0, compare=False)
 
@@ -48,19 +50,20 @@ class RunSpec:
 
     @property
     def fingerprint(self):
-        return fingerprint(
-            asdict(self.model), asdict(self.train), self.corpus_sha256, self.data_share
-        )
+        model, train = asdict(self.model), asdict(self.train)
+        return fingerprint(model, train, self.corpus_sha256, self.data_share, self.plays)
 
     @property
     def name(self):
         return run_name(self.arm, self.train.seed, self.fingerprint)
 
 
-def fingerprint(model, train, corpus_sha256, data_share):
+def fingerprint(model, train, corpus_sha256, data_share, plays=None):
     """Eight hexadecimal digits that stand for all of a run's settings, given as dicts."""
-    corpus = corpus_sha256 if data_share == 1 else f"{corpus_sha256}, {data_share}"
-    settings = {"model": model, "train": train, "corpus": corpus}
+    text = corpus_sha256 if data_share == 1 else f"{corpus_sha256}, {data_share}"
+    settings = {"model": model, "train": train, "corpus": text}
+    if plays:
+        settings["plays"] = asdict(plays)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -85,6 +88,8 @@ class RunRecord(trainer.Training):
     corpus: dict  # name, sha256, source, note
     parameters: int
     data_share: float = 1.0  # of the training split
+    plays: dict = field(default_factory=dict)  # corpus.Draw's, where whole plays took its place
+    drawn: list = field(default_factory=list)  # the names of those that the seed drew
     environment: dict = field(default_factory=dict)
     weights_sha256: str = ""  # of what was trained; empty in records of before there was one
     untouched: dict = field(default_factory=dict)  # play -> loss; empty where none was opened
@@ -95,6 +100,13 @@ class RunRecord(trainer.Training):
     def own_name(self):
         """What it should be called by what it holds; a copy is called something else."""
         return run_name(self.arm, self.seed, self.fingerprint)
+
+    @property
+    def draw(self):
+        """The corpus.Draw that it learned from, if it was one."""
+        if not self.plays:
+            return None
+        return Draw(self.plays["characters"], tuple(self.plays["plays"]))
 
     @property
     def checkpoint(self):
@@ -147,7 +159,7 @@ class RunRecord(trainer.Training):
             raise ValueError("no evaluation at its end")
         if not (0 <= self.validation_loss <= trainer.DIVERGED and self.training_loss >= 0):
             raise ValueError("losses that no run has")
-        settings = (self.model, self.train, self.corpus["sha256"], self.data_share)
+        settings = (self.model, self.train, self.corpus["sha256"], self.data_share, self.draw)
         if self.fingerprint != fingerprint(*settings) or self.seed != self.train["seed"]:
             raise ValueError("its settings are not those that it is named after")
 
@@ -162,6 +174,7 @@ def spec_of(record, seed):
         train=TrainConfig(**record.train | {"seed": seed}),
         corpus_sha256=record.corpus["sha256"],
         data_share=record.data_share,
+        plays=record.draw,
     )
 
 
@@ -249,6 +262,9 @@ def train_or_resume(spec, corpus, folder, device, on_step, allow):
     ids = torch.tensor(CharTokenizer(corpus.text).encode(corpus.text))
     train_ids, validation_ids = split(ids)
     train_ids = train_ids[: round(spec.data_share * len(train_ids))]
+    if spec.plays:
+        text = "\n".join(spec.plays.texts(spec.train.seed).values())
+        train_ids = torch.tensor(CharTokenizer(corpus.text).encode(text))
     model = trainer.new_model(spec.model, spec.train, device)
 
     def save(tensors, measured):
@@ -308,6 +324,8 @@ def write_run(spec, corpus, folder, device, model, training, threads):
         corpus={key: getattr(corpus, key) for key in ("name", "sha256", "source", "note")},
         parameters=count_parameters(model),
         data_share=spec.data_share,
+        plays=asdict(spec.plays) if spec.plays else {},
+        drawn=list(spec.plays.texts(spec.train.seed)) if spec.plays else [],
         environment=environment(device) | {"threads": threads[0] if len(threads) == 1 else threads},
         weights_sha256=checkpoints.weights_sha256(model),
         folder=folder,

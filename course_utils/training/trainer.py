@@ -29,6 +29,8 @@ LATER = {
     "data_share",
     "weights_sha256",
     "untouched",
+    "plays",
+    "drawn",
 }
 REPORT = ("step", "characters", "training_loss", "elapsed_s")  # of the history
 # More, where there was an evaluation; one that is only looked at has no halves and chooses nothing.
