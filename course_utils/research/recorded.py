@@ -12,6 +12,8 @@ from course_utils.training import runs
 
 FILE = files.PUBLISHED / "study" / "records.jsonl.xz"
 TEXTS = files.PUBLISHED / "study" / "texts.csv.xz"
+JUDGE = files.PUBLISHED / "judge" / "judge.safetensors"  # a model that has read other plays
+JUDGED = files.PUBLISHED / "judge" / "texts.csv"  # what it says of TEXTS, and of real ones
 
 
 def pack(records, path=FILE):
