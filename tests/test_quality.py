@@ -5,10 +5,11 @@ import random
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from course_utils import profiles
 from course_utils.corpus import Corpus
-from course_utils.generation import quality
+from course_utils.generation import plausibility, quality
 from course_utils.lessons.data import CharTokenizer
 
 CHANCE = random.Random(0)
@@ -156,3 +157,36 @@ def test_a_lesson_without_a_gpu_has_one_thread(profile, asked, threads, monkeypa
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+# --- the judge ------------------------------------------------------------------------------------
+def adaptive(tokens, V=30):
+    """A judge in closed form: a character is as likely as it has been frequent so far."""
+    return (F.one_hot(tokens, V).cumsum(dim=1) + 0.1).log()
+
+
+def test_plausibility_is_the_loss_of_what_follows_the_lead():
+    tokens = torch.randint(30, (3, 240), generator=torch.Generator().manual_seed(0))
+    for row, found in zip(
+        tokens.tolist(), plausibility.plausibility(adaptive, tokens), strict=True
+    ):
+        wanted = [
+            -math.log((row[:t].count(row[t]) + 0.1) / (t + 3))
+            for t in range(plausibility.LEAD, 240)
+        ]
+        assert found.item() == pytest.approx(sum(wanted) / len(wanted), abs=1e-5)
+
+
+def test_a_text_coheres_where_its_own_past_tells_more_than_anothers():
+    chance = torch.Generator().manual_seed(0)
+    chapters = torch.randint(5, (6, 2, 200), generator=chance)
+    of_one = chapters + 5 * torch.arange(6)[:, None, None]  # each text has letters of its own
+    tells = plausibility.coherence(adaptive, of_one.flatten(1))
+    assert (tells > 0.1).all()
+    of_two = of_one.clone()
+    of_two[:, 1] = of_two[:, 1].roll(1, 0)  # each half from another text: nothing is told
+    assert plausibility.coherence(adaptive, of_two.flatten(1)).mean() < 0.05
+    alike = torch.randint(30, (40, 400), generator=chance)
+    assert abs(plausibility.coherence(adaptive, alike).mean()) < 0.02
+    with pytest.raises(ValueError, match="more than 4 texts"):
+        plausibility.coherence(adaptive, alike[:4])
