@@ -454,8 +454,8 @@ def kv_cache(length, language="english", note="", title=""):
     with canvas(2.9, language, note, title) as (figure, axes, say):
         step = 26 / (shown + 1)
         rows = (
-            (21, say("keys", "键 k"), True),
-            (14.5, say("values", "值 v"), True),
+            (21, say("values", "值 v"), True),
+            (14.5, say("keys", "键 k"), True),
             (6, say("query", "查询 q"), False),
         )
         for y, name, kept in rows:

@@ -32,11 +32,12 @@ FEW = 100  # numbers that still fit into the cells of a grid
 UNMEASURED = ("could not be measured", "未能测得")
 
 
-def loss_bars(losses, language="english", note="", title="", ranked=True):
+def loss_bars(losses, language="english", note="", title="", ranked=True, low=0):
     """Losses from worst to best, each with its perplexity. losses: name -> nats/character.
 
-    ranked: False keeps the order that they come in. A loss that could not be measured, on too short
-    a text, is not finite: its row says so, the last where they are ranked.
+    ranked: False keeps the order that they come in. low: where the axis begins. A loss that could
+    not be measured, on too short a text, is not finite: its row says so, the last where they are
+    ranked.
     """
     ordered = list(losses.items())
     if ranked:
@@ -48,13 +49,15 @@ def loss_bars(losses, language="english", note="", title="", ranked=True):
         form = say("{:.3f}  (perplexity {:.1f})", "{:.3f}（困惑度 {:.1f}）")
         for row, (label, loss) in enumerate(ordered):
             if not math.isfinite(loss):
-                beside(axes, 0, row, say(*UNMEASURED))
+                beside(axes, low, row, say(*UNMEASURED))
                 continue
-            axes.hlines(row, 0, loss, color=BLUE, lw=1.5)
+            axes.hlines(row, low, loss, color=BLUE, lw=1.5)
             axes.plot(loss, row, "o", color=BLUE, label=label)
             beside(axes, loss, row, form.format(loss, math.exp(loss)))
         list_down(axes, names)
-        axes.set_xlim(0, 1.45 * max(finite, default=1))
+        high = max(finite, default=low + 1)
+        axes.set_xlim(low, low + 1.45 * (high - low))  # room for the numbers, which have no ticks
+        axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
         axes.set_xlabel(say("loss (nats/character)", "损失（奈特/字符）"))
         head(figure, title)
         order = say(", worst first", "，从差到好") if ranked else ""

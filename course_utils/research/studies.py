@@ -165,6 +165,7 @@ DEPTHS = (2, 4, 6)
 ALL_DEPTHS = (1, 2, 4, 6, 8, 12)
 CHOOSING = range(100, 102)  # seeds that choose, and report nothing
 RATES = (3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3, 9.6e-3, 1.92e-2)
+MUON_RATES = (0.005, 0.01, 0.02, 0.04, 0.08)
 WIDTHS = {2: 440, 4: 312, 6: 256}  # with which these depths have about equally many parameters
 TIMES = {2: 3020, 4: 1655, 6: 1200}  # steps that took as long on an H100: 0.85, 1.55, 2.14 ms each
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)  # of the training text
@@ -461,6 +462,19 @@ ALL = (
         seeds=range(20, 25),  # that no study has seen
         after="rates-2400",
         common=for_steps(2400),
+    ),
+    Study(
+        "optimizers",
+        "AdamW or Muon, each at a rate of its own?",
+        {
+            **{
+                f"AdamW, rate {rate:g}": {"optimizer": "adamw", "learning_rate": rate}
+                for rate in RATES[1:-1]
+            },
+            **{f"Muon, rate {rate:g}": {"muon_learning_rate": rate} for rate in MUON_RATES},
+        },
+        recipe="modern-short",
+        seeds=range(30, 36),  # that no study has seen
     ),
     *CHOICES,
 )
