@@ -150,7 +150,28 @@ SHARES = pd.DataFrame(
     ]
 ).assign(low=lambda t: t["loss"] - 0.02, high=lambda t: t["loss"] + 0.02)
 
+SPENT = pd.DataFrame(
+    [
+        {"frame": f"{steps:,} steps", "n_layers": n, "flops": 5e10 * n * steps}
+        | {"loss": 1.6 + 0.1 / n + 120 / steps, "cheapest": n == 4}
+        for steps in (600, 1200, 2400)
+        for n in (1, 2, 4, 12)
+    ]
+).assign(low=lambda t: t["loss"] - 0.01, high=lambda t: t["loss"] + 0.01)
+JUDGED = pd.DataFrame(
+    {
+        "arm": ["2 layers", "4 layers", "human reference"],
+        "plausibility": [1.7, 1.6, 1.25],
+        "coherence": [0.0, 0.001, 0.05],
+    }
+)
+for measure, reach in (("plausibility", 0.04), ("coherence", 0.01)):
+    JUDGED[f"{measure}_low"] = JUDGED[measure] - reach
+    JUDGED[f"{measure}_high"] = JUDGED[measure] + reach
+
 PICTURES = {
+    "frontier": lambda **how: figures.frontier(SPENT, **how),
+    "judged": lambda **how: figures.judged(JUDGED, **how),
     "effect_ranking": lambda **how: figures.effect_ranking(EFFECTS, **how),
     "rate_sweep": lambda **how: figures.rate_sweep(RATES, **how),
     "data_scaling": lambda **how: figures.data_scaling(SHARES, **how),
@@ -253,6 +274,7 @@ def test_any_text_can_be_drawn(language):
 
 
 LABELS = {  # of both axes, with units
+    "frontier": ["training (10¹⁴ FLOPs)", "loss on the untouched plays (nats/character)"],
     "training_curves": [
         "training step",
         "validation loss (nats/character)",

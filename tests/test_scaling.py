@@ -1,5 +1,6 @@
 """Depth as a scale, against laws that are known beforehand."""
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -10,8 +11,11 @@ import torch
 from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
+from course_utils.generation import plausibility, quality
 from course_utils.lessons.model import GPT, GPTConfig, count_parameters
-from course_utils.research import scaling
+from course_utils.research import recorded, scaling, studies
+from course_utils.training import checkpoints
+from helpers import ROOT, by_path
 
 DEPTHS = (1, 2, 4, 6, 8, 12)
 
@@ -85,3 +89,51 @@ def test_power_is_how_often_the_test_sees_it():
     assert scaling.power_of(0.01, 0.012, needed - 1) < scaling.POWER
     spread, pairs = scaling.spread_of({0: 1.0, 1: 1.2, 2: 1.1}, {1: 1.0, 0: 1.1, 5: 3.0})
     assert (spread, pairs) == (pytest.approx(0.3 / 2**0.5), 2)
+
+
+# --- what the page says of it ---------------------------------------------------------------------
+@pytest.fixture
+def page(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    return by_path("book/_ext/course_depth.py")
+
+
+def test_the_page_compares_twelve_layers_with_six_as_scipy_does(page):
+    *_, table = page.scale()
+    found = pd.DataFrame([vars(r) for r in recorded.load("depth-2400")])
+    found["plays"] = [np.mean(list(plays.values())) for plays in found["untouched"]]
+    by_arm = found.pivot(index="seed", columns="arm", values="plays")
+    test = stats.ttest_rel(by_arm["12 layers"], by_arm["6 layers"])
+    low, high = test.confidence_interval()
+    (cell,) = table.query("steps == '2,400' and text == 'untouched plays'")["12 − 6"]
+    assert cell == f"{(low + high) / 2:+.3f} ({low:+.3f} … {high:+.3f})"
+
+
+def test_the_page_compares_depths_on_the_same_plays(page):
+    *_, sentences, table, missing = page.whole_plays()
+    assert missing == ""
+    drawn = {}
+    for r in recorded.load("plays"):
+        drawn.setdefault((r.seed, r.plays["characters"]), set()).add(tuple(r.drawn))
+        assert not set(r.drawn) & set(r.untouched)
+    assert all(len(lists) == 1 for lists in drawn.values())
+    assert (table["seeds"] == 5).all()
+    assert len(sentences.splitlines()) == 3
+
+
+def test_the_judge_says_again_what_is_published_of_it(page):
+    judge, tokenizer = checkpoints.load_model(recorded.JUDGE)
+    about = json.loads(recorded.JUDGE.with_suffix(".json").read_text(encoding="utf-8"))
+    assert not {*about["learned"], *about["chosen on"]} - set(studies.OTHER)
+    said = pd.read_csv(recorded.JUDGED)
+    texts = recorded.texts()
+    rows = texts[(texts["study"] == "depth") & (texts["temperature"] == 1.0)].groupby("arm")
+    for arm, of in rows:
+        tokens = torch.tensor([tokenizer.encode(text) for text in of["text"].iloc[:2]])
+        again = plausibility.plausibility(judge, tokens).mean().item()
+        told = said[(said["study"] == "depth") & (said["temperature"] == 1.0)]
+        told = told[told["arm"] == arm]["plausibility"].iloc[:2].mean()
+        assert again == pytest.approx(told, abs=0.01), arm
+    human = said[said["arm"] == quality.HUMAN]
+    *_, table = page.judge()
+    assert table["gain from its own past"].iloc[-1].startswith(f"{human['coherence'].mean():+.3f}")

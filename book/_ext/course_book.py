@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import copytree
 
 import course_bench
+import course_depth
 import course_pictures
 import course_study
 import pandas as pd
@@ -19,7 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 from course_utils import figures
 from course_utils.figures.words import with_minus
 
-PASSAGES = course_bench.PASSAGES | course_study.PASSAGES
+PASSAGES = course_bench.PASSAGES | course_study.PASSAGES | course_depth.PASSAGES
 MATHJAX = (  # 3 MB of the package's 15
     "tex-chtml.js",
     "input/tex/extensions",

@@ -4,6 +4,7 @@ All take `language` ("english" or "chinese") and `note`, which is printed at the
 `figure.png()` gives the file.
 """
 
+from course_utils.figures.depth import frontier, judged
 from course_utils.figures.diagrams import (
     attention_flow,
     block_sides,
@@ -42,8 +43,10 @@ __all__ = [
     "decoder_stack",
     "depth_in_frames",
     "effect_ranking",
+    "frontier",
     "heads_cut",
     "heatmaps",
+    "judged",
     "kv_cache",
     "lines",
     "logit_lens",

@@ -56,6 +56,9 @@ PATTERNS = {  # parts of an arm's name that hold a number
     r", width (\d+)$": r"，宽 \1",
     r", (\d+) steps$": r"，\1 步",
     r", (.+) of the text$": r"，\1 文本",
+    r"^([\d,]+) steps$": r"\1 步",
+    r"^(\d+) million characters$": r"\1 百万字符",
+    r"^all (\d+) plays$": r"全部 \1 部剧",
 }
 
 

@@ -1,0 +1,302 @@
+"""The study's second edition for the page of results: depth as a scale, whole plays, the judge."""
+
+import itertools
+from functools import cache
+
+import pandas as pd
+from course_study import depths_of, mean_of, missing, of_depth
+
+from course_utils import figures
+from course_utils.figures.words import UNTOUCHED
+from course_utils.generation import quality
+from course_utils.research import comparisons, recorded, scaling, studies, tables
+from course_utils.training.recipes import layers
+
+TEXTS = {  # a record's loss -> the text that it is of
+    "reporting_loss": "second half",
+    "validation_loss": "whole split",
+    "untouched_loss": "untouched plays",
+}
+STEPS = ("4 layers - 2 layers", "6 layers - 4 layers")  # as comparisons.in_frames names them
+SMALL = 0.01  # nats/character: the difference that should be seen
+
+
+@cache
+def lengths():
+    """steps -> the runs that report depth at that length"""
+    return {steps: of_depth(f"depth-{steps}") for steps in studies.BUDGETS}
+
+
+def span(low, middle, high, form="{:+z.3f}"):
+    return f"{form.format(middle)} ({form.format(low)} … {form.format(high)})"
+
+
+# --- over all depths -----------------------------------------------------------------------------
+def scale():
+    """Over all depths at once: the power law's exponent, what a doubling changes, 12 against 6."""
+    rows = [
+        scale_row(steps, found, measure)
+        for steps, found in lengths().items()
+        for measure in TEXTS
+        if found
+    ]
+    yield pd.DataFrame(rows)
+
+
+def scale_row(steps, found, measure):
+    losses = scaling.by_depth(found, measure)
+    low, exponent, high = scaling.depth_exponent(losses)
+    deep = {n: of for n, of in losses.items() if n >= 6}
+    one = comparisons.compare("12", losses[12], "6", losses[6])
+    law = span(low, exponent, high, "{:.2f}") if exponent == exponent else "no such law"
+    return {
+        "steps": f"{steps:,}",
+        "text": TEXTS[measure],
+        "exponent": law,
+        "a doubling, 1 to 12": span(*scaling.per_doubling(losses)),
+        "a doubling, 6 to 12": span(*scaling.per_doubling(deep)),
+        "12 − 6": span(one.low, one.difference, one.high),
+    }
+
+
+def power():
+    """How far the seeds lie apart, what they can see, and how many it takes to see SMALL."""
+    rows = []
+    texts = ("reporting_loss", "untouched_loss")
+    for (steps, found), measure in itertools.product(lengths().items(), texts):
+        losses = scaling.by_depth(found, measure)
+        for one, other in ((4, 2), (6, 4)):
+            spread, pairs = scaling.spread_of(losses[one], losses[other])
+            rows.append(
+                {
+                    "comparison": f"{steps:,} steps: {one} − {other}",
+                    "text": TEXTS[measure],
+                    "spread of a seed's difference": f"{spread:.4f}",
+                    "seeds": pairs,
+                    f"sees {SMALL} in": f"{scaling.power_of(SMALL, spread, pairs):.0%}",
+                    f"seeds to see it in {scaling.POWER:.0%}": scaling.seeds_to_see(SMALL, spread),
+                }
+            )
+    yield pd.DataFrame(rows)
+
+
+def frontier():
+    """Loss on the plays against the arithmetic of training, and against a GPU's seconds."""
+    a_step = seconds_a_step()
+    rows = [
+        {
+            "frame": f"{steps:,} steps",
+            "n_layers": n,
+            "flops": scaling.training_flops(next(r for r in found if r.arm == arm)),
+            "seconds": steps * a_step[n],
+            **mean_of(found, arm, "untouched_loss"),
+        }
+        for steps, found in lengths().items()
+        for n, arm in depths_of(found).items()
+    ]
+    table = pd.DataFrame(rows)
+    by = {cost: scaling.cheapest(table, cost) for cost in ("flops", "seconds")}
+    table["cheapest"] = table.index.isin(by["flops"].index)
+    names = {cost: [name_of(row) for row in best.itertuples()] for cost, best in by.items()}
+    last = by["flops"].iloc[-1]
+    title = (
+        f"{len(by['flops'])} of {len(table)} ways to spend arithmetic are beaten by nothing "
+        f"cheaper; the last has {layers(last.n_layers)}"
+    )
+    shortest = table["frame"] == table["frame"].iloc[0]
+    yield figures.frontier(table[~shortest], title=title)
+    more = [name for name in names["seconds"] if name not in names["flops"]]
+    less = [name for name in names["flops"] if name not in names["seconds"]]
+    changes = [
+        f"{'; '.join(ways)} {verb}" for ways, verb in ((more, "come in"), (less, "go")) if ways
+    ]
+    low, high = (f"{loss:.2f}" for loss in table.loc[shortest, "loss"].agg(["min", "max"]))
+    yield (
+        f"Off the picture, from {low} to {high}: {table['frame'].iloc[0]}. Counted in seconds of "
+        "training on one H100, with compiled steps, "
+        f"{' and '.join(changes) or 'the same ways are beaten by nothing cheaper'}."
+    )
+    cells = {
+        "training": [name_of(row) for row in table.itertuples()],
+        "FLOPs": table["flops"].map("{:.2g}".format),
+        "seconds on an H100": table["seconds"].map("{:.1f}".format),
+        "loss, untouched plays": table["loss"].map("{:.4f}".format),
+        "nothing cheaper is better": ["yes" if one else "" for one in table["cheapest"]],
+    }
+    yield pd.DataFrame(cells)
+
+
+def name_of(row):
+    return f"{layers(row.n_layers)}, {row.frame}"
+
+
+def seconds_a_step():
+    """{number of layers: seconds}, of the runs that had a GPU to themselves, compiled."""
+    found = [r for r in recorded.load("depth-fair") if tables.timed(r)]
+    return {
+        r.model["n_layers"]: (r.elapsed_s - r.evaluating_s) / r.history[-1]["step"] for r in found
+    }
+
+
+# --- whole plays ---------------------------------------------------------------------------------
+def whole_plays():
+    """What depth buys on more text, drawn as whole plays at random."""
+    found = recorded.load("plays")
+    frames = {
+        text: sorted((r for r in found if r.draw == draw), key=lambda r: r.model["n_layers"])
+        for text, draw in studies.DRAWS.items()
+    }
+    if not all(frames.values()):
+        yield missing("plays")
+        return
+    rows = [
+        {"frame": text, "n_layers": n, **mean_of(of, arm, "untouched_loss")}
+        for text, of in frames.items()
+        for n, arm in depths_of(of).items()
+    ]
+    table = comparisons.in_frames(frames)
+    clear = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] < 0)]
+    won = [clear["name"].str.endswith(f": {step}").sum() for step in STEPS]
+    title = (
+        f"On new plays four layers clearly beat two on {won[0]} of {len(frames)} sizes of text, "
+        f"six beat four on {won[1]}"
+    )
+    yield figures.depth_in_frames(pd.DataFrame(rows), title=title, loss=UNTOUCHED)
+
+    said = [growth_in_words(frames, *pair) for pair in itertools.pairwise(studies.DEPTHS)]
+    yield "\n".join(f"* {sentence}" for sentence in [*said, nearness(frames)])
+    plays = [
+        comparisons.over_plays(losses, before)
+        for of in frames.values()
+        for before, losses in itertools.pairwise(comparisons.losses_of(of, "untouched").values())
+    ]
+    yield pd.DataFrame(
+        {
+            "comparison": table["name"],
+            "seeds": table["seeds"],
+            "second half": table["difference"].map("{:+z.4f}".format),
+            "p, Holm": [f"{p:.2g}" for p in table["p_holm"]],
+            "untouched plays": table["untouched"].map("{:+z.4f}".format),
+            "p, Holm ": [f"{p:.2g}" for p in table["untouched_p_holm"]],
+            "95 %, other seeds and plays": [f"{low:+z.3f} … {high:+z.3f}" for low, high in plays],
+        }
+    )
+    yield missing("plays")
+
+
+def growth_in_words(frames, shallow, deep):
+    """Whether a step in depth buys more on the most text than on the least, seed by seed."""
+    gains = {}
+    for text in (min(frames, key=size_of), max(frames, key=size_of)):
+        losses = scaling.by_depth(frames[text], "untouched_loss")
+        pairs = losses[shallow].keys() & losses[deep].keys()
+        gains[text] = {seed: losses[deep][seed] - losses[shallow][seed] for seed in pairs}
+    (least, before), (most, after) = gains.items()
+    one = comparisons.compare(most, after, least, before)
+    return (
+        f"From {shallow} to {deep} layers, with {most} rather than {least}: "
+        f"{span(one.low, one.difference, one.high)} more, p = {one.p:.2g}, {one.pairs} seeds."
+    )
+
+
+def nearness(frames):
+    """What a million characters are worth on either text: Tiny Shakespeare's own, or drawn."""
+    texts = {"Tiny Shakespeare's own": lengths()[2400], "plays drawn at random": None}
+    texts["plays drawn at random"] = frames[min(frames, key=size_of)]
+    said = []
+    for text, found in texts.items():
+        arm = depths_of(found)[4]
+        split, plays = (
+            mean_of(found, arm, measure)["loss"]
+            for measure in ("validation_loss", "untouched_loss")
+        )
+        said.append(f"{text} give {split:.3f} on the validation split and {plays:.3f} on the plays")
+    return f"Of a million characters, with 4 layers and 2,400 steps, {'; '.join(said)}."
+
+
+def size_of(text):
+    return studies.DRAWS[text].characters
+
+
+# --- the judge -----------------------------------------------------------------------------------
+def judge():
+    """How plausible and how coherent each depth's texts are to a model of other plays."""
+    table = pd.read_csv(recorded.JUDGED)
+    human = table[table["arm"] == quality.HUMAN]
+    about = {study: table[table["study"] == study] for study in ("depth", "depth-fair")}
+    for study, temperature in (("depth", 1.0), ("depth", 0.8), ("depth-fair", 1.0)):
+        of = about[study]
+        texts = of[of["temperature"] == temperature]
+        arms = dict(sorted(texts.groupby("arm"), key=lambda one: int(one[0].split()[0])))
+        rows = [judged_row(arm, one) for arm, one in arms.items()]
+        drawn = pd.DataFrame([*rows, judged_row(quality.HUMAN, human)])
+        if study == "depth" and temperature == 1.0:
+            yield figures.judged(drawn, title=judged_title(drawn))
+        yield f"{SETTINGS[study, temperature]}, {apart(arms)}"
+        yield pd.DataFrame(
+            {
+                "writer": drawn["arm"],
+                "texts": drawn["texts"],
+                "loss under the judge": [
+                    cell(row, "plausibility", "{:.3f}") for row in drawn.itertuples()
+                ],
+                "gain from its own past": [
+                    cell(row, "coherence", "{:+z.3f}") for row in drawn.itertuples()
+                ],
+            }
+        )
+
+
+SETTINGS = {
+    ("depth", 1.0): "Plain protocol, temperature 1",
+    ("depth", 0.8): "Plain protocol, temperature 0.8, top-k 40, top-p 0.95",
+    ("depth-fair", 1.0): "Fair rate, temperature 1",
+}
+
+
+def judged_row(arm, texts):
+    row = {"arm": arm, "texts": len(texts)}
+    for measure in ("plausibility", "coherence"):
+        low, mean, high = comparisons.bootstrap_interval(texts[measure])
+        row |= {measure: mean, f"{measure}_low": low, f"{measure}_high": high}
+    return row
+
+
+def cell(row, measure, form):
+    return span(*(getattr(row, f"{measure}{end}") for end in ("_low", "", "_high")), form)
+
+
+def judged_title(drawn):
+    """Whether any writer's interval reaches the human one."""
+    human = drawn.iloc[-1]
+    below = sum(drawn["coherence_high"] < human["coherence_low"])
+    return (
+        f"The judge gains {human['coherence']:.3f} nats/character from human text's own past; "
+        f"{below} of {len(drawn) - 1} depths lie below its interval"
+    )
+
+
+def apart(arms):
+    """Each depth against the one before, seed by seed: a seed's texts are one observation."""
+    said = []
+    for measure, name in (("plausibility", "loss under the judge"), ("coherence", "gain")):
+        by_seed = {arm: texts.groupby("seed")[measure].mean() for arm, texts in arms.items()}
+        means = {arm: losses.to_dict() for arm, losses in by_seed.items()}
+        steps = [
+            comparisons.compare(arm, means[arm], before, means[before])
+            for before, arm in itertools.pairwise(means)
+        ]
+        words = "; ".join(
+            f"{one.arm} − {one.other} {span(one.low, one.difference, one.high)}" for one in steps
+        )
+        said.append(f"{name}: {words}")
+    return f"six seeds. {'. '.join(said)}."
+
+
+PASSAGES = {
+    "scale": scale,
+    "power": power,
+    "frontier": frontier,
+    "whole plays": whole_plays,
+    "judge": judge,
+}
