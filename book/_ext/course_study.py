@@ -338,6 +338,26 @@ def choices(name):
     yield missing(name)
 
 
+def optimizers():
+    """AdamW and Muon at all their rates; each one's best, by the half that chooses, compared."""
+    found = recorded.whole(recorded.load("optimizers"), SEEDS)
+    chosen = comparisons.losses_of(found, "choosing_loss")
+    reported = comparisons.losses_of(found)
+    rows, best = [], {}
+    for arm in chosen:
+        kind, rate = arm.split(", rate ")
+        choosing = pd.Series(chosen[arm]).mean()
+        best.setdefault(kind, arm)
+        if choosing < pd.Series(chosen[best[kind]]).mean():
+            best[kind] = arm
+        halves = {"choosing half": choosing, "reporting half": pd.Series(reported[arm]).mean()}
+        rows.append({"optimiser": kind, "its rate": rate, **halves})
+    yield pd.DataFrame(rows).round(4)
+    one, other = best.values()
+    yield f"* {comparisons.compare(other, reported[other], one, reported[one]).verdict}"
+    yield missing("optimizers")
+
+
 def places(name):
     """Loss by position in the context, a line an arm."""
     found = recorded.whole(recorded.load(name), SEEDS)
@@ -553,6 +573,7 @@ PASSAGES = {  # a word after `{recorded}` -> what gives its figures and tables
     "frames": every_frame,
     "budgets": budgets,
     "places": partial(places, "depth"),
+    "optimizers": optimizers,
     "data": data,
     "samples": samples,
     "sources": sources,
