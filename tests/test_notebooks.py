@@ -15,7 +15,7 @@ import nbformat
 import pytest
 
 from course_utils import files
-from helpers import ROOT
+from helpers import ROOT, by_path
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 SCRIPTS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
@@ -274,3 +274,18 @@ def test_terms_tells_what_is_used_before_it_is_explained(tmp_path):
     late = tool("terms", "--late", root=tmp_path).stdout
     assert "grue " in late
     assert "wumpus" not in late
+
+
+def test_a_stored_picture_has_its_words_before_it_once():
+    heard = by_path("tools/notebooks.py").heard
+    new = nbformat.v4.new_output
+    picture = new("execute_result", {"image/png": "iVBO"}, execution_count=3)
+    text = new("stream", name="stdout", text="hello")
+    assert heard([text, picture]) == [text, picture], "nothing is known of it"
+    picture.metadata = {"image/png": {"alt": 'a "b"'}}
+    before, words, after = heard([text, picture])
+    assert (before, after.data, after.metadata) == (text, picture.data, picture.metadata)
+    assert 'alt="a &quot;b&quot;"' in words.data["text/html"]
+    after.metadata = {"image/png": {"alt": "other words"}}
+    assert "other words" in heard([words, after])[0].data["text/html"]
+    assert heard(heard([picture])) == heard([picture])

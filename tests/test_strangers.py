@@ -330,11 +330,12 @@ def hostile_lesson():
     and described."""
     new, text = nbformat.v4, "\n".join(HOSTILE)
     with_title = figures.lines([1, 2], {text: [1, 2]}, x_label=text, y_label="y", title=text)
-    data, metadata = with_title._repr_mimebundle_()
+    (spoken, _), (data, metadata) = with_title.outputs()
     outputs = [
         new.new_output("stream", name="stdout", text=text),
         new.new_output("execute_result", data={"text/plain": text}, execution_count=1),
         new.new_output("error", ename=HOSTILE[0], evalue=text, traceback=[text]),
+        new.new_output("display_data", data=spoken),
         new.new_output(
             "display_data",
             data=data | {"image/png": b64encode(data["image/png"]).decode()},

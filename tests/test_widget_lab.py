@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from http.cookiejar import CookieJar
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from nbconvert import HTMLExporter, SlidesExporter
 from torch.nn import functional as F
 
 from course_utils import files, widgets
+from course_utils.figures import loss_bars
 from course_utils.lessons.data import CharTokenizer
 from course_utils.training import checkpoints, evaluation
 from course_utils.widgets.host import named
@@ -442,3 +445,39 @@ def test_a_page_has_a_place_for_its_own_widget():
         ' data-top_p="0.95" data-together="true">'
     )
     assert widgets.PLAYGROUND in place, "where no page fills it"
+
+
+def images(page):
+    """What a screen reader is given of the pictures on a page: their names."""
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    return [node["name"]["value"] for node in tree if node["role"].get("value") == "image"]
+
+
+def test_a_figure_is_heard_once_in_jupyterlab_and_in_what_nbconvert_makes(lab, browser, tmp_path):
+    """Of a notebook from elsewhere, that JupyterLab does not trust and nobody has run."""
+    figure = loss_bars({"<uniform>": 4.2})
+    (words, _), (picture, about) = figure.outputs()
+    picture["image/png"] = b64encode(picture["image/png"]).decode()
+    outputs = [
+        nbformat.v4.new_output("display_data", words),
+        nbformat.v4.new_output("display_data", picture, metadata=about),
+    ]
+    cell = nbformat.v4.new_code_cell("draw()", outputs=outputs, execution_count=1)
+    heard = nbformat.v4.new_notebook(cells=[cell])
+    nbformat.write(heard, lab.folder / "heard.ipynb")
+    for name, exporter in {"page": HTMLExporter(), "slides": SlidesExporter()}.items():
+        page = tmp_path / f"{name}.html"
+        page.write_text(exporter.from_notebook_node(heard)[0], encoding="utf-8")
+
+    names = {"lab": f"{lab}lab/tree/heard.ipynb"}
+    names |= {name: (tmp_path / f"{name}.html").as_uri() for name in ("page", "slides")}
+    context = browser.new_context()
+    for name, address in names.items():
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(address)
+        page.locator("img[src^='data:image/png']").wait_for()
+        assert images(page).count(figure.get_label()) == 1, name
+        unseen = page.locator("img[src^='data:image/gif']")
+        assert unseen.evaluate("(image) => image.parentElement.clientHeight") == 0, name
+    context.close()

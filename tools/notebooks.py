@@ -11,6 +11,8 @@ from pathlib import Path
 import jupytext
 import nbformat
 
+from course_utils.figures.drawing import UNSEEN, words
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
 
@@ -56,7 +58,10 @@ def tidy(outputs):
 
 
 def sync(script):
-    """Take over the stored outputs cell by cell where the source is unchanged."""
+    """Take over the stored outputs cell by cell where the source is unchanged.
+
+    A picture that has lost its words, or was stored before it had any, gets them.
+    """
     notebook, target = prepare(script), script.with_suffix(".ipynb")
     stored = {}
     if target.is_file():
@@ -66,8 +71,22 @@ def sync(script):
             stored.setdefault((cell.cell_type, cell.source), cell)
     for cell in notebook.cells:
         if cell.cell_type == "code" and (old := stored.get(("code", cell.source))):
-            cell.outputs, cell.execution_count = old.outputs, old.execution_count
+            cell.outputs, cell.execution_count = heard(old.outputs), old.execution_count
     return notebook
+
+
+def heard(outputs):
+    """Each picture's own words before it and no others, as a Figure shows itself."""
+    kept = []
+    for output in outputs:
+        data = output.get("data", {})
+        if UNSEEN in data.get("text/html", ""):
+            continue
+        if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
+            kept.append(nbformat.v4.new_output("display_data", {"text/html": words(alt)}))
+            output = nbformat.v4.new_output("display_data", data, metadata=output.metadata)
+        kept.append(output)
+    return kept
 
 
 def problems(script):
@@ -84,6 +103,8 @@ def problems(script):
         found.append(f"{target.name} has cells that were not run")
     if any(output.output_type == "error" for cell in code for output in cell.outputs):
         found.append(f"{target.name} holds an error")
+    if any(heard(cell.outputs) != cell.outputs for cell in code):
+        found.append(f"{target.name} has a picture that nobody hears")
     return found
 
 
@@ -94,7 +115,9 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="a part of a name (default: all)")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "--sync", action="store_true", help="run nothing: keep the outputs of unchanged cells"
+        "--sync",
+        action="store_true",
+        help="run nothing: keep the outputs of unchanged cells, each picture with its words",
     )
     how.add_argument(
         "--check",

@@ -18,6 +18,7 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from course_utils import figures
+from course_utils.figures.drawing import UNSEEN
 from course_utils.figures.words import with_minus
 
 PASSAGES = course_bench.PASSAGES | course_study.PASSAGES | course_depth.PASSAGES
@@ -31,12 +32,14 @@ MATHJAX = (  # 3 MB of the package's 15
 def describe_pictures(app, doctree):
     """Give each picture of a lesson its alt text: what the figure says of itself, as text/plain.
 
-    A map gets a twin for dark pages too.
+    So its words that a notebook puts before it are left out. A map gets a twin for dark pages too.
     """
-    for output in doctree.findall(nodes.container):
+    for output in [*doctree.findall(nodes.container)]:
         if output.get("nb_element") == "mime_bundle":
             forms = {form["mime_type"]: form for form in output.children}
-            if "image/png" in forms and "text/plain" in forms:
+            if "text/html" in forms and UNSEEN in forms["text/html"].astext():
+                output.parent.remove(output)
+            elif "image/png" in forms and "text/plain" in forms:
                 for image in [*forms["image/png"].findall(nodes.image)]:
                     image["alt"] = forms["text/plain"].astext()
                     path = Path(app.srcdir, image["uri"].lstrip("/"))

@@ -30,14 +30,15 @@ SHADES = LinearSegmentedColormap.from_list(
 )  # ever darker, in grey too
 MOST_MARKS = 30  # on a line
 MARKERS = "o^sDvP*X"
+UNSEEN = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 SVG = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
 
 class Figure(matplotlib.figure.Figure):
     """A figure that keeps its style until it is drawn and shows itself in a notebook.
 
-    Its label is its alt text. Nothing of it stands in pyplot's global state, so it is neither shown
-    twice nor left open.
+    Its label is its alt text, and is heard in a notebook too. Nothing of it stands in pyplot's
+    global state, so it is neither shown twice nor left open.
     """
 
     look = ()
@@ -81,9 +82,28 @@ class Figure(matplotlib.figure.Figure):
         """The picture as an address that holds it, for a page that loads nothing."""
         return "data:image/png;base64," + b64encode(self.png()).decode()
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
+    def outputs(self):
+        """What a notebook shows, one after the other, each as (forms, what is said of them).
+
+        JupyterLab and nbconvert's pages read out no alt text of a PNG, so its words come first.
+        """
         alt = self.get_label()
-        return {"image/png": self.png(), "text/plain": alt}, {"image/png": {"alt": alt}}
+        picture = {"image/png": self.png(), "text/plain": alt}
+        return [({"text/html": words(alt)}, {}), (picture, {"image/png": {"alt": alt}})]
+
+    def _ipython_display_(self):
+        from IPython.display import display  # who calls this has it
+
+        for forms, about in self.outputs():
+            display(forms, metadata=about, raw=True)
+
+
+def words(alt):
+    """An unseen picture with these words, as HTML, for whoever hears a page.
+
+    A picture, because a page that strips roles and styles from a notebook leaves it its alt text.
+    """
+    return f'<img alt="{html.escape(alt)}" src="{UNSEEN}" style="position: absolute">'
 
 
 @contextmanager

@@ -38,13 +38,16 @@ class Live:
 
     def __init__(self):
         self.display = notebook_display()
-        self.handle = None  # of what is shown
+        self.handles = []  # of what is shown
 
     def show(self, figure):
-        if self.handle:
-            self.handle.update(figure)
-        elif self.display:
-            self.handle = self.display(figure, display_id=True)
+        if not self.display:
+            return
+        outputs = figure.outputs()
+        if not self.handles:
+            self.handles = [self.display({}, raw=True, display_id=True) for _ in outputs]
+        for handle, (forms, about) in zip(self.handles, outputs, strict=True):
+            handle.update(forms, metadata=about, raw=True)
 
 
 def show_widget(display, widget, still, html=""):
