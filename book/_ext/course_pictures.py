@@ -14,8 +14,9 @@ import numpy as np
 from docutils import nodes
 from matplotlib.image import imread, imsave
 from scipy.ndimage import uniform_filter
+from scipy.spatial import KDTree
 
-MAP = matplotlib.colormaps["viridis"](np.arange(256))[:, :3]
+MAP = KDTree(matplotlib.colormaps["viridis"](np.arange(256))[:, :3])
 SURELY = 0.04  # the largest distance of a colour from one of the map's
 ENOUGH = 0.1  # the share of a picture that makes it a map
 COLOURED = 0.12  # between the strongest and the weakest of red, green and blue
@@ -34,9 +35,9 @@ def drawn(figure, name, width="none"):
 
 def is_map(picture):
     """Whether much of a picture (H, W, 3) has the colours of a map."""
-    some = picture[::4, ::4].reshape(-1, 1, 3)
-    distance = np.abs(some - MAP).max(axis=2).min(axis=1)
-    coloured = np.ptp(some[:, 0], axis=1) > COLOURED
+    some = picture[::4, ::4].reshape(-1, 3)
+    distance, _ = MAP.query(some, p=np.inf)
+    coloured = np.ptp(some, axis=1) > COLOURED
     return np.mean((distance < SURELY) & coloured) > ENOUGH
 
 
