@@ -202,3 +202,14 @@ def test_a_band_reaches_two_standard_errors_to_either_side():
 def test_the_axis_of_positions_ends_with_them():
     axes = figures.loss_by_position(LOSSES, BASELINES).axes[0]
     assert axes.spines["bottom"].get_bounds() == (1, len(LOSSES))
+
+
+def test_a_map_of_very_many_characters_shows_some_and_says_so():
+    """All of them would take a minute at a thousand, and nobody could tell them apart."""
+    many = [chr(0x4E00 + i) for i in range(5000)]
+    figure = figures.character_map(RNG.normal(size=(5000, 8)), many)
+    drawn = [text for text in texts(figure) if text in many]
+    assert len(drawn) == 150
+    assert (drawn[0], drawn[-1]) == (many[0], many[-1])
+    assert "150 of 5,000 characters" in figure.get_label()
+    assert "150 of 5,000 characters" in " ".join(texts(figure))

@@ -28,6 +28,7 @@ KINDS = {
 }
 MOST_COLUMNS = 36  # characters side by side that a phone can still show
 MAP_SIZE = np.array([6.1, 4.4])  # inches
+MOST_ON_A_MAP = 150  # characters that can be told apart there
 
 
 def unit(vectors):
@@ -74,9 +75,13 @@ def kind_of(character):
 def character_map(vectors, characters, language="english", note="", title=""):
     """Which characters a model holds to be alike: vectors along the two directions that vary most.
 
-    vectors: (V, C), one for each of the characters. The alt text names the closest pairs.
+    vectors: (V, C), one for each of the characters; of very many, some at even distances in their
+    order are shown. The alt text names the closest pairs.
     """
-    vectors = unit(vectors)
+    everyone = len(characters)
+    some = np.linspace(0, everyone - 1, min(everyone, MOST_ON_A_MAP)).round().astype(int)
+    vectors = unit(vectors)[some]
+    characters = [characters[i] for i in some]
     flat, shares = flatten(vectors)
     labels = [visible(character) for character in characters]
     places = push_apart(flat, [(0.04 + 0.11 * len(label), 0.2) for label in labels])
@@ -92,9 +97,11 @@ def character_map(vectors, characters, language="english", note="", title=""):
         axes.set_xlabel(words.format(say("first", "最大"), shares[0]))
         axes.set_ylabel(words.format(say("second", "次大"), shares[1]))
         kinds = " · ".join(say(english, chinese) for english, chinese, _ in KINDS.values())
-        explain(axes, kinds)
+        shown = say("{} of {:,} characters are shown", "只显示 {1:,} 个字符中的 {0} 个")
+        part = [shown.format(len(some), everyone)] if len(some) < everyone else []
+        explain(axes, " · ".join([kinds, *part]))
         head(figure, title)
-        figure.set_label(map_in_words(vectors, labels, say))
+        figure.set_label(" ".join([map_in_words(vectors, labels, say), *part]))
     return figure
 
 
