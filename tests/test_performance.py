@@ -14,6 +14,7 @@ import pytest
 
 from course_utils import figures
 from course_utils.figures import performance
+from course_utils.figures.words import three_digits
 from course_utils.training import runs
 from helpers import ROOT, by_path
 from pictures import drawn, legible, luminance, texts
@@ -155,7 +156,7 @@ def test_colours_read_in_grey():
     ("value", "text"), [(43152.9, "43,200"), (99.51, "99.5"), (0.19612, "0.196"), (0, "0")]
 )
 def test_three_digits_mean_something(value, text):
-    assert performance.three_digits(value) == text
+    assert three_digits(value) == text
 
 
 # The page's extension, and files for it

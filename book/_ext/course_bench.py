@@ -11,8 +11,8 @@ from course_utils.figures.performance import (
     by_texts,
     factors,
     percent,
-    three_digits,
 )
+from course_utils.figures.words import three_digits
 from course_utils.training.runs import RunRecord
 
 BENCH = files.PUBLISHED / "bench"

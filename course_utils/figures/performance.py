@@ -14,7 +14,7 @@ from course_utils.figures.drawing import (
     open_figure,
 )
 from course_utils.figures.labels import beside
-from course_utils.figures.words import drawable, fold
+from course_utils.figures.words import drawable, fold, three_digits
 
 PEER = "Hugging Face GPT-2"  # whom all are compared with, where it took part
 CONTENDERS = {  # parts of their names
@@ -147,11 +147,6 @@ def set_speed_axis(axes, least, most, wide, say):
     axes.xaxis.set(major_formatter=EngFormatter(sep=""), minor_locator=NullLocator())
     key = say("thick: the middle half of the rounds", "粗线：各轮测量的中间一半")
     axes.set_xlabel(f"{label}\n{key}")
-
-
-def three_digits(value):
-    """A count with three digits that mean something: 43152.9 -> "43,200"."""
-    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def percent(share):

@@ -28,7 +28,14 @@ from course_utils.figures.labels import (
     make_room,
     name_ends,
 )
-from course_utils.figures.words import LOSS, PARAMETERS, PERPLEXITY, fold, translated
+from course_utils.figures.words import (
+    LOSS,
+    PARAMETERS,
+    PERPLEXITY,
+    fold,
+    three_digits,
+    translated,
+)
 
 X_LABELS = {
     "step": ("training step", "训练步数（步）"),
@@ -177,17 +184,19 @@ def ablation_bars(ablation, final, baselines, language="english", note="", title
         (loss, perplexity), (parameters, seconds) = panels = figure.subplots(2, 2, sharey=True)
         draw_losses(loss, ablation, final, styles)
         list_down(loss, names, top=0.6)
-        key = say("line: 95 % interval · small: each seed", "横线：95% 置信区间 · 小点：单个种子")
-        loss.set_xlabel(f"{say(*LOSS)}\n{key}")
+        line = say("line: 95 % interval", "横线：95% 置信区间")
+        small = say("small: each seed", "小点：单个种子")
+        key = f"\n{line} · {small}" if has_intervals(ablation) else ""
+        loss.set_xlabel(say(*LOSS) + key)
         low, high = padded(losses_shown(ablation, final), baselines)
         loss.set_xlim(low, high + 0.18 * (high - low))
         loss.xaxis.set_major_locator(MaxNLocator(5))
         name_baselines(loss, baselines, language)
 
         time = say("training time (s)", "训练时间（秒）")
-        draw_bars(perplexity, ablation["perplexity"], colors, say(*PERPLEXITY), "{:.2f}")
-        draw_bars(parameters, ablation["parameters"] / 1e6, colors, say(*PARAMETERS), "{:.3g}")
-        draw_bars(seconds, ablation["elapsed_s"], colors, time, "{:,.3g}")
+        draw_bars(perplexity, ablation["perplexity"], colors, say(*PERPLEXITY), "{:.2f}".format)
+        draw_bars(parameters, ablation["parameters"] / 1e6, colors, say(*PARAMETERS), three_digits)
+        draw_bars(seconds, ablation["elapsed_s"], colors, time, three_digits)
         for axes in panels.flat:
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
@@ -195,6 +204,11 @@ def ablation_bars(ablation, final, baselines, language="english", note="", title
         head(figure, title or words)
         figure.set_label(ablation_in_words(names, ablation["validation_loss"], say))
     return figure
+
+
+def has_intervals(ablation):
+    """Whether any arm has more than one seed."""
+    return ablation["loss_low"].notna().any()
 
 
 def losses_shown(ablation, final):
@@ -226,12 +240,12 @@ def name_baselines(axes, baselines, language):
 
 
 def draw_bars(axes, values, colors, label, form):
-    """A bar a row, from zero, with its number; nothing where no value is known."""
+    """A bar a row, from zero, with its number as form writes it; nothing where none is known."""
     if values.isna().all():  # times of runs that shared a GPU
         axes.set_visible(False)
         return
     bars = axes.barh(range(len(values)), values, height=0.55, color=colors)
-    axes.bar_label(bars, [form.format(value) for value in values], padding=3, fontsize=SMALL)
+    axes.bar_label(bars, list(map(form, values)), padding=3, fontsize=SMALL)
     axes.set(xlabel=label, xlim=(0, 1.25 * values.max()))
 
 
@@ -273,7 +287,7 @@ def parameters_vs_perplexity(
             "line: 95 % interval of the mean · small: each seed",
             "竖线：均值的 95% 置信区间 · 小点：单个种子",
         )
-        explain(axes, key, *drawn.beyond)
+        explain(axes, *([key] if has_intervals(ablation) else []), *drawn.beyond)
         head(figure, title or say("What more parameters buy", "更多参数换来了什么"))
         words = say("Perplexity by parameters: {}.", "困惑度与参数量：{}。")
         figure.set_label(words.format(", ".join(end.text for end in ends)))

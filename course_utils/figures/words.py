@@ -99,6 +99,11 @@ def with_minus(text):
     return re.sub(r"(?<!\w)-(?=\d)", "−", text)
 
 
+def three_digits(value):
+    """A count with three digits that mean something: 43152.9 -> "43,200"."""
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 @cache
 def fonts(language):
     """Font families in the order to try; "Noto Sans SC" comes with the package zhplot."""

@@ -148,7 +148,7 @@ def by_quality(m):
     rows = []
     for arm, row in m.judged.iterrows():
         who = (
-            Said("people (held-out text)", "真人（留出文本）")
+            Said("human reference (held-out text)", "真人原文（留出文本）")
             if arm == quality.HUMAN
             else named(arm)
         )

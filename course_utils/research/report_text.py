@@ -91,7 +91,7 @@ def question(m):
     arms = listed([named(arm) for arm in m.arms["arm"]])
     return Said(
         "How much better does a character-level Transformer predict its text as it gets deeper, "
-        f"and what does the depth cost? Compared are {arms.english}; all else is the same.",
+        f"and what does the depth cost? Here {arms.english} are compared; all else is the same.",
         "字符级 Transformer 加深之后，预测文本的能力会提高多少，又要付出什么代价？"
         f"这里比较 {arms.chinese}，其余设置完全相同。",
     )
@@ -107,7 +107,7 @@ def answer(m):
     return joined(
         Said(
             f"The lowest validation loss is that of {best.english}: {reached[0]} nats/character, "
-            f"a perplexity of {reached[1]}. It lies {place.english} what counting reaches "
+            f"a perplexity of {reached[1]}. That is {place.english} what counting reaches "
             f"({gram.english}: {loss(floor)}).",
             f"验证损失最低的是 {best.chinese}：{reached[0]} 奈特/字符，困惑度 {reached[1]}；"
             f"它{place.chinese}单纯计数所能达到的水平（{gram.chinese}，{loss(floor)}）。",
@@ -169,7 +169,8 @@ def the_text(m):
     train, held_out = map(len, split(text))
     return Said(
         f"The text is {m.corpus.name}: {len(text):,} characters, {len(set(text)):,} of them "
-        f"different. The first {train:,} are learned from; the last {held_out:,} are held out.",
+        f"different. The models learn from the first {train:,}; the last {held_out:,} are held "
+        "out.",
         f"文本是 {m.corpus.name}：共 {len(text):,} 个字符，其中 {len(set(text)):,} 种不同。"
         f"前 {train:,} 个用于训练，后 {held_out:,} 个留作验证。",
     )
@@ -249,6 +250,12 @@ def the_measure(m):
 
 
 # --- figures -------------------------------------------------------------------------------------
+ONE_SEED = Said(
+    "One seed a depth, so nothing says how far seeds lie apart.",
+    "每种深度只有一个种子，无从得知种子之间的差异。",
+)
+
+
 def titles(m):
     """What stands above each figure: what it shows, in a few words. -> name -> Said"""
     best = named(m.best["arm"])
@@ -262,8 +269,8 @@ def titles(m):
             f"{epochs(m.epochs)} 轮之后，{best.chinese}的验证损失最低",
         ),
         "bars": Said(
-            f"{best.english} predict best, with {reached} nats/character",
-            f"{best.chinese}的预测最好：{reached} 奈特/字符",
+            f"The lowest loss is that of {best.english}: {reached} nats/character",
+            f"损失最低的是{best.chinese}：{reached} 奈特/字符",
         ),
         "parameters": Said(
             f"{more:.1f} times the parameters, {share(abs(change))} {way.english} perplexity",
@@ -347,14 +354,11 @@ def bars(m):
     reached = listed(each(m.arms, "{arm} {validation_loss:.3f}", "{arm} {validation_loss:.3f}"))
     steps = steps_in_perplexity(m)
     seeds = int(m.arms["seeds"].min())
-    sure = Said(
-        f"Means of {seeds} seeds; the lines are 95 % intervals.",
-        f"为 {seeds} 个种子的均值，横线为 95% 置信区间。",
-    )
-    if seeds == 1:
+    sure = ONE_SEED
+    if seeds > 1:
         sure = Said(
-            "One seed a depth, so nothing says how far seeds lie apart.",
-            "每种深度只有一个种子，无从得知种子之间的差异。",
+            f"Means of {seeds} seeds; the lines are 95 % intervals.",
+            f"为 {seeds} 个种子的均值，横线为 95% 置信区间。",
         )
     return joined(
         Said(f"Validation loss: {reached.english}.", f"验证损失：{reached.chinese}。"),
@@ -407,13 +411,13 @@ def shown_texts(m):
 
 def about_texts(m):
     row = shown_texts(m).iloc[0]
-    settings = f"top-k {row.top_k:.0f}, top-p {row.top_p:g}"
+    top_k, top_p = f"top-k {row.top_k:.0f}", f"top-p {row.top_p:g}"
     return Said(
         f"One text a model, in full: {len(row.text):,} characters after the same prompt, drawn "
-        f"with temperature {row.temperature:g}, {settings} and seed {row.seed:.0f}. None was "
+        f"with temperature {row.temperature:g}, {top_k}, {top_p} and seed {row.seed:.0f}. None was "
         "chosen by hand.",
         f"每个模型一段完整的文本：同一提示之后的 {len(row.text):,} 个字符，"
-        f"温度 {row.temperature:g}，{settings}，随机种子 {row.seed:.0f}。没有经过人工挑选。",
+        f"温度 {row.temperature:g}，{top_k}，{top_p}，随机种子 {row.seed:.0f}。没有经过人工挑选。",
     )
 
 
@@ -552,9 +556,12 @@ def training_time(m):
         ]
     )
     where = machine(m)
+    over = (
+        Said("mean over seeds; ", "各种子的均值；") if m.arms["seeds"].max() > 1 else Said("", "")
+    )
     return Said(
-        f"A run took, evaluations included: {times.english} (mean over seeds; {where.english}).",
-        f"一次训练（含评估）用时：{times.chinese}（各种子的均值；{where.chinese}）。",
+        f"A run took, evaluations included: {times.english} ({over.english}{where.english}).",
+        f"一次训练（含评估）用时：{times.chinese}（{over.chinese}{where.chinese}）。",
     )
 
 
@@ -608,12 +615,15 @@ def memory(m):
 def limits(m):
     seeds = int(m.arms["seeds"].min())
     length = len(shown_texts(m).iloc[0].text)
-    return [
-        Said(
-            f"{plural(seeds, 'seed').capitalize()} a depth: the intervals say how sure that makes "
-            "the means of these runs, nothing more.",
+    sure = ONE_SEED
+    if seeds > 1:
+        sure = Said(
+            f"{seeds} seeds a depth: the intervals say how sure that makes the means of these "
+            "runs, nothing more.",
             f"每种深度 {seeds} 个种子：区间只说明这些训练的均值有多可靠，仅此而已。",
-        ),
+        )
+    return [
+        sure,
         Said(
             f"{epochs(m.epochs)} epochs, and one learning rate for all depths: with more training, "
             "or a rate chosen for each depth, the order may be another.",
