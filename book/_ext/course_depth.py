@@ -4,12 +4,15 @@ import itertools
 from functools import cache
 
 import pandas as pd
+import torch
 from course_study import depths_of, mean_of, missing, of_depth
 
-from course_utils import figures
+from course_utils import corpus, figures, files
 from course_utils.figures.words import UNTOUCHED
 from course_utils.generation import quality
-from course_utils.research import comparisons, recorded, scaling, studies, tables
+from course_utils.lessons.data import split
+from course_utils.research import comparisons, mechanism, recorded, scaling, studies, tables
+from course_utils.training import checkpoints, runs
 from course_utils.training.recipes import layers
 
 TEXTS = {  # a record's loss -> the text that it is of
@@ -293,7 +296,46 @@ def apart(arms):
     return f"six seeds. {'. '.join(said)}."
 
 
+# --- inside --------------------------------------------------------------------------------------
+PROBED = 4096  # held-out characters, of the half that reports
+
+
+def inside():
+    """What goes on in the published models of the plain protocol: a row a depth."""
+    text = corpus.load()
+    found = [r for r in runs.load_all(files.PUBLISHED, text) if r.recipe == "baseline"]
+    found = [r for r in found if r.checkpoint.is_file()]
+    rows = []
+    for r in sorted(found, key=lambda r: r.model["n_layers"]):
+        model, tokenizer = checkpoints.load_model(r.checkpoint)
+        ids = torch.tensor(tokenizer.encode(split(text.text)[1]))
+        rows.append(inside_row(model, ids))
+    yield pd.DataFrame(rows)
+
+
+def inside_row(model, ids):
+    at_random, _ = mechanism.copying(model, mechanism.repeated(model))
+    of_text, scores = mechanism.copying(model, mechanism.repeated(model, ids))
+    previous, copied = mechanism.best_heads(scores)
+    part = ids[len(ids) // 2 :][: PROBED + 1]
+    windows = part[:PROBED].view(-1, model.config.context_length)
+    return {
+        "model": layers(model.config.n_layers),
+        "random, first → second copy": " → ".join(f"{loss:.2f}" for loss in at_random),
+        "text, first → second copy": " → ".join(f"{loss:.2f}" for loss in of_text),
+        "most on the character before": "{} {:.2f}".format(*previous),
+        "most on what came next last time": "{} {:.3f}".format(*copied),
+        "price of leaving out each layer": listed(mechanism.price_of_layers(model, part)),
+        "each layer's share of the stream": listed(mechanism.shares_of_stream(model, windows)),
+    }
+
+
+def listed(values):
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
 PASSAGES = {
+    "inside": inside,
     "scale": scale,
     "power": power,
     "frontier": frontier,
