@@ -57,9 +57,8 @@ def test_a_layer_that_adds_nothing_has_no_price_and_no_share():
     prices = mechanism.price_of_layers(model, ids)
     shares = mechanism.shares_of_stream(model, ids[:320].view(-1, 32))
     assert prices[1] == shares[1] == 0
-    assert all(
-        price != 0 and share > 0 for price, share in zip(prices[::2], shares[::2], strict=True)
-    )
+    assert all(prices[::2])
+    assert min(shares[::2]) > 0
 
 
 def test_the_best_heads_are_found_each_by_its_own_score():

@@ -311,6 +311,11 @@ def inside():
         ids = torch.tensor(tokenizer.encode(split(text.text)[1]))
         rows.append(inside_row(model, ids))
     yield pd.DataFrame(rows)
+    yield (
+        f"Texts of {mechanism.HALF} characters, {mechanism.TEXTS} of each kind; losses and prices "
+        f"in nats/character. By chance alone {mechanism.chance():.3f} of a head's attention falls "
+        "on what came next last time."
+    )
 
 
 def inside_row(model, ids):

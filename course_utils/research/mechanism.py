@@ -48,6 +48,11 @@ def copying(model, tokens):
     return halves, {head: tuple(found.tolist()) for head, found in scores.items()}
 
 
+def chance():
+    """What a head that looks everywhere alike spends on one place, from the second copy."""
+    return (1 / torch.arange(HALF + 2, 2 * HALF + 1)).mean().item()
+
+
 @torch.no_grad()
 def price_of_layers(model, ids):
     """What it costs to leave out one layer, its sublayers both: a list, nats/character.
