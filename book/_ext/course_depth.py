@@ -37,11 +37,13 @@ def span(low, middle, high, form="{:+z.3f}"):
 # --- over all depths -----------------------------------------------------------------------------
 def scale():
     """Over all depths at once: the power law's exponent, what a doubling changes, 12 against 6."""
+    first = {"1,200, six other seeds": of_depth("depth-fair")}
+    every = first | {f"{steps:,}": found for steps, found in lengths().items()}
     rows = [
         scale_row(steps, found, measure)
-        for steps, found in lengths().items()
+        for steps, found in every.items()
         for measure in TEXTS
-        if found
+        if found[0].untouched or measure != "untouched_loss"
     ]
     yield pd.DataFrame(rows)
 
@@ -53,7 +55,7 @@ def scale_row(steps, found, measure):
     one = comparisons.compare("12", losses[12], "6", losses[6])
     law = span(low, exponent, high, "{:.2f}") if exponent == exponent else "no such law"
     return {
-        "steps": f"{steps:,}",
+        "steps": steps,
         "text": TEXTS[measure],
         "exponent": law,
         "a doubling, 1 to 12": span(*scaling.per_doubling(losses)),
