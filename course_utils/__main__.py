@@ -14,36 +14,21 @@ import threading
 from pathlib import Path
 
 from course_utils import commands
+from course_utils.research.terminal import Plain, plain
 
 STOPPED = 130  # the exit code after Ctrl-C, as shells have it
 
-# What is printed is read, never obeyed: no escape code in a prompt, a text or a file's name reaches
-# a terminal, and nothing that turns the direction of writing.
-CONTROLS = {*range(32), *range(127, 160)} - {ord("\t"), ord("\n")}
-DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-SHOWN = {code: chr(code).encode("unicode_escape").decode() for code in CONTROLS | DIRECTIONS}
-
-
-def plain(text):
-    """The text, its control characters and turns of direction as Python writes them, "\\x1b"."""
-    return str(text).translate(SHOWN)
-
-
-class Plain:
-    """A stream to which everything is written in plain text."""
-
-    def __init__(self, stream):
-        self.stream = stream
-
-    def write(self, text):
-        return self.stream.write(plain(text))
-
-    def __getattr__(self, name):
-        return getattr(self.stream, name)
-
 
 class Parser(argparse.ArgumentParser):
-    """Errors are one sentence."""
+    """Errors are one sentence. Help ends with what can be chosen, which is looked up only then."""
+
+    choices = ()  # pairs: what they are called, a function that gives their names
+
+    def format_help(self):
+        for title, names in self.choices:
+            self.add_argument_group(title, ", ".join(names()))
+        self.choices = ()
+        return super().format_help()
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {plain(message)}; `{self.prog} --help` explains.\n")
@@ -67,6 +52,20 @@ def number(kind, low, high=float("inf")):
 
 
 # --- the subcommands and their options -----------------------------------------------------------
+EXAMPLES = {  # of each, what follows its name
+    "run": "--seeds 3 --out mine",
+    "data": "--corpus my_text.txt",
+    "train": "--recipe laptop --layers 2 --seeds 3",
+    "ablate": "position norm --seeds 3",
+    "compare": "--out mine",
+    "generate": "--prompt JULIET: --temperature 0.5",
+    "bench": "train --preset modern",
+    "student": "grades --grade handed_in",
+    "verify": "--out mine",
+    "doctor": "--profile laptop",
+}
+
+
 def build_parser():
     """All subcommands and their options. Heavy imports wait until a subcommand runs."""
     parser = Parser(
@@ -89,7 +88,9 @@ def subcommand(subcommands, function, text, needs_text=True, shows_text=True):
     needs_text: whether a text is loaded even where no --corpus names one. shows_text: whether the
     first line says which.
     """
-    sub = subcommands.add_parser(function.__name__, help=text, description=text, allow_abbrev=False)
+    name = function.__name__
+    sub = subcommands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    sub.epilog = f"For example: course {name} {EXAMPLES[name]}"
     sub.set_defaults(run=function, parser=sub, needs_text=needs_text, shows_text=shows_text)
     sub.add_argument(
         "--profile",
@@ -125,6 +126,9 @@ def add_asked(sub):
     sub.add_argument("--exact", const="exact", help=words, **ask)
 
 
+RECIPES = "recipes (baseline is the assignment's own)", commands.recipes
+
+
 def add_run(subcommands):
     text = "The whole experiment: train 2, 4 and 6 layers, compare, sample, draw, report."
     add_seeds(subcommand(subcommands, commands.run, text))
@@ -138,7 +142,8 @@ def add_data(subcommands):
 def add_train(subcommands):
     text = "Train one model and keep its best weights."
     sub = subcommand(subcommands, commands.train, text)
-    words = "baseline (the assignment's own), laptop, modern, … (default: the profile's)"
+    sub.choices = (RECIPES,)
+    words = "one of the recipes below (default: the profile's)"
     sub.add_argument("--recipe", help=words)
     words = "(default: the recipe's)"
     sub.add_argument("--layers", type=number(int, 1), metavar="N", help=words)
@@ -152,9 +157,11 @@ def add_train(subcommands):
 def add_ablate(subcommands):
     text = "Run studies, run by run; what is already there is kept."
     sub = subcommand(subcommands, commands.ablate, text)
-    words = "which (default: depth); recorded is all that the book shows"
+    sub.choices = ("studies", commands.studies), RECIPES
+    words = "one or more of those below (default: depth); recorded is all that the book shows"
     sub.add_argument("study", nargs="*", default=["depth"], help=words)
-    sub.add_argument("--recipe", default="", help="a recipe's name (default: the profile's)")
+    words = "one of the recipes below (default: the profile's)"
+    sub.add_argument("--recipe", default="", help=words)
     words = "a Dask scheduler, whose workers run it"
     sub.add_argument("--scheduler", metavar="ADDRESS", help=words)
     add_asked(sub)
@@ -171,8 +178,8 @@ def add_generate(subcommands):
     sub = subcommand(subcommands, commands.generate, text, needs_text=False, shows_text=False)
     words = "(default: the best run in --out, else the published one)"
     sub.add_argument("--checkpoint", type=Path, metavar="FILE", help=words)
-    words = "what the text begins with (default: ROMEO:)"
-    sub.add_argument("--prompt", default="ROMEO:\n", help=words)
+    words = "what the text begins with (default: ROMEO:, or what the model knows)"
+    sub.add_argument("--prompt", help=words)
     words = "(default 500)"
     sub.add_argument("--characters", type=number(int, 1), default=500, metavar="N", help=words)
     words = "0 is greedy (default 0.8)"
@@ -187,7 +194,8 @@ def add_bench(subcommands):
     text = "Time training or writing, beside Hugging Face's GPT-2 and the machine's limits."
     sub = subcommand(subcommands, commands.bench, text)
     sub.add_argument("what", choices=("train", "generate", "scaling"), help="what to time")
-    words = "a recipe's name (default: baseline)"
+    sub.choices = (RECIPES,)
+    words = "one of the recipes below (default: baseline)"
     sub.add_argument("--preset", default="baseline", metavar="NAME", help=words)
     words = "also write all that was measured to this file"
     sub.add_argument("--json", type=Path, metavar="FILE", help=words)

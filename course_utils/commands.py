@@ -1,6 +1,7 @@
 """What each subcommand of `course` does: thin calls into the package, imported as it is needed."""
 
 import difflib
+import sys
 from dataclasses import replace
 
 
@@ -138,12 +139,19 @@ def generate(args):
 
     from course_utils import files
     from course_utils.generation import writer
+    from course_utils.research.terminal import say
     from course_utils.training import checkpoints, runs
 
-    checkpoint = args.checkpoint or runs.best([args.out, files.PUBLISHED], args.text).checkpoint
+    checkpoint = args.checkpoint
+    if not checkpoint:
+        record = runs.best([args.out, files.PUBLISHED], args.text)
+        checkpoint = record.checkpoint
+        who = f"{record.arm}, seed {record.seed}, {record.validation_loss:.3f} nats/character"
+        say(f"Written by {who}: {checkpoint}", sys.stderr)
     alphabet = "".join(sorted(set(args.text.text))) if args.text else None
     model, tokenizer = checkpoints.load_model(checkpoint, alphabet)
-    tokens = torch.tensor([tokenizer.encode(args.prompt)], dtype=torch.int64, device=args.device)
+    prompt = a_prompt(tokenizer.alphabet) if args.prompt is None else args.prompt
+    tokens = torch.tensor([tokenizer.encode(prompt)], dtype=torch.int64, device=args.device)
     new = writer.stream(
         model.to(args.device),
         tokens,
@@ -154,10 +162,30 @@ def generate(args):
         generator=torch.Generator(args.device).manual_seed(args.seed),
     )
     first = next(new)  # what is wrong with the prompt is said before it is printed
-    print(args.prompt, tokenizer.decode(first[0]), sep="", end="", flush=True)
+    print(prompt, tokenizer.decode(first[0]), sep="", end="", flush=True)
     for token in new:
         print(tokenizer.decode(token[0]), end="", flush=True)
     print()
+
+
+def a_prompt(alphabet):
+    """What a text may begin with, where nobody said: Romeo, else a new line, else any character."""
+    known = set(alphabet)
+    return "ROMEO:\n" if known >= set("ROMEO:\n") else "\n" if "\n" in known else alphabet[0]
+
+
+def recipes():
+    """The names of all recipes."""
+    from course_utils.training.recipes import RECIPES
+
+    return list(RECIPES)
+
+
+def studies():
+    """The names of all studies, and of all that are recorded together."""
+    from course_utils.research.studies import STUDIES
+
+    return [*STUDIES, "recorded"]
 
 
 def bench(args):

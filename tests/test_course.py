@@ -12,7 +12,10 @@ import subprocess
 
 import pytest
 
-from course_utils import files
+from course_utils import __main__ as main
+from course_utils import commands, files
+from course_utils.research import studies
+from course_utils.training import recipes
 from helpers import LANGUAGES, course, start, wait_until
 
 
@@ -129,7 +132,9 @@ def test_generate_is_reproducible_and_compare_gives_a_verdict(results, corpus_fi
         "--characters",
         90,
     )
-    first, again, other = (course(*settings, "--seed", seed).stdout for seed in (3, 3, 4))
+    written = [course(*settings, "--seed", seed) for seed in (3, 3, 4)]
+    assert re.match(r"Written by \d layers, seed \d, .* nats/character: ", written[0].stderr)
+    first, again, other = (done.stdout for done in written)
     assert first == again != other
     assert first.startswith("To be")
     assert len(first) == len("To be") + 90 + 1
@@ -321,3 +326,19 @@ def test_a_full_disk_keeps_what_was_there(results, corpus_file, tmp_path):
         assert not [p for p in small.rglob(".*") if p.name != ".lock"]
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_help_names_what_can_be_chosen_and_its_examples_hold():
+    said = course("ablate", "--help").stdout
+    assert {*studies.STUDIES, "recorded", *recipes.RECIPES} <= set(re.findall(r"[\w-]+", said))
+    parser = main.build_parser()
+    for name, example in main.EXAMPLES.items():
+        parser.parse_args([name, *example.split()])
+    assert f"course ablate {main.EXAMPLES['ablate']}" in said
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "prompt"), [("\n:EMORabc", "ROMEO:\n"), ("\n一丁", "\n"), ("一丁", "一")]
+)
+def test_a_text_begins_with_what_its_model_knows(alphabet, prompt):
+    assert commands.a_prompt(alphabet) == prompt

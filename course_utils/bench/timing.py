@@ -10,6 +10,7 @@ from dataclasses import replace
 import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
+from tqdm import tqdm
 
 from course_utils import files
 from course_utils.bench import peers
@@ -37,14 +38,17 @@ def time_in_turn(contenders, seconds=0.2):
     not count. -> name -> (low, median, high)
     """
     contenders = {name: function for name, function in contenders.items() if function}
-    for function in contenders.values():
-        function()
     threads = torch.get_num_threads()
     times = {name: [] for name in contenders}
-    for _ in range(ROUNDS):
-        for name, function in contenders.items():
-            timer = Timer("function()", globals={"function": function}, num_threads=threads)
-            times[name].append(timer.blocked_autorange(min_run_time=seconds).median)
+    turns = [turn for _ in range(ROUNDS + 1) for turn in contenders.items()]
+    bar = tqdm(turns, desc="timing", unit="turn", leave=False, disable=None)
+    for i, (name, function) in enumerate(bar):
+        bar.set_postfix_str(name)
+        if i < len(contenders):
+            function()
+            continue
+        timer = Timer("function()", globals={"function": function}, num_threads=threads)
+        times[name].append(timer.blocked_autorange(min_run_time=seconds).median)
     return {name: tuple(pd.Series(s).quantile([0.25, 0.5, 0.75])) for name, s in times.items()}
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from course_utils.figures.drawing import GREY, SMALL
-from course_utils.figures.words import translated, width
+from course_utils.figures.words import fold, translated, width
 
 BACK = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5}  # of a label on lines
 GAP = 0.025  # between a line's end and its label, as a share of the axes
@@ -24,7 +24,7 @@ class Baselines(NamedTuple):
     """What was drawn of the baselines."""
 
     shown: list  # (value, text) of each within the axis
-    beyond: list  # at most one sentence, which names the others
+    beyond: list  # lines of a sentence that names the others
 
 
 def beside(axes, x, y, text, right=7, up=0, **look):
@@ -102,8 +102,11 @@ def name_ends(axes, ends):
         label_ends(axes, ends)
 
 
-def draw_baselines(line, limits, baselines, language, form="{:.3f}"):
-    """Thin lines for the baselines within the limits. line: axes.axhline or axes.axvline."""
+def draw_baselines(line, limits, baselines, language, form="{:.3f}", columns=86):
+    """Thin lines for the baselines within the limits. line: axes.axhline or axes.axvline.
+
+    columns: how wide the lines are that name the others.
+    """
     shown = []
     beyond = []
     for label, value in (baselines or {}).items():
@@ -114,7 +117,7 @@ def draw_baselines(line, limits, baselines, language, form="{:.3f}"):
         else:
             beyond.append(text)
     words = "超出坐标范围：" if language == "chinese" else "off the range: "
-    return Baselines(shown, [words + ", ".join(beyond)] if beyond else [])
+    return Baselines(shown, fold(words + ", ".join(beyond), columns) if beyond else [])
 
 
 def baseline_ends(drawn, x):

@@ -32,7 +32,6 @@ from course_utils.figures.words import (
     LOSS,
     PARAMETERS,
     PERPLEXITY,
-    fold,
     three_digits,
     translated,
 )
@@ -232,11 +231,11 @@ def draw_losses(axes, ablation, final, styles):
 
 def name_baselines(axes, baselines, language):
     """Upright lines for the baselines, named above the axes; over these, those off the range."""
-    drawn = draw_baselines(axes.axvline, axes.get_xlim(), baselines, language)
+    drawn = draw_baselines(axes.axvline, axes.get_xlim(), baselines, language, columns=46)
     above = {"ha": "center", "va": "bottom", "transform": axes.get_xaxis_transform()}
     for value, text in drawn.shown:
         axes.text(value, 1.01, text, color=GREY, fontsize=SMALL, **above)
-    explain(axes, *fold("".join(drawn.beyond), 46), pad=18)
+    explain(axes, *drawn.beyond, pad=18)
 
 
 def draw_bars(axes, values, colors, label, form):

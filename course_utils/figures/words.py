@@ -148,8 +148,8 @@ def width(text):
 
 def fold(text, columns, indent=""):
     """The text's lines, none wider than so many columns; indent: before each continued line."""
-    if width(text) > 1.5 * len(text):  # mostly Chinese
-        columns = columns // 2
+    if text:
+        columns = columns * len(text) // width(text)  # Chinese signs take two each
     return [
         part
         for line in drawable(text).split("\n")

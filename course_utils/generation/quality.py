@@ -1,11 +1,14 @@
 """Measures of generated text, and the same measures of real, held-out text to read them against."""
 
+import itertools
 import re
+import sys
 import unicodedata
 from collections import Counter
 
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from course_utils.generation.writer import generate
 from course_utils.lessons.data import CharTokenizer, WittenBell, split
@@ -154,19 +157,19 @@ class Judge:
         return self.tokenizer.decode(out[0, tokens.shape[1] :])
 
 
-def compare_samples(models, judge, prompt, length, seed=0, settings=SETTINGS, on_sample=None):
+def compare_samples(models, judge, prompt, length, seed=0, settings=SETTINGS):
     """Every model under every setting, on one prompt and seed, then human text. -> DataFrame
 
-    models: dict arm -> model. on_sample(): called after each sample. Its columns are COLUMNS.
+    models: dict arm -> model. Its columns are COLUMNS. A bar says how far it has come, where
+    somebody looks.
     """
     rows = []
-    for setting in settings:
-        for arm, model in models.items():
-            about = {"arm": arm, "seed": seed, "prompt": prompt, "corpus": judge.corpus.name}
-            text = judge.sample(model, prompt, length, seed, **setting)
-            rows.append(about | setting | judge.measure(text))
-            if on_sample:
-                on_sample()
+    about = {"seed": seed, "prompt": prompt, "corpus": judge.corpus.name}
+    todo = list(itertools.product(settings, models.items()))
+    alone = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    for setting, (arm, model) in tqdm(todo, "sampling", unit="text", leave=False, disable=alone):
+        text = judge.sample(model, prompt, length, seed, **setting)
+        rows.append({"arm": arm} | about | setting | judge.measure(text))
     return pd.DataFrame(rows + judge.human(length), columns=COLUMNS)
 
 

@@ -78,13 +78,8 @@ def by_epoch(curves, corpus):
 
 def sample(models, corpus, characters, seed):
     """What each model writes, with every setting, beside as much human text: a row a text."""
-    judge = quality.Judge(corpus)
     prompt = corpus.fitting_prompt()
-    total = len(models) * len(quality.SETTINGS)
-    with tqdm(total=total, desc="sampling", unit="text", disable=None) as bar:
-        return quality.compare_samples(
-            models, judge, prompt, characters, seed, on_sample=bar.update
-        )
+    return quality.compare_samples(models, quality.Judge(corpus), prompt, characters, seed)
 
 
 def with_speed(arms, models, corpus, characters, device):

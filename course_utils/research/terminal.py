@@ -8,10 +8,34 @@ import unicodedata
 
 WIDEST = 36  # characters of a table's cell
 
+# What is printed is read, never obeyed: no escape code in a prompt, a text or a file's name reaches
+# a terminal, and nothing that turns the direction of writing.
+CONTROLS = {*range(32), *range(127, 160)} - {ord("\t"), ord("\n")}
+DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+SHOWN = {code: chr(code).encode("unicode_escape").decode() for code in CONTROLS | DIRECTIONS}
 
-def say(text=""):
-    """Print lines of text, broken between words where they are wider than the terminal."""
-    print(broken(text), flush=True)
+
+def plain(text):
+    """The text, its control characters and turns of direction as Python writes them, "\\x1b"."""
+    return str(text).translate(SHOWN)
+
+
+class Plain:
+    """A stream to which everything is written in plain text."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text):
+        return self.stream.write(plain(text))
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+
+def say(text="", stream=None):
+    """Print lines of plain text, broken between words where they are wider than the terminal."""
+    print(broken(plain(text), stream), file=stream, flush=True)
 
 
 def broken(text, stream=None):
