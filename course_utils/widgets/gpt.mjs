@@ -95,7 +95,7 @@ function rmsNorm(head) {
 }
 
 /** Position t times d/2 speeds that fall from 1 to 1/10000: (T, d/2) radians, as float32. */
-function positionAngles(T, d) {
+export function positionAngles(T, d) {
   const speeds = Float32Array.from({ length: d / 2 }, (_, i) => 10000 ** ((-2 * i) / d));
   const angles = new Float32Array(T * speeds.length);
   for (let t = 0; t < T; t++)
