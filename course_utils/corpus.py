@@ -192,9 +192,14 @@ def _named(file):
     return _corpus(data, source, name, f"Trained on {name}, not on Tiny Shakespeare.")
 
 
+def practice_bytes():
+    """The practice text, unpacked; OSError or LZMAError where it can't be had."""
+    return lzma.decompress((files.PUBLISHED / "practice.txt.xz").read_bytes())
+
+
 def _practice():
     try:
-        data = lzma.decompress((files.PUBLISHED / "practice.txt.xz").read_bytes())
+        data = practice_bytes()
     except (OSError, lzma.LZMAError) as error:
         raise CorpusError(
             "No text was found, not even for practice; COURSE_CORPUS may name a UTF-8 file."

@@ -3,6 +3,7 @@
 import io
 import json
 from base64 import b64decode
+from dataclasses import asdict
 from pathlib import Path
 from shutil import copyfile
 
@@ -11,10 +12,12 @@ import torch
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from course_utils import figures, files, widgets
+from course_utils import corpus, figures, files, widgets
+from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.sampling import filter_logits
-from course_utils.training import checkpoints, evaluation, runs
+from course_utils.training import checkpoints, evaluation, recipes, runs
 
+PRACTICE = "practice.txt"
 STILLS = {
     "temperature 0.5": {"temperature": 0.5},
     "temperature 1.5": {"temperature": 1.5},
@@ -38,13 +41,23 @@ def copy_parts(target):
     for kind, (name, its_styles) in widgets.KINDS.items():
         (target / name).write_text(widgets.front_end(kind), encoding="utf-8")
         styles.update(its_styles)
-    for name in (*sorted(styles), *widgets.modules("worker.mjs")):
+    parts = {name for part in widgets.PAGE_PARTS for name in widgets.modules(part)}
+    for name in sorted(styles | parts | {"training.css"}):
         (target / name).write_text(widgets.here(name), encoding="utf-8")
     listed = models(files.PUBLISHED)
     for record in listed:
         copyfile(record.checkpoint, target / record.checkpoint.name)
     manifest = [{"name": record.arm, "file": record.checkpoint.name} for record in listed]
     (target / "models.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (target / "training.json").write_text(json.dumps(training()), encoding="utf-8")
+    (target / PRACTICE).write_bytes(corpus.practice_bytes())
+
+
+def training():
+    """What the page trains: the laptop's recipe, and where its text is to be found."""
+    model, train = recipes.named_recipe("laptop")
+    places = {"sha256": corpus.SHA256, "mirrors": corpus.MIRRORS, "practice": PRACTICE}
+    return {"model": asdict(GPTConfig(**model)), "train": asdict(train), "corpus": places}
 
 
 def finished(app, error):

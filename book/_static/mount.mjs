@@ -1,12 +1,16 @@
-// The widgets on a page of the book: where it has <div class="sampler-place"> or "inside-place",
-// one is put when the reader comes near. The models run in workers; their weights are loaded when
-// they are needed.
+// The widgets on a page of the book: where it has <div class="sampler-place">, "inside-place" or
+// "training-place", one is put when the reader comes near. The models run in workers; their weights
+// are loaded when they are needed.
 
 const PARTS = new URL("../playground/", import.meta.url); // course_playground.py puts them there
 const KINDS = {
   "sampler-place": { front: "widget.mjs", styles: ["widget.css"] },
   "inside-place": { front: "inside.mjs", styles: ["widget.css", "inside.css"] },
+  "training-place": { front: "training.mjs", styles: ["widget.css", "training.css"] },
 };
+const PLACES = Object.keys(KINDS)
+  .map((name) => `.${name}`)
+  .join();
 const NEAR = "50% 0px"; // half a screen ahead of the reader
 
 /** Stands where anywidget's model stands in a notebook: the same messages, answered by workers. */
@@ -110,6 +114,13 @@ async function meet(place) {
   return new Page(models, { ...settings, ...link }, shared || (write === "yes" && !still));
 }
 
+/** What a training is about: the recipe, and where the text is found. */
+async function recipe() {
+  const about = await (await fetch(part("training.json"))).json();
+  about.corpus.practice = part(about.corpus.practice);
+  return { ...about, parts: PARTS.href };
+}
+
 async function mount(place) {
   const { front, styles } = KINDS[[...place.classList].find((name) => name in KINDS)];
   for (const name of styles) {
@@ -118,8 +129,10 @@ async function mount(place) {
     document.head.append(style);
   }
   try {
-    const [widget, page] = await Promise.all([import(part(front)), meet(place)]);
-    widget.default.render({ model: page, el: place });
+    const trains = place.matches(".training-place");
+    const asked = trains ? recipe() : meet(place);
+    const [widget, found] = await Promise.all([import(part(front)), asked]);
+    widget.default.render({ el: place, [trains ? "about" : "model"]: found });
   } catch {
     place.textContent = "The widget could not be loaded.";
   }
@@ -136,7 +149,7 @@ function come(entries) {
 const seen = new IntersectionObserver(come, { rootMargin: NEAR });
 
 function look() {
-  for (const place of document.querySelectorAll(".sampler-place, .inside-place")) {
+  for (const place of document.querySelectorAll(PLACES)) {
     const here = place.getBoundingClientRect().top < innerHeight;
     if (here)
       mount(place); // an observer first hears when all scripts have run

@@ -242,3 +242,31 @@ function sound(values) {
   for (const value of values) if (!(Math.abs(value) <= LARGEST)) return false; // NaN is not
   return true;
 }
+
+/**
+ * What save_model writes, in single precision.
+ * @param {{config: object, alphabet: string}} about
+ * @param {Record<string, Float32Array>} weights by name, all of the config's
+ * @returns {ArrayBuffer}
+ */
+export function writeSafetensors(about, weights) {
+  const course = JSON.stringify({ format: FORMAT, ...about });
+  const header = { __metadata__: { course } };
+  let size = 0;
+  for (const [name, shape] of Object.entries(shapes(about.config))) {
+    const end = size + BYTES.F32 * product(shape);
+    header[name] = { dtype: "F32", shape, data_offsets: [size, end] };
+    size = end;
+  }
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const padded = 8 * Math.ceil(json.length / 8); // with spaces, so that numbers begin at eights
+  const bytes = new Uint8Array(8 + padded + size).fill(0x20, 8, 8 + padded);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(padded), true);
+  bytes.set(json, 8);
+  for (const [name, tensor] of Object.entries(header)) {
+    if (name === "__metadata__") continue;
+    const { buffer, byteOffset, byteLength } = weights[name];
+    bytes.set(new Uint8Array(buffer, byteOffset, byteLength), 8 + padded + tensor.data_offsets[0]);
+  }
+  return bytes.buffer;
+}
