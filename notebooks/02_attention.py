@@ -50,7 +50,7 @@ from torch.nn import functional as F
 import pandas as pd
 from torch import nn
 
-from course_utils import checks, corpus, figures, profiles
+from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
 from course_utils.training import evaluation, runs
 
@@ -155,7 +155,7 @@ shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 figures.attention_flow(shapes, title="Attention: from x to what is heard")
 
 # %% [markdown]
-# Read the arrows from above. Only two lines of the code mix positions: the scores, where each asks each, and the product with `v`, where each takes its mean. This is the
+# Read the arrows from the top down. Only two lines of the code mix positions: the scores, where each asks each, and the product with `v`, where each takes its mean. This is the
 # piece to know by heart:
 
 
@@ -449,7 +449,7 @@ pd.DataFrame({"mean loss": losses.mean(), "standard deviation": noise}).round(3)
 
 # %% [markdown]
 # Compare the difference of two rows with the spread in the last column. *Nothing* is a bigram that is still learning. The mean of
-# the past gains little and stays behind the bigram, perhaps since a mean of many characters is much the same everywhere. A head that chooses gains many times
+# the past gains little and stays behind the bigram, perhaps because a mean of many characters is much the same everywhere. A head that chooses gains many times
 # the spread, and with four the loss falls again. That four can follow several things at once is the usual guess why.
 
 # %% [markdown]
@@ -513,7 +513,7 @@ shown = torch.stack(list(few.values()))
 figures.heatmaps(shown, line, line, list(few), labels, title=title, note=text.note)
 
 # %% [markdown]
-# Each panel is one head, each row a position. Much lies near the diagonal, and single rows reach further back. Row 0 is always 1: the first position has nobody else to listen to.
+# Each panel is one head, each row a position. Much lies near the diagonal, and single rows reach further back. Row 0 has all its weight on position 0: nobody else is there to listen to.
 #
 # Count it on a longer stretch: how much of its attention does each head give to the character itself, to the *previous* one,
 # to earlier *copies* of the same character, to earlier *gaps* (spaces and line breaks), and elsewhere? The row *equal*
@@ -544,9 +544,15 @@ figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, n
 
 # %% [markdown]
 # Read each row against *equal*. Do they specialise? They lean, and none gives all to one kind: in the published model three heads
-# give .27 to .39 to the previous character and the fourth .15, where *equal* gives .03; the fourth alone gives the gaps more
+# give .27 to .39 to the previous character and L2:H1 gives .15, where *equal* gives .03; L2:H1 alone gives the gaps more
 # than *equal* does (.24 against .16). *Elsewhere* is what our columns don't explain. A map says where a head *looks*; whether it
 # *matters*, lesson 4 measures by switching it off.
+#
+# Look for yourself. Point at a character (or reach it with the arrow keys): each small square is a head, and shows to whom it listens there. A click switches
+# a head off, and the price on this text appears. The text can be changed.
+
+# %%
+widgets.inside({"2 layers": model}, tokenizer, tokenizer.decode(validation_ids[:120]))
 
 # %% [markdown]
 # ## The loss log
@@ -679,7 +685,7 @@ checks.check("2.2", (computed, surviving), quiet=True)
 # ### Exercise 2.3 · core · 15 min
 #
 # Write softmax over the last axis without `softmax`. Scores may be 1,000, and some may be $-\infty$; each row has at least one
-# that is finite. Neither may give `nan`.
+# that is finite. Neither may lead to `nan`.
 #
 # <details><summary>Hint 1</summary>
 #

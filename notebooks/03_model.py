@@ -56,7 +56,7 @@ from functools import partial
 
 import pandas as pd
 
-from course_utils import checks, corpus, figures, profiles
+from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
 from course_utils.training import runs
 
@@ -108,7 +108,7 @@ how = {"position": trained.config.position, "title": "The whole decoder"}
 figures.decoder_stack(shapes, len(trained.blocks), **how)
 
 # %% [markdown]
-# This is all of it, read from below; **decoder-only**: nothing encodes another text. An **embedding** turns each token into a vector of `C`
+# This is all of it, read from the bottom up; **decoder-only**: nothing encodes another text. An **embedding** turns each token into a vector of `C`
 # channels; **layers**, called blocks in code, each add something to it twice; a last norm; and a **head** (not one of attention's: a
 # linear map) scores the next character. (This one is lesson 5's `laptop` recipe; you will meet its *rotary* positions and its optimiser, *Muon*.)
 #
@@ -239,8 +239,21 @@ picture
 one_character = climb("one character", lambda: Rung(positions=False))
 print(f"bigram: {baselines['bigram']:.3f}")
 
+# %%
+often = torch.bincount(train_ids).topk(12).indices  # the most frequent characters
+followers = [train_ids[1:][train_ids[:-1] == c] for c in often]
+counted = torch.stack([torch.bincount(f, minlength=V) / len(f) for f in followers])
+with torch.no_grad():
+    learned = one_character(often[:, None])[:, 0].softmax(-1)
+tables = torch.stack([counted, learned])[:, :, often]
+names = [tokenizer.decode([c]) for c in often]
+labels = ("this character", "the next", "probability")
+title = "The same table, counted and learned"
+kinds = ["counted", "learned by gradient"]
+figures.heatmaps(tables, names, names, kinds, labels, title=title, note=text.note)
+
 # %% [markdown]
-# The bigram: both know one character and nothing else. The network learns by gradient what lesson 1 counted. To do
+# The bigram: both know one character and nothing else. The network learns by gradient what lesson 1 counted, table and all. To do
 # better, a position must hear from the others.
 #
 # ## Attention, with weights to learn
@@ -295,7 +308,7 @@ _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 
 # %% [markdown]
 # Order is worth a little more than hearing the others without it. (Lesson 2 had 2.288 with *four heads*, nearly
-# this rung, and 2.531 with *nothing*, nearly *one character*: its rate was larger, its scores had a bias, *nothing*
+# this rung, and 2.531 with *nothing*, nearly *one character*: its rate was larger, its head had a bias, *nothing*
 # had positions.)
 #
 # ## The MLP
@@ -303,7 +316,7 @@ _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 # Attention only mixes what is there. The **MLP** (multi-layer perceptron, also **feed-forward network**) works on each position
 # alone: a linear map to four times as many channels, an **activation function**, and a linear map back. The activation function bends what passes;
 # without that bend two linear maps would be one. GELU is the usual one: nearly 0 on the left, nearly x on the
-# right, smooth between, so that a unit near 0 can still learn (Hendrycks and Gimpel, 2016).
+# right, smooth between, so that a channel near 0 can still learn (Hendrycks and Gimpel, 2016).
 
 
 # %%
@@ -365,8 +378,9 @@ figures.lines(range(1, 13), curves, *labels, title=title)
 # %% [markdown]
 # The scale is logarithmic: one less is a tenth. Read it from right to left, as the gradient travels. With the plus all hear about the
 # same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch draws the weights of a map from $n$ channels evenly between
-# $\pm 1/\sqrt n$. Their variance is $1/(3n)$, so a sum of $n$ terms has a third of its input's: each of the two maps shrinks what passes by
-# $1/\sqrt 3$. GELU's slope at 0 is a half, and $1/\sqrt 3 \cdot 1/2 \cdot 1/\sqrt 3 = 1/6$. So the **vanishing gradient** that you see
+# $\pm 1/\sqrt n$, so their variance is $1/(3n)$. Forward, a sum of $n$ terms then has a third of its input's variance. Backward, the sums run
+# over the other side: over 64 channels where the weights are made for 256, and over 256 where they are made for 64. That makes the variance
+# a twelfth and four thirds; together a ninth, so a third of the length. GELU's slope at 0 is a half, and $1/3 \cdot 1/2 = 1/6$. So the **vanishing gradient** that you see
 # is real, and larger weights would cure it; but plain deep networks so cured are still worse (He et al., 2016). Why the plus helps is not
 # settled. One common reading: with it a layer begins by handing $x$ on and learns only a correction; without it each layer must
 # rebuild all that the next one needs. (Nor do small gradients alone stop training: AdamW,
@@ -636,8 +650,8 @@ pd.DataFrame(rows).T
 #
 # ## The general form
 #
-# The course's own model has a switch for each choice that lesson 5 will question. One is an idea, and the best rung needs it. **Rotary
-# positions** (**RoPE**) add nothing to the stream. They *turn* queries and keys: two channels are an arrow, and each place turns it a little
+# The course's own model has a switch for each choice that lesson 5 will question. Only one of them is a new idea, and the best rung needs it.
+# **Rotary positions** (**RoPE**) add nothing to the stream. They *turn* queries and keys: two channels are an arrow, and each place turns it a little
 # further. Each pair has a speed of its own: fast ones tell neighbours apart; slow ones tell far places, where a fast one has come round
 # again. A dot product sees two lengths, which stay, and the angle between, so positions count by their *difference* alone.
 
@@ -672,8 +686,9 @@ figures.rotary_turn(((5, 3), (20, 18)), 20, title="Both turned: the same angle")
 
 # %% [markdown]
 # Older than rotary ones are learned vectors (Gehring et al., 2017) and **sinusoids** (Vaswani et al., 2017): fixed, sines and
-# cosines of the same angles, and *added*. And with
-# `none`, several layers are not quite blind (Haviv et al., 2022), since the mask lets place 4 average five values and place 49 fifty.
+# cosines of the same angles, and *added*. And without any
+# (`none`), a model of several layers is not quite blind to order (Haviv et al., 2022), since the mask lets place 4 average five values and place 49 fifty.
+# All switches, in one place (what each does is said where its code comes):
 
 
 # %% tags=["export"]
@@ -741,10 +756,11 @@ def check_config(config):
 
 
 # %% [markdown]
-# (The folded cell refuses a config that can't be.) Attention: **dropout** sets a
-# random share of its weights to 0 in training, so that none is relied on; `qk_norm` is meant to keep scores tame at high
+# (The folded cell refuses a config that can't be.) **Dropout** sets a random share of numbers to 0 in
+# training, and scales up the rest, so that nothing relies on one of them: of the attention weights (the rows that sum to 1, not the
+# learned matrices), in `Block` of what each sublayer writes, in `GPT` of the embeddings. `qk_norm` is meant to keep scores tame at high
 # learning rates; `cache` is lesson 6's. The feed-forward network: three more activation functions. `swiglu` needs twice the width inside, since
-# one half *gates* the other, and so has half as many weights again.
+# one half multiplies the other, as a *gate*; so it has one and a half times as many weights.
 
 
 # %% tags=["export"]
@@ -882,7 +898,7 @@ class GPT(nn.Module):
 
 # %% [markdown]
 # What a place adds or turns by is a function of its own: lesson 6 asks for places from the middle of a text. At rest the
-# switches change nothing: the general model gives the plain one's logits. And with any one of them thrown, no earlier output
+# switches change nothing: the general model gives the plain one's logits. And with any one of them flipped, no earlier output
 # hears the last token.
 
 
@@ -950,7 +966,7 @@ for rung, model in both.items():
 means = {rung: losses.mean() for rung, losses in ladder.items()}
 rungs = means | {name: baselines[name] for name in ("bigram", "5-gram", "Kneser–Ney")}
 title = "The ladder: each part for the loss it removes"
-figures.loss_bars(rungs, title=title, note=text.note, ranked=False)
+figures.loss_bars(rungs, title=title, note=text.note, ranked=False, low=1)
 
 # %% [markdown]
 # The finished model is the best rung, by several times the seeds' spread, past the bigram and still far behind the 5-gram and Kneser–Ney: it has been trained for
@@ -1052,8 +1068,12 @@ figures.logit_lens(guesses, right, written, title=title, note=text.note)
 # The colour is the probability of the character that *does* come. Before any layer the model says *what it has just read*: a
 # tied head asks which embedding the stream resembles. After layer 1 a few guesses are right, after layer 2 about half. Read
 # the middle row with care: layer 1 was trained to serve layer 2 and not this head, and a lens that is not fitted to its layer can mislead
-# (Belrose et al., 2023).
-#
+# (Belrose et al., 2023). The same for any character that you point at, of any text; a click leaves a layer or a head out:
+
+# %%
+widgets.inside({"2 layers": trained}, tokenizer, written)
+
+# %% [markdown]
 # ## What you built
 #
 # A GPT, from six sizes to logits, each part with its price, equal to PyTorch's block; three tests that a model must pass before
@@ -1091,8 +1111,7 @@ log.sort_values("nats/character", ascending=False).round(3)
 #
 # Anything with which a model can still learn without cheating: a scale, a projection, positions. Compare with a second source.
 # </details>
-
-# %% [markdown]
+#
 # ## Exercises
 #
 # Write your answer in place of the `...` and run the cell. It prints *right*, or *not yet* with the input that it tried, what
@@ -1134,7 +1153,7 @@ checks.check("3.1", parameters, quiet=True)
 #
 # Write RMSNorm: each position's channels divided by the root of their mean square, times a gain for each channel. `eps` is added
 # to the mean square, *inside* the root: a root is infinitely steep at 0, and outside it a position of zeros would get a
-# gradient that is no number.
+# gradient of `nan`.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1253,7 +1272,7 @@ checks.check("3.4", looks_ahead, quiet=True)
 #
 # <details><summary>Hint 2</summary>
 #
-# A deaf model doesn't notice a shuffle: which of the two has to be asked first? </details>
+# A deaf model doesn't notice a shuffle, nor does a single layer whose positions count along the batch. So which have to be asked before *order*? </details>
 #
 # <details><summary>Hint 3</summary>
 #

@@ -190,7 +190,7 @@ def slips(p):
 for arm, p in expected.items():
     by_place, share = slips(p)
     risks = ", ".join(f"{x:.1%}" for x in by_place)
-    print(f"{arm}: {risks} after 1 to 6 letters; {share:.0%} of the words")
+    print(f"{arm}: {risks} after 1 to 6 letters; {share:.0%} of the words broken")
 
 # %% [markdown]
 # Hardly anything after a letter or two, where nearly all goes on; 8 % after three letters and 18 % after six (6 layers). As most
@@ -198,16 +198,17 @@ for arm, p in expected.items():
 #
 # ## Drawing is a race
 #
-# To draw by probabilities, let each token run: its time is exponential, its speed its probability $p_i$. The first to
-# arrive is token $i$ with probability $p_i / \sum_j p_j$ (the Gumbel trick; Maddison et al., 2014). `torch.multinomial` does
-# the same inside; written out it has no check that a GPU must wait for.
+# To draw by probabilities, let the tokens run. Each gets a track of random length, from the *exponential distribution* (many short ones, few long), and its
+# probability $p_i$ as its speed. Its time is length / speed, so twice the speed arrives first twice as often: token $i$ wins with probability
+# $p_i / \sum_j p_j$ (the Gumbel trick; Maddison et al., 2014), which we take on trust and test. The least time is the greatest speed / length. `torch.multinomial` does
+# the same inside; written out it spares a GPU a check that it would wait for.
 
 
 # %% tags=["export"]
 def draw(logits, generator=None):
     """One token a row, by the probabilities of its logits: (B, V) -> (B, 1).
 
-    A race: each token takes a random time, the shorter the likelier it is, and the
+    A race: each token runs a random length at the speed of its probability, and the
     first to arrive is drawn.
     """
     speeds = logits.softmax(dim=-1)
@@ -390,8 +391,12 @@ labels = ("layers", "the next character of the line", "token loss (nats)")
 look = {"labels": labels, "title": "The loss of each character", "note": text.note}
 figures.heatmaps(torch.stack(list(losses.values())), rows, list(line), **look)
 
+# %%
+widgets.inside(models, tokenizer, line)
+
 # %% [markdown]
-# Beginnings of words are mostly bright, the rest mostly dark. Over the whole validation text, by place in the word:
+# Beginnings of words are mostly bright, the rest mostly dark, but for a second letter here and there. (Above, choose a model and point at a character of this
+# line or of yours: what did each layer expect there?) Over the whole validation text, by place in the word:
 
 # %%
 asked = in_word[:-1] | in_word[1:]  # how a word begins, goes on, ends
@@ -406,7 +411,7 @@ title = "What a character costs, by its place in the word"
 figures.lines(places, by_place, *labels, low=0, title=title, note=text.note)
 
 # %% [markdown]
-# The first letter costs nearly twice what any later one does: there the word is chosen. More layers gain little there, and more inside a
+# The first letter costs nearly twice what any later one does: there the word is chosen. In these three models, one seed each, more layers gain little there, and more inside a
 # long word. The same places decide how many characters top-p keeps; below each character, how
 # many candidates the 6-layer model had (9: nine or more):
 
@@ -482,7 +487,7 @@ figures.lines(lengths, seen, *labels, title=title, note=text.note)
 
 # %% [markdown]
 # The price is the saw: just after a jump the model knows half as much as it could. By [lesson 4](04_train.ipynb)'s loss by
-# position it hardly costs anything: what lies beyond a few dozen characters gains less than could be measured there. The loop again, with a cache that
+# position, of two layers, it hardly costs anything: what lies beyond a few dozen characters gained less than could be measured there. The loop again, with a cache that
 # begins anew at each jump:
 
 
@@ -591,8 +596,7 @@ figures.lines(lengths, each, *labels, low=0, title=title, note=text.note)
 
 # %% [markdown]
 # Without a cache, the time grows with the text; with one it stays, but well above zero: that is what any pass costs (the starting
-# of many small operations, we guess). The larger the model and the longer
-# the text, the more a cache gains.
+# of many small operations, we guess). The longer the text, the more a cache gains.
 #
 # What does it cost? A key and a value of `d_model` numbers, for each layer and each character, of each text:
 
@@ -668,7 +672,7 @@ title = f"Reading {n} characters again: median and middle half of {len(once)} pi
 figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 
 # %% [markdown]
-# The lines nearly coincide: our models gain nothing from having read the very words before. They have not learned
+# The lines nearly coincide: this model gains nothing from having read the very words before. It has not learned
 # to find an earlier copy and go on as it did (*induction heads* do, Olsson et al., 2022). Why the circle, then? Greedy
 # has one way on from each place; if a few characters decide, it comes round as soon as they come again. How many do? And
 # how long does a slip matter? In training a model reads real text only; after a slip of its own it reads what it never
@@ -692,7 +696,7 @@ for first, last in ((1, 1), (2, 5), (6, 10), (11, 20), (21, 40)):
     print(f"{which:>8} after it: {harm[first - 1 : last].mean():+.3f} nats each")
 
 # %% [markdown]
-# Sixteen characters decide nine times in ten, so greedy text keeps coming round, now and then by another way. And a slip spoils
+# Sixteen characters decide nine times in ten, so greedy text keeps returning to the same words, now and then by another route. And a slip spoils
 # its own word and is forgotten, at least where people wrote what follows. (Both are facts about models this small.) Are people as
 # greedy? Look at three texts as the model does:
 
@@ -770,7 +774,7 @@ look = {"bands": bands, "title": "Two ways to go wrong (median and middle half)"
 figures.lines(degrees, curves, "temperature", "share", **look, note=text.note)
 
 # %% [markdown]
-# Cold repeats, warm invents; in between neither is bad. A human invents a little too: names and words of new pages. So the
+# Near 0 it repeats, warm it invents; in between neither is bad. A human invents a little too: names and words of new pages. So the
 # best share is the human one, not 100 %. And known words alone can't tell a text from a circle: at temperature 0 they
 # are as frequent as a human's. Do the small slips inside words add up to what is invented?
 

@@ -11,7 +11,7 @@ import torch
 def draw(logits, generator=None):
     """One token a row, by the probabilities of its logits: (B, V) -> (B, 1).
 
-    A race: each token takes a random time, the shorter the likelier it is, and the
+    A race: each token runs a random length at the speed of its probability, and the
     first to arrive is drawn.
     """
     speeds = logits.softmax(dim=-1)
