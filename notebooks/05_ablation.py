@@ -104,7 +104,7 @@ costs = ["parameters", "elapsed_s", "training_loss", "validation_loss", "perplex
 arms.set_index("arm")[costs].round(3).astype(object).T
 
 # %% [markdown]
-# `elapsed_s` is a run's time in seconds. Each pair of layers costs as much again in parameters and time.
+# `elapsed_s` is a run's time in seconds. Each further pair of layers costs as much as the first, in parameters and time.
 #
 # ## How sure are we?
 #
@@ -131,7 +131,8 @@ for n in (2, 3, 5, 6, 8):
 
 # %% [markdown]
 # With three seeds even perfect agreement gives p = 0.25: too few to tell. From six on it reaches the usual 0.05 for *one*
-# question. For thirteen at once, as below, it would take ten seeds (13 · 2/2¹⁰ < 0.05). So studies of few seeds use a test that assumes more:
+# question. (Where all n point one way, only two of the 2ⁿ flips are as extreme: p = 2/2ⁿ. Thirteen questions at once, as below, will ask for a
+# p below 0.05/13, so for ten seeds; why, *Holm's correction* will say.) So studies of few seeds use a test that assumes more:
 # if differences scatter like a bell curve, **Student's t** makes an interval of them. That is what every verdict from here on uses,
 # and it is six lines:
 
@@ -199,7 +200,7 @@ tables.final_table(depth).groupby("arm", sort=False)[columns].mean().round(3)
 # %% [markdown]
 # The second pair of layers lowers the loss (whether it is worth its price, the frame of equal time will ask); of the third, six seeds see
 # nothing. Four and six layers have crossed lesson 1's line (Kneser–Ney, 1.517), two here not; your nine short runs neither. (`validation_loss` is of the whole split, so differences in the table are not the verdicts' to the last digit.) The table also shows
-# that the arms stopped at very different steps. Look along the way instead of at the end (the names stand at the last step that all six seeds reached):
+# that the arms stopped at very different steps. Look along the way instead of at the end (a name and its number stand at the last step that all six seeds reached):
 
 # %%
 figures.training_curves(tables.curves(depth), None, note=note)
@@ -221,7 +222,7 @@ pd.DataFrame(rows).T.rename_axis("after steps")
 #
 # ## Where in the text
 #
-# Each record also holds the loss by place in the window: the first character, which comes out of nowhere, the second, then the 3rd and 4th,
+# Each record also holds the loss by place in the window: the first, guessed from one character, the second, then the 3rd and 4th,
 # the 5th to 8th, and so on in doubling ranges.
 #
 # > **Predict.** Will two more layers help more near the beginning of a window, or far inside?
@@ -248,7 +249,7 @@ figures.lines(places, series, *labels, log_x=True, bands=bands, title=title, not
 # %% [markdown]
 # The bands are the 95 % intervals over six seeds. Over the first four characters of a window the second pair of layers gains less than a third of
 # what it gains later; from the fifth on, where lesson 1's counters began to run out of examples, it has most of its worth. So, in this protocol,
-# the answer to *what do the layers buy?* is: **more learned per step, and most of it about longer contexts.**
+# the answers to *what do the layers buy?* are: **more learned per step**; and at each run's end, **more made of longer contexts**.
 #
 # ## Is one learning rate fair?
 #
@@ -303,10 +304,11 @@ both
 
 # %% [markdown]
 # *p* is now the t test's: 1 − the greatest confidence at which the interval still excludes 0. Filled marks survive **Holm's correction**: with 13 questions on one page, some look good by luck, so the smallest p is multiplied by 13,
-# the next by 12, and so on (exercise 5.4). Two texts are asked: the second half alone, and the whole split. The whole is twice the text;
-# where rates were chosen, its first half helped to choose them, with other seeds. In the two frames that stop early it also chose the step of
-# these very runs, so there trust the second half. (Six's rate of *early stopping*, 0.0024, was chosen by two seeds and 0.006 nats: with 0.0012 the
-# row might look different.) By p < 0.05 after Holm:
+# the next by 12, and so on (exercise 5.4). Two texts are asked: the second half alone, and the whole
+# split, which is twice the text. Which to trust? In the two frames that stop early, *plain* and *early stopping*, the first half chose the step of these
+# very runs: trust the second half. In the other three it chose nothing in these runs (rates, but with other seeds): the whole is the
+# sharper measure. (In *early stopping* the rate of six layers, 0.0024, was 0.006 nats ahead of 0.0012 with two seeds; with the other the row might look
+# different.) By p < 0.05 after Holm:
 #
 # * **Four layers beat two** by the plain protocol, at a fair rate and with equal parameters, on either text. Stopped early at a fair rate it is not settled
 #   (the whole split alone says so); in equal time on neither. (One layer was tried at a fair rate: two beat it.)
@@ -340,21 +342,24 @@ print(f"2 layers, 3,020 steps, against 6 layers, 1,200: {apart.low:+.3f} to {apa
 # %%
 rows = []
 for steps in (300, 600, 1200, 2400):
+    learned = []
     for n_layers in (1, 2, 4, 6, 8, 12):
         runs = [r for r in recorded.load(f"depth-{steps}") if r.model["n_layers"] == n_layers]
         low, mean, high = interval([r.untouched_loss for r in runs])
         rows.append((f"{steps:,} steps", n_layers, mean, low, high))
+        learned.append(f"{interval([r.training_loss for r in runs])[1]:.2f}")
 by_length = pd.DataFrame(rows, columns=["frame", "n_layers", "loss", "low", "high"])
 best = by_length.loc[by_length.groupby("frame", sort=False)["loss"].idxmin()]
-title = "The best depth on new plays: "
+title = "Lowest mean loss on new plays: "
 title += ", ".join(f"{row.n_layers} at {row.frame}" for row in best.itertuples())
+print(f"training loss at 2,400 steps: {', '.join(learned)} (1 to 12 layers)")
 loss = ("loss on the untouched plays (nats/char.)", "未用过的剧本上的损失（nats/字符）")
 figures.depth_in_frames(by_length, title=title, loss=loss, note=note)
 
 # %% [markdown]
-# So depth alone has no answer; **depth for a length of training** has one. In 300 steps layers are a burden. In 1,200 each
-# pays. In 2,400, twenty times through the text, four layers and six are level and twelve are worse: what they still learn is the
-# training text. The marks at 600 lie too close to name a best. (The page of [results](../book/results.md) has every interval.)
+# So depth alone has no answer; **depth for a length of training** has one. In 300 steps one layer and two are level, and four and six are
+# worse. In 1,200 the loss falls to the deepest, by ever less. In 2,400, twenty times through the text, four layers and six are level, and eight and
+# twelve are worse, while their loss on the training text is the lowest of all. The marks at 600 lie too close to name a best. (The page of [results](../book/results.md) tests each step.)
 #
 # ## Did pairing help?
 #
@@ -449,13 +454,13 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
     print(f"no positions, from the recipe {recipe}: {cost}")
 
 # %% [markdown]
-# In this recipe nothing counts like the residuals; then come positions, and their *kind*, among things overdone: half of everything
-# dropped, a quarter of the steps with batches four times as large, sixteen heads. AdamW in place of Muon costs
+# In this recipe nothing counts like the residuals; then comes having no positions, or the wrong kind; then overdoing something: dropping half of
+# everything, a quarter of the steps with batches four times as large, sixteen heads. AdamW in place of Muon costs
 # about as much as a constant rate, a twentieth of a nat. On the winning side stand less dropout, and more steps with smaller batches.
 # One arm, *unchanged, other seeds*, has the reference's settings, but other batches: its interval shows how far apart equal arms may lie.
 #
 # Four warnings that the picture does not give. Only the reference's rates were tuned: AdamW took over the matrices at a rate that nobody chose
-# for it. The arms of other *contexts* do another task (lesson 4), and don't belong on one axis with the rest. And these are
+# for it (asked again with one of its own, it costs a little less; [results](../book/results.md)). The arms of other *contexts* do another task (lesson 4), and don't belong on one axis with the rest. And these are
 # one recipe's effects: from the baseline's model, *no positions* costs a small part of what it costs here.
 # Last, this recipe and `laptop` were chosen in trials on this very validation split, both halves ([log](../book/log.md)): their losses flatter.
 
@@ -532,7 +537,7 @@ checks.check("5.1", too_much, quiet=True)
 # *No difference seen* is not *equal*. To say that two arms are equal within a `bound`, named before the study, the whole interval of the mean
 # difference must lie within −`bound` and +`bound` (Schuirmann's two one-sided tests, 1987, each at 5 %: so the interval is the 90 % one, whose `t` is given).
 # Return whether it does. Then ask it of *plain: 6 layers against 4* with a bound of 0.02 (`comparisons.losses_of(depth)` gives
-# `{arm: {seed: loss}}`): practice, and no claim, for here you have seen the numbers first.
+# `{arm: {seed: loss}}` on the second half): practice, and no claim, for here you have seen the numbers first.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -676,7 +681,7 @@ checks.check("5.5", seeming_gain, quiet=True)
 # Report the best rate's loss on the text that chose the rate, and it flatters. Choose each arm's rate on one half of the
 # held-out text, and report the loss at that rate on the other. This function, the part that is checked, takes 20 minutes.
 #
-# The evening: a study of 2 and 6 layers at four rates each (`studies.Study`, few steps), and `evaluate` of lesson 4 on each
+# The evening: a study of 2 and 6 layers at four values of `learning_rate` each (`studies.Study` with `recipe="fair"`, where AdamW alone trains; few steps), and `evaluate` of lesson 4 on each
 # half (`checkpoints.load_model(record.checkpoint)` of `course_utils.training` gives a run's model and its tokenizer). On the reporting half, how far above that half's own lowest loss does each arm's chosen rate lie? That gap is what
 # choosing and reporting on one half would have hidden.
 
