@@ -158,7 +158,7 @@ if text.is_real:
 print(f"{len(ids):,} ids, the first ten: {ids[:10].tolist()}")
 
 # %% [markdown]
-# A tokenizer that drops an unknown character in silence changes your prompt, and you will look for the fault in the model.
+# A tokenizer that silently drops an unknown character changes your prompt, and you will look for the fault in the model.
 # This one refuses.
 
 # %% tags=["nbval-check-output"]
@@ -512,7 +512,7 @@ if text.is_real:
 # best in the latter's comparison. It changes two things.
 #
 # **A count of one is mostly luck.** So a fixed *discount* is taken off every count: $D_1$ from one, $D_2$ from two, $D_3$ from three
-# or more. What was taken goes to the shorter context. How much? The n-grams seen $k$ times here would be seen a little less often
+# or more. What was taken goes to the shorter context. How much? The n-grams seen $k$ times here would be seen less often
 # in a new text of the same length; that shortfall is $D_k$. Its estimate (Chen and Goodman) we take on trust: with $n_k$ n-grams seen $k$ times,
 # $D_k = k - (k+1)\,Y\,n_{k+1}/n_k$ and $Y = n_1/(n_1 + 2n_2)$.
 
@@ -605,9 +605,10 @@ if text.is_real:
 # %% [markdown]
 # ## What counting writes
 #
-# A model that guesses can write: draw the next character from its probabilities, append it, go on. For order 3 after *ab*, all five candidates are laid end to
-# end, *aba abb abc abd abr*. Their last letters stand at 2, 5, 8 …; since `probabilities` leaves out the very first letter, it
-# has them at 1, 4, 7 …: `[order - 2 :: order]`.
+# A model that guesses can write: draw the next character from its probabilities, append it, go on. `probabilities` judges a text that is
+# there; so to ask about every character that could come next, hand it a text in which each of them follows the same context, end to end. In
+# *abracadabra*'s alphabet of five, for order 3 after *ab*: *aba abb abc abd abr*. The last letters stand at 2, 5, 8 …; since
+# `probabilities` leaves out the very first letter, it has them at 1, 4, 7 …: `[order - 2 :: order]`.
 
 
 # %%

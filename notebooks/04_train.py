@@ -175,7 +175,7 @@ figures.lines(rates, by_seed, *labels, baselines, log_x=True, title=title, note=
 # %% [markdown]
 # A bowl, steep on both sides. And luck has a size. From here on *one standard*
 # decides whether a difference counts. Trials are compared seed by seed, and the mean difference gets a 95 % interval;
-# with three seeds that is ± 2.5 standard deviations of the differences (lesson 5). An interval that holds 0 asks for no cause.
+# with three seeds that is ± 2.5 standard deviations of the differences (lesson 5). Where the interval contains 0, look for no reason.
 
 
 # %%
@@ -230,7 +230,7 @@ ways = {"AdamW": final[best], "SGD, momentum": min(by_sgd, key=sum)}
 compared(ways)
 
 # %% [markdown]
-# A clear difference: 200 steps, the best of three rates (0.1; at 0.3 SGD is worse, at 1.0 it breaks, and 0.05 and 0.03, tried aside, are worse too) against
+# A clear difference: 200 steps, SGD at the best of the three rates printed (it breaks at 1.0) against AdamW at
 # the best of seven. The table does not say why. An explanation that others have tested: gradient descent leaves rare words behind (Kunstner et al., 2024).
 #
 # **What to watch.** The length of the gradient, and how far a step moves the weights as a share of theirs: about a
@@ -296,7 +296,8 @@ for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True,
 
 # %% [markdown]
 # Unclipped, one batch costs nearly a tenth of a nat at once, and twenty steps later that copy is still behind the first; clipped at 1 it has
-# caught up. (The gradient is printed as it was before clipping. One seed; at 0.1 good gradients are clipped too.) In its first step a fresh AdamW feels no clip: mean over root mean square is
+# caught up. (The gradient is printed as it was before clipping. One seed; at 0.1 good gradients are clipped too, and AdamW goes on dividing them by
+# the longer ones before, which its running mean forgets slowly.) In its first step a fresh AdamW feels no clip: mean over root mean square is
 # then $g/|g|$, a sign. Later a huge gradient would stay in both running means, and clipping keeps it out.
 #
 # ## The settings of a run
@@ -485,8 +486,9 @@ for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
 #
 # ## The loop, whole
 #
-# All parts are there: this is the moment for [exercise 4.2](#exercise-4-2-core-40-min). The model is the smallest of the
-# study:
+# All parts are there but two, and then it is the moment for [exercise 4.2](#exercise-4-2-core-40-min). A batch too large for the memory is read in pieces: each loss
+# times its share of the rows, and `backward` adds up the gradients. And where a model has dropout, `model.train()` goes before a step, `model.eval()`
+# before a measurement. The model here is the smallest of lesson 5's study:
 
 # %%
 spec = runs.depth_spec(2, text)
@@ -581,8 +583,10 @@ for step, written in samples.items():
 # alike. Why that helps, its authors state as a guess: rare directions, small in the update, matter for learning (Jordan et
 # al., 2024).
 #
-# No decomposition is needed. $1.5 x - 0.5 x^3$ brings any $x$ between 0 and 1 closer to 1, and $1.5 X - 0.5 X X^\top X$ does so to
-# each singular value of a matrix $X = U S V^\top$, since $X X^\top X = U S^3 V^\top$: done again and again, the **Newton–Schulz iteration**. Five polynomials
+# $1.5 x - 0.5 x^3$ brings any $x$ between 0 and 1 closer to 1, and $1.5 X - 0.5 X X^\top X$ does so to each singular value of a matrix, which
+# need not be known for it. (Every matrix is a turn, a stretch along the axes, and another turn: $X = U S V^\top$, with the singular values on the
+# diagonal of $S$. A turn undone is nothing, $U^\top U = V^\top V = 1$, so in $X X^\top X = U S V^\top\, V S U^\top\, U S V^\top$ the middle
+# ones cancel, and $U S^3 V^\top$ is left.) Done again and again, this is the **Newton–Schulz iteration**. Five polynomials
 # $a x + b x^3 + c x^5$ are faster, each the best for what the one before leaves (Amsel et al., 2025):
 
 
@@ -629,8 +633,8 @@ figures.lines(x, values, *labels, title=title)
 # value by its `a` and no more. Five bring the stronger half to 0.43 … 1.00. Three, which `laptop` takes because they are cheaper,
 # leave it at 0.09 … 1.65: more equal, not equal.
 #
-# Last, the size. A square orthogonal update keeps the length of what goes in, a tall one spreads it over more outputs, a wide
-# one keeps a part, for fewer:
+# Last, the size. A square orthogonal update keeps the length of what goes in. A tall one spreads it over more outputs, so each moves less. A wide
+# one keeps only a part of it, but has fewer outputs to share it, so each moves as in a square one:
 
 # %%
 for rows, columns in ((64, 64), (256, 64), (64, 256)):
@@ -642,7 +646,7 @@ for rows, columns in ((64, 64), (256, 64), (64, 256)):
     print(f"times the factor {factor:.0f}: {moved.std() * factor:.2f}")
 
 # %% [markdown]
-# With the factor √(rows / columns) for tall matrices, one rate moves the outputs of any shape alike.
+# With the factor √(rows / columns) for tall matrices, one rate moves the outputs of these three alike.
 #
 # ## The general form
 #
@@ -1213,7 +1217,7 @@ checks.check("4.4", best_rate, quiet=True)
 #
 # Switch a head off: put it at its mean over all texts and places, channel by channel, and leave the others alone. Return what
 # attention then writes to the stream. `W_o` is used as `x @ W_o`. (The cell after the solution measures the lesson's heads,
-# at their means over each thousand places.)
+# at their means over the 1,024 places that are read at once.)
 #
 # <details><summary>Hint 1</summary>
 #
