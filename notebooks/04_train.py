@@ -815,7 +815,8 @@ compared({kind: [by(kind, seed) for seed in seeds] for kind in ("adamw", "muon")
 # ## The full run
 #
 # The recipe for this machine. Its odd numbers did best in trials on the validation split ([log](../book/log.md)). If you or
-# the course have trained this very run before, it is taken from disk; otherwise it takes a few minutes on a laptop.
+# the course have trained this very run before, it is taken from disk; otherwise it takes a few minutes on a laptop. (The book's
+# [playground](../book/playground.md) trains the same recipe in your browser, from the same seed, and writes as it learns.)
 
 # %%
 print(spec.train)
