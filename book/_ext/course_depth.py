@@ -346,6 +346,6 @@ PASSAGES = {
     "scale": scale,
     "power": power,
     "frontier": frontier,
-    "whole plays": whole_plays,
+    "whole-plays": whole_plays,
     "judge": judge,
 }
