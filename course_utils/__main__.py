@@ -310,7 +310,7 @@ def in_one_sentence(error):
         return str(error)
     where = f" ({error.filename})" if error.filename else ""
     full = error.errno == errno.ENOSPC
-    advice = "free some space" if full else "choose another folder with --out"
+    advice = "free some space" if full else "choose another folder"
     return f"{error.strerror or error}{where}: {advice}; finished runs are kept"
 
 

@@ -4,6 +4,7 @@ They are read with suspicion: nothing in a file is executed, its size is looked 
 read, and its values have the types that they should have.
 """
 
+import errno
 import json
 import os
 import re
@@ -146,14 +147,19 @@ def shown(name):
 
 def lock(folder):
     """Hold a results folder for one process; a second one says that it waits, and waits."""
-    folder.mkdir(parents=True, exist_ok=True)
     guard = FileLock(folder / ".lock", is_singleton=True)  # one that holds it may ask again
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         return guard.acquire(timeout=0)
     except Timeout:
         words = f"Another process of the course is at work in {folder}: waiting for it to end."
         print(words, flush=True)
         return guard.acquire()
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        words = "name another folder with --out, or in the variable COURSE_RESULTS"
+        raise RunError(f"no run can be kept in {folder} ({error.strerror}): {words}") from None
 
 
 def csv_bytes(table):

@@ -565,3 +565,9 @@ def test_a_code_page_that_lacks_a_character_fails_no_command(tmp_path, encoding)
     assert written.returncode == 0, written.stderr
     assert written.stdout.startswith(b"\\u4e00\\u4e01")
     assert course("train", "--help").returncode == 0
+
+
+def test_where_no_run_can_be_kept_a_lesson_says_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(files.RunError, match=r"no run can be kept in .*COURSE_RESULTS"):
+        files.lock(tmp_path / "file/results")
