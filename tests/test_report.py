@@ -434,12 +434,3 @@ def test_one_seed_makes_no_interval_and_no_mean(material, tmp_path):
         bars = experiment.draw(m)[experiment.figure_file("layer_ablation_comparison", "english")]
         words.append(bars.axes[0].get_xlabel())
         assert [bool(interval.search(one)) for one in words] == [seeds == "several"] * 4
-
-
-def test_a_training_loss_of_one_batch_is_no_needle_in_the_curve():
-    """An epoch that ends a step after a report: its row is a mean over a batch, others over 25."""
-    rows = [{"step": step, "training_loss": 2.0 - step / 1000} for step in (25, 50, 75, 76, 100)]
-    rows[3]["training_loss"] = 9.0
-    seen = [row["training_loss"] for row in tables.even(rows)]
-    assert seen[:3] + seen[4:] == [row["training_loss"] for row in rows[:3] + rows[4:]]
-    assert math.isclose(seen[3], (25 * 1.925 + 9) / 26)

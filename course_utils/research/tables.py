@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from course_utils.research.comparisons import losses_of, mean_interval
@@ -12,23 +11,8 @@ from course_utils.training.recipes import layers
 def curves(records):
     """Every report of every run, a row each; validation_loss is NaN where none was measured."""
     return pd.DataFrame(
-        [{"arm": r.arm, "seed": r.seed, **row} for r in records for row in even(r.history)]
+        [{"arm": r.arm, "seed": r.seed, **row} for r in records for row in r.history]
     )
-
-
-def even(history):
-    """The reports, their training losses means over about as many steps each.
-
-    An evaluation at the end of an epoch may come one step after the report before: one batch has a
-    loss of its own, and in a curve it would be a needle. So such a mean takes that report in.
-    """
-    steps = np.diff([0, *(row["step"] for row in history)])
-    for i, row in enumerate(history):
-        few = i and steps[i] < np.median(steps) / 2
-        if few:
-            both = [before["training_loss"] for before in history[i - 1 : i + 1]]
-            row = row | {"training_loss": np.average(both, weights=steps[i - 1 : i + 1])}
-        yield row
 
 
 def timed(record):
