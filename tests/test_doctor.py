@@ -51,85 +51,60 @@ def test_a_sound_machine_fits_on_one_screen():
 
 
 @pytest.mark.slow
-def test_old_widgets_are_named_and_stop(tmp_path):
-    code, screen, said = course_doctor(**pretend(tmp_path, "ipywidgets", "6.0.1"))
-    line, todo = advice(screen, "widgets")
-    assert "ipywidgets 6.0.1" in line
-    assert todo.startswith("STOPS  too old for lesson 6: pip install -U 'ipywidgets>=")
-    assert code == 1
-    assert said.startswith("course: a lesson would fail here: widgets: ipywidgets 6.0.1, ")
-    assert said.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_an_old_package_is_named_and_stops(tmp_path):
-    code, screen, said = course_doctor(**pretend(tmp_path, "pandas", "1.5.3"))
-    line, todo = advice(screen, "packages")
-    assert "pandas 1.5.3 is older than " in line
-    assert "pip install -U 'pandas>=" in todo
-    assert (code, said.count("\n")) == (1, 1)
-
-
-@pytest.mark.slow
-def test_no_compiler_is_named_and_stops_nothing(tmp_path):
-    code, screen, _ = course_doctor(PATH=str(tmp_path), CXX="")
-    line, todo = advice(screen, "compiler")
-    assert "none" in line
-    assert "apt install g++" in todo
-    assert code == 0
-
-
-@pytest.mark.slow
-def test_a_wrong_text_is_named(tmp_path):
-    """In the cache of a package without a checkout, as on Colab; then a download is tried."""
-    ignored = shutil.ignore_patterns("__pycache__", "checkpoints", "study", "bench", "logs")
-    shutil.copytree(ROOT / "course_utils", tmp_path / "site/course_utils", ignore=ignored)
-    shutil.copytree(ROOT / "course_utils/bench", tmp_path / "site/course_utils/bench")
-    wrong = tmp_path / "cache/tinyshakespeare/input.txt"
-    wrong.parent.mkdir(parents=True)
-    wrong.write_text("<html>404: Not Found</html>" * 100)
-    places = {"PYTHONPATH": str(tmp_path / "site"), "COURSE_CACHE": str(tmp_path / "cache")}
-    code, screen, _ = course_doctor(cwd=tmp_path, COURSE_CORPUS="", **places)
-    _, todo = advice(screen, "corpus")
-    assert "its sha256 is not Tiny Shakespeare's: the file in the user's cache." in todo
-    assert "Delete that file" in todo
-    assert code == 0, "the lessons go on with another text"
-
-
-@pytest.mark.slow
-def test_a_text_that_is_none_stops(tmp_path):
+def test_what_stops_a_lesson_is_named(tmp_path):
+    """Old widgets, an old package, a text that is none, a full disk: at once."""
+    pretend(tmp_path, "ipywidgets", "6.0.1")
     (tmp_path / "short.txt").write_text("too short")
-    code, screen, said = course_doctor(COURSE_CORPUS=str(tmp_path / "short.txt"))
-    assert advice(screen, "corpus")[1].startswith("STOPS  The corpus short.txt must have at least")
-    assert (code, said.count("\n")) == (1, 1)
-
-
-@pytest.mark.slow
-def test_a_full_disk_is_named_and_stops(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no right to mount a small disk")
+    is_full = subprocess.run(mount, capture_output=True).returncode == 0
+    places = {"COURSE_CORPUS": str(tmp_path / "short.txt"), "COURSE_RESULTS": str(disk / "results")}
     try:
-        code, screen, said = course_doctor(COURSE_RESULTS=str(disk / "results"))
+        code, screen, said = course_doctor(**pretend(tmp_path, "pandas", "1.5.3"), **places)
     finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
+        if is_full:
+            subprocess.run(["umount", "--lazy", disk], check=True)
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith("course: a lesson would fail here: packages: pandas 1.5.3 is older than")
+    line, todo = advice(screen, "packages")
+    assert "pandas 1.5.3 is older than " in line
+    assert "STOPS  pip install -U 'pandas>=" in todo
+    line, todo = advice(screen, "widgets")
+    assert "ipywidgets 6.0.1" in line
+    assert todo.startswith("STOPS  too old for lesson 6: pip install -U 'ipywidgets>=")
+    assert advice(screen, "corpus")[1].startswith("STOPS  The corpus short.txt must have at least")
+    if not is_full:
+        pytest.skip("no right to mount a small disk")
     line, todo = advice(screen, "disk")
     assert "0.0 GB free" in line
+    assert todo.startswith("STOPS")
     assert "COURSE_RESULTS" in todo
-    assert (code, said.count("\n")) == (1, 1)
 
 
 @pytest.mark.slow
-def test_no_font_is_named_and_stops_no_lesson(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['zhplot'] = None\n")
-    path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    code, screen, _ = course_doctor(PYTHONPATH=path)
-    line, todo = advice(screen, "fonts")
-    assert "none" in line
-    assert "pip install zhplot" in todo
-    assert code == 0
+def test_what_stops_no_lesson_is_named(tmp_path):
+    """No compiler, no Chinese font, and a wrong text in the cache of a package without a checkout,
+    as on Colab; then a download is tried."""
+    ignored = shutil.ignore_patterns("__pycache__", "checkpoints", "study", "bench", "logs")
+    site = tmp_path / "site"
+    shutil.copytree(ROOT / "course_utils", site / "course_utils", ignore=ignored)
+    shutil.copytree(ROOT / "course_utils/bench", site / "course_utils/bench")
+    (site / "sitecustomize.py").write_text("import sys\nsys.modules['zhplot'] = None\n")
+    wrong = tmp_path / "cache/tinyshakespeare/input.txt"
+    wrong.parent.mkdir(parents=True)
+    wrong.write_text("<html>404: Not Found</html>" * 100)
+    places = {"PYTHONPATH": str(site), "COURSE_CACHE": str(tmp_path / "cache")}
+    nothing = {"PATH": str(tmp_path), "CXX": "", "COURSE_CORPUS": ""}
+    code, screen, _ = course_doctor(cwd=tmp_path, **places, **nothing)
+    assert code == 0, "the lessons go on with another text"
+    _, todo = advice(screen, "corpus")
+    assert "its sha256 is not Tiny Shakespeare's: the file in the user's cache." in todo
+    assert "Delete that file" in todo
+    for about, what in {"compiler": "apt install g++", "fonts": "pip install zhplot"}.items():
+        line, todo = advice(screen, about)
+        assert "none" in line
+        assert what in todo
 
 
 @pytest.mark.parametrize(
