@@ -4,6 +4,7 @@ and how to wait for an event."""
 import functools
 import importlib.util
 import inspect
+import io
 import os
 import re
 import signal
@@ -13,9 +14,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from course_utils import files
+from course_utils.__main__ import main
 from course_utils.corpus import Corpus
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import TrainConfig
@@ -67,6 +70,23 @@ def course(*arguments, cwd=ROOT, **environment):
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
 
 
+def here(*arguments, cwd=ROOT, **environment):
+    """The same without a process of its own: what it says and its exit code, with torch at hand."""
+    said = {"stdout": io.StringIO(), "stderr": io.StringIO()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        for name, stream in said.items():
+            patch.setattr(sys, name, stream)
+        try:
+            code = main([*map(str, arguments)])
+        except SystemExit as end:
+            code = end.code
+    out, err = (stream.getvalue() for stream in said.values())
+    return subprocess.CompletedProcess(arguments, code, out, err)
+
+
 def start(*arguments, **options):
     """Start the command as a terminal does: Ctrl-C reaches it, though the suite may ignore it."""
     options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
@@ -78,6 +98,18 @@ def let_ctrl_c_through():
     """In a child: what a suite started in the background has ignored, as it inherits,
     counts again."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+class CtrlC:
+    """A real Ctrl-C after so many steps of this process; 0: before the first."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def __call__(self, n):
+        self.left -= n
+        if self.left == 0:
+            signal.raise_signal(signal.SIGINT)
 
 
 def wait_until(true, log=None, process=None, seconds=300):

@@ -16,7 +16,7 @@ from course_utils import __main__ as main
 from course_utils import commands, files
 from course_utils.research import studies
 from course_utils.training import recipes
-from helpers import LANGUAGES, course, start, wait_until
+from helpers import LANGUAGES, course, here, start, wait_until
 
 
 def tree(folder):
@@ -106,7 +106,7 @@ def test_run_again_keeps_what_is_there(results, corpus_file):
 def test_verify_accepts_it_and_notices_what_is_wrong(results, corpus_file, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(results[0], out)
-    assert course("verify", "--corpus", corpus_file, "--out", out).returncode == 0
+    assert here("verify", "--corpus", corpus_file, "--out", out).returncode == 0
     log = next((out / "logs").glob("4-layers*"))
     record = json.loads(log.read_text())
     log.write_text(json.dumps(record | {"validation_loss": record["validation_loss"] - 0.01}))
@@ -121,26 +121,18 @@ def test_verify_accepts_it_and_notices_what_is_wrong(results, corpus_file, tmp_p
 
 
 def test_generate_is_reproducible_and_compare_gives_a_verdict(results, corpus_file):
-    settings = (
-        "generate",
-        "--out",
-        results[0],
-        "--corpus",
-        corpus_file,
-        "--prompt",
-        "To be",
-        "--characters",
-        90,
-    )
-    written = [course(*settings, "--seed", seed) for seed in (3, 3, 4)]
-    assert re.match(r"Written by \d layers, seed \d, .* nats/character: ", written[0].stderr)
-    first, again, other = (done.stdout for done in written)
+    known = ("--out", results[0], "--corpus", corpus_file)
+    settings = ("generate", *known, "--prompt", "To be", "--characters", 90)
+    written = course(*settings, "--seed", 3)
+    assert re.match(r"Written by \d layers, seed \d, .* nats/character: ", written.stderr)
+    first = written.stdout
+    again, other = (here(*settings, "--seed", seed).stdout for seed in (3, 4))
     assert first == again != other
     assert first.startswith("To be")
     assert len(first) == len("To be") + 90 + 1
-    greedy = {course(*settings, "--temperature", 0, "--seed", seed).stdout for seed in (1, 2)}
+    greedy = {here(*settings, "--temperature", 0, "--seed", seed).stdout for seed in (1, 2)}
     assert len(greedy) == 1
-    compared = course("compare", "--out", results[0], "--corpus", corpus_file).stdout
+    compared = here("compare", *known).stdout
     assert "No verdict: the recipe smoke is too small" in compared
 
 
@@ -152,7 +144,7 @@ def test_train_and_data(tmp_path, corpus_file):
     done = course("train", "--steps", 3, "--corpus", corpus_file, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("checkpoints/4-layers*.safetensors")), "as many as the recipe has"
-    assert "5-gram" in course("data", "--corpus", corpus_file).stdout
+    assert "5-gram" in here("data", "--corpus", corpus_file).stdout
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
@@ -217,12 +209,6 @@ def test_two_at_once_in_one_folder_do_the_work_once(tmp_path, corpus_file):
     assert sum(len(re.findall(r"at step \d+", file.read_text())) for file in said) == 2
 
 
-def bad_checkpoint(folder, kind):
-    whole = next((folder / "checkpoints").glob("2-layers*")).read_bytes()
-    return {"truncated": whole[: len(whole) // 2], "html": b"<html>404</html>", "empty": b""}[kind]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "words"),
     [
@@ -250,8 +236,7 @@ def bad_checkpoint(folder, kind):
     ],
 )
 def test_bad_usage_gets_one_sentence(arguments, environment, code, words):
-    done = course(*arguments, **environment)
-    assert_one_sentence(done, code, words)
+    assert_one_sentence(here(*arguments, **environment), code, words)
 
 
 def assert_one_sentence(done, code, words):
@@ -261,7 +246,6 @@ def assert_one_sentence(done, code, words):
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -274,32 +258,27 @@ def assert_one_sentence(done, code, words):
 def test_a_corpus_that_teaches_nothing(tmp_path, text, words):
     file = tmp_path / "poor.txt"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    done = course("train", "--recipe", "laptop", "--corpus", file, "--out", tmp_path / "out")
+    done = here("train", "--recipe", "laptop", "--corpus", file, "--out", tmp_path / "out")
     assert_one_sentence(done, 1, words)
     assert not list(tmp_path.glob("out/*/*"))
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"), [("truncated", "damaged"), ("html", "damaged"), ("empty", "damaged")]
-)
-def test_a_broken_checkpoint_is_refused(results, tmp_path, kind, words):
+def test_a_broken_checkpoint_is_refused(tmp_path):
     file = tmp_path / "broken.safetensors"
-    file.write_bytes(bad_checkpoint(results[0], kind))
-    assert_one_sentence(course("generate", "--checkpoint", file, "--prompt", "To be"), 1, words)
+    file.write_bytes(b"<html>404</html>")
+    assert_one_sentence(course("generate", "--checkpoint", file, "--prompt", "To be"), 1, "damaged")
 
 
 def test_another_vocabulary_and_an_unknown_character_are_named(results, tmp_path, corpus_file):
     checkpoint = next((results[0] / "checkpoints").glob("2-layers*"))
     other = tmp_path / "greek.txt"
     other.write_text("αβγδ\n" * 200)
-    refused = course("generate", "--checkpoint", checkpoint, "--corpus", other, "--prompt", "α")
-    assert_one_sentence(refused, 1, "another alphabet")
-    done = course("generate", "--checkpoint", checkpoint, "--prompt", "To be №1")
+    write = ("generate", "--checkpoint", checkpoint, "--prompt")
+    assert_one_sentence(here(*write, "α", "--corpus", other), 1, "another alphabet")
+    done = here(*write, "To be №1")
     assert_one_sentence(done, 1, "'1№'")
     assert "allowed are" in done.stderr
-    assert_one_sentence(
-        course("generate", "--checkpoint", checkpoint, "--prompt", ""), 1, "at least one character"
-    )
+    assert_one_sentence(here(*write, ""), 1, "at least one character")
 
 
 @pytest.mark.promise("full disk")

@@ -57,6 +57,7 @@ def counted(function):
 
 
 course = counted(helpers.course)
+here = counted(helpers.here)
 
 
 def weights_of(model):
@@ -282,7 +283,7 @@ def hostile(tmp_path_factory):
 @pytest.mark.promise("text")
 def test_a_terminal_shows_and_does_not_obey(hostile, tmp_path):
     out, file, done = hostile
-    here, lost = ("--corpus", file, "--out", out), tmp_path / NAME
+    known, lost = ("--corpus", file, "--out", out), tmp_path / NAME
     mistakes = [
         ("generate", "--checkpoint", lost),
         ("train", "--corpus", lost),
@@ -293,11 +294,9 @@ def test_a_terminal_shows_and_does_not_obey(hostile, tmp_path):
         ("compare", "--out", lost),
         ("generate", "--prompt", HOSTILE[3]),
     ]
-    good = (
-        ("generate", *here, "--prompt", "".join(HOSTILE), "--characters", "40"),
-        ("compare", *here),
-    )
-    said = [done, *(course(*arguments) for arguments in (*good, *mistakes))]
+    prompt = ("--prompt", "".join(HOSTILE), "--characters", "40")
+    good = (("generate", *known, *prompt), ("compare", *known))
+    said = [done, *(here(*arguments) for arguments in (*good, *mistakes))]
     assert [one.returncode > 0 for one in said] == [False] * 3 + [True] * len(mistakes)
     for one in said:
         assert not acts(one.stdout + one.stderr), one.args
