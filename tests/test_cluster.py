@@ -108,7 +108,7 @@ def test_threads_of_one_worker_change_nothing(dask, tmp_path):
 def test_without_its_lock_they_would(dask, tmp_path):
     """The mutant: runs that share a process share its random numbers."""
     dask.worker(threads=4, preload=NO_LOCK)
-    asked = specs(8, steps=150, evaluate_every=150)
+    asked = specs(4, steps=150, evaluate_every=150)
     away = pool.run_specs(asked, OWN, tmp_path / "away", scheduler=dask.address)
     here = pool.run_specs(asked, OWN, tmp_path / "here")
     assert weights(away) != weights(here)
