@@ -4,7 +4,11 @@ Attacks are harmless to all but our own grader. Each is the cells of one noteboo
 an exercise is wrong. Oddities are ways to hand in a right answer that work in Jupyter.
 """
 
+import itertools
+
 import nbformat
+
+from tests import mutants
 
 IMPORTS = "import math, os, sys\nimport torch\nfrom course_utils import checks"
 WRONG = "def perplexity(p):\n    return 0.5\n"
@@ -560,43 +564,9 @@ CONTROL = [
 ]
 
 
-# Right answers to hand in: number -> (source, name).
-ANSWERS = {
-    "1.1": (RIGHT, "perplexity"),
-    "2.1": (
-        "def may_listen(T):\n    return torch.ones(T, T, dtype=torch.bool).tril()\n",
-        "may_listen",
-    ),
-    "2.3": ("def softmax(scores):\n    return scores.softmax(-1)\n", "softmax"),
-    "3.2": (
-        "def rms_norm(x, gain, eps):\n"
-        "    return gain * x / (x.square().mean(-1, keepdim=True) + eps).sqrt()\n",
-        "rms_norm",
-    ),
-    "4.6": (
-        "def clip(gradients, limit):\n"
-        "    length = sum(g.square().sum().item() for g in gradients) ** 0.5\n"
-        "    return [g * min(1.0, limit / max(length, 1e-9)) for g in gradients]\n",
-        "clip",
-    ),
-    "5.2": (
-        "def equal_within(differences, bound, t):\n    import statistics\n"
-        "    mean, n = statistics.mean(differences), len(differences)\n"
-        "    return abs(mean) + t * statistics.stdev(differences) / n**0.5 < bound\n",
-        "equal_within",
-    ),
-    "6.1": (
-        "def loop_of(text):\n    n = len(text)\n"
-        "    ends = [(i, p) for i in range(n) for p in range(1, (n - i) // 2 + 1)]\n"
-        "    loops = (x for x in ends if text[x[0] : n - x[1]] == text[sum(x) :])\n"
-        "    return next(loops, (n, 0))\n",
-        "loop_of",
-    ),
-    "6.3": (
-        "def entropy(logits):\n    return torch.special.entr(logits.softmax(-1)).sum(-1)\n",
-        "entropy",
-    ),
-}
+# Exercises whose solution needs nothing of its lesson.
+ALONE = ["1.1", "1.4", "2.1", "2.4", "3.2", "3.3", "3.6", "4.3", "4.6"]
+ALONE += ["5.3", "5.5", "5.6", "6.1", "6.5", "6.6", "6.7"]
 
 # Ways to hand in NAME, a right answer to NUMBER that DEFINE defines. Each works in Jupyter, and
 # many of them fit into one notebook.
@@ -795,30 +765,26 @@ KINDS = {
 }
 
 
-def notebooks_of_kinds():
-    """Notebooks with all KINDS, each exercise once in each: [(cells, numbers)]"""
-    notebooks = []
-    for number, cell in KINDS.values():
-        fitting = [(cells, numbers) for cells, numbers in notebooks if number not in numbers]
+def handed_in():
+    """All KINDS, and the lessons' solutions in all WAYS: (number, cells)"""
+    yield from KINDS.values()
+    for number, way in zip(itertools.cycle(ALONE), WAYS.values(), strict=False):
+        source, _, call = mutants.cells(number)["solution"].source.rpartition("\nchecks.check(")
+        way = way.replace("DEFINE", source.rstrip()).replace(
+            "NAME", call.split(",")[1].strip(" )\n")
+        )
+        yield number, way.replace("NUMBER", f'"{number}"')
+
+
+def notebooks():
+    """All that is handed in, each exercise once in a notebook: [(cells, numbers)]"""
+    made = []
+    for number, way in handed_in():
+        fitting = [(cells, numbers) for cells, numbers in made if number not in numbers]
         if not fitting:
             fitting = [([IMPORTS], [])]
-            notebooks += fitting
+            made += fitting
         cells, numbers = fitting[0]
-        cells.append(cell)
+        cells += way.split(";;")
         numbers.append(number)
-    return notebooks
-
-
-def ways():
-    """Notebooks that use all WAYS, each on an exercise of its own: [(cells, numbers)]"""
-    notebooks = []
-    left = list(WAYS.values())
-    while left:
-        cells, numbers = [IMPORTS], []
-        for (number, (source, name)), way in zip(ANSWERS.items(), left, strict=False):
-            way = way.replace("DEFINE", source.rstrip()).replace("NAME", name)
-            cells += way.replace("NUMBER", f'"{number}"').split(";;")
-            numbers.append(number)
-        left = left[len(numbers) :]
-        notebooks.append((cells, numbers))
-    return notebooks
+    return made

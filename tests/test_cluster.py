@@ -87,16 +87,24 @@ def dask(tmp_path):
     started.end()
 
 
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    """Two that nothing happens to, of two threads and of four."""
+    started = Cluster(tmp_path_factory.mktemp("workers"))
+    started.worker(threads=2)
+    started.worker(threads=4)
+    yield started
+    started.end()
+
+
 def weights(records):
     return [record.checkpoint.read_bytes() for record in records]
 
 
-def test_threads_of_one_worker_change_nothing(dask, tmp_path):
-    """Two workers, of two threads and of four: the same bits as here, one after the other."""
-    dask.worker(threads=2)
-    dask.worker(threads=4)
+def test_threads_of_one_worker_change_nothing(workers, tmp_path):
+    """The same bits as here, one after the other."""
     asked = specs(8)
-    away = pool.run_specs(asked, OWN, tmp_path / "away", scheduler=dask.address)
+    away = pool.run_specs(asked, OWN, tmp_path / "away", scheduler=workers.address)
     here = pool.run_specs(asked, OWN, tmp_path / "here")
     assert weights(away) == weights(here)
     said = {record.environment["worker"].partition(", ")[2] for record in away}
@@ -133,11 +141,10 @@ def test_a_worker_that_is_lost_loses_no_run(dask, tmp_path):
     assert weights(records[:2]) == weights(here)
 
 
-def test_a_diverging_run_is_named_and_stops_no_other(dask, tmp_path):
-    dask.worker()
+def test_a_diverging_run_is_named_and_stops_no_other(workers, tmp_path):
     asked = [specs(1)[0], *specs(2, learning_rate=1e20, optimizer="adamw")[1:]]
     with pytest.raises(trainer.TrainingError, match=r"seed 1: .*no longer a number.*1 other runs"):
-        pool.run_specs(asked, OWN, tmp_path / "away", scheduler=dask.address)
+        pool.run_specs(asked, OWN, tmp_path / "away", scheduler=workers.address)
     assert [record.seed for record in runs.load_all(tmp_path / "away")] == [0]
 
 
@@ -153,12 +160,10 @@ def test_a_scheduler_that_is_not_there(tmp_path):
     refused(r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 ", tmp_path, "tcp://127.0.0.1:9")
 
 
-def test_no_worker(dask, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "PATIENCE_S", 1)
-    refused("no worker is connected.*start some with `dask worker", tmp_path, dask.address)
-
-
-def test_a_worker_without_the_course(dask, tmp_path):
+def test_no_worker_then_one_without_the_course(dask, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "PATIENCE_S", 1)
+        refused("no worker is connected.*start some with `dask worker", tmp_path, dask.address)
     dask.worker(preload=NOBODY)
     words = "can't run the course .*: install the same version there"
     refused(words, tmp_path, dask.address)
@@ -214,11 +219,9 @@ def test_the_scheduler_lost(dask, tmp_path):
     assert weights(records[-1:]) == weights(here)
 
 
-def test_two_clients_with_one_folder_run_everything_once(dask, tmp_path, corpus_file):
-    dask.worker()
-    dask.worker()
+def test_two_clients_with_one_folder_run_everything_once(workers, tmp_path, corpus_file):
     words = ("ablate", "residual", "--profile", "smoke", "--seeds", "2", "--corpus", corpus_file)
-    words += ("--scheduler", dask.address)
+    words += ("--scheduler", workers.address)
     both = [start(*words, "--out", tmp_path / "both") for _ in range(2)]
     said = [client.communicate() for client in both]
     assert [client.returncode for client in both] == [0, 0], said

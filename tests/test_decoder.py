@@ -63,8 +63,7 @@ def check_agrees(make, model, batch_size, begin, near=1e-5):
 def test_step_agrees_with_the_whole_text(position, activation):
     for i, switches in enumerate(GRID):
         model = loud(position=position, activation=activation, **switches).double()
-        for batch_size in (1, 3):
-            check_agrees(Decoder, model, batch_size, begin=1, near=1e-6)
+        check_agrees(Decoder, model, 3 if i % 3 == 1 else 1, begin=1, near=1e-6)
         if i % 3 == 0:
             check_agrees(Uncaptured, model, 3, begin=4, near=1e-6)
 
