@@ -31,15 +31,8 @@ STEPS = 50
 
 
 def settings(optimizer, batch_size=3):
-    return TrainConfig(
-        steps=STEPS,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        learning_rate=0.01,
-        warmup_steps=5,
-        decay=0.5,
-        seed=7,
-    )
+    schedule = {"steps": STEPS, "learning_rate": 0.01, "warmup_steps": 5, "decay": 0.5}
+    return TrainConfig(batch_size=batch_size, optimizer=optimizer, seed=7, **schedule)
 
 
 def plain_losses(model_config, config, device="cpu"):
@@ -77,11 +70,8 @@ def new_engine(model_config, config, device="cpu", kind=engine.make_engine, **ar
 )
 def test_all_windows_drawn_at_once_are_those_of_each_step(steps, batch_size, T, n):
     """A GPU's engine draws the starts of a whole run in one call; this is that call."""
-    ids, one, other = (
-        torch.arange(n),
-        torch.Generator().manual_seed(7),
-        torch.Generator().manual_seed(7),
-    )
+    ids = torch.arange(n)
+    one, other = (torch.Generator().manual_seed(7) for _ in range(2))
     starts = torch.randint(n - T, (steps, batch_size, 1), generator=one)
     for at in starts:
         tokens, targets = get_batch(ids, batch_size, T, other)
@@ -291,10 +281,8 @@ def test_a_batch_too_large_for_the_memory_is_read_in_parts():
 @on_a_gpu
 def test_a_gpus_engine_draws_the_windows_of_get_batch():
     config = settings("adamw")
-    steps, windows = (
-        new_engine(SMALL, config, "cuda", allow=()),
-        torch.Generator().manual_seed(config.seed),
-    )
+    steps = new_engine(SMALL, config, "cuda", allow=())
+    windows = torch.Generator().manual_seed(config.seed)
     for at in steps.starts:
         tokens, _ = get_batch(steps.ids, config.batch_size, SMALL.context_length, windows)
         assert torch.equal(steps.ids[at + steps.offsets], tokens)

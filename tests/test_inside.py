@@ -165,15 +165,7 @@ def test_extra_losses_are_differences():
 def test_loss_by_position_is_the_loss_by_position():
     figure = figures.loss_by_position(LOSSES)
     assert_array_equal(drawn(figure, "positions").get_ydata(), LOSSES)
-    groups = [
-        LOSSES[0:1],
-        LOSSES[1:2],
-        LOSSES[2:4],
-        LOSSES[4:8],
-        LOSSES[8:16],
-        LOSSES[16:32],
-        LOSSES[32:],
-    ]
+    groups = np.split(LOSSES, [1, 2, 4, 8, 16, 32])
     assert_allclose(drawn(figure, "means").get_ydata(), [group.mean() for group in groups])
     assert f"{LOSSES[32:].mean():.2f}" in figure.get_label()
 

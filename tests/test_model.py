@@ -161,21 +161,10 @@ class TorchLayers(nn.Module):
     def __init__(self, model):
         super().__init__()
         c = model.config
-        self.embedding, self.positions = (
-            copy.deepcopy(model.embedding),
-            copy.deepcopy(model.positions),
-        )
-        layer = nn.TransformerEncoderLayer(
-            c.d_model,
-            c.n_heads,
-            c.d_ff,
-            0.0,
-            c.activation,
-            1e-5,
-            True,
-            c.norm_placement == "pre",
-            bias=False,
-        )
+        self.embedding = copy.deepcopy(model.embedding)
+        self.positions = copy.deepcopy(model.positions)
+        sizes = (c.d_model, c.n_heads, c.d_ff, 0.0, c.activation, 1e-5, True)
+        layer = nn.TransformerEncoderLayer(*sizes, c.norm_placement == "pre", bias=False)
         self.layers = nn.ModuleList(copy.deepcopy(layer).double() for _ in range(c.n_layers))
         self.norm = copy.deepcopy(model.norm)
 
@@ -212,21 +201,11 @@ def gpt2_twin(model, activation="gelu"):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     c = model.config
-    sizes = {
-        "n_positions": c.context_length,
-        "n_embd": c.d_model,
-        "n_layer": c.n_layers,
-        "n_head": c.n_heads,
-    }
+    sizes = {"n_positions": c.context_length, "n_embd": c.d_model, "n_layer": c.n_layers}
+    sizes |= {"n_head": c.n_heads, "n_inner": c.d_ff, "vocab_size": c.vocab_size}
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), c.dropout)
-    config = GPT2Config(
-        vocab_size=c.vocab_size,
-        n_inner=c.d_ff,
-        activation_function=activation,
-        attn_implementation="eager",
-        **sizes,
-        **dropout,
-    )
+    kinds = {"activation_function": activation, "attn_implementation": "eager"}
+    config = GPT2Config(**sizes, **dropout, **kinds)
     twin = GPT2LMHeadModel(config).double()
     for name, parameter in twin.named_parameters():
         if name.endswith("bias"):
@@ -459,11 +438,8 @@ def test_one_seed_gives_one_model():
 # --- sizes ----------------------------------------------------------------------------------------
 def closed_form(c):
     """Embedding, positions, L blocks of 4 C² + 2 (or 3) C d_ff + 2 C, a last norm, a head."""
-    C, gates, gains = (
-        c.d_model,
-        3 if c.activation == "swiglu" else 2,
-        c.d_model * (c.norm != "none"),
-    )
+    C, gates = c.d_model, 3 if c.activation == "swiglu" else 2
+    gains = 0 if c.norm == "none" else C
     block = 4 * C**2 + gates * C * c.d_ff + 2 * gains
     ends = c.vocab_size * C * (1 if c.tie_embeddings else 2) + gains * (c.norm_placement == "pre")
     return ends + c.n_layers * block + C * c.context_length * (c.position == "learned")
@@ -477,7 +453,6 @@ NANOGPT = {"n_layers": 6, "d_model": 384, "n_heads": 6, "d_ff": 1536, "dropout":
     [
         ({"n_layers": 2}, 1.66),
         ({"n_layers": 4}, 3.23),
-        ({"n_layers": 6}, 4.80),
         ({}, 4.80),
         (NANOGPT, 10.75),
     ],

@@ -26,15 +26,8 @@ OWN = SimpleNamespace(
     source="a test",
     note="",
 )
-SMALL = {
-    "vocab_size": 11,
-    "context_length": 8,
-    "n_layers": 1,
-    "n_heads": 1,
-    "d_model": 8,
-    "d_ff": 8,
-    "dropout": 0.0,
-}
+SMALL = {"vocab_size": 11, "context_length": 8, "n_layers": 1, "n_heads": 1, "d_model": 8}
+SMALL |= {"d_ff": 8, "dropout": 0.0}
 
 
 def found(study, seeds=(0,), recipe="smoke", earlier=()):
@@ -83,19 +76,11 @@ def test_frames_change_what_they_say_and_keep_the_rest():
 
 
 def test_another_context_keeps_a_steps_characters_and_another_batch_the_runs():
-    characters = {
-        s.model.context_length * s.train.batch_size
-        for s in found("context", recipe="modern-short").values()
-    }
-    assert characters == {8192}
-    seen = {
-        s.train.batch_size * s.train.steps for s in found("batch", recipe="modern-short").values()
-    }
-    assert seen == {8 * 800}
-    assert all(
-        s.train.evaluate_every == s.train.steps
-        for s in found("batch", recipe="modern-short").values()
-    )
+    contexts = found("context", recipe="modern-short").values()
+    assert {s.model.context_length * s.train.batch_size for s in contexts} == {8192}
+    batches = found("batch", recipe="modern-short").values()
+    assert {s.train.batch_size * s.train.steps for s in batches} == {8 * 800}
+    assert all(s.train.evaluate_every == s.train.steps for s in batches)
 
 
 def test_every_choice_is_one_change_of_the_recipe_and_the_control_is_none():
@@ -208,10 +193,8 @@ def record(arm, seed, loss):
 
 
 def test_effects_are_paired_and_corrected_for_their_number():
-    rng, arms = (
-        np.random.default_rng(0),
-        {"unchanged": 0.0, "better": -0.05, "same": 0.0, "unchanged, other seeds": 0.0},
-    )
+    rng = np.random.default_rng(0)
+    arms = {"unchanged": 0.0, "better": -0.05, "same": 0.0, "unchanged, other seeds": 0.0}
     luck = rng.normal(0, 0.1, 6)
     records = [
         record(

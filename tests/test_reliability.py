@@ -33,6 +33,7 @@ from helpers import (
     ROOT,
     SMALL,
     WITH_TESTS,
+    CtrlC,
     by_path,
     counting,
     same,
@@ -43,18 +44,6 @@ from helpers import (
 )
 
 GOLDEN = Path(__file__).with_name("golden.json")
-
-
-class CtrlC:
-    """A real Ctrl-C after so many steps of this process."""
-
-    def __init__(self, *after):
-        self.after, self.steps = set(after), 0
-
-    def __call__(self, n):
-        self.steps += n
-        if self.steps in self.after:
-            signal.raise_signal(signal.SIGINT)
 
 
 # --- stopped and resumed --------------------------------------------------------------------------

@@ -31,11 +31,9 @@ quick = settings(
 rows = st.lists(st.floats(-8, 8), min_size=1, max_size=9).map(
     lambda row: torch.tensor(row, dtype=torch.float64)
 )
-temperatures, ks, ps = (
-    st.floats(0.1, 5),
-    st.none() | st.integers(1, 12),
-    st.none() | st.floats(0.01, 1),
-)
+temperatures = st.floats(0.1, 5)
+ks = st.none() | st.integers(1, 12)
+ps = st.none() | st.floats(0.01, 1)
 
 
 # --- filters: every check takes the function under test -------------------------------------------
@@ -167,16 +165,7 @@ def check_ties_with_the_kth_stay(filter_logits):
         for k in range(1, 9)
     ]
     best, second = [1, 4], [1, 2, 3, 4, 5]
-    assert kept == [
-        best,
-        best,
-        second,
-        second,
-        second,
-        [0, *second],
-        list(range(7)),
-        list(range(7)),
-    ]
+    assert kept == 2 * [best] + 3 * [second] + [[0, *second]] + 2 * [list(range(7))]
 
 
 def check_k_beyond_the_vocabulary(filter_logits):
@@ -223,35 +212,16 @@ def check_every_temperature(filter_logits):
         [0.0, 0.0, 0.0],
         [1.9999999, 1.9999998, 1.0],
     ]
-    extremes = [
-        5e-324,
-        1e-310,
-        1e-300,
-        1e-46,
-        1e-39,
-        1e-37,
-        1e-34,
-        1e-10,
-        1e-3,
-        1.0,
-        1e4,
-        1e37,
-        1e39,
-        1e300,
-        1.7e308,
-    ]
-    for dtype, row, temperature in itertools.product(
-        (torch.float32, torch.float64), rows, extremes
-    ):
+    small = [5e-324, 1e-310, 1e-300, 1e-46, 1e-39, 1e-37, 1e-34, 1e-10, 1e-3]
+    extremes = [*small, 1.0, 1e4, 1e37, 1e39, 1e300, 1.7e308]
+    kinds = torch.float32, torch.float64
+    for dtype, row, temperature in itertools.product(kinds, rows, extremes):
         logits = torch.tensor(row, dtype=dtype)
         gaps = [max(logits.tolist()) - x for x in logits.tolist()]
         weights = [math.exp(-min(gap / temperature, 800.0)) for gap in gaps]
         shares = filter_logits(logits, temperature).double().softmax(-1).tolist()
-        assert shares == pytest.approx([w / sum(weights) for w in weights], abs=1e-6), (
-            dtype,
-            row,
-            temperature,
-        )
+        expected = [w / sum(weights) for w in weights]
+        assert shares == pytest.approx(expected, abs=1e-6), (dtype, row, temperature)
 
 
 def check_dropped_are_impossible(filter_logits):
@@ -435,13 +405,7 @@ def test_a_draw_is_torchs_own():
             logits.shape[-1], (len(logits), 1), generator=generator
         ),
     ],
-    ids=[
-        "always the best",
-        "noise of the wrong kind",
-        "a tenth too cold",
-        "one draw for all rows",
-        "all alike",
-    ],
+    ids=["the best", "wrong noise", "a tenth too cold", "one for all rows", "all alike"],
 )
 def test_broken_draws_are_noticed(mutant):
     with pytest.raises(AssertionError):
@@ -450,16 +414,8 @@ def test_broken_draws_are_noticed(mutant):
 
 # --- generation -----------------------------------------------------------------------------------
 V, T, N = 11, 7, 20
-TINY = GPTConfig(
-    vocab_size=V,
-    context_length=T,
-    n_layers=2,
-    n_heads=3,
-    d_model=12,
-    d_ff=17,
-    dropout=0.0,
-    tie_embeddings=False,
-)
+SIZES = {"vocab_size": V, "context_length": T, "n_layers": 2, "n_heads": 3, "d_model": 12}
+TINY = GPTConfig(**SIZES, d_ff=17, dropout=0.0, tie_embeddings=False)
 loud = partial(helpers.loud, TINY)
 
 

@@ -190,12 +190,8 @@ def lab(tmp_path_factory):
     nbformat.write(notebook, root / "work/a.ipynb")
     shutil.copytree(ROOT / "notebooks", root / "work/notebooks")
     shutil.copy(ROOT / "pyproject.toml", root / "work")
-    folders = (
-        "JUPYTER_CONFIG_DIR",
-        "JUPYTER_DATA_DIR",
-        "JUPYTERLAB_SETTINGS_DIR",
-        "JUPYTERLAB_WORKSPACES_DIR",
-    )
+    folders = ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"]
+    folders += ["JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"]
     # A kernel with a second thread for widgets answers while a cell runs; others, such as Colab's,
     # let them wait.
     extension = root / "JUPYTERLAB_SETTINGS_DIR/@jupyterlab/apputils-extension"
@@ -203,21 +199,9 @@ def lab(tmp_path_factory):
     setting.parent.mkdir(parents=True)
     setting.write_text('{"commsOverSubshells": "disabled"}', encoding="utf-8")
     env = os.environ | {name: str(root / name) for name in folders}
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter",
-        "lab",
-        "--no-browser",
-        "--allow-root",
-        "--ip=127.0.0.1",
-        "--port=0",
-    ]
-    command += [
-        "--IdentityProvider.token=",
-        f"--ServerApp.root_dir={root / 'work'}",
-        "--LabApp.news_url=None",
-    ]
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
+    command += ["--ip=127.0.0.1", "--port=0", "--IdentityProvider.token="]
+    command += [f"--ServerApp.root_dir={root / 'work'}", "--LabApp.news_url=None"]
     with (root / "log").open("w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
