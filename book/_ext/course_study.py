@@ -297,9 +297,24 @@ def rates(name):
     leads = losses.apply(lambda row: row.nsmallest(2).diff().iloc[-1], axis=1)
     said = ", ".join(f"{lead:.4f} ({layers(n)})" for n, lead in leads.items())
     yield f"By so much, in nats/character, each depth's best rate leads its next best: {said}."
+    yield (f"And on the half that reports, where a minus is for the next best: {next_best(name)}.")
     losses.columns = [f"{rate:g}" for rate in losses.columns]
     yield losses.rename_axis("layers").reset_index()
     yield missing(name)
+
+
+def next_best(name):
+    """By how much each depth's best rate leads its next best on the other half, in words."""
+    found = pd.DataFrame([vars(r) for r in recorded.load(name)])
+    found["n_layers"] = [model["n_layers"] for model in found["model"]]
+    found["rate"] = [train["learning_rate"] for train in found["train"]]
+    halves = ["choosing_loss", "reporting_loss"]
+    means = found.groupby(["n_layers", "rate"])[halves].mean()
+    leads = []
+    for n, of in means.groupby("n_layers"):
+        best, second = of.nsmallest(2, "choosing_loss")["reporting_loss"]
+        leads.append(f"{second - best:+z.4f} ({layers(n)})")
+    return ", ".join(leads)
 
 
 def choices(name):
@@ -558,6 +573,9 @@ def laptop():
     title = f"On a laptop: {finding(found, 'validation_loss')}"
     yield figures.ablation_bars(by_arm, final, yardstick(), title=title)
     yield verdicts(found, "validation_loss")
+    seconds = final.groupby("n_layers")["elapsed_s"].mean()
+    shares = " : ".join(f"{one:.1f}" for one in seconds / seconds.iloc[0])
+    yield f"Their times are as {shares}: on two cores a layer costs its share, on a GPU less."
 
 
 def every(kind, passage):
