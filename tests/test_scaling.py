@@ -137,3 +137,23 @@ def test_the_judge_says_again_what_is_published_of_it(page):
     human = said[said["arm"] == quality.HUMAN]
     *_, table = page.judge()
     assert table["gain from its own past"].iloc[-1].startswith(f"{human['coherence'].mean():+.3f}")
+
+
+def test_the_page_rings_what_nothing_cheaper_beats_and_says_what_seeds_can_see(page):
+    *_, table = page.frontier()
+    loss = table["loss, untouched plays"].astype(float)
+    ringed = table["nothing cheaper is better"] == "yes"
+    by_cost = table[ringed].index[np.argsort(table[ringed]["FLOPs"].astype(float), kind="stable")]
+    assert loss[by_cost].is_monotonic_decreasing
+    assert loss[ringed].min() == loss.min()
+    assert ringed[table["FLOPs"].astype(float).idxmin()]
+    assert len(table) == 4 * 6
+
+    (power,) = page.power()
+    sees = power.set_index(["comparison", "text"])["sees 0.01 in"].str.rstrip("%").astype(int)
+    assert sees["1,200 steps: 6 − 4", "untouched plays"] > 90
+    found = pd.DataFrame([vars(r) for r in recorded.load("depth-600")])
+    by_arm = found.pivot(index="seed", columns="arm", values="reporting_loss")
+    spread = (by_arm["6 layers"] - by_arm["4 layers"]).std()
+    row = power.query("comparison == '600 steps: 6 − 4' and text == 'second half'").iloc[0]
+    assert row["spread of a seed's difference"] == f"{spread:.4f}"
