@@ -107,7 +107,7 @@ def every_frame():
     half_width = ((table["high"] - table["low"]) / 2).median()
     r = table["r"]
     yield (
-        "Pairing gained nothing: over the seeds, the losses of two arms correlate by "
+        "On average pairing gained nothing: over the seeds, the losses of two arms correlate by "
         f"{r.mean():.2f} on average ({r.min():.2f} to {r.max():.2f}). Half an interval is "
         f"{half_width:.3f} wide at the median: a *no difference seen* below means hardly more than "
         "that, and never *none*."
@@ -136,9 +136,7 @@ def budgets():
     ]
     table = comparisons.in_frames(frames)
     means = pd.DataFrame(rows)
-    best = means.loc[means.groupby("frame", sort=False)["loss"].idxmin()]
-    title = "The lowest mean loss on new plays: "
-    title += ", ".join(f"{layers(row.n_layers)} at {row.frame}" for row in best.itertuples())
+    title = f"The lowest mean loss on new plays: {best_by_length(means)}"
     yield figures.depth_in_frames(means, title=title, loss=UNTOUCHED)
     better = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] < 0)]
     worse = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] > 0)]
@@ -161,6 +159,12 @@ def budgets():
     }
     yield pd.DataFrame({"comparison": table["name"], **columns})
     yield "\n".join(f"* {steps:,} steps: {missing(f'depth-{steps}')}" for steps in studies.BUDGETS)
+
+
+def best_by_length(means):
+    """The depth with the lowest mean in each frame, in words."""
+    best = means.loc[means.groupby("frame", sort=False)["loss"].idxmin()]
+    return ", ".join(f"{layers(row.n_layers)} at {row.frame}" for row in best.itertuples())
 
 
 def of_depth(name, seeds=SEEDS):
