@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_the_page_compares_twelve_layers_with_six_as_scipy_does(page):
     by_arm = found.pivot(index="seed", columns="arm", values="plays")
     test = stats.ttest_rel(by_arm["12 layers"], by_arm["6 layers"])
     low, high = test.confidence_interval()
-    (cell,) = table.query("steps == '2,400' and text == 'untouched plays'")["12 − 6"]
+    (cell,) = table.query("training == '2,400 steps' and text == 'untouched plays'")["12 − 6"]
     assert cell == f"{(low + high) / 2:+.3f} ({low:+.3f} … {high:+.3f})"
 
 
@@ -135,7 +136,8 @@ def test_the_judge_says_again_what_is_published_of_it(page):
         told = told[told["arm"] == arm]["plausibility"].iloc[:2].mean()
         assert again == pytest.approx(told, abs=0.01), arm
     human = said[said["arm"] == quality.HUMAN]
-    *_, table = page.judge()
+    *_, table, gains = page.judge()
+    assert re.match(r"Of 9 steps in depth \d change the gain", gains)
     assert table["gain from its own past"].iloc[-1].startswith(f"{human['coherence'].mean():+.3f}")
 
 
@@ -149,7 +151,7 @@ def test_the_page_rings_what_nothing_cheaper_beats_and_says_what_seeds_can_see(p
     assert ringed[table["FLOPs"].astype(float).idxmin()]
     assert len(table) == 4 * 6
 
-    (power,) = page.power()
+    _, power = page.power()
     sees = power.set_index(["comparison", "text"])["sees 0.01 in"].str.rstrip("%").astype(int)
     assert sees["1,200 steps: 6 − 4", "untouched plays"] > 90
     found = pd.DataFrame([vars(r) for r in recorded.load("depth-600")])

@@ -21,6 +21,7 @@ TEXTS = {  # a record's loss -> the text that it is of
     "untouched_loss": "untouched plays",
 }
 STEPS = ("4 layers - 2 layers", "6 layers - 4 layers")  # as comparisons.in_frames names them
+NO_LAW = "no such law"
 SMALL = 0.01  # nats/character: the difference that should be seen
 
 
@@ -37,14 +38,23 @@ def span(low, middle, high, form="{:+z.3f}"):
 # --- over all depths -----------------------------------------------------------------------------
 def scale():
     """Over all depths at once: the power law's exponent, what a doubling changes, 12 against 6."""
-    first = {"1,200, six other seeds": of_depth("depth-fair")}
-    every = first | {f"{steps:,}": found for steps, found in lengths().items()}
+    first = {"1,200 steps, six other seeds": of_depth("depth-fair")}
+    every = first | {f"{steps:,} steps": found for steps, found in lengths().items()}
     rows = [
         scale_row(steps, found, measure)
         for steps, found in every.items()
         for measure in TEXTS
         if found[0].untouched or measure != "untouched_loss"
     ]
+    laws = [row for row in rows if row["exponent"] != NO_LAW]
+    said = [f"{row['exponent']} on the {row['text']} with {row['training']}" for row in laws]
+    yield (
+        f"A power law fits in {len(laws)} of {len(rows)} cases; the exponents are "
+        f"{'; '.join(said)}."
+    )
+    plays = [row for row in rows if row["text"] == TEXTS["untouched_loss"]]
+    said = [f"{row['a doubling, 6 to 12']} with {row['training']}" for row in plays]
+    yield f"From 6 layers on, a doubling changes the loss on the plays by {'; '.join(said)}."
     yield pd.DataFrame(rows)
 
 
@@ -53,15 +63,18 @@ def scale_row(steps, found, measure):
     low, exponent, high = scaling.depth_exponent(losses)
     deep = {n: of for n, of in losses.items() if n >= 6}
     one = comparisons.compare("12", losses[12], "6", losses[6])
-    law = span(low, exponent, high, "{:.2f}") if exponent == exponent else "no such law"
+    law = span(low, exponent, high, "{:.2f}") if exponent == exponent else NO_LAW
     return {
-        "steps": steps,
+        "training": steps,
         "text": TEXTS[measure],
         "exponent": law,
         "a doubling, 1 to 12": span(*scaling.per_doubling(losses)),
         "a doubling, 6 to 12": span(*scaling.per_doubling(deep)),
         "12 − 6": span(one.low, one.difference, one.high),
     }
+
+
+NEEDED = f"seeds to see it in {scaling.POWER:.0%}"
 
 
 def power():
@@ -79,10 +92,21 @@ def power():
                     "spread of a seed's difference": f"{spread:.4f}",
                     "seeds": pairs,
                     f"sees {SMALL} in": f"{scaling.power_of(SMALL, spread, pairs):.0%}",
-                    f"seeds to see it in {scaling.POWER:.0%}": scaling.seeds_to_see(SMALL, spread),
+                    NEEDED: scaling.seeds_to_see(SMALL, spread),
                 }
             )
-    yield pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    last = table[table["comparison"].str.endswith("6 − 4")]
+    said = [
+        f"{', '.join(map(str, of[NEEDED]))} on the {text}"
+        for text, of in last.groupby("text", sort=False)
+    ]
+    yield (
+        f"To see {SMALL} between four and six layers {scaling.POWER:.0%} of the time "
+        "takes so many seeds, at "
+        f"{', '.join(f'{steps:,}' for steps in lengths())} steps: {'; '.join(said)}."
+    )
+    yield table
 
 
 def frontier():
@@ -224,39 +248,41 @@ def size_of(text):
 
 
 # --- the judge -----------------------------------------------------------------------------------
-def judge():
-    """How plausible and how coherent each depth's texts are to a model of other plays."""
-    table = pd.read_csv(recorded.JUDGED)
-    human = table[table["arm"] == quality.HUMAN]
-    about = {study: table[table["study"] == study] for study in ("depth", "depth-fair")}
-    for study, temperature in (("depth", 1.0), ("depth", 0.8), ("depth-fair", 1.0)):
-        of = about[study]
-        texts = of[of["temperature"] == temperature]
-        arms = dict(sorted(texts.groupby("arm"), key=lambda one: int(one[0].split()[0])))
-        rows = [judged_row(arm, one) for arm, one in arms.items()]
-        drawn = pd.DataFrame([*rows, judged_row(quality.HUMAN, human)])
-        if study == "depth" and temperature == 1.0:
-            yield figures.judged(drawn, title=judged_title(drawn))
-        yield f"{SETTINGS[study, temperature]}, {apart(arms)}"
-        yield pd.DataFrame(
-            {
-                "writer": drawn["arm"],
-                "texts": drawn["texts"],
-                "loss under the judge": [
-                    cell(row, "plausibility", "{:.3f}") for row in drawn.itertuples()
-                ],
-                "gain from its own past": [
-                    cell(row, "coherence", "{:+z.3f}") for row in drawn.itertuples()
-                ],
-            }
-        )
-
-
-SETTINGS = {
+SETTINGS = {  # (study, temperature of its texts) -> in words
     ("depth", 1.0): "Plain protocol, temperature 1",
     ("depth", 0.8): "Plain protocol, temperature 0.8, top-k 40, top-p 0.95",
     ("depth-fair", 1.0): "Fair rate, temperature 1",
 }
+
+
+def judge():
+    """How plausible and how coherent each depth's texts are to a model of other plays."""
+    table = pd.read_csv(recorded.JUDGED)
+    human = judged_row(quality.HUMAN, table[table["arm"] == quality.HUMAN])
+    gains = []
+    for number, ((study, temperature), words) in enumerate(SETTINGS.items()):
+        texts = table[(table["study"] == study) & (table["temperature"] == temperature)]
+        arms = dict(sorted(texts.groupby("arm"), key=lambda one: int(one[0].split()[0])))
+        rows = pd.DataFrame([*(judged_row(arm, one) for arm, one in arms.items()), human])
+        if number == 0:
+            yield figures.judged(rows, title=judged_title(rows))
+
+        steps = [
+            f"{one.arm} − {one.other} {span(one.low, one.difference, one.high)}"
+            for one in apart(arms, "plausibility")
+        ]
+        yield f"{words}, loss under the judge, six seeds: {'; '.join(steps)}."
+        gains += apart(arms, "coherence")
+        yield pd.DataFrame(
+            {
+                "writer": rows["arm"],
+                "texts": rows["texts"],
+                "loss under the judge": cells(rows, "plausibility", "{:.3f}"),
+                "gain from its own past": cells(rows, "coherence", "{:+z.3f}"),
+            }
+        )
+    seen = sum(one.low > 0 or one.high < 0 for one in gains)
+    yield f"Of {len(gains)} steps in depth {seen} change the gain by an amount that can be seen."
 
 
 def judged_row(arm, texts):
@@ -267,8 +293,9 @@ def judged_row(arm, texts):
     return row
 
 
-def cell(row, measure, form):
-    return span(*(getattr(row, f"{measure}{end}") for end in ("_low", "", "_high")), form)
+def cells(rows, measure, form):
+    ends = [rows[f"{measure}{end}"] for end in ("_low", "", "_high")]
+    return [span(*three, form) for three in zip(*ends, strict=True)]
 
 
 def judged_title(drawn):
@@ -281,25 +308,18 @@ def judged_title(drawn):
     )
 
 
-def apart(arms):
+def apart(arms, measure):
     """Each depth against the one before, seed by seed: a seed's texts are one observation."""
-    said = []
-    for measure, name in (("plausibility", "loss under the judge"), ("coherence", "gain")):
-        by_seed = {arm: texts.groupby("seed")[measure].mean() for arm, texts in arms.items()}
-        means = {arm: losses.to_dict() for arm, losses in by_seed.items()}
-        steps = [
-            comparisons.compare(arm, means[arm], before, means[before])
-            for before, arm in itertools.pairwise(means)
-        ]
-        words = "; ".join(
-            f"{one.arm} − {one.other} {span(one.low, one.difference, one.high)}" for one in steps
-        )
-        said.append(f"{name}: {words}")
-    return f"six seeds. {'. '.join(said)}."
+    by_seed = {arm: texts.groupby("seed")[measure].mean() for arm, texts in arms.items()}
+    means = {arm: losses.to_dict() for arm, losses in by_seed.items()}
+    return [
+        comparisons.compare(arm, means[arm], before, means[before])
+        for before, arm in itertools.pairwise(means)
+    ]
 
 
 # --- inside --------------------------------------------------------------------------------------
-PROBED = 4096  # held-out characters, of the half that reports
+PROBED = 2048  # held-out characters, of the half that reports
 
 
 def inside():
@@ -312,6 +332,12 @@ def inside():
         model, tokenizer = checkpoints.load_model(r.checkpoint)
         ids = torch.tensor(tokenizer.encode(split(text.text)[1]))
         rows.append(inside_row(model, ids))
+    yield "\n".join(
+        "* {model}: {text, first → second copy} on Shakespeare's text, "
+        "{random, first → second copy} on random characters; leaving out a layer costs "
+        "{price of leaving out each layer}.".format(**row)
+        for row in rows
+    )
     yield pd.DataFrame(rows)
     yield (
         f"Texts of {mechanism.HALF} characters, {mechanism.TEXTS} of each kind; losses and prices "

@@ -36,15 +36,7 @@ def frontier(table, language="english", note="", title=""):
             x="flops",
             named=lambda last: translated(last["frame"], language),
         )
-        longest = table[table["frame"] == table["frame"].iloc[-1]]
-        for row in table.itertuples():
-            # So that two lines that cross keep their numbers apart.
-            apart = (0, -18) if row.Index in longest.index[1:] else (0, 9)
-            if row.Index == longest.index[0]:
-                apart = (12, 3)
-            how = {"color": colors[row.frame], "fontsize": SMALL, "ha": "center", "bbox": BACK}
-            place = (row.flops, row.loss)
-            axes.annotate(f"{row.n_layers}", place, apart, textcoords="offset points", **how)
+        draw_numbers(axes, table, colors)
         best = table[table["cheapest"]].sort_values("flops")
         ring = {"color": GREY, "mfc": "none", "ms": 12, "lw": 0}
         axes.plot(best["flops"], best["loss"], "o", label="cheapest", **ring)
@@ -64,6 +56,26 @@ def frontier(table, language="english", note="", title=""):
         head(figure, title or words)
         figure.set_label(frontier_in_words(best, language, say))
     return figure
+
+
+SIDES = [(0, 9), (0, -18), (-12, -9)]  # of a mark, where its number may stand; points
+
+
+def draw_numbers(axes, table, colors):
+    """Each mark's number of layers, on the side that has the most room."""
+    in_points = 72 / axes.figure.dpi
+    marks = axes.transData.transform(table[["flops", "loss"]].to_numpy()) * in_points
+    halfway = (marks[1:] + marks[:-1]) / 2  # on the lines, and a few where there is none
+    around = np.concatenate([marks, halfway])
+    for row, mark in zip(table.itertuples(), marks, strict=True):
+        sides = np.array(SIDES)
+        middles = mark + sides + [0, SMALL / 2]  # of the number, on each side
+        distances = np.hypot(*(around - middles[:, None]).T)  # (what is around, sides)
+        room = np.sort(distances, axis=0)[:2].sum(axis=0).clip(max=60)
+        how = {"color": colors[row.frame], "fontsize": SMALL, "ha": "center", "bbox": BACK}
+        side = SIDES[room.argmax()]
+        place = (row.flops, row.loss)
+        axes.annotate(f"{row.n_layers}", place, side, textcoords="offset points", **how)
 
 
 def frontier_in_words(best, language, say):
