@@ -548,11 +548,11 @@ figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, n
 # than *equal* does (.24 against .16). *Elsewhere* is what our columns don't explain. A map says where a head *looks*; whether it
 # *matters*, lesson 4 measures by switching it off.
 #
-# Look for yourself. Point at a character (or reach it with the arrow keys): each small square is a head, and shows to whom it listens there. A click switches
+# Look for yourself. Point at a character (or reach it with the arrow keys): each strip is a head, and shows to whom in the text it listens there. A click switches
 # a head off, and the price on this text appears. The text can be changed.
 
 # %%
-widgets.inside({"2 layers": model}, tokenizer, tokenizer.decode(validation_ids[:120]))
+widgets.inside({"2 layers": model}, tokenizer, tokenizer.decode(validation_ids[:120]), model=0)
 
 # %% [markdown]
 # ## The loss log

@@ -1071,7 +1071,7 @@ figures.logit_lens(guesses, right, written, title=title, note=text.note)
 # (Belrose et al., 2023). The same for any character that you point at, of any text; a click leaves a layer or a head out:
 
 # %%
-widgets.inside({"2 layers": trained}, tokenizer, written)
+widgets.inside({"2 layers": trained}, tokenizer, written, model=0)
 
 # %% [markdown]
 # ## What you built

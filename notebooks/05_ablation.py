@@ -133,8 +133,10 @@ for n in (2, 3, 5, 6, 8):
 # With three seeds even perfect agreement gives p = 0.25: too few to tell. From six on it reaches the usual 0.05 for *one*
 # question. (Where all n point one way, only two of the 2ⁿ flips are as extreme: p = 2/2ⁿ. Thirteen questions at once, as below, will ask for a
 # p below 0.05/13, so for ten seeds; why, *Holm's correction* will say.) So studies of few seeds use a test that assumes more:
-# if differences scatter like a bell curve, **Student's t** makes an interval of them. That is what every verdict from here on uses,
-# and it is six lines:
+# if differences scatter like a bell curve, **Student's t** makes an interval of them. Take the mean of n differences, subtract the true mean, and divide by
+# the standard error, their spread ÷ √n: this number is *t*. How it scatters is known for each n; for n = 3, 95 % of all t lie between −4.3
+# and 4.3. So in 95 of 100 studies the true mean lies within 4.3 standard errors of the one that was found: the interval. That is what every
+# verdict from here on uses, and it is six lines:
 
 
 # %%
@@ -160,7 +162,7 @@ for seeds in (2, 3):
         print(f"{seeds} seeds, {deeper} - {shallower}: {mean:+.3f} ({low:+.3f} to {high:+.3f})")
 
 # %% [markdown]
-# Look at the widths with two seeds: one is more than twice the other, by luck alone. The **spread** (the standard deviation, with
+# Look at the widths with two seeds: one is more than twice the other, as luck alone can make it. The **spread** (the standard deviation, with
 # $n - 1$ below the squares) of two values is itself noise, and t makes up for that. Here is how much:
 
 # %%
@@ -249,7 +251,7 @@ figures.lines(places, series, *labels, log_x=True, bands=bands, title=title, not
 # %% [markdown]
 # The bands are the 95 % intervals over six seeds. Over the first four characters of a window the second pair of layers gains less than a third of
 # what it gains later; from the fifth on, where lesson 1's counters began to run out of examples, it has most of its worth. So, in this protocol,
-# the answers to *what do the layers buy?* are: **more learned per step**; and at each run's end, **more made of longer contexts**.
+# the answers to *what do the layers buy?* are: **more learned per step**; and at the run's end, by the second pair, **more made of what stands further back**. (Of the third pair no such gain is seen.)
 #
 # ## Is one learning rate fair?
 #
@@ -270,7 +272,7 @@ for rate in (0.0003, 0.0024, 0.0096):
 # %% [markdown]
 # Neither, on this grid of doublings: from 2 layers to 12 the best is 0.0024 (2.4 on the axis), far above the first study's 0.0001. But see what a
 # fixed rate would have said about depth: too low a rate flatters the deep models, too high a rate ruins them. A "study of depth" at one
-# rate for all is a study of rates.
+# rate for all, far from the best, is a study of rates.
 #
 # A fair study has two stages: choose the rate for each arm with seeds that report nothing (here two), then compare with fresh ones. Each such
 # way of comparing is a **frame**. Five of them were recorded: the plain protocol; a fair rate, 1,200 steps for all; the plain
@@ -330,7 +332,7 @@ apart = stats.ttest_ind([*two.values()], [*six.values()], equal_var=False).confi
 print(f"2 layers, 3,020 steps, against 6 layers, 1,200: {apart.low:+.3f} to {apart.high:+.3f}")
 
 # %% [markdown]
-# Two layers that train longer do at least as well as six after 1,200 steps. So the honest summary is: *while training is short, depth buys speed
+# On the whole split two layers that train longer do better than six after 1,200 steps. So the honest summary is: *while training is short, depth buys speed
 # per step, and pays for it in seconds; whether it buys a lower floor, these frames can't say.* None has both a falling rate and a long budget.
 #
 # So that was the study to run next: 300, 600, 1,200 and 2,400 steps that end in a falling rate, which is chosen for each depth and length, and
@@ -349,17 +351,15 @@ for steps in (300, 600, 1200, 2400):
         rows.append((f"{steps:,} steps", n_layers, mean, low, high))
         learned.append(f"{interval([r.training_loss for r in runs])[1]:.2f}")
 by_length = pd.DataFrame(rows, columns=["frame", "n_layers", "loss", "low", "high"])
-best = by_length.loc[by_length.groupby("frame", sort=False)["loss"].idxmin()]
-title = "Lowest mean loss on new plays: "
-title += ", ".join(f"{row.n_layers} at {row.frame}" for row in best.itertuples())
+title = "Loss on new plays, by depth and length of training"
 print(f"training loss at 2,400 steps: {', '.join(learned)} (1 to 12 layers)")
-loss = ("loss on the untouched plays (nats/char.)", "未用过的剧本上的损失（nats/字符）")
-figures.depth_in_frames(by_length, title=title, loss=loss, note=note)
+label = ("loss on the untouched plays (nats/char.)",) * 2  # in either language
+figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 
 # %% [markdown]
 # So depth alone has no answer; **depth for a length of training** has one. In 300 steps one layer and two are level, and four and six are
 # worse. In 1,200 the loss falls to the deepest, by ever less. In 2,400, twenty times through the text, four layers and six are level, and eight and
-# twelve are worse, while their loss on the training text is the lowest of all. The marks at 600 lie too close to name a best. (The page of [results](../book/results.md) tests each step.)
+# twelve, at the higher rate that was chosen for them, are worse, while their loss on the training text is the lowest of all. The marks at 600 lie too close to name a best. (The page of [results](../book/results.md) tests each step.)
 #
 # ## Did pairing help?
 #
@@ -384,7 +384,7 @@ print(f"the paired interval is wider in {wider}, on average {sum(widths) / len(w
 # %% [markdown]
 # Near 0: pairing bought nothing here, and cost a little. Six pairs leave five degrees of freedom, two groups of six up to ten. (Why so little is
 # shared, we can only guess: after a few hundred steps each model has gone its own way.) We keep the paired verdicts, since they were planned so; a next study
-# need not pair, and would rather spend on seeds.
+# need not pair.
 #
 # **What could we have seen?** Take six pairs whose differences spread as these do, and pretend a true difference. How often is it found?
 

@@ -200,7 +200,7 @@ for arm, p in expected.items():
 #
 # To draw by probabilities, let the tokens run. Each gets a track of random length, from the *exponential distribution* (many short ones, few long), and its
 # probability $p_i$ as its speed. Its time is length / speed, so twice the speed arrives first twice as often: token $i$ wins with probability
-# $p_i / \sum_j p_j$ (the Gumbel trick; Maddison et al., 2014), which we take on trust and test. The least time is the greatest speed / length. `torch.multinomial` does
+# $p_i / \sum_j p_j$ (the Gumbel trick; Maddison et al., 2014), which we take on trust. The least time is the greatest speed / length. `torch.multinomial` does
 # the same inside; written out it spares a GPU a check that it would wait for.
 
 
@@ -696,8 +696,8 @@ for first, last in ((1, 1), (2, 5), (6, 10), (11, 20), (21, 40)):
     print(f"{which:>8} after it: {harm[first - 1 : last].mean():+.3f} nats each")
 
 # %% [markdown]
-# Sixteen characters decide nine times in ten, so greedy text keeps returning to the same words, now and then by another route. And a slip spoils
-# its own word and is forgotten, at least where people wrote what follows. (Both are facts about models this small.) Are people as
+# On people's text, sixteen characters decide nine times in ten. Greedy text is surer at each place (below), so there, we guess, they decide more often still:
+# enough for a circle to close, and for it to leave by another route now and then. And a slip spoils the next few characters and is forgotten, at least where people wrote what follows. (Both are facts about models this small.) Are people as
 # greedy? Look at three texts as the model does:
 
 # %%
@@ -1169,7 +1169,7 @@ checks.check("6.7", typical_keeps, quiet=True)
 #
 # <details><summary>Answer</summary>
 #
-# **(b)**, as you measured for ours. A draw leaves the circle with some probability each time. (a) hardly: the training text repeats
+# **(b)** fits what you measured for ours. A draw leaves the circle with some probability each time. (a) hardly: the training text repeats
 # little. </details>
 
 # %% [markdown]
