@@ -193,11 +193,14 @@ def lab(tmp_path_factory):
     folders = ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"]
     folders += ["JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"]
     # A kernel with a second thread for widgets answers while a cell runs; others, such as Colab's,
-    # let them wait.
-    extension = root / "JUPYTERLAB_SETTINGS_DIR/@jupyterlab/apputils-extension"
-    setting = extension / "kernels-settings.jupyterlab-settings"
-    setting.parent.mkdir(parents=True)
-    setting.write_text('{"commsOverSubshells": "disabled"}', encoding="utf-8")
+    # let them wait. JupyterLab 4.4 draws only cells that are in sight, unless it is told otherwise.
+    for name, settings in {
+        "apputils-extension/kernels-settings": '{"commsOverSubshells": "disabled"}',
+        "notebook-extension/tracker": '{"windowingMode": "none"}',
+    }.items():
+        setting = root / f"JUPYTERLAB_SETTINGS_DIR/@jupyterlab/{name}.jupyterlab-settings"
+        setting.parent.mkdir(parents=True)
+        setting.write_text(settings, encoding="utf-8")
     env = os.environ | {name: str(root / name) for name in folders}
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
     command += ["--ip=127.0.0.1", "--port=0", "--IdentityProvider.token="]
@@ -448,7 +451,7 @@ def test_a_figure_is_heard_once_in_jupyterlab_and_in_what_nbconvert_makes(lab, b
     cell = nbformat.v4.new_code_cell("draw()", outputs=outputs, execution_count=1)
     heard = nbformat.v4.new_notebook(cells=[cell])
     nbformat.write(heard, lab.folder / "heard.ipynb")
-    names = {"lab": f"{lab}lab/tree/heard.ipynb"}
+    names = {"lab": f"{lab}lab/workspaces/heard/tree/heard.ipynb"}
     for kind in ("html", "slides"):
         command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", kind, "heard.ipynb"]
         command += ["--output", tmp_path / kind]
