@@ -291,3 +291,24 @@ def test_it_can_be_used_by_everybody(browser, site, folder, look):
     assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     visit.close()
     context.close()
+
+
+SPOIL = """async () => {
+  const { keep, recall } = await import("/playground/kept.mjs");
+  const kept = await recall();
+  kept.weights[7] = NaN;
+  await keep(kept);
+}"""
+
+
+def test_a_training_that_was_damaged_is_not_taken_up(context, site):
+    visit = Visit(context, site)
+    visit.press("Train")
+    visit.wait("Trained")
+    visit.page.evaluate(SPOIL)
+    visit.close()
+    visit = Visit(context, site)
+    assert visit.wait("begin anew") == "What was kept of a training can't be used: begin anew."
+    visit.press("Train")
+    visit.wait("Trained")
+    visit.close()

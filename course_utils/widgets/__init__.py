@@ -20,7 +20,7 @@ KINDS = {  # of front ends: the last of their modules, and how they look
     "sampler": ("widget.mjs", ["widget.css"]),
     "inside": ("inside.mjs", ["widget.css", "inside.css"]),
 }
-# What a page of the book loads beside them: the threads that write and train, and "Train it here".
+# What a page of the book loads beside them: the threads that write and train, and a training.
 PAGE_PARTS = ("worker.mjs", "training.mjs", "trainer.mjs", "crew.mjs")
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)  # of our own files
 

@@ -18,21 +18,23 @@ const answers = {
     return {};
   },
 
-  read({ weights }) {
-    learner.network.allWeights.set(weights);
+  /** numbers: all weights -> the gradients of the windows that are read here */
+  read({ numbers }) {
+    learner.network.allWeights.set(numbers);
     const loss = learner.read();
     return { loss, arrays: [learner.network.allGradients.slice()] };
   },
 
-  /** gradients: all of them, gathered and clipped -> the weights that are moved here */
-  move({ gradients }) {
-    learner.network.allGradients.set(gradients);
+  /** numbers: all gradients, gathered and clipped -> the weights that are moved here */
+  move({ numbers }) {
+    learner.network.allGradients.set(numbers);
     learner.move();
     return { arrays: learner.movedBy(learner.number).map((weights) => weights.slice()) };
   },
 
-  hold({ weights, from, to }) {
-    learner.network.allWeights.set(weights);
+  /** numbers: all weights -> the summed losses of a part of the held-out text */
+  hold({ numbers, from, to }) {
+    learner.network.allWeights.set(numbers);
     return { sum: learner.hold(held, from, to) };
   },
 

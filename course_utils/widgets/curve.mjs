@@ -62,7 +62,7 @@ export class Curve {
   }
 
   grid(width) {
-    const foot = HEIGHT - BOTTOM + 6;
+    const foot = HEIGHT - BOTTOM + 16;
     const marks = [1, 10, 100, 1000, 10000].filter((step) => step <= this.steps);
     const named = { class: "training-mark", "text-anchor": "middle" };
     const words = (step) => step.toLocaleString("en");
@@ -73,7 +73,7 @@ export class Curve {
         const y = this.y(loss);
         return draw("line", { class: "training-line", x1: LEFT, x2: width - RIGHT, y1: y, y2: y });
       }),
-      ...marks.map((step) => draw("text", { ...named, x: this.x(step), y: foot + 10 }, words(step))),
+      ...marks.map((step) => draw("text", { ...named, x: this.x(step), y: foot }, words(step))),
       draw("text", about, "steps · loss in nats a character"),
     ];
   }

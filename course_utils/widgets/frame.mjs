@@ -47,6 +47,8 @@ export class Frame {
   allow(page) {
     this.page = page;
     this.own.hidden = this.link.hidden = !page;
+    // A model that was trained on the same page comes as if it had been chosen here.
+    if (page) document.addEventListener("course-model", ({ detail }) => this.onFile(detail));
   }
 
   dragged(event, el) {

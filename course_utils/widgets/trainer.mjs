@@ -16,7 +16,7 @@ const SAMPLES_EVERY = 40; // steps
 const KEPT_EVERY = 50;
 const PATIENCE_MS = 3000;
 const LINES = 2; // that are written each time
-const LONGEST_SAMPLE = 90; // characters: noise knows no lines
+const LONGEST_SAMPLE = 120; // characters: noise knows no lines
 const LUCK = { temperature: 0.8, topK: null, topP: null, seed: 0 };
 
 function tell(kind, content = {}, transfer = []) {
@@ -35,6 +35,12 @@ class Hand {
       this.worker.onerror = () => reject(new Error("a thread of the training broke off"));
       this.worker.postMessage({ kind, ...content }, transfer);
     });
+  }
+
+  /** The same, with numbers, of which it gets a copy. @param {Float32Array} numbers */
+  give(kind, numbers, content = {}) {
+    const copy = numbers.slice();
+    return this.ask(kind, { ...content, numbers: copy }, [copy.buffer]);
   }
 }
 
@@ -123,14 +129,14 @@ class Training {
   async learn() {
     const { learner } = this;
     const { allWeights, allGradients } = learner.network;
-    const reading = this.others((hand) => hand.ask("read", { weights: allWeights.slice() }));
+    const reading = this.others((hand) => hand.give("read", allWeights));
     let loss = learner.read();
     for (const theirs of await reading) {
       loss += theirs.loss;
       learner.gather(theirs.arrays[0]);
     }
     learner.clip();
-    const moving = this.others((hand) => hand.ask("move", { gradients: allGradients.slice() }));
+    const moving = this.others((hand) => hand.give("move", allGradients));
     learner.move();
     (await moving).forEach(({ arrays }, i) => learner.take(arrays, i + 1));
     this.told.losses.push(loss);
@@ -140,15 +146,13 @@ class Training {
   async evaluate() {
     tell("news", { words: "Reading the whole validation text …" });
     const { learner, held, threads } = this;
-    const weights = learner.network.allWeights;
     const last = held.length - 1;
     const T = this.model.context_length; // windows are cut as for one thread
     const edge = (number) => Math.min(last, Math.ceil(last / T / threads) * T * number);
-    const ask = (hand, number) => {
+    const others = this.others((hand, number) => {
       const part = { from: edge(number), to: edge(number + 1) };
-      return hand.ask("hold", { weights: weights.slice(), ...part });
-    };
-    const others = this.others(ask);
+      return hand.give("hold", learner.network.allWeights, part);
+    });
     let sum = learner.hold(held, 0, edge(1));
     for (const part of await others) sum += part.sum;
     this.report("held", { step: this.step, loss: sum / last });
@@ -241,8 +245,8 @@ const answers = {
 
   /** Where a training by this recipe stood, if one is kept: it waits for "go". */
   async recall({ about }) {
+    const kept = await recall().catch(() => undefined); // where nothing may be kept, nothing is
     try {
-      const kept = await recall();
       if (kept?.recipe !== recipeOf(about)) return tell("nothing");
       training = new Training(about, kept.found, kept);
       await training.begin(kept);

@@ -1,5 +1,5 @@
 // PyTorch's random numbers on a CPU: MT19937 (Matsumoto and Nishimura, 1998), and what torch makes
-// of its 32 bits. So the page draws the same weights and the same windows from a seed as the package.
+// of its 32 bits. So the page draws the same weights and windows from a seed as the package.
 
 const SIZE = 624;
 const SHIFT = 397;

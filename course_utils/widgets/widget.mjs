@@ -53,7 +53,6 @@ class Widget {
       this.status.say("Loading …");
       const { settings, page, write } = await this.models.meet(signal);
       this.frame.allow(page);
-      if (page) document.addEventListener("course-model", ({ detail }) => this.open(detail));
       this.controls.offer(this.models.names);
       this.controls.take(settings);
       await this.show();
