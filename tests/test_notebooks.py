@@ -154,10 +154,12 @@ def bare_environment(folder):
 
 
 def execute(notebook, python, cwd, **environment):
-    """Run a notebook top to bottom in a kernel of that interpreter, in that folder."""
+    """Run a notebook's first section in a kernel of that interpreter, in that folder."""
     code = (
         "import sys, nbformat; from nbclient import NotebookClient; "
         "nb = nbformat.read(sys.argv[1], 4);"
+        "second = [i for i, cell in enumerate(nb.cells) if cell.source.startswith('## ')][1];"
+        "nb.cells = nb.cells[:second];"
         "nb.metadata.kernelspec.name = 'bare'; NotebookClient(nb, timeout=300).execute()"
     )
     kernel = cwd / "jupyter/kernels/bare"
