@@ -456,30 +456,30 @@ def test_a_point_of_a_curve_says_the_training_loss_of_as_many_steps_as_a_report(
     assert point["training_loss"] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("helper", ["trainer.train", "runs.execute"])
-def test_a_notebook_shows_a_stopped_run_in_one_line(helper, tmp_path):
+STOPPED = """
+import torch
+from course_utils.lessons.data import CharTokenizer, split
+from course_utils.training import runs, trainer
+from helpers import OWN, CtrlC, spec
+
+wanted = spec(steps=40, batch_size=2)
+ids = torch.tensor(CharTokenizer(OWN.text).encode(OWN.text))
+model = trainer.new_model(wanted.model, wanted.train)
+----
+trainer.train(model, *split(ids), wanted.train, on_step=CtrlC(3))
+----
+runs.execute(wanted, OWN, "out", on_step=CtrlC(3))
+"""
+
+
+def test_a_notebook_shows_a_stopped_run_in_one_line(tmp_path):
     """Ctrl-C in the middle of a cell: what to know, and not the way through PyTorch."""
-    notebook = nbformat.v4.new_notebook()
-    source = {
-        "trainer.train": "trainer.train(model, *split(ids), wanted.train, on_step=interrupt)",
-        "runs.execute": "runs.execute(wanted, OWN, 'out', on_step=interrupt)",
-    }[helper]
-    setup = (
-        "import signal, torch\n"
-        "from course_utils.lessons.data import CharTokenizer, split\n"
-        "from course_utils.training import runs, trainer\n"
-        "from helpers import OWN\n"
-        "from test_runs import spec\n"
-        "wanted = spec(steps=40)\n"
-        "ids = torch.tensor(CharTokenizer(OWN.text).encode(OWN.text))\n"
-        "model = trainer.new_model(wanted.model, wanted.train)\n"
-        "def interrupt(n):\n"
-        "    signal.raise_signal(signal.SIGINT)\n"
-    )
-    notebook.cells = [nbformat.v4.new_code_cell(setup), nbformat.v4.new_code_cell(source)]
+    cells = map(nbformat.v4.new_code_cell, STOPPED.split("----\n"))
+    notebook = nbformat.v4.new_notebook(cells=[*cells])
     client = nbclient.NotebookClient(notebook, allow_errors=True)
     client.execute(cwd=str(tmp_path), env=WITH_TESTS)
-    (error,) = notebook.cells[1].outputs
-    (line,) = error.traceback
-    assert line.startswith("KeyboardInterrupt: stopped after step ")
-    assert ("its state is saved" in line) == (helper == "runs.execute")
+    (_, (plain,), (saved,)) = (cell.outputs for cell in notebook.cells)
+    for error in (plain, saved):
+        (line,) = error.traceback
+        assert line.startswith("KeyboardInterrupt: stopped after step 3")
+        assert ("its state is saved" in line) == (error is saved)
