@@ -25,10 +25,62 @@ BROWSERS = (
     "msedge",
 )
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
-BARRIERS = """(options) => axe.run(options ?? {}).then(({ violations }) => violations
+BARRIERS = """(options) => axe.run(options).then(({ violations }) => violations
   .filter(({ impact }) => ["serious", "critical"].includes(impact))
   .flatMap(({ id, nodes }) => nodes.map(({ html, target }) =>
     `${id}: ${target} ${html.slice(0, 160)}`)))"""
+NAME_KINDS = """() => {
+  const ground = (e) => e && (/, 0\\)$/.test(getComputedStyle(e).backgroundColor)
+    ? ground(e.parentElement) : getComputedStyle(e).backgroundColor);
+  for (const e of document.body.querySelectorAll("*")) {
+    const { color, opacity, fontSize, fontWeight } = getComputedStyle(e);
+    const name = e.localName + e.getAttribute("class");
+    e.kind = [e.kind, name, color, ground(e), opacity, fontSize, fontWeight].join();
+  }
+}"""
+HIDE_TWINS = """() => {
+  const shown = {}, hidden = new Set();
+  for (const e of [...document.body.querySelectorAll("*")].reverse()) {
+    const says = e.matches("input, select, textarea")
+      || [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    const seen = says && e.checkVisibility({ visibilityProperty: true });
+    if (seen) shown[e.kind] = (shown[e.kind] ?? 0) + 1;
+    const spare = !seen || shown[e.kind] > 3;
+    if (spare && [...e.children].every((child) => hidden.has(child))) hidden.add(e);
+  }
+  for (const e of hidden) e.style.visibility = "hidden";
+}"""
+
+
+def barriers(page):
+    """What axe finds serious for a reader who sees or hears less, but for colours.
+
+    preload: it would ask for style sheets anew, to see whether a phone may be turned.
+    """
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    no_colours = {"rules": {"color-contrast": {"enabled": False}}, "preload": False}
+    return page.evaluate(BARRIERS, no_colours)
+
+
+def pale_words(page):
+    """Words that stand out too little, on a light or a dark page, which is spent on it.
+
+    Axe takes long over contrast: of elements alike in name, colours and size, it sees three.
+    """
+    for scheme in ("light", "dark"):
+        turn(page, scheme)
+        page.evaluate(NAME_KINDS)
+    page.evaluate(HIDE_TWINS)
+    found = page.evaluate(BARRIERS, {"runOnly": ["color-contrast"]})
+    turn(page, "light")
+    return found + page.evaluate(BARRIERS, {"runOnly": ["color-contrast"]})
+
+
+def turn(page, scheme):
+    """Let the reader's system be light or dark; the book's theme follows a moment later."""
+    page.emulate_media(color_scheme=scheme)
+    turned = "(scheme) => (document.documentElement.dataset.theme ?? scheme) === scheme"
+    page.wait_for_function(turned, arg=scheme)
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -16,7 +16,7 @@ from course_utils.research import comparisons, experiment, report, report_text, 
 from course_utils.research.report_text import Material
 from course_utils.training import runs
 from helpers import LANGUAGES, SPEECH
-from pages import AXE, BARRIERS
+from pages import barriers, pale_words
 from pages import visit_file as visit
 
 HOSTILE = [
@@ -33,31 +33,13 @@ TITLE = "Shakespeare, Layer by Layer: results"
 BUTTON = {"english": "English", "chinese": "中文"}
 # What the assignment asks a report to have, and the names under which it must be found.
 ASKED = {
-    "english": [
-        "Loss and perplexity per epoch",
-        "Ablation of the layers",
-        "Parameters and performance",
-        "Generated samples",
-        "Coherence",
-        "Diversity",
-        "Plausibility",
-        "Training time",
-        "Inference speed",
-        "Memory",
-    ],
-    "chinese": [
-        "各轮的损失与困惑度",
-        "层数消融对比",
-        "参数量与性能",
-        "生成样本",
-        "连贯性",
-        "多样性",
-        "合理性",
-        "训练时间",
-        "推理速度",
-        "内存占用",
-    ],
+    "english": """Loss and perplexity per epoch, Ablation of the layers, Parameters and performance,
+        Generated samples, Coherence, Diversity, Plausibility, Training time, Inference speed,
+        Memory""",
+    "chinese": """各轮的损失与困惑度, 层数消融对比, 参数量与性能, 生成样本, 连贯性, 多样性, 合理性,
+        训练时间, 推理速度, 内存占用""",
 }
+ASKED = {language: re.split(r",\s+", names) for language, names in ASKED.items()}
 
 
 def measured_texts(arms):
@@ -152,8 +134,7 @@ def test_unescaped_it_would_be_broken(browser, page_file, tmp_path):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_it_fits_the_screen(browser, page_file, width, scheme, language):
     page = visit(browser, page_file, width, scheme)
     page.get_by_text(BUTTON[language], exact=True).click()
@@ -224,12 +205,8 @@ def test_no_raw_name_and_no_seed_with_decimals(browser, page_file, language):
     page.locator("details").evaluate_all("all => all.forEach(e => e.open = true)")
     words = re.sub(r"logs/\S+", "", shown(page))
     assert RAW.findall(words) == []
-    assert RAW.findall("arm, loss_low, distinct_2, seed 0.000") == [
-        "arm",
-        "loss_low",
-        "distinct_2",
-        "0.000",
-    ]
+    raw = ["arm", "loss_low", "distinct_2", "0.000"]
+    assert RAW.findall("arm, loss_low, distinct_2, seed 0.000") == raw
 
 
 def test_it_reads_in_order(browser, page_file):
@@ -397,15 +374,11 @@ def test_titles_say_what_was_found(material):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_can_be_read_by_all(browser, page_file, scheme, language):
-    page = visit(browser, page_file, scheme=scheme)
+def test_it_can_be_read_by_all(browser, page_file, language):
+    page = visit(browser, page_file)
     page.get_by_text(BUTTON[language], exact=True).click()
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    assert page.evaluate(BARRIERS, {}) == []
-    page.locator("main h2:visible").first.evaluate("e => e.style.color = '#ccc'")
-    page.locator("main h2:visible").first.evaluate("e => e.style.background = '#ddd'")
-    assert any(found.startswith("color-contrast") for found in page.evaluate(BARRIERS, {}))
+    assert barriers(page) == []
+    assert pale_words(page) == []
 
 
 def test_on_paper_nothing_is_cut(browser, page_file):

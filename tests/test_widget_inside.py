@@ -11,7 +11,7 @@ from course_utils import widgets
 from course_utils.lessons.data import CharTokenizer
 from course_utils.training import checkpoints, evaluation
 from helpers import small_model
-from pages import AXE, BARRIERS, PAGE, published, watched
+from pages import PAGE, barriers, pale_words, published, watched
 
 TEXT = "ROMEO:\nBut soft, what light through yonder window breaks?"
 NOTE = ".inside > .inside-note"
@@ -281,19 +281,16 @@ def test_fewer_layers_have_fewer_rows(page):
         assert page.locator(".inside-layer").count() == layers
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_it_fits_and_can_be_read_by_all(open_page, width, scheme):
-    page = open_page(
-        viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
-    )
+def test_it_fits_and_can_be_read_by_all(open_page, width):
+    page = open_page(viewport={"width": width, "height": 844}, reduced_motion="reduce")
     press(page, "Layer 2, switch off")
     says(page, LOSS, "Without L2:")
     press(page, "Write on")
     says(page, ".inside [role=status]", "written")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.add_script_tag(path=AXE)
-    assert page.evaluate(BARRIERS) == []
+    assert barriers(page) == []
+    assert pale_words(page) == []
 
 
 def test_what_the_page_says_to_look_for_is_there(deepest):
