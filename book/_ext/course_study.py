@@ -158,7 +158,8 @@ def budgets():
         "95 %, other seeds and plays": [f"{low:+z.3f} … {high:+z.3f}" for low, high in plays],
     }
     yield pd.DataFrame({"comparison": table["name"], **columns})
-    yield "\n".join(f"* {steps:,} steps: {missing(f'depth-{steps}')}" for steps in studies.BUDGETS)
+    lacks = {steps: missing(f"depth-{steps}") for steps in studies.BUDGETS}
+    yield "\n".join(f"* {steps:,} steps: {words}" for steps, words in lacks.items() if words)
 
 
 def best_by_length(means):
