@@ -545,3 +545,12 @@ def test_on_a_phone_a_figure_scrolls_rather_than_shrink(window, site, name):
     page.evaluate(AXE.read_text(encoding="utf-8"))
     assert page.evaluate(BARRIERS, {"runOnly": ["css-orientation-lock"]}) == []
     page.close()
+
+
+def test_a_lessons_words_lead_to_the_glossary(book):
+    glossary = (book / "book/glossary.html").read_text(encoding="utf-8")
+    for page in sorted((book / "notebooks").glob("0*.html")):
+        words = page.read_text(encoding="utf-8")
+        anchors = re.findall(r'<strong><a [^>]*href="../book/glossary.html#([^"]+)"', words)
+        assert len(anchors) > 2, page.name
+        assert all(f'id="{anchor}"' in glossary for anchor in anchors)

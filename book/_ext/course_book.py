@@ -57,6 +57,23 @@ def fold_plumbing(app, doctree):
             cell["prompt_hide"] = f"Hide the {what}"
 
 
+def link_terms(app, doctree, docname):
+    """Let a lesson's bold words lead to their entries in the glossary."""
+    if not docname.startswith("notebooks/"):
+        return
+    terms = {
+        name.lower(): f"{app.builder.get_relative_uri(docname, page)}#{anchor}"
+        for (kind, name), (page, anchor) in app.env.domains["std"].objects.items()
+        if kind == "term"
+    }
+    for bold in doctree.findall(nodes.strong):
+        words = bold.astext().lower()
+        if address := terms.get(words) or terms.get(words.removesuffix("s")):
+            link = nodes.reference("", "", *bold.children, internal=True, refuri=address)
+            bold.children = []
+            bold += link
+
+
 def plumbing(cell):
     """What a cell does, where it bears the tag setup, or imports and that is all; else ""."""
     if "setup" in cell["cell_metadata"].get("tags", ()):
@@ -116,5 +133,6 @@ def setup(app):
     app.add_directive("recorded", Recorded)
     app.connect("doctree-read", describe_pictures)
     app.connect("doctree-read", fold_plumbing)
+    app.connect("doctree-resolved", link_terms)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True}
