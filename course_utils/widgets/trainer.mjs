@@ -13,10 +13,10 @@ import { FileError, writeSafetensors } from "./safetensors.mjs";
 import { draw, encode, filter } from "./sampler.mjs";
 
 const SAMPLES_EVERY = 40; // steps
-const KEPT_EVERY = 50;
+const KEPT_EVERY_MS = 5000;
 const PATIENCE_MS = 3000;
-const LINES = 2; // that are written each time
-const LONGEST_SAMPLE = 120; // characters: noise knows no lines
+const LINES = 2; // that are written each time,
+const [SHORTEST_SAMPLE, LONGEST_SAMPLE] = [60, 120]; // in so many characters
 const LUCK = { temperature: 0.8, topK: null, topP: null, seed: 0 };
 
 function tell(kind, content = {}, transfer = []) {
@@ -100,13 +100,14 @@ class Training {
   async run() {
     this.paused = false;
     this.counted = performance.now();
+    this.keptAt = this.kept ? this.counted : -Infinity; // what is new is kept at once
     tell("learning");
     while (!this.isOver && !this.paused) {
       await this.learn();
       this.report("step", { step: this.step, loss: this.told.losses.at(-1) });
       if (this.evaluations.has(this.step)) await this.evaluate();
       if (this.step === 1 || this.step % SAMPLES_EVERY === 0 || this.isOver) this.write();
-      if (this.step % KEPT_EVERY === 0) await this.keep();
+      if (performance.now() > this.keptAt + KEPT_EVERY_MS) await this.keep();
       await aMoment();
     }
     await this.keep();
@@ -165,7 +166,8 @@ class Training {
     const { ids } = encode(this.alphabet, "\n");
     const all = ids.length ? ids : [this.ids[0]];
     let text = "";
-    while (all.length < LONGEST_SAMPLE && text.split("\n").length <= LINES) {
+    const isShort = () => text.split("\n").length <= LINES || text.length < SHORTEST_SAMPLE;
+    while (all.length < LONGEST_SAMPLE && isShort()) {
       const logits = gpt.next(all.slice(-this.model.context_length));
       all.push(draw(filter(logits, LUCK).p, LUCK.seed, all.length));
       text = (text + this.alphabet[all.at(-1)]).trimStart();
@@ -184,6 +186,7 @@ class Training {
       () => true,
       () => false, // no room, or a window that keeps nothing: then the page is all there is
     );
+    this.keptAt = performance.now();
   }
 
   /** All that a page has to draw. */
