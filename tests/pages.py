@@ -77,10 +77,11 @@ def pale_words(page):
 
 
 def turn(page, scheme):
-    """Let the reader's system be light or dark; the book's theme follows a moment later."""
+    """Let the reader's system be light or dark; the book's theme follows, some of it slowly."""
     page.emulate_media(color_scheme=scheme)
     turned = "(scheme) => (document.documentElement.dataset.theme ?? scheme) === scheme"
     page.wait_for_function(turned, arg=scheme)
+    page.wait_for_function("!document.getAnimations().some((one) => one instanceof CSSTransition)")
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -140,6 +141,12 @@ def watched(page, *own):
     return page
 
 
+def go(page, address):
+    """Open a page and wait for all of it: the network may be idle while a long page is read."""
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
+
+
 def visit_file(browser, path, width=1280, scheme="light"):
     """A file as a reader sees it; page.asked: every address it asks for but its own,
     all refused."""
@@ -157,7 +164,7 @@ def visit_file(browser, path, width=1280, scheme="light"):
     page.route(lambda url: not url.startswith("data:"), answer)
     page.on("console", lambda message: page.complaints.append(message.text))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.goto(own, wait_until="networkidle")
+    go(page, own)
     return page
 
 

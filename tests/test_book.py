@@ -18,7 +18,7 @@ from matplotlib.image import imread
 
 from course_utils import figures
 from helpers import ROOT, by_path, tree
-from pages import AXE, BARRIERS, barriers, pale_words, serving, watched
+from pages import AXE, BARRIERS, barriers, go, pale_words, serving, watched
 
 PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 OF_EACH_KIND = ("book/intro", "book/results", "notebooks/02_attention", "search")
@@ -103,8 +103,9 @@ def window(browser):
     context.close()
 
 
-def settle(page):
-    """Wait until formulas are set, however late MathJax comes, and fonts are there."""
+def settle(page, width):
+    """Wait until it is that wide, formulas are set, however late MathJax comes, and fonts there."""
+    page.wait_for_function(f"innerWidth === {width}")
     page.wait_for_function("!document.querySelector('.math') || window.MathJax?.startup?.promise")
     page.evaluate("window.MathJax?.startup.promise.then(() => document.fonts.ready).then(() => 1)")
 
@@ -119,11 +120,12 @@ def visit(window, site):
         page = watched(window.new_page(), site)
         page.emulate_media(reduced_motion="reduce")
         page.set_viewport_size({"width": 390, "height": 844})
-        page.goto(site + name, wait_until="networkidle")
-        settle(page)
+        go(page, site + name)
+        settle(page, 390)
         page.problems += page.evaluate(PROBLEMS)
         found = barriers(page)
         page.set_viewport_size({"width": 1280, "height": 844})
+        settle(page, 1280)
         page.problems += page.evaluate(PROBLEMS)
         if name.removesuffix(".html") in OF_EACH_KIND:
             found += barriers(page)
@@ -368,7 +370,7 @@ def test_readers_pages_come_before_makers():
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_lesson_begins_with_prose_and_plumbing_is_folded(window, site, name):
     page = watched(window.new_page())
-    page.goto(f"{site}{name}.html", wait_until="networkidle")
+    go(page, f"{site}{name}.html")
     folded = page.locator("article details.above-input:not([open])")
     assert "importlib" in folded.first.text_content()
     shown = page.locator("article div.cell_input:visible").all_inner_texts()
@@ -408,8 +410,8 @@ def test_on_paper_no_code_is_cut_and_nothing_is_folded(window, site, name):
     page = watched(window.new_page())
     page.set_viewport_size(PAPER)
     page.emulate_media(media="print")
-    page.goto(f"{site}{name}.html", wait_until="networkidle")
-    settle(page)
+    go(page, f"{site}{name}.html")
+    settle(page, PAPER["width"])
     assert page.evaluate(PRINTED, 0.4 * PAPER["height"]) == []
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     if name in LESSONS:
@@ -432,7 +434,7 @@ def test_on_a_dark_page_no_figure_is_a_bright_slab(window, site, name):
     page = watched(window.new_page())
     page.set_viewport_size({"width": 1280, "height": 900})
     page.emulate_media(color_scheme="dark")
-    page.goto(f"{site}{name}.html", wait_until="networkidle")
+    go(page, f"{site}{name}.html")
     pictures = page.locator("article img:visible, article .picture svg:visible")
     corners = [corner(picture) for picture in pictures.all()]
     assert len(corners) > 5
@@ -491,7 +493,7 @@ TITLES = """() => [...document.querySelectorAll("article .picture svg")].map((sv
 def test_results_begin_with_the_verdict_and_no_title_comes_twice(window, site):
     page = watched(window.new_page())
     page.set_viewport_size({"width": 1280, "height": 900})
-    page.goto(f"{site}book/results.html", wait_until="networkidle")
+    go(page, f"{site}book/results.html")
     first = page.locator("article h1 + p").inner_text()
     assert re.match(r"Four layers predict better than two in \d of 5 frames", first)
     assert re.search(r"Six layers predict better than four in \d of 5 frames", first)
@@ -532,7 +534,7 @@ def test_the_verdict_follows_the_comparisons():
 def test_on_a_phone_a_figure_scrolls_rather_than_shrink(window, site, name):
     page = watched(window.new_page())
     page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(f"{site}{name}.html", wait_until="networkidle")
+    go(page, f"{site}{name}.html")
     pictures = page.locator("article div.cell_output img:visible, article .picture svg:visible")
     widths = pictures.evaluate_all("all => all.map((e) => e.getBoundingClientRect().width)")
     assert len(widths) > 5

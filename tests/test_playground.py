@@ -12,7 +12,7 @@ from course_utils import widgets
 from course_utils.lessons import sampling
 from course_utils.training import checkpoints
 from helpers import small_model
-from pages import AXE, PAGE, Reader, barriers, pale_words, published
+from pages import AXE, PAGE, Reader, barriers, go, pale_words, published
 
 COUNTED = """() => {
   const post = Worker.prototype.postMessage;
@@ -38,7 +38,7 @@ def test_nothing_is_loaded_before_the_reader_comes_near(browser, site):
     page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
     asked = []
     page.on("request", lambda sent: asked.append(sent.url.removeprefix(site)))
-    page.goto(f"{site}tall.html", wait_until="networkidle")
+    go(page, f"{site}tall.html")
     assert page.locator(".sampler-place.sampler").count() == 0
     assert not [name for name in asked if name.startswith("playground/")]
     page.locator(".sampler-place").scroll_into_view_if_needed()

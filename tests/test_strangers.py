@@ -33,7 +33,7 @@ from course_utils.lessons.sampling import filter_logits
 from course_utils.lessons.train import TrainConfig
 from course_utils.training import checkpoints
 from helpers import FULL, ROOT, SMALL
-from pages import serving, visit_file, watched
+from pages import go, serving, visit_file, watched
 
 ALPHABET = "abcdefghijk"
 tried = Counter()  # by a test: how often it tried
@@ -366,7 +366,7 @@ def test_a_page_of_the_book_shows_hostile_outputs_as_text(browser, tmp_path):
     pages = tmp_path / "_build/html"
     with serving(pages) as site:
         page = watched(browser.new_page())
-        page.goto(f"{site}hostile.html", wait_until="networkidle")
+        go(page, f"{site}hostile.html")
         assert live(page, "article") == []
         text = page.locator("article").text_content()
         assert text.count("<img src=x") >= 3
@@ -375,7 +375,7 @@ def test_a_page_of_the_book_shows_hostile_outputs_as_text(browser, tmp_path):
         assert HOSTILE[0] in alt
         mutant = html.unescape((pages / "hostile.html").read_text("utf-8"))
         (pages / "mutant.html").write_text(mutant, "utf-8")
-        page.goto(f"{site}mutant.html", wait_until="networkidle")
+        go(page, f"{site}mutant.html")
         assert page.title() == "broken", "unescaped, it would be code"
 
 
