@@ -58,7 +58,7 @@ import torch
 #
 # Tiny Shakespeare is about 40,000 lines of the plays in one file. The course looks for it on your machine and
 # downloads it if it must. Where neither works you get a *practice text*, written by the course's own model,
-# and every page says so.
+# and every page says so: `text.is_real` is False then, and `text.note` is what a figure says beside it.
 
 # %%
 text = corpus.load()
@@ -711,7 +711,7 @@ loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
 loss_log.round(3)
 
 # %%
-figures.loss_bars(losses, note=text.note)
+figures.loss_bars(losses, title="What counting reaches, from worst to best", note=text.note)
 
 # %% [markdown]
 # From the unigram to the 5-gram each step down is a longer look back; the last one is mostly a better rule.

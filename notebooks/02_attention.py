@@ -566,7 +566,7 @@ loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
 loss_log.round(3)
 
 # %%
-figures.loss_bars(log, note=text.note)
+figures.loss_bars(log, title="What a listener reaches, beside the counters", note=text.note)
 
 # %% [markdown]
 # One attention, alone and hardly trained, is past the bigram and not yet near the 5-gram, let alone Kneser–Ney. What it lacks,

@@ -1112,6 +1112,19 @@ log.sort_values("nats/character", ascending=False).round(3)
 # Anything with which a model can still learn without cheating: a scale, a projection, positions. Compare with a second source.
 # </details>
 #
+# **4.** SwiGLU has three matrices where a plain feed-forward network has two. Which width inside gives it as many weights as GELU with $4C$?
+#
+# <details><summary>Answer</summary>
+#
+# $3 \cdot C \cdot d = 2 \cdot C \cdot 4C$, so $d = \frac{8}{3} C$ (Shazeer, 2020). At $4C$ a comparison with GELU compares sizes, too. </details>
+#
+# **5.** Why is what writes to the stream begun smaller by $1/\sqrt{2L}$ (Radford et al., 2019), and not by $1/(2L)$?
+#
+# <details><summary>Answer</summary>
+#
+# $2L$ sublayers each add to the stream. At the start what they add is unrelated, so the variances add up, not the sizes: $2L$ terms of variance
+# $1/(2L)$ make 1. </details>
+#
 # ## Exercises
 #
 # Write your answer in place of the `...` and run the cell. It prints *right*, or *not yet* with the input that it tried, what
