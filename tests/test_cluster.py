@@ -14,7 +14,7 @@ import pytest
 from course_utils import files
 from course_utils.research import cluster, pool, studies
 from course_utils.training import checkpoints, runs, trainer
-from helpers import OWN, course, start, wait_until
+from helpers import OWN, here, start, wait_until
 
 PACKAGE = Path(cluster.__file__).parent.parent
 NOBODY = "import sys\nsys.modules['course_utils'] = None  # as where it isn't installed\n"
@@ -227,7 +227,7 @@ def test_two_clients_with_one_folder_run_everything_once(workers, tmp_path, corp
     assert [client.returncode for client in both] == [0, 0], said
     ran = [re.findall(r"seed \d: [\d.]+\s+nats", out + err) for out, err in said]
     assert sorted(map(len, ran)) == [0, 4], "one ran all, the other waited and found all"
-    done = course(*words[:8], "--out", tmp_path / "here")
+    done = here(*words[:8], "--workers", 1, "--out", tmp_path / "here")
     assert done.returncode == 0, done.stderr
     for record in runs.load_all(tmp_path / "both"):
         local = tmp_path / "here/checkpoints" / record.checkpoint.name
