@@ -435,6 +435,8 @@ def test_on_a_dark_page_no_figure_is_a_bright_slab(window, site, name):
     page.set_viewport_size({"width": 1280, "height": 900})
     page.emulate_media(color_scheme="dark")
     go(page, f"{site}{name}.html")
+    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished)).then(() => 1)")
     pictures = page.locator("article img:visible, article .picture svg:visible")
     corners = [corner(picture) for picture in pictures.all()]
     assert len(corners) > 5
