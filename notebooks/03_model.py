@@ -964,7 +964,8 @@ for rung, model in both.items():
     torch.manual_seed(0)
     print(f"--- {rung}\n{speak(model, prompt, 120)}\n")
 means = {rung: losses.mean() for rung, losses in ladder.items()}
-rungs = means | {name: baselines[name] for name in ("bigram", "5-gram", "Kneser–Ney")}
+counters = [name for name in ("bigram", "5-gram", "Kneser–Ney") if name in baselines]
+rungs = means | {name: baselines[name] for name in counters}
 title = "The ladder: each part for the loss it removes"
 figures.loss_bars(rungs, title=title, note=text.note, ranked=False, low=1)
 
