@@ -515,18 +515,18 @@ def test_results_begin_with_the_verdict_and_no_title_comes_twice(window, site):
 
 def test_the_verdict_follows_the_comparisons():
     study = by_path("book/_ext/course_study.py")
-    columns = ["frame", "difference", "low", "high"]
+    columns = ["frame", "difference", "low", "high", "clear"]
     frames = [
-        ("one", -0.2, -0.3, -0.1),
-        ("two", -0.25, -0.3, -0.1),
-        ("three", -0.2, -0.3, 0.1),
+        ("one", -0.2, -0.3, -0.1, True),
+        ("two", -0.25, -0.3, -0.1, False),
+        ("three", -0.2, -0.3, 0.1, False),
     ]
     said = study.frames_in_words("Four layers", "two", pd.DataFrame(frames, columns=columns))
     assert said == (
-        "**Four layers predict better than two in 2 of 3 frames** (one, two), by 0.200 to 0.250 "
+        "**Four layers predict better than two in 2 of 3 frames**, 1 after correction (one, two), by 0.200 to 0.250 "
         "nats/character; no difference is seen in 1 (three)."
     )
-    worse = pd.DataFrame([("one", 0.2, 0.1, 0.3)], columns=columns)
+    worse = pd.DataFrame([("one", 0.2, 0.1, 0.3, True)], columns=columns)
     assert study.frames_in_words("Six layers", "four", worse) == (
         "**Six layers predict better than four in 0 of 1 frames**; they are worse in 1 (one)."
     )

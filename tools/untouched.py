@@ -1,4 +1,4 @@
-"""Open the untouched plays, once: what finished runs lose on texts that nothing has seen.
+"""Open the untouched plays: what finished runs lose on texts that nothing has seen.
 
 python tools/untouched.py RESULTS...    of the runs that report depth at each budget and text
 """

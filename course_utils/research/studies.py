@@ -170,7 +170,7 @@ WIDTHS = {2: 440, 4: 312, 6: 256}  # with which these depths have about equally 
 TIMES = {2: 3020, 4: 1655, 6: 1200}  # steps that took as long on an H100: 0.85, 1.55, 2.14 ms each
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)  # of the training text
 BUDGETS = (300, 600, 1200, 2400)  # steps
-UNTOUCHED = (  # whole plays, named before any result was seen; opened once, for what is reported
+UNTOUCHED = (  # whole plays, named before any loss on them was seen; opened for what is reported
     "as-you-like-it",
     "cymbeline",
     "hamlet",
