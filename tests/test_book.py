@@ -523,8 +523,8 @@ def test_the_verdict_follows_the_comparisons():
     ]
     said = study.frames_in_words("Four layers", "two", pd.DataFrame(frames, columns=columns))
     assert said == (
-        "**Four layers predict better than two in 2 of 3 frames**, 1 after correction (one, two), by 0.200 to 0.250 "
-        "nats/character; no difference is seen in 1 (three)."
+        "**Four layers predict better than two in 2 of 3 frames** (one, two), by 0.200 to 0.250 "
+        "nats/character, and after correction in 1; no difference is seen in 1 (three)."
     )
     worse = pd.DataFrame([("one", 0.2, 0.1, 0.3, True)], columns=columns)
     assert study.frames_in_words("Six layers", "four", worse) == (

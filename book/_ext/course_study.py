@@ -187,17 +187,16 @@ def steps_of(found, measure="reporting_loss"):
 
 def frames_in_words(deep, shallow, table):
     """A sentence: where the deeper model is clearly better, and by how much; where it isn't."""
-        won = table[table["high"] < 0]
+    won = table[table["high"] < 0]
     lost = table[table["low"] > 0]
     level = table.drop([*won.index, *lost.index])
     sentence = f"**{deep} predict better than {shallow} in {len(won)} of {len(table)} frames**"
-    if won["clear"].sum() < len(won):
-        sentence += f", {won['clear'].sum()} after correction"
-
     if len(won):
         gains = sorted(-won["difference"])
         by = f"{gains[0]:.3f}" + (f" to {gains[-1]:.3f}" if len(gains) > 1 else "")
         sentence += f" ({', '.join(won['frame'])}), by {by} nats/character"
+    if won["clear"].sum() < len(won):
+        sentence += f", and after correction in {won['clear'].sum()}"
     if len(level):
         sentence += f"; no difference is seen in {len(level)} ({', '.join(level['frame'])})"
     if len(lost):
