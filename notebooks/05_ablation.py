@@ -332,7 +332,7 @@ apart = stats.ttest_ind([*two.values()], [*six.values()], equal_var=False).confi
 print(f"2 layers, 3,020 steps, against 6 layers, 1,200: {apart.low:+.3f} to {apart.high:+.3f}")
 
 # %% [markdown]
-# On the whole split two layers that train longer do better than six after 1,200 steps. (On the second half no difference is seen.) So the honest summary is: *while training is short, depth buys speed
+# On the whole split two layers that train longer do better than six after 1,200 steps. (On the second half no difference is seen.) So the honest summary is: *after 1,200 steps and some thousands more, depth buys speed
 # per step, and pays for it in seconds; whether it buys a lower floor, these frames can't say.* None has both, a falling rate and a long budget, for every depth.
 #
 # So that was the study to run next: 600, 1,200 and 2,400 steps (and 300, added after a first look) that end in a falling rate, which is chosen for each depth and length, and
@@ -358,8 +358,8 @@ figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 
 # %% [markdown]
 # So depth alone has no answer; **depth for a length of training** has one. In 300 steps no difference is seen between one layer and two, and four and six are
-# worse. In 1,200 the loss falls to the deepest, by ever less. In 2,400, twenty times through the text, no difference is seen between four layers and six, and eight and
-# twelve, at the higher rate that was chosen for them, are worse, while their loss on the training text is the lowest of all. The marks at 600 lie too close to name a best. (The page of [results](../book/results.md) tests each step.)
+# worse. In 1,200 the mean falls to the deepest, by ever less (the last step, from eight to twelve, is not clear). In 2,400, twenty times through the text, no difference is seen between four layers and six, and eight and
+# twelve, at the higher rate that was chosen for them, are worse, while twelve have the lowest loss on the training text. The marks at 600 lie too close to name a best. (The page of [results](../book/results.md) tests each step.)
 #
 # ## Did pairing help?
 #

@@ -73,7 +73,7 @@ def verdict():
             f"no wider than ± {widest:.3f}, on the half of the held-out text that reports; one "
             f"text, one kind of model. Corrected for all {len(table)} comparisons, "
             f"{every['clear'].sum()} of these {len(every)} stay clear "
-            f"({(every['whole_p_holm'] < 0.05).sum()} on the whole split).",
+            f"(on the whole split {(every['whole_p_holm'] < 0.05).sum()}, for more layers or fewer).",
         ]
     )
     rows = [
@@ -81,9 +81,10 @@ def verdict():
         for frame, found in frames.items()
         for n, arm in depths_of(found).items()
     ]
+    clear = [(steps["clear"] & (steps["high"] < 0)).sum() for steps in (four, six)]
     title = (
-        f"Four layers beat two in {(four['high'] < 0).sum()} of {len(four)} frames, six beat "
-        f"four in {(six['high'] < 0).sum()}"
+        f"After correction four layers beat two in {clear[0]} of {len(four)} frames, six beat "
+        f"four in {clear[1]}"
     )
     yield figures.depth_in_frames(pd.DataFrame(rows), title=title)
 
@@ -213,7 +214,7 @@ def finding(found, measure):
         elif one.low > 0:
             said.append(f"{deep} layers lose to {shallow}")
         else:
-            said.append(f"{deep} and {shallow} are level")
+            said.append(f"no difference seen between {deep} and {shallow}")
     return ", ".join(said)
 
 
