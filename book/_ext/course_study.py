@@ -72,8 +72,8 @@ def verdict():
             f"How sure: {every['seeds'].min()} paired seeds or more in each frame, 95 % intervals "
             f"no wider than ± {widest:.3f}, on the half of the held-out text that reports; one "
             f"text, one kind of model. Corrected for all {len(table)} comparisons, "
-            f"{every['clear'].sum()} of these {len(every)} stay clear "
-            f"(on the whole split {(every['whole_p_holm'] < 0.05).sum()}, for more layers or fewer).",
+            f"{every['clear'].sum()} of these {len(every)} stay clear (on the whole split "
+            f"{(every['whole_p_holm'] < 0.05).sum()}, for more layers or fewer).",
         ]
     )
     rows = [
