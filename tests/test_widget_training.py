@@ -297,7 +297,7 @@ def test_it_can_be_used_by_everybody(browser, site, folder, look):
     curve = visit.page.get_by_role("img").get_attribute("aria-label")
     assert re.match(r"Validation loss: \d\.\d{3} after 3 steps, .* Lines it lies below: ", curve)
     visit.page.add_script_tag(path=AXE)
-    assert visit.page.evaluate(BARRIERS) == []
+    assert visit.page.evaluate(BARRIERS, {}) == []
     assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     visit.close()
     context.close()
