@@ -79,9 +79,18 @@ def pale_words(page):
 def turn(page, scheme):
     """Let the reader's system be light or dark; the book's theme follows, some of it slowly."""
     page.emulate_media(color_scheme=scheme)
+    # Subtle: a theme now and then misses the system's word, and would be waited for in vain.
+    page.evaluate(
+        "(scheme) => { const { dataset } = document.documentElement;"
+        " if (dataset.theme) dataset.theme = scheme; }",
+        scheme,
+    )
     turned = "(scheme) => (document.documentElement.dataset.theme ?? scheme) === scheme"
     page.wait_for_function(turned, arg=scheme)
-    page.wait_for_function("!document.getAnimations().some((one) => one instanceof CSSTransition)")
+    page.evaluate(
+        "document.getAnimations().filter((one) => one instanceof CSSTransition)"
+        ".forEach((one) => one.finish())"
+    )
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
