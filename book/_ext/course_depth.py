@@ -5,7 +5,15 @@ from functools import cache
 
 import pandas as pd
 import torch
-from course_study import depths_of, mean_of, missing, of_depth
+from course_study import (
+    by_depth,
+    depths_of,
+    mean_of,
+    means_by_depth,
+    missing,
+    of_depth,
+    on_the_plays,
+)
 
 from course_utils import corpus, figures, files
 from course_utils.figures.words import UNTOUCHED
@@ -172,17 +180,11 @@ def whole_plays():
     """What depth buys on more text, drawn as whole plays at random."""
     found = recorded.load("plays")
     frames = {
-        text: sorted((r for r in found if r.draw == draw), key=lambda r: r.model["n_layers"])
-        for text, draw in studies.DRAWS.items()
+        text: by_depth(r for r in found if r.draw == draw) for text, draw in studies.DRAWS.items()
     }
     if not all(frames.values()):
         yield missing("plays")
         return
-    rows = [
-        {"frame": text, "n_layers": n, **mean_of(of, arm, "untouched_loss")}
-        for text, of in frames.items()
-        for n, arm in depths_of(of).items()
-    ]
     table = comparisons.in_frames(frames)
     clear = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] < 0)]
     won = [clear["name"].str.endswith(f": {step}").sum() for step in STEPS]
@@ -190,26 +192,12 @@ def whole_plays():
         f"On new plays four layers clearly beat two on {won[0]} of {len(frames)} sizes of text, "
         f"six beat four on {won[1]}"
     )
-    yield figures.depth_in_frames(pd.DataFrame(rows), title=title, loss=UNTOUCHED)
+    means = means_by_depth(frames, "untouched_loss")
+    yield figures.depth_in_frames(means, title=title, loss=UNTOUCHED)
 
     said = [growth_in_words(frames, *pair) for pair in itertools.pairwise(studies.DEPTHS)]
     yield "\n".join(f"* {sentence}" for sentence in [*said, nearness(frames)])
-    plays = [
-        comparisons.over_plays(losses, before)
-        for of in frames.values()
-        for before, losses in itertools.pairwise(comparisons.losses_of(of, "untouched").values())
-    ]
-    yield pd.DataFrame(
-        {
-            "comparison": table["name"],
-            "seeds": table["seeds"],
-            "second half": table["difference"].map("{:+z.4f}".format),
-            "p, Holm": [f"{p:.2g}" for p in table["p_holm"]],
-            "untouched plays": table["untouched"].map("{:+z.4f}".format),
-            "p, Holm ": [f"{p:.2g}" for p in table["untouched_p_holm"]],
-            "95 %, other seeds and plays": [f"{low:+z.3f} … {high:+z.3f}" for low, high in plays],
-        }
-    )
+    yield on_the_plays(frames, table)
     yield missing("plays")
 
 
@@ -328,7 +316,7 @@ def inside():
     found = [r for r in runs.load_all(files.PUBLISHED, text) if r.recipe == "baseline"]
     found = [r for r in found if r.checkpoint.is_file()]
     rows = []
-    for r in sorted(found, key=lambda r: r.model["n_layers"]):
+    for r in by_depth(found):
         model, tokenizer = checkpoints.load_model(r.checkpoint)
         ids = torch.tensor(tokenizer.encode(split(text.text)[1]))
         rows.append(inside_row(model, ids))

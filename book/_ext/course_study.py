@@ -76,17 +76,13 @@ def verdict():
             f"{(every['whole_p_holm'] < 0.05).sum()}, for more layers or fewer).",
         ]
     )
-    rows = [
-        {"frame": frame, "n_layers": n, **mean_of(found, arm, "reporting_loss")}
-        for frame, found in frames.items()
-        for n, arm in depths_of(found).items()
-    ]
+    means = means_by_depth(frames, "reporting_loss")
     clear = [(steps["clear"] & (steps["high"] < 0)).sum() for steps in (four, six)]
     title = (
         f"After correction four layers beat two in {clear[0]} of {len(four)} frames, six beat "
         f"four in {clear[1]}"
     )
-    yield figures.depth_in_frames(pd.DataFrame(rows), title=title)
+    yield figures.depth_in_frames(means, title=title)
 
 
 def every_frame():
@@ -130,13 +126,8 @@ def budgets():
     if not all(frames.values()):
         yield missing(f"depth-{studies.BUDGETS[0]}")
         return
-    rows = [
-        {"frame": frame, "n_layers": n, **mean_of(found, arm, "untouched_loss")}
-        for frame, found in frames.items()
-        for n, arm in depths_of(found).items()
-    ]
     table = comparisons.in_frames(frames)
-    means = pd.DataFrame(rows)
+    means = means_by_depth(frames, "untouched_loss")
     title = f"The lowest mean loss on new plays: {best_by_length(means)}"
     yield figures.depth_in_frames(means, title=title, loss=UNTOUCHED)
     better = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] < 0)]
@@ -145,6 +136,16 @@ def budgets():
         f"Of {len(table)} steps up in depth, more layers are clearly better on the plays in "
         f"{len(better)}, and clearly worse in {len(worse)} (p < 0.05 after Holm's correction)."
     )
+    yield on_the_plays(frames, table)
+    lacks = {steps: missing(f"depth-{steps}") for steps in studies.BUDGETS}
+    yield "\n".join(f"* {steps:,} steps: {words}" for steps, words in lacks.items() if words)
+
+
+def on_the_plays(frames, table):
+    """Each depth against the one before, on the half that reports and on the untouched plays.
+
+    table: comparisons.in_frames(frames)
+    """
     plays = [
         comparisons.over_plays(losses, before)
         for found in frames.values()
@@ -158,9 +159,7 @@ def budgets():
         "p, Holm ": [f"{p:.2g}" for p in table["untouched_p_holm"]],
         "95 %, other seeds and plays": [f"{low:+z.3f} … {high:+z.3f}" for low, high in plays],
     }
-    yield pd.DataFrame({"comparison": table["name"], **columns})
-    lacks = {steps: missing(f"depth-{steps}") for steps in studies.BUDGETS}
-    yield "\n".join(f"* {steps:,} steps: {words}" for steps, words in lacks.items() if words)
+    return pd.DataFrame({"comparison": table["name"], **columns})
 
 
 def best_by_length(means):
@@ -172,6 +171,10 @@ def best_by_length(means):
 def of_depth(name, seeds=SEEDS):
     """The recorded runs of a study of depth, the shallowest first, of arms with so many seeds."""
     found = recorded.whole(recorded.load(name), seeds)
+    return by_depth(found)
+
+
+def by_depth(found):
     return sorted(found, key=lambda r: r.model["n_layers"])
 
 
@@ -387,7 +390,7 @@ def places(name):
     """Loss by position in the context, a line an arm."""
     found = recorded.whole(recorded.load(name), SEEDS)
     arms = {}
-    for r in sorted(found, key=lambda r: r.model["n_layers"]):
+    for r in by_depth(found):
         arms.setdefault(r.arm, []).append(r.position_losses)
     if not arms:
         return
@@ -460,7 +463,7 @@ def corrected(gains, text):
 
 def sharing(found, share):
     """The runs that read this share of the text, the shallowest first."""
-    return sorted((r for r in found if r.data_share == share), key=lambda r: r.model["n_layers"])
+    return by_depth(r for r in found if r.data_share == share)
 
 
 def data_title(gains):
@@ -471,6 +474,15 @@ def data_title(gains):
         where = f"on {', '.join(won)} of the text" if won else "on no share of the text"
         said.append(f"{deep} layers beat {shallow} {where}")
     return "; ".join(said)
+
+
+def means_by_depth(frames, measure):
+    """A row a frame and depth: frame, n_layers, and the mean loss with its interval."""
+    return pd.DataFrame(
+        {"frame": frame, "n_layers": n, **mean_of(found, arm, measure)}
+        for frame, found in frames.items()
+        for n, arm in depths_of(found).items()
+    )
 
 
 def mean_of(found, arm, measure="validation_loss"):
@@ -588,15 +600,15 @@ def laptop():
     yield f"Their times are as {shares}: on two cores a layer costs its share, on a GPU less."
 
 
-def every(kind, passage):
-    """The passage for each study whose name begins so."""
-    return {name: partial(passage, name) for name in studies.STUDIES if name.startswith(kind)}
+def each(names, passage):
+    """The passage for each of these studies."""
+    return {name: partial(passage, name) for name in names}
 
 
 PASSAGES = {  # a word after `{recorded}` -> what gives its figures and tables
-    **every("depth", depth),
-    **every("choices", choices),
-    **every("rates", rates),
+    **each(FRAMES, depth),
+    **each(("choices-modern", "choices-fair"), choices),
+    **each(RATES, rates),
     "verdict": verdict,
     "frames": every_frame,
     "budgets": budgets,

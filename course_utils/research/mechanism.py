@@ -4,7 +4,7 @@ import torch
 
 from course_utils.lessons.data import get_batch
 from course_utils.lessons.train import token_losses
-from course_utils.training.evaluation import attention_maps, switched_off
+from course_utils.training.evaluation import attention_maps, hooked, switched_off
 
 TEXTS = 8  # that copying is measured on
 HALF = 100  # characters, then the same again
@@ -78,11 +78,8 @@ def shares_of_stream(model, tokens):
         block.register_forward_hook(lambda _, given, made: streams.append((given[0], made)))
         for block in model.blocks
     ]
-    try:
+    with hooked(hooks):
         model(tokens)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return [((after - x).norm(dim=-1) / after.norm(dim=-1)).mean().item() for x, after in streams]
 
 

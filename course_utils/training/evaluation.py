@@ -35,11 +35,8 @@ def attention_maps(model, tokens):
         block.attention.register_forward_pre_hook(lambda layer, given: asked.append((layer, given)))
         for block in model.blocks
     ]
-    try:
+    with hooked(hooks):
         model(tokens)
-    finally:
-        for hook in hooks:
-            hook.remove()
     maps = {}
     for i, (layer, (x, angles, _)) in enumerate(asked, start=1):
         q, k, _ = layer.queries_keys_values(x, angles)
@@ -49,14 +46,18 @@ def attention_maps(model, tokens):
 
 
 @contextmanager
-def switched_off(model, off):
-    """Meanwhile heads such as "L2:H3" add nothing, and layers such as "L2" let the stream pass."""
-    hooks = [_switch_off(model, name) for name in off]
+def hooked(hooks):
+    """Meanwhile a model calls these; then they are removed, whatever happened."""
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def switched_off(model, off):
+    """Meanwhile heads such as "L2:H3" add nothing, and layers such as "L2" let the stream pass."""
+    return hooked([_switch_off(model, name) for name in off])
 
 
 def _switch_off(model, name):
@@ -86,11 +87,8 @@ def look(model, tokens, off=()):
         hooks = [model.blocks[0].register_forward_pre_hook(lambda _, x: stages.append(x[0]))]
         for block in model.blocks:
             hooks.append(block.register_forward_hook(lambda _, given, made: stages.append(made)))
-        try:
+        with hooked(hooks):
             maps = attention_maps(model, tokens)
-        finally:
-            for hook in hooks:
-                hook.remove()
     lens = torch.stack([model.head(model.norm(x))[0] for x in stages])
     L, H = model.config.n_layers, model.config.n_heads
     maps = torch.stack(list(maps.values())).unflatten(0, (L, H))
