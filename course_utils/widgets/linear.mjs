@@ -1,49 +1,29 @@
 // A matrix times a vector, which is nearly all of a model's work, four products at a time:
-// JavaScript has no words for the processor's vectors, WebAssembly has. The one function needed is
-// so short that it is assembled here, by hand. The bytes' meanings:
-// https://webassembly.github.io/spec/core/binary/instructions.html
+// JavaScript has no words for the processor's vectors, WebAssembly has.
+
+import { add, assemble, below, four, load, multiply, spread } from "./assembly.mjs";
 
 const PAGE = 2 ** 16; // bytes: the unit in which WebAssembly hands out memory
 const ROWS = 8; // of a matrix, whose sums grow together; one sum alone would wait for itself
 
-const [I32, V128] = [0x7f, 0x7b]; // an address, four numbers
-const [X, END, W, Y, VALUE, LOW, HIGH] = [0, 1, 2, 3, 4, 5, 6]; // the function's variables
-const get = (variable) => [0x20, variable];
-const set = (variable) => [0x21, variable];
-const load = (offset) => [0xfd, 0x00, 2, offset];
-const store = (offset) => [0xfd, 0x0b, 2, offset];
-const loadFourTimes = [0xfd, 0x09, 2, 0];
-const multiply = [0xfd, 0xe6, 1];
-const add = [0xfd, 0xe4, 1];
-const forward = (variable, bytes) => [...get(variable), 0x41, bytes, 0x6a, ...set(variable)];
-const product = (offset) => [...get(VALUE), ...get(W), ...load(offset), ...multiply];
-const grow = (sum, offset) => [...get(sum), ...product(offset), ...add, ...set(sum)];
-
-/**
- * eight(x, end, w, y): from x to end, each number times the eight at w that go with it; the eight
- * sums go to y.
- */
-// prettier-ignore
-const EIGHT = [
-  1, 3, V128, // three variables of four numbers each, beside the parameters
-  0x03, 0x40, // loop
-  ...get(X), ...loadFourTimes, ...set(VALUE),
-  ...grow(LOW, 0), ...grow(HIGH, 16),
-  ...forward(X, 4), ...forward(W, 4 * ROWS),
-  ...get(X), ...get(END), 0x49, 0x0d, 0, 0x0b, // again, while x < end
-  ...get(Y), ...get(LOW), ...store(0), ...get(Y), ...get(HIGH), ...store(16),
-  0x0b,
-];
-const part = (number, ...bytes) => [number, bytes.length, ...bytes];
-const name = [1, "m".charCodeAt()];
-const MODULE = Uint8Array.of(
-  ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0], // "\0asm", version 1
-  ...part(1, 1, 0x60, 4, I32, I32, I32, I32, 0), // a type: four addresses in, nothing out
-  ...part(2, 1, ...name, ...name, 2, 0, 1), // it is given a memory, m.m
-  ...part(3, 1, 0), // one function, of that type
-  ...part(7, 1, ...name, 0, 0), // which it calls m
-  ...part(10, 1, EIGHT.length, ...EIGHT),
-);
+const MODULE = assemble({
+  /** From x to end, each number times the eight at w that go with it; the eight sums go to y. */
+  eight(routine, x, end, w, y) {
+    const [low, high] = [routine.let(four(0)), routine.let(four(0))];
+    const value = routine.let(four(0));
+    const grow = (sum, offset) => routine.set(sum, add(sum, multiply(value, load(w, offset))));
+    const body = () => {
+      routine.set(value, spread(x));
+      grow(low, 0);
+      grow(high, 16);
+      routine.move(x, 4);
+      routine.move(w, 4 * ROWS);
+    };
+    routine.loop(body, below(x, end));
+    routine.store(y, low);
+    routine.store(y, high, 16);
+  },
+});
 
 /** The same in JavaScript, slower, for a browser without vectors. */
 function eightInJavaScript(numbers, x, end, w, y) {
@@ -68,7 +48,7 @@ export class Matrices {
     this.numbers = new Float32Array(this.memory.buffer);
     if (WebAssembly.validate(MODULE)) {
       const module = new WebAssembly.Module(MODULE);
-      this.eight = new WebAssembly.Instance(module, { m: { m: this.memory } }).exports.m;
+      this.eight = new WebAssembly.Instance(module, { m: { m: this.memory } }).exports.eight;
     } else {
       this.eight = (...places) => eightInJavaScript(this.numbers, ...places);
     }
