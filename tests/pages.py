@@ -79,14 +79,16 @@ def pale_words(page):
 def turn(page, scheme):
     """Let the reader's system be light or dark; the book's theme follows, some of it slowly."""
     page.emulate_media(color_scheme=scheme)
-    # Subtle: a theme now and then misses the system's word, and would be waited for in vain.
-    page.evaluate(
-        "(scheme) => { const { dataset } = document.documentElement;"
-        " if (dataset.theme) dataset.theme = scheme; }",
-        scheme,
-    )
     turned = "(scheme) => (document.documentElement.dataset.theme ?? scheme) === scheme"
     page.wait_for_function(turned, arg=scheme)
+    end_transitions(page)
+
+
+def end_transitions(page):
+    """Let colours and sizes be at once where they are going.
+
+    Subtle: to wait for it may be in vain, as Chromium lists what is over on a hidden element.
+    """
     page.evaluate(
         "document.getAnimations().filter((one) => one instanceof CSSTransition)"
         ".forEach((one) => one.finish())"
@@ -154,6 +156,16 @@ def go(page, address):
     """Open a page and wait for all of it: the network may be idle while a long page is read."""
     page.goto(address)
     page.wait_for_load_state("networkidle")
+
+
+def spoil(page, module, right, wrong):
+    """Let a page get a site's file with one thing in it done wrong."""
+    source = module.read_text(encoding="utf-8")
+    assert source.count(right) == 1
+    body = source.replace(right, wrong)
+    page.route(
+        f"**/{module.name}", lambda route: route.fulfill(body=body, content_type="text/javascript")
+    )
 
 
 def visit_file(browser, path, width=1280, scheme="light"):

@@ -18,7 +18,7 @@ from matplotlib.image import imread
 
 from course_utils import figures
 from helpers import ROOT, by_path, tree
-from pages import AXE, BARRIERS, barriers, go, pale_words, serving, watched
+from pages import AXE, BARRIERS, barriers, end_transitions, go, pale_words, serving, watched
 
 PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 OF_EACH_KIND = ("book/intro", "book/results", "notebooks/02_attention", "search")
@@ -106,6 +106,7 @@ def window(browser):
 def settle(page, width):
     """Wait until it is that wide, formulas are set, however late MathJax comes, and fonts there."""
     page.wait_for_function(f"innerWidth === {width}")
+    end_transitions(page)  # of the theme's sidebars
     page.wait_for_function("!document.querySelector('.math') || window.MathJax?.startup?.promise")
     page.evaluate("window.MathJax?.startup.promise.then(() => document.fonts.ready).then(() => 1)")
 
@@ -436,7 +437,7 @@ def test_on_a_dark_page_no_figure_is_a_bright_slab(window, site, name):
     page.emulate_media(color_scheme="dark")
     go(page, f"{site}{name}.html")
     page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
-    page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished)).then(() => 1)")
+    end_transitions(page)
     pictures = page.locator("article img:visible, article .picture svg:visible")
     corners = [corner(picture) for picture in pictures.all()]
     assert len(corners) > 5

@@ -11,7 +11,7 @@ from course_utils import widgets
 from course_utils.lessons.data import CharTokenizer
 from course_utils.training import checkpoints, evaluation
 from helpers import small_model
-from pages import PAGE, barriers, pale_words, published, watched
+from pages import PAGE, barriers, pale_words, published, spoil, watched
 
 TEXT = "ROMEO:\nBut soft, what light through yonder window breaks?"
 NOTE = ".inside > .inside-note"
@@ -215,13 +215,8 @@ def test_what_is_shown(page, deepest, check):
     ],
 )
 def test_what_is_shown_wrong_is_noticed(browser, site, folder, deepest, check, right, wrong):
-    source = (folder / "playground/inside.mjs").read_text(encoding="utf-8")
-    assert source.count(right) == 1
     page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
-    spoilt = source.replace(right, wrong)
-    page.route(
-        "**/inside.mjs", lambda way: way.fulfill(body=spoilt, content_type="text/javascript")
-    )
+    spoil(page, folder / "playground/inside.mjs", right, wrong)
     page.goto(f"{site}inside.html")
     page.wait_for_selector("button:text-is('Write on'):enabled")
     with pytest.raises(AssertionError):

@@ -21,7 +21,7 @@ from course_utils.lessons.model import positions_at
 from course_utils.lessons.sampling import filter_logits, window_start
 from course_utils.training import checkpoints, evaluation, runs
 from helpers import by_path, mutant, small_model
-from pages import watched
+from pages import spoil, watched
 
 ROUNDING = by_path("tools/rounding.py")
 SHIPPED = [r for r in runs.load_all(files.PUBLISHED) if r.checkpoint.is_file()]
@@ -280,13 +280,8 @@ def test_the_rule_is_hugging_faces(window):
     ],
 )
 def test_a_wrong_rule_is_noticed(window, folder, right, wrong):
-    source = (folder / "playground/sampler.mjs").read_text(encoding="utf-8")
-    assert source.count(right) == 1
     page = window.context.new_page()
-    spoilt = source.replace(right, wrong)
-    page.route(
-        "**/sampler.mjs", lambda route: route.fulfill(body=spoilt, content_type="text/javascript")
-    )
+    spoil(page, folder / "playground/sampler.mjs", right, wrong)
     page.goto(window.url)
     assert disagreements(page, list(cases(300)))
     page.close()
@@ -475,11 +470,8 @@ def test_what_goes_on_inside_a_published_model_is_pytorchs(looking, folder, held
 def test_a_wrong_look_is_noticed(looking, folder, file, right, wrong):
     model, ids = small_model(), [i * i % 11 for i in range(13)]
     save(folder / "mutant.safetensors", model)
-    source = widgets.here(file)
-    assert source.count(right) == 1
     page = looking.context.new_page()
-    spoilt = source.replace(right, wrong)
-    page.route(f"**/{file}", lambda way: way.fulfill(body=spoilt, content_type="text/javascript"))
+    spoil(page, folder / "playground" / file, right, wrong)
     page.goto(looking.url)
     asked = [[ids[:9], []], *([ids, parts] for parts in OFF)]
     noticed = False

@@ -13,7 +13,7 @@ from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import evaluate, next_character_loss
 from course_utils.training import checkpoints, engine, trainer
 from course_utils.training.recipes import named_recipe
-from pages import AXE, BARRIERS, PAGE, watched
+from pages import AXE, BARRIERS, PAGE, spoil, watched
 
 LEARN = """async ([about, file, steps, count]) => {
   const { Learner } = await import("/playground/learner.mjs");
@@ -111,11 +111,8 @@ def test_twenty_steps_are_pytorchs(window, text):
     ],
 )
 def test_a_wrong_step_is_noticed(window, folder, text, module, right, wrong):
-    source = (folder / f"playground/{module}.mjs").read_text(encoding="utf-8")
-    assert source.count(right) == 1
     page = window.context.new_page()
-    spoilt = {"body": source.replace(right, wrong), "content_type": "text/javascript"}
-    page.route(f"**/{module}.mjs", lambda route: route.fulfill(**spoilt))
+    spoil(page, folder / f"playground/{module}.mjs", right, wrong)
     page.goto(window.url)
     gradient, loss, held = differences(page, "smoke", text, steps=4)
     print(f"gradients {gradient:.1e} relative, losses {loss:.1e}, held out {held:.1e}")
