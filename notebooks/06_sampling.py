@@ -147,8 +147,6 @@ def breaks(begun):
 # %% [markdown]
 # Let each model read the whole validation text. At each place, what it gives to such characters is the risk of a slip; a word comes through
 # whole with the product of 1 − risk over its places (the code adds logarithms).
-#
-# > **Predict.** After which letter of a word is the risk greatest? What share of words would come through whole?
 
 
 # %%
@@ -187,6 +185,10 @@ def slips(p):
     return by_place, 1 - whole[1:].exp().mean().item()
 
 
+# %% [markdown]
+# > **Predict.** After which letter of a word is the risk greatest? What share of words would come through whole?
+
+# %%
 for arm, p in expected.items():
     by_place, share = slips(p)
     risks = ", ".join(f"{x:.1%}" for x in by_place)
@@ -253,8 +255,7 @@ figures.lines(temperatures, entropies, *labels, **look)
 # %% [markdown]
 # Where the model is sure, a temperature below 1 has nothing left to sharpen; where it is not, it cuts the choices down. Above
 # 1 even the sure place opens, and words fall apart. One knob for all places is a blunt tool.
-
-# %% [markdown]
+#
 # ## Top-k and top-p
 #
 # Temperature moves every bar and drops none. **Top-k** (Fan et al., 2018) keeps the $k$ best. **Top-p** (Holtzman et al.,
@@ -318,7 +319,7 @@ for settings in rules:
     shares = filter_logits(easy, **settings).softmax(-1).tolist()
     print(settings, [round(p, 2) for p in shares])
 
-
+# %%
 k_then_p = filter_logits(filter_logits(easy, top_k=3), top_p=0.8)
 p_then_k = filter_logits(filter_logits(easy, top_p=0.8), top_k=3)
 kept = [(z > -math.inf).sum().item() for z in (k_then_p, p_then_k)]
@@ -364,6 +365,7 @@ def play(temperature, top_k, top_p):
     return figures.next_character(table, title=title, note=text.note)
 
 
+# %%
 V = tokenizer.vocab_size
 degrees, mass = (0.0, 2.0, 0.05, 0.8), (0.05, 1.0, 0.05, 0.9)  # low, high, step, start
 widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
@@ -404,6 +406,8 @@ by_place, places = {}, range(9)
 for arm, p in expected.items():
     each = -p[:-1].gather(1, held_out_ids[1:, None]).flatten().log()
     by_place[arm] = [each[asked & (place[:-1] == n)].mean() for n in places]
+
+# %%
 gain = [few - many for few, many in zip(by_place["2 layers"], by_place["6 layers"], strict=True)]
 print(f"6 layers save {gain[0]:.2f} nats at a first letter, {gain[6]:.2f} after six letters")
 labels = ("letters of the word before it", "token loss (nats)")
@@ -453,6 +457,13 @@ class KVCache:
         self.v[:, :, start : self.length] = v
         return self.k[:, :, : self.length], self.v[:, :, : self.length]
 
+
+# %%
+caches = [KVCache(context) for _ in range(model.config.n_layers)]
+with torch.no_grad():
+    one_by_one = [model(tokens[:, [i]], caches) for i in range(tokens.shape[1])]
+    at_once = model(tokens)
+assert torch.allclose(torch.cat(one_by_one, dim=1), at_once, atol=1e-3), "the past is kept"
 
 # %% [markdown]
 # Lesson 3's model calls it in each layer, if `generate` hands it caches: `k, v = cache.extend(k, v)`, then `causal_attention(q, k, v)`
@@ -549,6 +560,7 @@ def generate_plainly(model, tokens, max_new_tokens, generator):
     return tokens
 
 
+# %%
 ways, took, texts = {"plain": generate_plainly, "cached": generate}, {}, {}
 for name, method in 3 * list(ways.items()):
     begin, generator = time.perf_counter(), torch.Generator(device).manual_seed(0)
@@ -588,6 +600,8 @@ several = [  # a busy moment of the machine spoils one of five
     [[milliseconds(n, keep) for n in lengths] for keep in ways.values()] for _ in range(5)
 ]
 each = dict(zip(ways, torch.tensor(several).amin(dim=0).tolist(), strict=True))
+
+# %%
 labels = ("length of the text (characters)", "one more character (ms)")
 title = "What a cache saves"
 dear = each["without"][0] / each["with a cache"][0]
@@ -607,6 +621,8 @@ with torch.no_grad():
 held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
 formula = 2 * c.n_layers * c.context_length * c.d_model * 4
 assert held == formula, "keys and values, 4 bytes a number"
+
+# %%
 weights = sum(w.nbytes for w in model.parameters())
 for n in (1, 64):
     print(f"texts: {n}; cache: {n * held / 1e6:.1f} MB; weights: {weights / 1e6:.1f} MB")
@@ -706,6 +722,8 @@ for name, degree in {"drawn": 1.0, "greedy": 0.0}.items():
     shown[name] = judge.sample(model, prompt, size, seed=1, temperature=degree)
 rows = torch.tensor([tokenizer.encode(one) for one in shown.values()], device=device)
 each = losses_in(rows)[:, -size // 2 :]
+
+# %%
 for name, row in zip(shown, each, strict=True):
     print(f"{name}: {row.mean():.2f} nats a character, at most {row.max():.1f}")
 same = (expected["6 layers"][:-1].argmax(-1) == held_out_ids[1:]).double().mean()
@@ -1154,8 +1172,7 @@ checks.check("6.7", typical_keeps, quiet=True)
 #
 # **(c)** The ratio is $e^{(z_1 - z_2)/\tau}$; half of $\tau$ doubles the exponent. (a) would hold for a filter that drops
 # others. (b) confuses the logits, whose difference doubles, with the probabilities. </details>
-
-# %% [markdown]
+#
 # **2. Model A's text has a lower 5-gram loss than human text. Then A …**
 # (a) writes better than a human · (b) is more predictable than a human · (c) has copied
 #
@@ -1171,7 +1188,6 @@ checks.check("6.7", typical_keeps, quiet=True)
 #
 # **(b)** fits what you measured for ours. A draw leaves the circle with some probability each time. (a) hardly: the training text repeats
 # little. </details>
-
-# %% [markdown]
+#
 # **Next:** change something. `course ablate` runs any study of lesson 5 in full; `course generate` writes as much as you
 # like.
