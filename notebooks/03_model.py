@@ -63,7 +63,11 @@ from course_utils.training import runs
 # %% [markdown]
 # ## The whole, before its parts
 #
-# The text and its alphabet, as in lesson 1, and a model of two layers that somebody trained on a laptop, in minutes:
+# The text and its alphabet, as in lesson 1, and a model of two layers that somebody trained on a laptop, in minutes.
+#
+# Ask it for a text. It gives a score to each character that may come next, the **logits**; softmax turns them into
+# probabilities; one character is drawn and appended; and the model is asked again. The `temperature` makes likely
+# characters a little likelier still (lesson 6).
 
 # %%
 text, profile = corpus.load(), profiles.current()
@@ -72,11 +76,6 @@ tokenizer = CharTokenizer(text.text)
 V = tokenizer.vocab_size
 train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
 trained, record = runs.small_model(text)
-
-# %% [markdown]
-# Ask it for a text. It gives a score to each character that may come next, the **logits**; softmax turns them into
-# probabilities; one character is drawn and appended; and the model is asked again. The `temperature` makes likely
-# characters a little likelier still (lesson 6).
 
 
 # %%
@@ -112,9 +111,38 @@ figures.decoder_stack(shapes, len(trained.blocks), **how)
 # channels; **layers**, called blocks in code, each add something to it twice; a last norm; and a **head** (not one of attention's: a
 # linear map) scores the next character. (This one is lesson 5's `laptop` recipe; you will meet its *rotary* positions and its optimiser, *Muon*.)
 #
+# ## Embeddings
+#
+# A token's id says nothing by its size: 40 isn't twice 20. So each of the `V` ids gets a vector of `C` numbers of its
+# own, to be learned. Looking it up is the same as multiplying a **one-hot vector** by a matrix:
+
+# %%
+embedding = nn.Embedding(11, 6)
+ids = torch.tensor([3, 1, 4])
+product = F.one_hot(ids, 11).float() @ embedding.weight
+assert torch.equal(embedding(ids), product), "a lookup is a product with one-hots"
+
+# %% [markdown]
+# > **Predict.** The trained model never heard of vowels or capitals. Which characters will have vectors that lie close
+# > together?
+
+# %%
+vectors = trained.embedding.weight.detach()
+title = "Characters as the trained model sees them"
+picture = figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
+print(picture.get_label())  # what a screen reader says
+picture
+
+# %% [markdown]
+# Capitals on one side, small letters on the other, sentence ends far from both: characters that stand in the same places lie
+# together. One pair breaks the rule: the closest two of all, in the full 128 channels, are `$` and `&`, which stand in the text once and three
+# times. They are almost never the answer, so training pushes both the same way at nearly every step; *tied embeddings* (below) let it.
+#
 # ## A ladder of small models
 #
-# To see what each part is worth you train small models, each with one part more. Six sizes describe them:
+# To see what each part is worth you train small models, each with one part more. A rung is an embedding, some **sublayers** (the parts that a
+# layer is made of), and a head. Each sublayer's output is *added* to what passes by; take that plus on trust until you see what happens
+# without it. Six sizes describe them:
 
 
 # %%
@@ -161,11 +189,8 @@ def learn(make, seed=0, rate=3e-3, n_steps=None):
 
 
 # %%
-n_windows = (len(validation_ids) - 1) // T
-held_out = (
-    validation_ids[: n_windows * T].view(-1, T),
-    validation_ids[1 : n_windows * T + 1].view(-1, T),
-)
+n = (len(validation_ids) - 1) // T * T  # in whole windows
+held_out = validation_ids[:n].view(-1, T), validation_ids[1 : n + 1].view(-1, T)
 few = [part[: profile.demo_windows] for part in held_out]  # windows, where a glance is enough
 baselines, ladder = baseline_losses(text.text), {}
 
@@ -177,11 +202,6 @@ def climb(rung, make):
         ladder[rung] = pd.Series([loss_of(model, *held_out).item() for model in models])
     print(f"{rung}: {ladder[rung].mean():.3f}, seeds ± {ladder[rung].std():.3f}")
     return models[0]
-
-
-# %% [markdown]
-# A rung is an embedding, some **sublayers** (the parts that a layer is made of), and a head. Each sublayer's output is
-# *added* to what passes by; take that plus on trust until you see what happens without it.
 
 
 # %%
@@ -205,33 +225,6 @@ class Rung(nn.Module):
 
 
 # %% [markdown]
-# ## Embeddings
-#
-# A token's id says nothing by its size: 40 isn't twice 20. So each of the `V` ids gets a vector of `C` numbers of its
-# own, to be learned. Looking it up is the same as multiplying a **one-hot vector** by a matrix:
-
-# %%
-embedding = nn.Embedding(11, 6)
-ids = torch.tensor([3, 1, 4])
-product = F.one_hot(ids, 11).float() @ embedding.weight
-assert torch.equal(embedding(ids), product), "a lookup is a product with one-hots"
-
-# %% [markdown]
-# > **Predict.** The trained model never heard of vowels or capitals. Which characters will have vectors that lie close
-# > together?
-
-# %%
-vectors = trained.embedding.weight.detach()
-title = "Characters as the trained model sees them"
-picture = figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
-print(picture.get_label())  # what a screen reader says
-picture
-
-# %% [markdown]
-# Capitals on one side, small letters on the other, sentence ends far from both: characters that stand in the same places lie
-# together. One pair breaks the rule: the closest two of all, in the full 128 channels, are `$` and `&`, which stand in the text once and three
-# times. They are almost never the answer, so training pushes both the same way at nearly every step; *tied embeddings* (below) let it.
-#
 # **The first rung** is an embedding and a head: it sees one character and guesses the next. Which loss of lesson 1 is the
 # best it can hope for?
 
@@ -245,6 +238,8 @@ followers = [train_ids[1:][train_ids[:-1] == c] for c in often]
 counted = torch.stack([torch.bincount(f, minlength=V) / len(f) for f in followers])
 with torch.no_grad():
     learned = one_character(often[:, None])[:, 0].softmax(-1)
+
+# %%
 tables = torch.stack([counted, learned])[:, :, often]
 names = [tokenizer.decode([c]) for c in often]
 labels = ("this character", "the next", "probability")
@@ -260,6 +255,9 @@ figures.heatmaps(tables, names, names, kinds, labels, title=title, note=text.not
 #
 # Lesson 2's functions between two learned **projections**: one makes queries, keys and values of x. The other, $W_o$,
 # mixes what the heads found, and writes it back.
+#
+# > **Predict.** Attention is a weighted mean, and a mean doesn't know the order of what it averages. If you shuffle all
+# > characters but the last, what happens to the guess after the last one?
 
 
 # %%
@@ -280,10 +278,6 @@ class SelfAttention(nn.Module):
     def forward(self, x):
         return self.out(merge_heads(causal_attention(*self.heads(x))))
 
-
-# %% [markdown]
-# > **Predict.** Attention is a weighted mean, and a mean doesn't know the order of what it averages. If you shuffle all
-# > characters but the last, what happens to the guess after the last one?
 
 # %%
 bag = climb("+ attention", lambda: Rung(SelfAttention(small), positions=False))
@@ -317,6 +311,8 @@ _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 # alone: a linear map to four times as many channels, an **activation function**, and a linear map back. The activation function bends what passes;
 # without that bend two linear maps would be one. GELU is the usual one: nearly 0 on the left, nearly x on the
 # right, smooth between, so that a channel near 0 can still learn (Hendrycks and Gimpel, 2016).
+#
+# Next, one such network, then a second pair of attention and MLP.
 
 
 # %%
@@ -331,9 +327,6 @@ class MLP(nn.Module):
     def forward(self, x):
         return self.out(F.gelu(self.up(x)))
 
-
-# %% [markdown]
-# One such network, and then a second pair of attention and MLP:
 
 # %%
 PAIR = (SelfAttention, MLP)
@@ -492,6 +485,10 @@ class PlainGPT(nn.Module):
 # %% [markdown]
 # **Initialisation.** The weights begin as small random numbers. The stream is a sum of what $2L$ sublayers write, so its
 # variance would grow to $2L$ times that of one; written $1/\sqrt{2L}$ smaller, the sum stays at one size, however deep the model.
+#
+# How small matters: the first guesses should be even.
+#
+# > **Predict.** What is the first loss of a model whose weights are fifty times as large as GPT-2's?
 
 
 # %% tags=["export"]
@@ -508,19 +505,13 @@ def initialise(model, std=0.02):
             nn.init.normal_(weight, std=std * smaller if writes else std)
 
 
-# %% [markdown]
-# How small matters: the first guesses should be even.
-#
-# > **Predict.** What is the first loss of a model whose weights are fifty times as large as GPT-2's?
-
 # %%
 for std in (0.002, 0.02, 0.06, 1.0):
     torch.manual_seed(0)
     model = PlainGPT(small)
     initialise(model, std)
     with torch.no_grad():
-        loss = loss_of(model, *few)
-    print(f"standard deviation {std}: first loss {loss:.2f}, uniform {math.log(V):.2f}")
+        print(f"std {std}: first loss {loss_of(model, *few):.2f}, uniform {math.log(V):.2f}")
 
 # %% [markdown]
 # A first loss far above $\ln V$ means a model that is *sure and wrong*. If you see a first loss of 20, look at the
@@ -565,6 +556,8 @@ def one_batch(model, tokens, targets):
 TESTS = {"first loss": (first_loss, 0.2), "causality": (leak, 1e-5)}
 TESTS["one batch"] = (one_batch, 0.5)
 eight_lines = get_batch(train_ids, 8, T, torch.Generator().manual_seed(0))
+
+# %%
 torch.manual_seed(0)
 model = PlainGPT(small)
 for name, (test, most) in TESTS.items():
@@ -656,6 +649,10 @@ pd.DataFrame(rows).T
 # again. A dot product sees two lengths, which stay, and the angle between, so positions count by their *difference* alone.
 
 
+# %%
+figures.rotary_turn(((5, 3), (20, 18)), 20, title="Both turned: the same angle")
+
+
 # %% tags=["export"]
 def position_angles(context_length, d):
     """Position t times d/2 speeds, 10000^(-2i/d), from 1 down: (T, d/2) radians."""
@@ -682,7 +679,6 @@ scores = rotate(query, angles) @ rotate(key, angles).mT  # last two axes swapped
 for distance in range(20):
     alike = scores.diagonal(-distance)  # of all pairs so far apart
     assert torch.allclose(alike, alike[0], atol=1e-4), "the distance decides"
-figures.rotary_turn(((5, 3), (20, 18)), 20, title="Both turned: the same angle")
 
 # %% [markdown]
 # Older than rotary ones are learned vectors (Gehring et al., 2017) and **sinusoids** (Vaswani et al., 2017): fixed, sines and
@@ -963,6 +959,8 @@ both = {"one character": one_character, "the finished GPT": finished}
 for rung, model in both.items():
     torch.manual_seed(0)
     print(f"--- {rung}\n{speak(model, prompt, 120)}\n")
+
+# %%
 means = {rung: losses.mean() for rung, losses in ladder.items()}
 counters = [name for name in ("bigram", "5-gram", "Kneser–Ney") if name in baselines]
 rungs = means | {name: baselines[name] for name in counters}
@@ -1059,6 +1057,8 @@ with torch.no_grad():
     stream = stream_after(trained, line[None, :-1])
     stages = [trained.head(trained.norm(x)).softmax(-1)[0] for x in stream]
 guesses = [tokenizer.decode(p.argmax(-1)) for p in stages]
+
+# %%
 right = torch.stack([p.gather(-1, line[1:, None])[:, 0] for p in stages])
 title, written = "What the model would say after each layer", tokenizer.decode(line)
 hits = [sum(a == b for a, b in zip(g, written[1:], strict=True)) for g in guesses]
