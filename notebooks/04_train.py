@@ -107,8 +107,7 @@ figures.training_step(shapes, title="One training step")
 # The loss falls from about ln 65 = 4.17, an even guess, towards the bigram. `backward` *adds* to the gradients that are
 # there, so `zero_grad` comes first. (*Clip* comes below.) These lines go wrong without an error ([exercise 4.1](#exercise-4-1-warm-up-10-min)
 # shows four curves), and writing them is the exercise of this lesson, [4.2](#exercise-4-2-core-40-min).
-
-# %% [markdown]
+#
 # ## How far to step, and how much is luck
 #
 # The learning rate matters most of all. To try it, the ten lines become a function. One seed decides the first weights and
@@ -116,6 +115,7 @@ figures.training_step(shapes, title="One training step")
 
 # %%
 steps = 2 * profile.demo_steps
+seeds = range(3)
 windows = get_batch(validation_ids, profile.demo_windows, 32, torch.Generator().manual_seed(1))
 
 
@@ -135,9 +135,6 @@ def held_out_loss(model):
 
 
 # %%
-seeds = range(3)
-
-
 def attempt(rate, seed=0, make=adamw, share=steady, ids=train_ids, steps=steps):
     """Train a small model. -> it, the loss of each step, ten losses on held-out text"""
     torch.manual_seed(seed)
@@ -167,6 +164,8 @@ def attempt(rate, seed=0, make=adamw, share=steady, ids=train_ids, steps=steps):
 rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 trials = {rate: [attempt(rate, seed) for seed in seeds] for rate in rates}
 final = {rate: [held[-1] for _, _, held in three] for rate, three in trials.items()}
+
+# %%
 by_seed = {f"seed {seed}": [final[rate][seed] for rate in rates] for seed in seeds}
 labels = ("learning rate (log scale)", "loss on held-out text (nats/character)")
 title = "The loss after training, against the rate"
@@ -196,21 +195,18 @@ near = sorted(rates, key=lambda rate: sum(final[rate]))[:4]
 compared({f"rate {rate:g}": final[rate] for rate in near})
 
 # %%
-smooth = {}
-for rate in (1e-4, best, 1e-1):
-    losses = pd.Series(trials[rate][0][1])
-    smooth[f"rate {rate:g}"] = losses.ewm(span=10).mean()  # recent ones weigh most
-x, labels = range(1, steps + 1), ("step", "training loss (nats/character)")
+noisy = {f"rate {rate:g}": trials[rate][0][1] for rate in (1e-4, best, 1e-1)}
+smooth = pd.DataFrame(noisy).ewm(span=10).mean()  # recent ones weigh most
+labels = ("step", "training loss (nats/character)")
 title = "Too low, about right, too high (smoothed over ten steps)"
-figures.lines(x, smooth, *labels, baselines, title=title, note=text.note)
+figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note=text.note)
 
 # %% [markdown]
 # The best rate's seeds lie within 0.03 nats, those of a rate three times as high within
 # 0.12: noise has no one size. A third of the rate costs a little, three times as much costs more, and both count. In the
 # figure, too low is a smooth curve, still falling at the end. Too high jumps above the uniform loss, falls, and then *hovers*
 # far above the best.
-
-# %% [markdown]
+#
 # ## Which way to step
 #
 # Plain **SGD** follows the gradient, one rate for all weights. **Momentum** follows a fading sum of gradients (in PyTorch
@@ -226,8 +222,7 @@ def sgd(model, rate):
 
 
 by_sgd = [[attempt(rate, s, sgd)[2][-1] for s in seeds] for rate in (0.1, 0.3, 1.0)]
-ways = {"AdamW": final[best], "SGD, momentum": min(by_sgd, key=sum)}
-compared(ways)
+compared({"AdamW": final[best], "SGD, momentum": min(by_sgd, key=sum)})
 
 # %% [markdown]
 # A clear difference: 200 steps, SGD at the best of three rates (0.1, 0.3 and 1.0 in the code) against AdamW at
@@ -345,6 +340,8 @@ class TrainConfig:
 # A fresh AdamW has means of one or two gradients only, so the rate climbs over a few steps, the **warm-up** (Goyal et
 # al., 2017), stays, and falls at the end. (Or along a cosine: Loshchilov and Hutter, 2017, and [exercise
 # 4.3](#exercise-4-3-core-15-min).) The function gives the *share* of the peak.
+#
+# Four schedules with a peak a little higher than is comfortable:
 
 
 # %% tags=["export"]
@@ -358,17 +355,15 @@ def learning_rate_at(step, config):
     return min(1.0, up, down)
 
 
-# %% [markdown]
-# Four schedules with a peak a little higher than is comfortable:
-
 # %%
 schedules, shapes = {}, {}
 for warmup, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
     config = TrainConfig(steps=steps, warmup_steps=warmup, decay=decay)
     name = f"warm-up {warmup}, decay {decay:.0%}"
     shapes[name] = [learning_rate_at(step, config) for step in range(steps)]
-    three = [attempt(1e-2, s, share=shapes[name].__getitem__)[2][-1] for s in seeds]
-    schedules[name] = three
+    schedules[name] = [attempt(1e-2, s, share=shapes[name].__getitem__)[2][-1] for s in seeds]
+
+# %%
 print(compared(schedules))
 labels, title = ("step", "share of the peak"), "Four schedules"
 figures.lines(range(1, steps + 1), shapes, *labels, title=title)
@@ -376,8 +371,7 @@ figures.lines(range(1, steps + 1), shapes, *labels, title=title)
 # %% [markdown]
 # Not one row counts. Go down the columns: with seed 1 alone this lesson could praise warm-up, with seed 2 warn of decay.
 # That does not prove schedules useless: those who recommend them measured far longer runs.
-
-# %% [markdown]
+#
 # ## An exact measure
 #
 # So far the held-out loss was that of 512 windows. The whole split is only a hundred thousand predictions, so we make them
@@ -419,7 +413,7 @@ def evaluate(model, ids):
 # %%
 each = token_losses(model, validation_ids)
 by_window = each[: len(each) // 32 * 32].view(-1, 32).mean(1)
-print(f"all {len(each):,} predictions: {each.mean():.3f}")
+print(f"all {len(each):,} predictions: {evaluate(model, validation_ids):.3f}")
 for name, n in {"one batch of 16": 16, "512": 512, "200 batches of 64": 12_800}.items():
     error = by_window.std() / math.sqrt(n)
     print(f"{name:>17} windows: ± {error:.4f} (standard error)")
@@ -439,6 +433,8 @@ _, losses, held = attempt(best, ids=few, steps=3 * steps)
 tenth = len(losses) // 10
 x = range(tenth, 10 * tenth + 1, tenth)
 seen = [sum(losses[i - tenth : i]) / tenth for i in x]
+
+# %%
 curves = {"trained on": seen, "held out": held}
 labels = ("step", "loss (nats/character)")
 title = "One chapter, read again and again"
@@ -856,6 +852,8 @@ for i, left_out in enumerate(tenths):
     rest = torch.cat([*tenths[:i], *tenths[i + 1 :]])
     counter = WittenBell(rest, order, tokenizer.vocab_size)
     costs.append(counter.loss(left_out))
+
+# %%
 labels = ("tenth of the text, left out", "its loss (nats/character)")
 title = "How hard is each tenth for a counter?"
 print(f"last tenth above the first: counter {costs[-1] - costs[0]:.2f}", end=", ")
@@ -893,11 +891,10 @@ figures.loss_bars(log["nats/character"].to_dict(), note=text.note)
 # %%
 losses = token_losses(model, validation_ids)
 by_place = losses[: len(losses) // context * context].view(-1, context)
-errors = by_place.std(0) / math.sqrt(len(by_place))
-first, bigram = by_place[:, 0].mean(), baselines["bigram"]
-print(f"first place: {first:.2f} ± {2 * errors[0]:.2f}, bigram {bigram:.2f}")
+means, errors = by_place.mean(0), by_place.std(0) / math.sqrt(len(by_place))
+print(f"first place: {means[0]:.2f} ± {2 * errors[0]:.2f}, bigram {baselines['bigram']:.2f}")
 title = "What each extra character is worth"
-figures.loss_by_position(by_place.mean(0), baselines, errors, title=title, note=text.note)
+figures.loss_by_position(means, baselines, errors, title=title, note=text.note)
 
 # %% [markdown]
 # At the first place it is worse than a bigram, by more than the band. (A guess: one place in 128 of its training was a first
@@ -937,6 +934,8 @@ weights = weights_of(model, whole).cpu()
 places = torch.arange(context)
 back = (weights * (places[:, None] - places)).sum(-1).mean((1, 3))
 even = places.double().mean() / 2
+
+# %%
 heads = [f"head {h + 1}" for h in range(spec.model.n_heads)]
 layers = [f"layer {i + 1}" for i in range(spec.model.n_layers)]
 print(f"mean distance in windows of {context}; a head that does not choose: {even:.1f}")
@@ -1027,8 +1026,7 @@ for name, part in feed.items():
 #
 # In long runs, usually the one in decay; ours were too short to tell. The other may be ahead once it decays too, so compare ends, not
 # middles. </details>
-
-# %% [markdown]
+#
 # ## Exercises
 #
 # ### Exercise 4.1 · warm-up · 10 min
