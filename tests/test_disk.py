@@ -71,6 +71,7 @@ WRONG = [
     {"format": "2"},
     {"folder": "/"},
     {"data_share": 0.5},
+    {"weights_offset": 1000},
     *(
         {"plays": plays}
         for plays in ([1], {"characters": 9}, {"characters": 9, "plays": ["hamlet"]})
@@ -93,7 +94,8 @@ def test_a_record_that_lacks_anything_is_refused(record, tmp_path):
     path = tmp_path / "logs" / f"{record.name}.json"
     path.parent.mkdir()
     written_later = {"choosing_loss", "reporting_loss", "position_losses"}
-    written_later |= {"data_share", "weights_sha256", "untouched", "plays", "drawn"}
+    written_later |= {"data_share", "weights_offset", "weights_sha256", "untouched"}
+    written_later |= {"plays", "drawn"}
     for name in record.content():
         path.write_text(json.dumps({k: v for k, v in record.content().items() if k != name}))
         if name in written_later:

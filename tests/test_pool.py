@@ -13,8 +13,9 @@ import torch
 from scipy import stats
 
 from course_utils import corpus
+from course_utils.lessons.data import CharTokenizer, get_batch, split
 from course_utils.lessons.model import GPT, GPTConfig
-from course_utils.lessons.train import token_losses
+from course_utils.lessons.train import TrainConfig, next_character_loss, token_losses
 from course_utils.research import comparisons, experiment, pool, studies, tables
 from course_utils.training import evaluation, recipes, runs, trainer
 from helpers import counting as text
@@ -134,6 +135,22 @@ def test_a_run_learns_from_the_plays_that_its_seed_draws(tmp_path):
 
 
 FEW_PLAYS = {"2 layers, 1 million characters", "2 layers, 2 million characters"}
+
+
+def test_a_run_can_have_the_weights_of_one_seed_and_the_batches_of_another(tmp_path):
+    specs = studies.STUDIES["luck"].specs("smoke", [0], OWN, RATES)[:2]
+    ids = torch.tensor(CharTokenizer(OWN.text).encode(OWN.text))
+    for spec, weights, batches in zip(specs, (1000, 0), (0, 1000), strict=True):
+        spec = replace(spec, train=replace(spec.train, steps=1))
+        record = runs.execute(spec, OWN, tmp_path)
+        assert runs.spec_of(record, spec.train.seed) == spec
+        assert spec.fingerprint != replace(spec, weights_offset=0).fingerprint
+
+        model = trainer.new_model(spec.model, TrainConfig(seed=weights))
+        drawn = torch.Generator().manual_seed(batches)
+        batch = get_batch(split(ids)[0], spec.train.batch_size, spec.model.context_length, drawn)
+        expected = next_character_loss(model, *batch).item()
+        assert record.history[0]["training_loss"] == pytest.approx(expected), spec.arm
 
 
 # --- what is measured -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from course_utils.lessons.model import GPTConfig
 from course_utils.research import comparisons, tables, terminal
-from course_utils.research.studies import STUDIES, Study, changed
+from course_utils.research.studies import OF_THE_RUN, STUDIES, Study, changed
 
 SILENT = "smoke"  # a recipe so short and small that its losses say nothing about arms
 
@@ -105,8 +105,8 @@ def in_order(records, study):
 # --- what an arm may change ----------------------------------------------------------------------
 def settings(record):
     """All that decides a run, but its seed and its text."""
-    text = {"data_share": record.data_share, "plays": record.draw}
-    every = record.model | record.train | text
+    every = record.model | record.train | {name: getattr(record, name) for name in OF_THE_RUN}
+    every["plays"] = record.draw
     del every["seed"]
     return every
 

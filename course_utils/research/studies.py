@@ -46,11 +46,11 @@ class AtMost:
         return min(own, self.limit)
 
 
-TEXT_SETTINGS = ("data_share", "plays")
+OF_THE_RUN = {"data_share": 1.0, "plays": None, "weights_offset": 0}  # runs.RunSpec's own settings
 SETTINGS = {
     *GPTConfig.__dataclass_fields__,
     *TrainConfig.__dataclass_fields__,
-    *TEXT_SETTINGS,
+    *OF_THE_RUN,
 }
 BEST_RATE = "best rate"  # the learning rate that suits the arm's depth, as `Study.after` found it
 
@@ -94,13 +94,13 @@ class Study:
         """All settings before an arm changes some. rates: {n_layers: BEST_RATE}"""
         model, train = named_recipe(recipe)
         own = vars(GPTConfig(**{"vocab_size": vocab_size, **model})) | vars(train)
-        return changed(own | {"seed": seed, "data_share": 1.0, "plays": None}, self.common, rates)
+        return changed(own | OF_THE_RUN | {"seed": seed}, self.common, rates)
 
     def spec(self, recipe, arm, settings, corpus):
         model = GPTConfig(**{name: settings[name] for name in GPTConfig.__dataclass_fields__})
         train = TrainConfig(**{name: settings[name] for name in TrainConfig.__dataclass_fields__})
-        text = {name: settings[name] for name in TEXT_SETTINGS}
-        return runs.RunSpec(self.name, recipe, arm, model, train, corpus.sha256, **text)
+        more = {name: settings[name] for name in OF_THE_RUN}
+        return runs.RunSpec(self.name, recipe, arm, model, train, corpus.sha256, **more)
 
 
 def changed(own, changes, rates):
@@ -212,6 +212,10 @@ SHARED = (  # plays that stand whole in its training split
     "romeo-and-juliet",
 )
 TO_DRAW = (*OTHER, *SHARED)
+LUCK = {  # what of a seed is another than in the run that it is compared with
+    "other weights": {"weights_offset": PAIRED},
+    "other batches": {"seed": Plus(PAIRED), "weights_offset": -PAIRED},
+}
 DRAWS = {  # how much of them
     "1 million characters": Draw(1_000_000, TO_DRAW),
     "2 million characters": Draw(2_000_000, TO_DRAW),
@@ -462,6 +466,19 @@ ALL = (
         seeds=range(20, 25),  # that no study has seen
         after="rates-2400",
         common=for_steps(2400),
+    ),
+    Study(
+        "luck",
+        "What does a seed's luck change: its first weights alone, and all but these?",
+        {
+            f"{layers(n)}, {words}": FAIR[layers(n)] | changes
+            for n in DEPTHS
+            for words, changes in LUCK.items()
+        },
+        recipe="fair",
+        seeds=range(10, 18),  # of depth-1200, whose runs are the other half of each pair
+        after="rates-1200",
+        common=for_steps(1200),
     ),
     Study(
         "optimizers",

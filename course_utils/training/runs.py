@@ -40,30 +40,35 @@ class RunSpec:
     corpus_sha256: str
     data_share: float = 1.0  # of the training split, from its beginning
     plays: Draw | None = None  # what is learned from in place of the training split
+    weights_offset: int = 0  # from the run's seed to that of its first weights alone
     # Evaluations for the curve alone. They change nothing, so they are no part of what a run is.
     curve_points: int = field(default=0, compare=False)
 
     def __post_init__(self):
         checkpoints.check_bounds(self.model)
-        if not 0 <= self.train.seed <= LARGEST_SEED:
-            raise ValueError(f"a seed must lie in 0 … {LARGEST_SEED}, not {self.train.seed}")
+        for seed in (self.train.seed, self.train.seed + self.weights_offset):
+            if not 0 <= seed <= LARGEST_SEED:
+                raise ValueError(f"a seed must lie in 0 … {LARGEST_SEED}, not {seed}")
 
     @property
     def fingerprint(self):
         model, train = asdict(self.model), asdict(self.train)
-        return fingerprint(model, train, self.corpus_sha256, self.data_share, self.plays)
+        text = self.corpus_sha256, self.data_share, self.plays
+        return fingerprint(model, train, *text, self.weights_offset)
 
     @property
     def name(self):
         return run_name(self.arm, self.train.seed, self.fingerprint)
 
 
-def fingerprint(model, train, corpus_sha256, data_share, plays=None):
+def fingerprint(model, train, corpus_sha256, data_share, plays=None, weights_offset=0):
     """Eight hexadecimal digits that stand for all of a run's settings, given as dicts."""
     text = corpus_sha256 if data_share == 1 else f"{corpus_sha256}, {data_share}"
     settings = {"model": model, "train": train, "corpus": text}
     if plays:
         settings["plays"] = asdict(plays)
+    if weights_offset:
+        settings["weights_offset"] = weights_offset
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -90,6 +95,7 @@ class RunRecord(trainer.Training):
     data_share: float = 1.0  # of the training split
     plays: dict = field(default_factory=dict)  # corpus.Draw's, where whole plays took its place
     drawn: list = field(default_factory=list)  # the names of those that the seed drew
+    weights_offset: int = 0  # from the seed to that of the first weights alone
     environment: dict = field(default_factory=dict)
     weights_sha256: str = ""  # of what was trained; empty in records of before there was one
     untouched: dict = field(default_factory=dict)  # play -> loss; empty where none was opened
@@ -159,7 +165,8 @@ class RunRecord(trainer.Training):
             raise ValueError("no evaluation at its end")
         if not (0 <= self.validation_loss <= trainer.DIVERGED and self.training_loss >= 0):
             raise ValueError("losses that no run has")
-        settings = (self.model, self.train, self.corpus["sha256"], self.data_share, self.draw)
+        text = self.corpus["sha256"], self.data_share, self.draw
+        settings = self.model, self.train, *text, self.weights_offset
         if self.fingerprint != fingerprint(*settings) or self.seed != self.train["seed"]:
             raise ValueError("its settings are not those that it is named after")
 
@@ -175,6 +182,7 @@ def spec_of(record, seed):
         corpus_sha256=record.corpus["sha256"],
         data_share=record.data_share,
         plays=record.draw,
+        weights_offset=record.weights_offset,
     )
 
 
@@ -265,7 +273,8 @@ def train_or_resume(spec, corpus, folder, device, on_step, allow):
     if spec.plays:
         text = "\n".join(spec.plays.texts(spec.train.seed).values())
         train_ids = torch.tensor(CharTokenizer(corpus.text).encode(text))
-    model = trainer.new_model(spec.model, spec.train, device)
+    first = replace(spec.train, seed=spec.train.seed + spec.weights_offset)
+    model = trainer.new_model(spec.model, first, device)
 
     def save(tensors, measured):
         files.write_tensors(path, tensors, facts | measured)
@@ -326,6 +335,7 @@ def write_run(spec, corpus, folder, device, model, training, threads):
         data_share=spec.data_share,
         plays=asdict(spec.plays) if spec.plays else {},
         drawn=list(spec.plays.texts(spec.train.seed)) if spec.plays else [],
+        weights_offset=spec.weights_offset,
         environment=environment(device) | {"threads": threads[0] if len(threads) == 1 else threads},
         weights_sha256=checkpoints.weights_sha256(model),
         folder=folder,

@@ -31,6 +31,7 @@ LATER = {
     "untouched",
     "plays",
     "drawn",
+    "weights_offset",
 }
 REPORT = ("step", "characters", "training_loss", "elapsed_s")  # of the history
 # More, where there was an evaluation; one that is only looked at has no halves and chooses nothing.
