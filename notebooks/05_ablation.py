@@ -437,9 +437,7 @@ for one in studies.CHOICES:
 # %%
 modern = recorded.whole(recorded.load("choices-modern"), seeds=6)
 ranked = comparisons.against(modern)
-other_task = ranked["arm"].str.startswith("context")
-marked = ranked["arm"].where(~other_task, ranked["arm"] + " (another task)")
-figures.effect_ranking(ranked.assign(arm=marked), note=note)
+figures.effect_ranking(comparisons.tasks_marked(ranked), note=note)
 
 # %%
 # p is that of the paired t test: with six seeds sign flips can't go below 2 / 2**6

@@ -135,7 +135,9 @@ RATES = pd.DataFrame(
         {
             "arm": "1 layer" if n == 1 else f"{n} layers",
             "learning_rate": rate,
-            "choosing_loss": 1.7 - 0.02 * n + 0.1 * abs(np.log10(rate * 400)),
+            "choosing_loss": (loss := 1.7 - 0.02 * n + 0.1 * abs(np.log10(rate * 400))),
+            "low": loss - 0.01,
+            "high": loss + 0.02,
             "best": rate == 2.4e-3,
         }
         for n in (1, 2, 4, 6, 8, 12)
@@ -551,8 +553,10 @@ def test_a_ranking_shows_each_difference_and_marks_what_is_clear():
 def test_a_sweep_and_a_scaling_show_the_numbers_that_they_are_given():
     (axes,) = figures.rate_sweep(RATES).axes
     drawn = {line.get_label(): line for line in axes.get_lines()}
+    seeds = {bars.get_label(): bars.get_segments() for bars in axes.collections}
     for arm, rows in RATES.groupby("arm"):
         assert_allclose(drawn[arm].get_ydata(), rows["choosing_loss"])
+        assert_allclose(np.array(seeds[arm])[..., 1], rows[["low", "high"]])
         assert_allclose(drawn[f"{arm} best"].get_xdata(), 2.4e-3)
     (axes,) = figures.data_scaling(SHARES).axes
     drawn = {line.get_label(): line for line in axes.get_lines()}

@@ -230,6 +230,8 @@ def test_effects_are_paired_and_corrected_for_their_number():
         "same": False,
         "unchanged, other seeds": False,
     }
+    named = comparisons.tasks_marked(table.rename({"same": "context 64"}).reset_index())["arm"]
+    assert {"better", "context 64 (another task)"} < set(named)
     losses = comparisons.losses_of(records)
     t = stats.ttest_rel(
         [losses["better"][s] for s in range(6)], [losses["unchanged"][s] for s in range(6)]

@@ -341,9 +341,7 @@ def choices(name):
         f"{model} model: of {len(ranked)} changes {(clear['difference'] > 0).sum()} clearly hurt, "
         f"{(clear['difference'] < 0).sum()} clearly help"
     )
-    other_task = ranked["arm"].str.startswith("context")
-    marked = ranked["arm"].where(~other_task, ranked["arm"] + " (another task)")
-    yield figures.effect_ranking(ranked.assign(arm=marked), title=title)
+    yield figures.effect_ranking(comparisons.tasks_marked(ranked), title=title)
     control = ranked[ranked["arm"].str.startswith(comparisons.REFERENCE)].iloc[0]
     covers = "covers" if control.low < 0 < control.high else "does not cover"
     yield (

@@ -93,9 +93,9 @@ def ranking_in_words(names, rows, say):
 
 
 def rate_sweep(table, language="english", note="", title=""):
-    """Loss by learning rate, a line a depth; the best rate of each is marked.
+    """Loss by learning rate, a line a depth, a bar over its seeds; the best rate of each is marked.
 
-    table: rows with arm, learning_rate, choosing_loss, best.
+    table: rows with arm, learning_rate, choosing_loss, the mean, low, high, and best.
     """
     rates = sorted(table["learning_rate"].unique())
     styles = looks(table["arm"])
@@ -117,8 +117,12 @@ def rate_sweep(table, language="english", note="", title=""):
         rate = say("peak learning rate of AdamW (thousandths)", "AdamW 的峰值学习率（千分之一）")
         loss = say("loss, choosing half (nats/character)", "验证集前半的损失（奈特/字符）")
         axes.set(xlabel=rate, ylabel=loss)
-        key = say("circle and number: the best of each depth", "圆圈与数字：每种深度的最优值")
-        explain(axes, key)
+        keys = [say("circle and number: the best of each depth", "圆圈与数字：每种深度的最优值")]
+        if (table["low"] < table["high"]).any():
+            keys.append(
+                say("bars: from the best seed to the worst", "竖线：从最好到最差的随机种子")
+            )
+        explain(axes, *keys)
         words = say("Loss by learning rate, depth by depth", "各种深度在不同学习率下的损失")
         head(figure, title or words)
         figure.set_label(sweep_in_words(table[table["best"]], language, say))
@@ -128,6 +132,7 @@ def rate_sweep(table, language="english", note="", title=""):
 def draw_sweep(axes, arm, line, look):
     """One depth's losses over the rates, a ring around the best. -> the best loss"""
     axes.plot(line["learning_rate"], line["choosing_loss"], **look, ms=4, label=arm)
+    axes.vlines(line["learning_rate"], line["low"], line["high"], color=look["color"], label=arm)
     best = line[line["best"]].iloc[0]
     ring = {"color": look["color"], "mfc": "none", "ms": 12, "lw": 0, "label": f"{arm} best"}
     axes.plot(best["learning_rate"], best["choosing_loss"], "o", **ring)

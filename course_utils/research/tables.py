@@ -78,8 +78,8 @@ def arm_table(final):
 def rate_table(records):
     """One row a depth and learning rate: means over seeds of the half that chooses.
 
-    arm: the depth's name. best: whether it is its depth's best rate. inside: whether lower and
-    higher ones were tried at this depth.
+    arm: the depth's name. low, high: the losses of its best and its worst seed. best: whether it is
+    its depth's best rate. inside: whether lower and higher ones were tried at this depth.
     """
     keys = ["n_layers", "arm", "learning_rate"]
     rows = []
@@ -87,7 +87,8 @@ def rate_table(records):
         depth = r.model["n_layers"]
         rows.append((depth, layers(depth), r.train["learning_rate"], r.choosing_loss))
     table = pd.DataFrame(rows, columns=[*keys, "choosing_loss"])
-    table = table.groupby(keys, as_index=False)["choosing_loss"].mean()
+    losses = table.groupby(keys)["choosing_loss"]
+    table = losses.agg(choosing_loss="mean", low="min", high="max").reset_index()
 
     by_depth = table.groupby("n_layers")
     rates = by_depth["learning_rate"]
