@@ -6,6 +6,7 @@ import tempfile
 import pytest
 
 os.environ["COURSE_PROFILE"] = "smoke"
+os.environ["COURSE_LANGUAGE"] = "en"
 os.environ["COURSE_RESULTS"] = tempfile.mkdtemp(prefix="course-results-")
 os.environ["OMP_NUM_THREADS"] = "1"
 

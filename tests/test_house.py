@@ -132,10 +132,15 @@ def test_a_notebook_stands_on_earlier_ones():
     assert later_lessons("train", own) == []
 
 
-def test_profiles_alone_read_their_variable():
-    for path in within("course_utils"):
-        if path.name != "profiles.py":
-            assert "COURSE_PROFILE" not in path.read_text(encoding="utf-8"), path.name
+def test_one_module_alone_reads_a_variable():
+    for variable, reader in {
+        "COURSE_PROFILE": "profiles.py",
+        "COURSE_LANGUAGE": "messages.py",
+    }.items():
+        readers = [
+            p.name for p in within("course_utils") if variable in p.read_text(encoding="utf-8")
+        ]
+        assert readers == [reader]
 
 
 # --- what is imported, declared and pinned --------------------------------------------------------

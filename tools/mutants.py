@@ -69,6 +69,7 @@ LINE = "| {exercise} | {level} | {minutes} | {killed} of {mutants} | {accepted} 
 
 
 def main():
+    os.environ["COURSE_LANGUAGE"] = "en"  # the words that a mutant must get are English
     mutants = load_mutants()
     rows = [row(number, case, mutants.made) for number, case in sorted(mutants.all_cases().items())]
     print("| exercise | level | minutes | mutants killed | unusual answers accepted |")

@@ -14,11 +14,12 @@ import torch
 
 from course_utils.checks.stubs import is_nothing, is_stub
 from course_utils.checks.values import described, plain, same, show
+from course_utils.messages import N_, _
 
 # In the order of their numbers.
 LESSONS = ("data", "attention", "model", "train", "ablation", "sampling")
 LEVELS = ("warm-up", "core", "stretch")
-NO_RETURN = "is a `return` missing?"
+NO_RETURN = N_("is a `return` missing?")
 EXERCISES = {}  # number -> Exercise, of the lessons imported so far
 
 
@@ -46,9 +47,14 @@ class Answer:
 
     def __str__(self):
         if self.status == "not attempted":
-            return f"{self.number} not attempted yet."
-        end = "" if self.words.endswith(("?", ".")) else "."
-        return f"{self.number} {self.status}: {self.words}{end}"
+            return _("{number} not attempted yet.", number=self.number)
+        said = (
+            _("{number} right: {words}")
+            if self.status == "right"
+            else _("{number} not yet: {words}")
+        )
+        end = "" if self.words.endswith(("?", ".", "？", "。")) else _(".")
+        return said.format(number=self.number, words=self.words) + end
 
 
 class NotAttempted(Exception):
@@ -64,12 +70,17 @@ class Wrong(Exception):
 
     def __init__(self, given, wanted, found, perhaps="", got=""):
         self.got = got
-        text = f"given {given}, "
         if wanted:
-            text += f"expected {wanted}, "
-        text += f"got {found}."
+            text = _(
+                "given {given}, expected {wanted}, got {found}.",
+                given=given,
+                wanted=wanted,
+                found=found,
+            )
+        else:
+            text = _("given {given}, got {found}.", given=given, found=found)
         if perhaps:
-            text += f" Perhaps: {perhaps}"
+            text += _(" Perhaps: {perhaps}", perhaps=perhaps)
         super().__init__(text)
 
 
@@ -163,12 +174,13 @@ class Call:
 
     def words_for(self, error):
         """What went wrong at this call, the error in words."""
-        given = f"given {self.given}, " if self.given else ""
+        given = _("given {given}, ", given=self.given) if self.given else ""
         if not self.ended:
-            return f"{given}your code raised {error}"
+            return given + _("your code raised {error}", error=error)
         if is_nothing(self.got):
-            return f"{given}your code gave nothing back. Perhaps: {NO_RETURN}"
-        return f"{given}what your code gave can't be used: {error}"
+            perhaps = _(" Perhaps: {perhaps}", perhaps=_(NO_RETURN))
+            return given + _("your code gave nothing back.") + perhaps
+        return given + _("what your code gave can't be used: {error}", error=error)
 
 
 def watched(attempt, last):
@@ -186,7 +198,8 @@ def watched(attempt, last):
         except NotImplementedError:
             if first:
                 raise NotAttempted from None
-            raise RuntimeError("NotImplementedError, though other cases went well") from None
+            words = _("NotImplementedError, though other cases went well")
+            raise RuntimeError(words) from None
         last.ended = True
         if first and is_nothing(last.got) and is_stub(attempt):
             raise NotAttempted
@@ -208,5 +221,5 @@ def agree(got, expected, given, perhaps=None, tolerance=1e-5, secret=False):
     fits = (
         question for question, mistaken in (perhaps or {}).items() if same(got, mistaken, tolerance)
     )
-    question = NO_RETURN if is_nothing(got) else next(fits, "")
+    question = _(NO_RETURN) if is_nothing(got) else next(fits, "")
     raise Wrong(given, "" if secret else wanted, found, question, got)

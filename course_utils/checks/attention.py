@@ -8,27 +8,28 @@ from torch.nn import functional as F
 
 from course_utils.checks import agree, drawn_from, exercise, generator, sizes
 from course_utils.checks.witness import observed, sizes_of_parts
+from course_utils.messages import _, ngettext
 
 
 @exercise("2.1", "The mask", level="warm-up", minutes=5)
-def _(attempt):
+def check_2_1(attempt):
     """Against a comparison of positions."""
     for n in (5, 1, 2, drawn_from(6, 60, 21)):
         at = torch.arange(n)
         seen = at <= at[:, None]
         mistakes = {
-            "may a position not listen to itself?": at < at[:, None],
-            "are rows and columns swapped? A row is a query": seen.T,
-            "is it the mask of what is forbidden?": ~seen,
-            "is everything in sight? The mask is a triangle": torch.ones_like(seen),
-            "is the next position, the answer, in sight?": at <= at[:, None] + 1,
-            "does it hold numbers, where truth values are asked for?": seen.float(),
-            "is that what is added to the scores? Asked for are truth values": (
+            _("may a position not listen to itself?"): at < at[:, None],
+            _("are rows and columns swapped? A row is a query"): seen.T,
+            _("is it the mask of what is forbidden?"): ~seen,
+            _("is everything in sight? The mask is a triangle"): torch.ones_like(seen),
+            _("is the next position, the answer, in sight?"): at <= at[:, None] + 1,
+            _("does it hold numbers, where truth values are asked for?"): seen.float(),
+            _("is that what is added to the scores? Asked for are truth values"): (
                 torch.zeros(n, n).masked_fill(~seen, -math.inf)
             ),
         }
         agree(attempt(n), seen, f"T = {n}", mistakes)
-    return "row t may listen to t + 1 positions, itself the last of them"
+    return _("row t may listen to t + 1 positions, itself the last of them")
 
 
 @exercise(
@@ -43,68 +44,80 @@ def _(attempt):
         "H": 2 * draw(1, 4),
     },
 )
-def _(attempt):
+def check_2_2(attempt):
     """A pair of whole numbers for the variant's sizes."""
     given = sizes("2.2")
     b, t, c, h = given.values()
     words = ", ".join(f"{name} = {size}" for name, size in given.items())
     square = t * t
     triangle = t * (t + 1) // 2
-    for i, (what, each) in enumerate({"computed": square, "surviving": triangle}.items()):
+    computed = (_("{words}: scores computed", words=words), square)
+    surviving = (_("{words}: scores surviving", words=words), triangle)
+    for i, (what, each) in enumerate((computed, surviving)):
         right = b * h * each
         mistakes = {
-            "do the heads not each compute their own?": b * each,
-            "do channels count? One score is one number, however long the vectors": right * c,
-            "does D count? One score is one number, however long the vectors": right * c // h,
-            "is one sequence counted, where the batch was asked for?": h * each,
-            "is one number a position counted? A score belongs to a pair": b * h * t,
+            _("do the heads not each compute their own?"): b * each,
+            _("do channels count? One score is one number, however long the vectors"): right * c,
+            _("does D count? One score is one number, however long the vectors"): right * c // h,
+            _("is one sequence counted, where the batch was asked for?"): h * each,
+            _("is one number a position counted? A score belongs to a pair"): b * h * t,
         }
-        if what == "surviving":
+        if each == triangle:
             mistakes |= {
-                "is the diagonal left out? A position listens to itself": b * h * t * (t - 1) // 2,
-                "is it exactly half? The diagonal belongs to the triangle": b * h * square // 2,
-                "do all survive? The mask hides the future": b * h * square,
+                _("is the diagonal left out? A position listens to itself"): (
+                    b * h * t * (t - 1) // 2
+                ),
+                _("is it exactly half? The diagonal belongs to the triangle"): b * h * square // 2,
+                _("do all survive? The mask hides the future"): b * h * square,
             }
-        agree(attempt[i], right, f"{words}: scores {what}", mistakes, secret=True)
-    return (
-        f"{b * h * square:,} scores, of which {b * h * triangle:,} survive: a little more than half"
+        agree(
+            attempt[i],
+            right,
+            what,
+            mistakes,
+            secret=True,
+        )
+    return _(
+        "{scores:,} scores, of which {surviving:,} survive: a little more than half",
+        scores=b * h * square,
+        surviving=b * h * triangle,
     )
 
 
 @exercise("2.3", "A softmax that survives", level="core", minutes=15)
-def _(attempt):
+def check_2_3(attempt):
     """Against PyTorch's, on small scores, on large ones, and beside minus infinity."""
     small = torch.randn(2, 3, 5, generator=generator(1))
     masked = small.masked_fill(torch.rand(2, 3, 5, generator=generator(2)) < 0.4, -math.inf)
     masked[..., 1] = 0.5
     cases = {
-        "small scores": small,
-        "scores around 1000": small + 1000,
-        "scores around -1000": small - 1000,
-        "rows of different size": small + torch.tensor([0.0, 300.0, -300.0])[:, None],
-        "scores among which some are -inf": masked,
+        _("small scores"): small,
+        _("scores around 1000"): small + 1000,
+        _("scores around -1000"): small - 1000,
+        _("rows of different size"): small + torch.tensor([0.0, 300.0, -300.0])[:, None],
+        _("scores among which some are -inf"): masked,
     }
     for given, scores in cases.items():
         e = scores.exp()
         below_largest = (scores - scores.max()).exp()
         mistakes = {
-            "does the exponential overflow? Take the row's largest score away first": (
+            _("does the exponential overflow? Take the row's largest score away first"): (
                 e / e.sum(-1, keepdim=True)
             ),
-            "does the sum run over the wrong axis?": scores.softmax(-2),
-            "does the sum run over everything?": scores.flatten().softmax(0).view_as(scores),
-            "is the largest of all scores taken away, where each row has its own?": (
+            _("does the sum run over the wrong axis?"): scores.softmax(-2),
+            _("does the sum run over everything?"): scores.flatten().softmax(0).view_as(scores),
+            _("is the largest of all scores taken away, where each row has its own?"): (
                 below_largest / below_largest.sum(-1, keepdim=True)
             ),
-            "is the division missing?": (scores - scores.amax(-1, keepdim=True)).exp(),
-            "is it the logarithm of the weights?": scores.log_softmax(-1),
+            _("is the division missing?"): (scores - scores.amax(-1, keepdim=True)).exp(),
+            _("is it the logarithm of the weights?"): scores.log_softmax(-1),
         }
         agree(attempt(scores.clone()), scores.softmax(-1), given, mistakes, tolerance=1e-4)
-    return "rows sum to 1, whatever the size of the scores"
+    return _("rows sum to 1, whatever the size of the scores")
 
 
 @exercise("2.4", "A sliding window", level="core", minutes=20)
-def _(attempt):
+def check_2_4(attempt):
     """Against PyTorch's own attention under a mask of distances."""
     b, h, t, d = 2, 3, 7, 5
     q, k, v = torch.randn(3, b, h, t, d, generator=generator(3))
@@ -118,31 +131,33 @@ def _(attempt):
         scores = q @ k.transpose(-2, -1) / math.sqrt(d)
         masked = scores.masked_fill(~seen, -math.inf)
         mistakes = {
-            "is the window one too wide? The position itself counts": library(
+            _("is the window one too wide? The position itself counts"): library(
                 (distance >= 0) & (distance <= width)
             ),
-            "is the window one too narrow? The position itself counts": library(
+            _("is the window one too narrow? The position itself counts"): library(
                 (distance >= 0) & (distance < max(width - 1, 1))
             ),
-            "does the window look to the right as well?": library(distance.abs() < width),
-            "is the far end of the window missing? Everything before is heard": library(
+            _("does the window look to the right as well?"): library(distance.abs() < width),
+            _("is the far end of the window missing? Everything before is heard"): library(
                 distance >= 0
             ),
-            "is the mask turned round? A row is a query, its keys lie behind it": library(seen.T),
-            "is the scale √D missing?": library(seen, scale=1.0),
-            "is it divided by D, where √D is asked for?": library(seen, scale=1 / d),
-            "does the mask come after the softmax? Then rows don't sum to 1": (
+            _("is the mask turned round? A row is a query, its keys lie behind it"): library(
+                seen.T
+            ),
+            _("is the scale √D missing?"): library(seen, scale=1.0),
+            _("is it divided by D, where √D is asked for?"): library(seen, scale=1 / d),
+            _("does the mask come after the softmax? Then rows don't sum to 1"): (
                 scores.softmax(-1).masked_fill(~seen, 0) @ v
             ),
-            "does the softmax run over the queries?": masked.softmax(-2) @ v,
-            "are scores multiplied by the mask? A score of 0 still gets weight": (
+            _("does the softmax run over the queries?"): masked.softmax(-2) @ v,
+            _("are scores multiplied by the mask? A score of 0 still gets weight"): (
                 (scores * seen).softmax(-1) @ v
             ),
-            "are those the weights? What they bring of v is asked for": masked.softmax(-1),
+            _("are those the weights? What they bring of v is asked for"): masked.softmax(-1),
         }
         got = attempt(q.clone(), k.clone(), v.clone(), width)
-        agree(got, library(seen), f"a window of {width} at T = {t}", mistakes)
-    return "each position hears itself and its nearest past"
+        agree(got, library(seen), _("a window of {width} at T = {t}", width=width, t=t), mistakes)
+    return _("each position hears itself and its nearest past")
 
 
 def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key"):
@@ -172,7 +187,7 @@ def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key")
     minutes=90,
     own_word="how many keys are held at a time",
 )
-def _(attempt):
+def check_2_5(attempt):
     """Against PyTorch's, for blocks that fit and that don't, and scores that would overflow."""
     b, h, t, d = 2, 3, 11, 2
     for size, scale in ((11, 1), (4, 1), (1, 1), (5, 40)):
@@ -186,30 +201,32 @@ def _(attempt):
         raw = scores.exp()
         parts = zip(scores.split(size, -1), v.split(size, -2), strict=True)
         mistakes = {
-            "is what was summed before not made smaller when the maximum grows?": blocks(
+            _("is what was summed before not made smaller when the maximum grows?"): blocks(
                 q, k, v, size, rescale=False
             ),
-            "is the division at the end missing?": blocks(q, k, v, size, divide=False),
-            "is the future not masked?": blocks(q, k, v, size, mask=False),
-            "does the mask count keys from the block's beginning?": blocks(
+            _("is the division at the end missing?"): blocks(q, k, v, size, divide=False),
+            _("is the future not masked?"): blocks(q, k, v, size, mask=False),
+            _("does the mask count keys from the block's beginning?"): blocks(
                 q, k, v, size, masked_by="block"
             ),
-            "does the exponential overflow? Keep the largest score": (
+            _("does the exponential overflow? Keep the largest score"): (
                 raw @ v / raw.sum(-1, keepdim=True)
             ),
-            "has each block a softmax of its own? One sum runs over all blocks": sum(
+            _("has each block a softmax of its own? One sum runs over all blocks"): sum(
                 some.softmax(-1) @ theirs for some, theirs in parts
             ),
         }
-        given = f"T = {t} in blocks of {size}" + (", large scores" if scale > 1 else "")
+        given = _("T = {t} in blocks of {size}", t=t, size=size) + (
+            _(", large scores") if scale > 1 else ""
+        )
         got = attempt(q.clone(), k.clone(), v.clone(), size)
         agree(got, expected, given, mistakes, tolerance=1e-4)
     t, size, d = 64, 8, 2
     tensors = list(torch.randn(3, 1, 1, t, d, generator=generator(9)))
     most, widest = observed(sizes_of_parts, attempt, tensors, size)
     fits = most <= t * size * d and widest <= size
-    agree(fits, True, f"T = {t}, size = {size}: at most {size} keys at a time")
-    return "the same as all at once, with a block of scores in memory"
+    agree(fits, True, _("T = {t}, size = {size}: at most {size} keys at a time", t=t, size=size))
+    return _("the same as all at once, with a block of scores in memory")
 
 
 def by_hand(x, q, k, v, out, heads, mask=True, scale=math.sqrt, axis=-1, cut="turned", after=False):
@@ -244,7 +261,7 @@ def library(x, q, k, v, out, heads):
 
 
 @exercise("2.6", "Attention, whole", level="core", minutes=30)
-def _(attempt):
+def check_2_6(attempt):
     """Against nn.MultiheadAttention with the same four matrices."""
     for heads, d in ((3, 5), (1, 7), (2, drawn_from(4, 9, 26))):
         c = heads * d
@@ -257,28 +274,32 @@ def _(attempt):
 
         one_wide = by_hand(x, *matrices, 1)
         mistakes = {
-            "is the mask missing?": mistake(mask=False),
-            "does the mask come after the softmax? Then rows don't sum to 1": mistake(after=True),
-            "is the scale √D missing?": mistake(scale=lambda d: 1.0),
-            "is it divided by D, where √D is asked for?": mistake(scale=float),
-            "is it divided by √C? A head has D = C / H channels": mistake(
+            _("is the mask missing?"): mistake(mask=False),
+            _("does the mask come after the softmax? Then rows don't sum to 1"): mistake(
+                after=True
+            ),
+            _("is the scale √D missing?"): mistake(scale=lambda d: 1.0),
+            _("is it divided by D, where √D is asked for?"): mistake(scale=float),
+            _("is it divided by √C? A head has D = C / H channels"): mistake(
                 scale=lambda d, c=c: math.sqrt(c)
             ),
-            "does the softmax run over the queries?": mistake(axis=-2),
-            "is x cut into heads without turning time and heads?": mistake(cut="viewed"),
-            "does each head get every H-th channel, where it gets D neighbours?": mistake(
+            _("does the softmax run over the queries?"): mistake(axis=-2),
+            _("is x cut into heads without turning time and heads?"): mistake(cut="viewed"),
+            _("does each head get every H-th channel, where it gets D neighbours?"): mistake(
                 cut="strided"
             ),
-            "is there one wide head, where there are several?": one_wide,
-            "is W_o forgotten? The heads have not met yet": by_hand(
+            _("is there one wide head, where there are several?"): one_wide,
+            _("is W_o forgotten? The heads have not met yet"): by_hand(
                 x, q, k, v, torch.eye(c), heads
             ),
-            "are the matrices transposed? Here it is x @ W": by_hand(
+            _("are the matrices transposed? Here it is x @ W"): by_hand(
                 x, q.T, k.T, v.T, out.T, heads
             ),
-            "are queries and keys exchanged?": by_hand(x, k, q, v, out, heads),
+            _("are queries and keys exchanged?"): by_hand(x, k, q, v, out, heads),
         }
-        given = f"B = 2, T = 7, C = {c}, {heads} head{'s' if heads > 1 else ''}"
+        given = ngettext(
+            "B = 2, T = 7, C = {c}, {n} head", "B = 2, T = 7, C = {c}, {n} heads", heads, c=c
+        )
         got = attempt(x.clone(), *(matrix.clone() for matrix in matrices), heads)
         agree(got, library(x, *matrices, heads), given, mistakes, tolerance=1e-4)
-    return "x, four matrices, and it is PyTorch's nn.MultiheadAttention"
+    return _("x, four matrices, and it is PyTorch's nn.MultiheadAttention")

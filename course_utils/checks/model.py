@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from course_utils.checks import agree, drawn_from, exercise, generator, sizes
 from course_utils.lessons.attention import merge_heads, split_heads
 from course_utils.lessons.model import GPT, Attention, GPTConfig, count_parameters, initialise
+from course_utils.messages import N_, _, ngettext
 
 
 def draw_sizes(draw):
@@ -25,43 +26,45 @@ def draw_sizes(draw):
 
 
 @exercise("3.1", "Count the parameters", level="warm-up", minutes=5, sizes=draw_sizes)
-def _(attempt):
+def check_3_1(attempt):
     """A whole number, against a model that is built and counted."""
     given = sizes("3.1")
     right = count_parameters(GPT(GPTConfig(**given)))
     v, t, layers, heads, c, f = given.values()
     layer = 4 * c * c + 2 * c * f + 2 * c
     mistakes = {
-        "is the head counted as well? It is the embedding": right + v * c,
-        "are the positions forgotten?": right - t * c,
-        "are the gains forgotten, two a layer and the last?": right - (2 * layers + 1) * c,
-        "is the last norm forgotten?": right - c,
-        "is one norm a layer in your count? There are two, and the last": right - layers * c,
-        "has a feed-forward layer two matrices in your count?": right - layers * c * f,
-        "are there biases in your count? This model has none": right + layers * (4 * c + f + c),
-        "does the head count matter? It cuts the same matrices into parts": (
+        _("is the head counted as well? It is the embedding"): right + v * c,
+        _("are the positions forgotten?"): right - t * c,
+        _("are the gains forgotten, two a layer and the last?"): right - (2 * layers + 1) * c,
+        _("is the last norm forgotten?"): right - c,
+        _("is one norm a layer in your count? There are two, and the last"): right - layers * c,
+        _("has a feed-forward layer two matrices in your count?"): right - layers * c * f,
+        _("are there biases in your count? This model has none"): right + layers * (4 * c + f + c),
+        _("does the head count matter? It cuts the same matrices into parts"): (
             right + layers * 4 * c * c * (heads - 1)
         ),
-        "is d_ff taken for 4 × d_model?": right + layers * 2 * c * (4 * c - f),
-        "is one layer counted, where there are several?": right - (layers - 1) * layer,
-        "has attention four matrices in your count? q, k, v and the way back": (
+        _("is d_ff taken for 4 × d_model?"): right + layers * 2 * c * (4 * c - f),
+        _("is one layer counted, where there are several?"): right - (layers - 1) * layer,
+        _("has attention four matrices in your count? q, k, v and the way back"): (
             right - layers * c * c
         ),
     }
     words = ", ".join(f"{name} = {size}" for name, size in given.items())
     agree(attempt, right, words, mistakes, secret=True)
-    return f"{right:,}, of which the layers hold {layers * layer / right:.0%}"
+    return _(
+        "{right:,}, of which the layers hold {share:.0%}", right=right, share=layers * layer / right
+    )
 
 
 @exercise("3.2", "RMSNorm", level="core", minutes=10)
-def _(attempt):
+def check_3_2(attempt):
     """Against PyTorch's own."""
     drawn = torch.randn(2, 3, 7, generator=generator(1))
     gain = torch.randn(7, generator=generator(2))
     cases = {
-        "x around 0": drawn,
-        "x around 5": drawn + 5,
-        "x of 0.001, where eps counts": drawn / 1000,
+        _("x around 0"): drawn,
+        _("x around 5"): drawn + 5,
+        _("x of 0.001, where eps counts"): drawn / 1000,
     }
     for given, x in cases.items():
         eps = 1e-5
@@ -70,26 +73,26 @@ def _(attempt):
         variance = (x - mean).square().mean(-1, keepdim=True)
         over_time = x.square().mean(1, keepdim=True)
         mistakes = {
-            "is eps outside the root?": gain * x / (square.sqrt() + eps),
-            "is eps missing?": gain * x / square.sqrt(),
-            "is it the square of the mean? Asked for is the mean of the squares": (
+            _("is eps outside the root?"): gain * x / (square.sqrt() + eps),
+            _("is eps missing?"): gain * x / square.sqrt(),
+            _("is it the square of the mean? Asked for is the mean of the squares"): (
                 gain * x / (mean.square() + eps).sqrt()
             ),
-            "is the gain missing?": x / (square + eps).sqrt(),
-            "is the mean taken away? That is LayerNorm": F.layer_norm(x, (7,), gain, eps=eps),
-            "is it the standard deviation, around the mean?": gain * x / (variance + eps).sqrt(),
-            "is the root missing?": gain * x / (square + eps),
-            "is it the sum of squares, where their mean is asked for?": (
+            _("is the gain missing?"): x / (square + eps).sqrt(),
+            _("is the mean taken away? That is LayerNorm"): F.layer_norm(x, (7,), gain, eps=eps),
+            _("is it the standard deviation, around the mean?"): gain * x / (variance + eps).sqrt(),
+            _("is the root missing?"): gain * x / (square + eps),
+            _("is it the sum of squares, where their mean is asked for?"): (
                 gain * x / (7 * square + eps).sqrt()
             ),
-            "does the mean run over all positions? Each has its own": (
+            _("does the mean run over all positions? Each has its own"): (
                 gain * x / (x.square().mean() + eps).sqrt()
             ),
-            "does the mean run over time?": gain * x / (over_time + eps).sqrt(),
+            _("does the mean run over time?"): gain * x / (over_time + eps).sqrt(),
         }
         right = F.rms_norm(x, (7,), gain, eps)
         agree(attempt(x.clone(), gain.clone(), eps), right, given, mistakes)
-    return "each position has its own size, and eps saves the silent ones"
+    return _("each position has its own size, and eps saves the silent ones")
 
 
 def turned(x, angles):
@@ -99,7 +102,7 @@ def turned(x, angles):
 
 
 @exercise("3.3", "Turn the neighbours", level="core", minutes=15)
-def _(attempt):
+def check_3_3(attempt):
     """Against complex numbers; and a score must depend on the distance alone."""
     x = torch.randn(2, 3, 5, 8, generator=generator(3))
     angles = torch.rand(5, 4, generator=generator(4)) * 6
@@ -111,24 +114,24 @@ def _(attempt):
         return torch.stack([first, second], -1).flatten(-2)
 
     mistakes = {
-        "are the halves turned, as in the lesson? Here i's partner is its neighbour": torch.cat(
+        _("are the halves turned, as in the lesson? Here i's partner is its neighbour"): torch.cat(
             [a * cos - b * sin, a * sin + b * cos], dim=-1
         ),
-        "are they turned the other way?": turned(x, -angles),
-        "are the pairs put back as two halves? They must stand side by side": torch.cat(
+        _("are they turned the other way?"): turned(x, -angles),
+        _("are the pairs put back as two halves? They must stand side by side"): torch.cat(
             [even * cos - odd * sin, even * sin + odd * cos], dim=-1
         ),
-        "is a sign lost? A turn keeps lengths": side_by_side(
+        _("is a sign lost? A turn keeps lengths"): side_by_side(
             even * cos + odd * sin, even * sin + odd * cos
         ),
-        "are sine and cosine swapped?": side_by_side(
+        _("are sine and cosine swapped?"): side_by_side(
             even * sin - odd * cos, even * cos + odd * sin
         ),
     }
     agree(
         attempt(x.clone(), angles.clone()),
         turned(x, angles),
-        "x (2, 3, 5, 8) and angles (5, 4)",
+        _("x (2, 3, 5, 8) and angles (5, 4)"),
         mistakes,
     )
     steady = torch.arange(5.0)[:, None] * angles[:1]
@@ -137,9 +140,9 @@ def _(attempt):
     agree(
         scores.diagonal(-1)[1:],
         scores.diagonal(-1)[:-1],
-        "one query and one key, one position apart",
+        _("one query and one key, one position apart"),
     )
-    return "lengths stay, and a score depends on the distance alone"
+    return _("lengths stay, and a score depends on the distance alone")
 
 
 class Leaky(Attention):
@@ -164,7 +167,7 @@ def tiny(seed, leaky=(), **changes):
 
 
 @exercise("3.4", "Does it look ahead?", level="core", minutes=15)
-def _(attempt):
+def check_3_4(attempt):
     """Sound models and broken ones: does any output depend on a later token?"""
     sound = tiny(1)
     rotary = tiny(2, position="rope")
@@ -179,33 +182,33 @@ def _(attempt):
         return logits
 
     cases = {
-        "a sound model": (
+        _("a sound model"): (
             sound,
-            "is the changed position itself compared? Its own output may move",
+            _("is the changed position itself compared? Its own output may move"),
         ),
-        "a sound model with rotary positions": (
+        _("a sound model with rotary positions"): (
             rotary,
-            "is something else random between the two calls?",
+            _("is something else random between the two calls?"),
         ),
-        "a bigram": (
+        _("a bigram"): (
             sees_itself,
-            "may a sound model's output not differ from place to place?",
+            _("may a sound model's output not differ from place to place?"),
         ),
-        "a mask off by one in the second of three blocks": (
+        _("a mask off by one in the second of three blocks"): (
             tiny(3, leaky=[1]),
-            "is the last position alone compared?",
+            _("is the last position alone compared?"),
         ),
-        "a mean over all of time, later tokens too": (
+        _("a mean over all of time, later tokens too"): (
             lambda tokens: table[tokens] - table[tokens].mean(1, keepdim=True),
-            "is the change seen at the positions before it?",
+            _("is the change seen at the positions before it?"),
         ),
-        "a first position that peeks at the second": (
+        _("a first position that peeks at the second"): (
             partial(peeks, 0),
-            "is only the last token changed?",
+            _("is only the last token changed?"),
         ),
-        "a fourth position that peeks at the fifth": (
+        _("a fourth position that peeks at the fifth"): (
             partial(peeks, 3),
-            "is every place tried? A `return` in the loop's first turn ends it",
+            _("is every place tried? A `return` in the loop's first turn ends it"),
         ),
     }
     for i, (given, (model, perhaps)) in enumerate(cases.items()):
@@ -217,7 +220,7 @@ def _(attempt):
                 7,
             )
         if i > 2 and len(read) > 1 and all(map(torch.equal, read[::2], read[1::2])):
-            perhaps = (
+            perhaps = _(
                 "does the model read the same tokens twice? Change a `clone()`, and after the "
                 "first reading"
             )
@@ -225,10 +228,10 @@ def _(attempt):
     for i in range(20):  # so many that nobody guesses them
         at = drawn_from(0, 11, 100 + i)
         leaks = at < 6
-        given = f"a position {at} that peeks at the next" if leaks else "a bigram"
+        given = _("a position {at} that peeks at the next", at=at) if leaks else _("a bigram")
         got = attempt(partial(peeks, at) if leaks else sees_itself, 11, 7)
         agree(truth(got), leaks, given)
-    return "sound models pass and leaks are found, each in another place"
+    return _("sound models pass and leaks are found, each in another place")
 
 
 def truth(value):
@@ -237,31 +240,33 @@ def truth(value):
 
 
 BUGS = {
-    "none": "a sound model",
-    "future": "a model with a mask that is off by one in its second block",
-    "deaf": "a model whose attention writes nothing",
-    "order": "a model of one layer that knows no positions",
-    "batch": "a model that adds the mean over the batch",
-    "sure": "a model with weights that are too large",
+    "none": N_("a sound model"),
+    "future": N_("a model with a mask that is off by one in its second block"),
+    "deaf": N_("a model whose attention writes nothing"),
+    "order": N_("a model of one layer that knows no positions"),
+    "batch": N_("a model that adds the mean over the batch"),
+    "sure": N_("a model with weights that are too large"),
 }
 OTHERWISE = {  # the same bugs in another place
-    "future": "a model whose place {at} peeks at the next",
-    "batch": "a model whose outputs depend on their place in the batch",
+    "future": N_("a model whose place {at} peeks at the next"),
+    "batch": N_("a model whose outputs depend on their place in the batch"),
 }
 LOOK_AGAIN = {  # (the bug, what was said) -> a likely mistake
-    ("none", "future"): "is the changed place itself compared? Its own output may move",
-    ("none", "order"): "does the shuffle change anything? Take tokens that all differ",
-    ("none", "deaf"): "are differences called none that are small? Let 1e-6 pass, no more",
-    ("none", "batch"): "is each sequence compared with itself?",
-    ("none", "sure"): "is the loss compared with ln V? 1 more is allowed",
-    ("future", "none"): "is every later token tried, and every output before it?",
-    ("future", "order"): "is it asked whether a later token matters, before all else?",
-    ("deaf", "order"): "a deaf model does not notice a shuffle: is that asked first?",
-    ("deaf", "none"): "are the earlier tokens changed?",
-    ("order", "none"): "are the tokens before the last shuffled, the last one left in its place?",
-    ("order", "deaf"): "are the earlier tokens changed for others, not shuffled?",
-    ("batch", "none"): "is a line asked alone, and then as the last of four?",
-    ("sure", "none"): "is the loss of an untrained model compared with ln V?",
+    ("none", "future"): N_("is the changed place itself compared? Its own output may move"),
+    ("none", "order"): N_("does the shuffle change anything? Take tokens that all differ"),
+    ("none", "deaf"): N_("are differences called none that are small? Let 1e-6 pass, no more"),
+    ("none", "batch"): N_("is each sequence compared with itself?"),
+    ("none", "sure"): N_("is the loss compared with ln V? 1 more is allowed"),
+    ("future", "none"): N_("is every later token tried, and every output before it?"),
+    ("future", "order"): N_("is it asked whether a later token matters, before all else?"),
+    ("deaf", "order"): N_("a deaf model does not notice a shuffle: is that asked first?"),
+    ("deaf", "none"): N_("are the earlier tokens changed?"),
+    ("order", "none"): N_(
+        "are the tokens before the last shuffled, the last one left in its place?"
+    ),
+    ("order", "deaf"): N_("are the earlier tokens changed for others, not shuffled?"),
+    ("batch", "none"): N_("is a line asked alone, and then as the last of four?"),
+    ("sure", "none"): N_("is the loss of an untrained model compared with ln V?"),
 }
 
 
@@ -294,27 +299,28 @@ def with_bug(bug, seed, at):
 
 
 @exercise("3.5", "Find the bug", level="core", minutes=25)
-def _(attempt):
+def check_3_5(attempt):
     """Each bug once, then so many models in turn that nobody guesses them."""
-    cases = [(bug, given, None) for bug, given in BUGS.items()]
-    cases.append(("batch", OTHERWISE["batch"], 0))
+    cases = [(bug, _(given), None) for bug, given in BUGS.items()]
+    bug = "batch"
+    cases.append((bug, _(OTHERWISE[bug]), 0))
     for i in range(20):
         bug = list(BUGS)[drawn_from(0, len(BUGS) - 1, 200 + i)]
         at = drawn_from(0, 5, 300 + i)
-        given = OTHERWISE.get(bug, BUGS[bug]).format(at=at)
+        given = _(OTHERWISE.get(bug, BUGS[bug]), at=at)
         cases.append((bug, given, at))
     with torch.no_grad():
         for i, (bug, given, at) in enumerate(cases):
             got = attempt(with_bug(bug, drawn_from(0, 10**6, 400 + i), at), 11, 7)
             mistakes = {
-                question: said for (real, said), question in LOOK_AGAIN.items() if real == bug
+                _(question): said for (real, said), question in LOOK_AGAIN.items() if real == bug
             }
             agree(got, bug, given, mistakes)
-    return "each model's bug by its name, and the sound ones as sound"
+    return _("each model's bug by its name, and the sound ones as sound")
 
 
 @exercise("3.6", "ALiBi", level="stretch", minutes=90)
-def _(attempt):
+def check_3_6(attempt):
     """Against the paper's formula, place by place."""
     drawn = (2 ** drawn_from(1, 5, 61), drawn_from(8, 60, 62))
     for heads, t in ((2, 3), (4, 5), (8, 7), drawn):
@@ -324,24 +330,24 @@ def _(attempt):
         bias = (-slopes * back).masked_fill(ahead, -math.inf)
         first = torch.tensor([2 ** (-8 * h / heads) for h in range(heads)])[:, None, None]
         mistakes = {
-            "do distances earn, where they should cost?": (
+            _("do distances earn, where they should cost?"): (
                 (slopes * back).masked_fill(ahead, -math.inf)
             ),
-            "is the future not forbidden?": -slopes * back,
-            "does the future cost, where it should be forbidden?": -slopes * back.abs(),
-            "does the future cost nothing? It should be forbidden, with -inf": (
+            _("is the future not forbidden?"): -slopes * back,
+            _("does the future cost, where it should be forbidden?"): -slopes * back.abs(),
+            _("does the future cost nothing? It should be forbidden, with -inf"): (
                 -slopes * back.clamp(min=0)
             ),
-            "is the first head's slope 1? Heads count from 1": (
+            _("is the first head's slope 1? Heads count from 1"): (
                 (-first * back).masked_fill(ahead, -math.inf)
             ),
-            "have all heads one slope?": (
+            _("have all heads one slope?"): (
                 (-slopes[:1] * back).expand(heads, t, t).masked_fill(ahead, -math.inf)
             ),
-            "are rows and columns swapped? A row is a query": bias.mT,
+            _("are rows and columns swapped? A row is a query"): bias.mT,
         }
         agree(attempt(heads, t), bias, f"n_heads = {heads}, T = {t}", mistakes)
-    return "near is cheap, far is dear, and each head has its own price"
+    return _("near is cheap, far is dear, and each head has its own price")
 
 
 PARTNERS = {  # GPT-2's names of a block's parts, and how PyTorch's begin
@@ -442,15 +448,15 @@ def attention_alone(x, attention, mlp, norm_1, norm_2):
 
 
 JOINED_WRONG = {
-    "is the plus around attention missing?": no_first_plus,
-    "is the plus around the MLP missing?": no_second_plus,
-    "are both pluses missing? Each half adds to x": no_plus,
-    "do the norms stand after the sums? In GPT-2 they stand before each half": post_norm,
-    "is the normed x added to, where x itself goes on?": plus_the_normed,
-    "does the MLP read the first x? It reads what attention has added to": side_by_side,
-    "are the norms missing?": no_norm,
-    "does the MLP come first?": mlp_first,
-    "is the MLP missing?": attention_alone,
+    N_("is the plus around attention missing?"): no_first_plus,
+    N_("is the plus around the MLP missing?"): no_second_plus,
+    N_("are both pluses missing? Each half adds to x"): no_plus,
+    N_("do the norms stand after the sums? In GPT-2 they stand before each half"): post_norm,
+    N_("is the normed x added to, where x itself goes on?"): plus_the_normed,
+    N_("does the MLP read the first x? It reads what attention has added to"): side_by_side,
+    N_("are the norms missing?"): no_norm,
+    N_("does the MLP come first?"): mlp_first,
+    N_("is the MLP missing?"): attention_alone,
 }
 
 
@@ -494,31 +500,33 @@ def gpt2(
 
 
 @exercise("3.7", "A block of GPT-2", level="core", minutes=40)
-def _(attempt):
+def check_3_7(attempt):
     """Against nn.TransformerEncoderLayer with the same tensors."""
     for heads, d in ((3, 5), (1, 7), (2, drawn_from(4, 9, 37))):
         c = heads * d
         x = 2 * torch.randn(2, 7, c, generator=generator(40 + heads))
         weights = draw_block(c, 4 * c, 50 + heads)
         wrong = partial(gpt2, x, weights, heads)
-        mistakes = {question: wrong(join) for question, join in JOINED_WRONG.items()} | {
-            "is it the exact GELU? GPT-2 has the tanh form": wrong(activation=F.gelu),
-            "is it ReLU, where GPT-2 has GELU?": wrong(activation=F.relu),
-            "is the activation function missing?": wrong(activation=nn.Identity()),
-            "are the biases of the linear maps missing?": wrong(biases=False),
-            "are the shifts of the norms missing?": wrong(shifts=False),
-            "are the gains of the norms missing?": wrong(gains=False),
-            "is the first norm used twice?": wrong(norm_2="ln_1"),
-            "is the mask missing?": wrong(is_causal=False),
-            "is the scale √D missing?": wrong(scale=1.0),
-            "is it divided by √C? A head has D = C / H channels": wrong(scale=c**-0.5),
-            "are queries and keys exchanged?": wrong(order=(1, 0, 2)),
-            "are q, k and v taken in another order?": wrong(order=(2, 1, 0)),
-            "is x cut into heads without turning time and heads?": wrong(turned=False),
-            "is the output projection missing?": wrong(mixed=False),
-            "is there one wide head, where there are several?": gpt2(x, weights, 1),
+        mistakes = {_(question): wrong(join) for question, join in JOINED_WRONG.items()} | {
+            _("is it the exact GELU? GPT-2 has the tanh form"): wrong(activation=F.gelu),
+            _("is it ReLU, where GPT-2 has GELU?"): wrong(activation=F.relu),
+            _("is the activation function missing?"): wrong(activation=nn.Identity()),
+            _("are the biases of the linear maps missing?"): wrong(biases=False),
+            _("are the shifts of the norms missing?"): wrong(shifts=False),
+            _("are the gains of the norms missing?"): wrong(gains=False),
+            _("is the first norm used twice?"): wrong(norm_2="ln_1"),
+            _("is the mask missing?"): wrong(is_causal=False),
+            _("is the scale √D missing?"): wrong(scale=1.0),
+            _("is it divided by √C? A head has D = C / H channels"): wrong(scale=c**-0.5),
+            _("are queries and keys exchanged?"): wrong(order=(1, 0, 2)),
+            _("are q, k and v taken in another order?"): wrong(order=(2, 1, 0)),
+            _("is x cut into heads without turning time and heads?"): wrong(turned=False),
+            _("is the output projection missing?"): wrong(mixed=False),
+            _("is there one wide head, where there are several?"): gpt2(x, weights, 1),
         }
-        given = f"B = 2, T = 7, C = {c}, {heads} head{'s' if heads > 1 else ''}"
+        given = ngettext(
+            "B = 2, T = 7, C = {c}, {n} head", "B = 2, T = 7, C = {c}, {n} heads", heads, c=c
+        )
         got = attempt(x.clone(), {name: w.clone() for name, w in weights.items()}, heads)
         agree(got, by_pytorch(x, weights, heads), given, mistakes, tolerance=1e-4)
-    return "GPT-2's block: with its published weights, this is what runs"
+    return _("GPT-2's block: with its published weights, this is what runs")

@@ -10,12 +10,13 @@ from course_utils.checks import Wrong, agree, exercise, generator, variant
 from course_utils.checks.values import show
 from course_utils.checks.witness import kept, observed
 from course_utils.lessons.sampling import filter_logits
+from course_utils.messages import _
 
 NO = -math.inf
 
 
 @exercise("6.1", "Find the loop", level="warm-up", minutes=15)
-def _(attempt):
+def check_6_1(attempt):
     """Against all pairs of a start and a period."""
     drawn = "".join("ab"[i] for i in torch.randint(2, (19,), generator=generator(61)).tolist())
     texts = ("so so so so", "a b c: the sea, the sea, the sea, th", "the wall, the wall, the wall")
@@ -25,28 +26,30 @@ def _(attempt):
         end = len(text)
         rounds = (end - at) // period if period else 0
         mistakes = {
-            "is nothing repeated? Then it is (len(text), 0)": (0, 0),
-            "is it the shortest repeat at the end, such as a double letter? Asked for is the one "
-            "that reaches back farthest": circle(text, key=lambda pair: pair[::-1]),
-            "are those two rounds at once? The period is the shortest that reaches so far back": (
-                circle(text, key=lambda pair: (pair[0], -pair[1]))
-            ),
-            "does it begin where the second round does?": (at + period, period),
-            "is less than two whole rounds enough? Then most texts go in circles": (
+            _("is nothing repeated? Then it is (len(text), 0)"): (0, 0),
+            _(
+                "is it the shortest repeat at the end, such as a double letter? Asked for is the "
+                "one that reaches back farthest"
+            ): circle(text, key=lambda pair: pair[::-1]),
+            _(
+                "are those two rounds at once? The period is the shortest that reaches so far back"
+            ): (circle(text, key=lambda pair: (pair[0], -pair[1]))),
+            _("does it begin where the second round does?"): (at + period, period),
+            _("is less than two whole rounds enough? Then most texts go in circles"): (
                 circle(text, least=1)
             ),
-            "are whole rounds counted from the end? The last one may be cut": (
+            _("are whole rounds counted from the end? The last one may be cut"): (
                 end - rounds * period,
                 period,
             ),
-            "are start and period exchanged?": (period, at),
-            "is that how many characters repeat? Asked for is where they begin": (
+            _("are start and period exchanged?"): (period, at),
+            _("is that how many characters repeat? Asked for is where they begin"): (
                 end - at,
                 period,
             ),
         }
         agree(attempt(text), (at, period), f"text = {show(text)}", mistakes)
-    return "the earliest place from which the text repeats itself to its end, and how soon"
+    return _("the earliest place from which the text repeats itself to its end, and how soon")
 
 
 def circle(text, least=2, key=None):
@@ -62,7 +65,7 @@ def circle(text, least=2, key=None):
 
 
 @exercise("6.2", "Draft and verify", level="core", minutes=25)
-def _(attempt):
+def check_6_2(attempt):
     """What comes out is distributed as the target says, and no more is refused than must be."""
     drawn = (1.5 * torch.randn(4, 7, generator=generator(62))).softmax(-1)
     target, draft = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
@@ -72,38 +75,42 @@ def _(attempt):
         if accept.max() > 1 + 1e-5 or accept.min() < 0:
             raise Wrong(
                 given,
-                "probabilities to accept",
-                f"{accept.min():.3f} to {accept.max():.3f}",
-                "is min(1, …) missing? What the draft proposes too rarely is always accepted",
+                _("probabilities to accept"),
+                _("{least:.3f} to {most:.3f}", least=accept.min(), most=accept.max()),
+                _("is min(1, …) missing? What the draft proposes too rarely is always accepted"),
             )
         refused = 1 - (q * accept).sum()
         if refused > 1e-5:
             sums = {
-                "is it not divided by its sum yet?": refused.item(),
-                "is a difference below 0 kept? Nothing can be drawn less than never": 0.0,
+                _("is it not divided by its sum yet?"): refused.item(),
+                _("is a difference below 0 kept? Nothing can be drawn less than never"): 0.0,
             }
-            agree(instead.sum().item(), 1.0, f"{given}, the sum of `instead`", sums)
+            agree(instead.sum().item(), 1.0, _("{given}, the sum of `instead`", given=given), sums)
         missed = (p - q).clamp(min=0)
         mistakes = {
-            "is `instead` p itself? Then what is often proposed comes too often": (
+            _("is `instead` p itself? Then what is often proposed comes too often"): (
                 came_out(p, q, (p / q).clamp(max=1), p)
             ),
-            "are p and q exchanged in the share that is accepted?": (
+            _("are p and q exchanged in the share that is accepted?"): (
                 came_out(p, q, (q / p).clamp(max=1), shares(missed))
             ),
-            "is it accepted with p, whatever the draft says?": came_out(p, q, p, shares(missed)),
-            "does `instead` count too much and too little alike? Only p − q above 0 is missed": (
+            _("is it accepted with p, whatever the draft says?"): came_out(p, q, p, shares(missed)),
+            _("does `instead` count too much and too little alike? Only p − q above 0 is missed"): (
                 came_out(p, q, (p / q).clamp(max=1), shares((p - q).abs()))
             ),
-            "does it come out as the draft says? Refuse some of what it has too much of, and draw "
-            "instead what it has too little of": q,
+            _(
+                "does it come out as the draft says? Refuse some of what it has too much of, and "
+                "draw instead what it has too little of"
+            ): q,
         }
-        agree(came_out(p, q, accept, instead), p, f"{given}, what comes out", mistakes)
+        agree(
+            came_out(p, q, accept, instead), p, _("{given}, what comes out", given=given), mistakes
+        )
         most = torch.minimum(p, q).sum().item()
         accepted = (1 - refused).item()
-        slow = {"is more refused than must be? It comes out right, but slowly": accepted}
-        agree(accepted, most, f"{given}, the share that is accepted", slow)
-    return "it writes as the target would, and accepts as much as p and q have in common"
+        slow = {_("is more refused than must be? It comes out right, but slowly"): accepted}
+        agree(accepted, most, _("{given}, the share that is accepted", given=given), slow)
+    return _("it writes as the target would, and accepts as much as p and q have in common")
 
 
 def shares(weights):
@@ -118,7 +125,7 @@ def came_out(p, q, accept, instead):
 
 
 @exercise("6.3", "The entropy of what is left", level="core", minutes=10)
-def _(attempt):
+def check_6_3(attempt):
     """Closed forms (k equal tokens: ln k), then a sum in plain Python."""
     drawn = torch.randn(5, 13, generator=generator(63))
     cases = [
@@ -139,23 +146,23 @@ def _(attempt):
             expected,
             given=f"logits = {show(logits)}",
             perhaps={
-                "is there a 0 · ln 0? It counts as 0, but the computer says nan": (
+                _("is there a 0 · ln 0? It counts as 0, but the computer says nan"): (
                     expected * math.nan
                 ),
-                "is it in bits? Asked for are nats, by the natural logarithm": (
+                _("is it in bits? Asked for are nats, by the natural logarithm"): (
                     expected / math.log(2)
                 ),
-                "is the minus missing?": -expected,
-                "is it a mean over the tokens? Entropy is a sum": expected / logits.shape[-1],
-                "is it the exponential of the entropy? Asked for is the entropy": expected.exp(),
-                "does the sum run over everything? Each row has its own entropy": expected.sum(),
+                _("is the minus missing?"): -expected,
+                _("is it a mean over the tokens? Entropy is a sum"): expected / logits.shape[-1],
+                _("is it the exponential of the entropy? Asked for is the entropy"): expected.exp(),
+                _("does the sum run over everything? Each row has its own entropy"): expected.sum(),
             },
         )
-    return "k equal tokens have ln k nats, and what was dropped adds nothing"
+    return _("k equal tokens have ln k nats, and what was dropped adds nothing")
 
 
 @exercise("6.4", "Beam search", level="core", minutes=30)
-def _(attempt):
+def check_6_4(attempt):
     """Against lists of plain numbers; as wide as all texts, against every text there is."""
     cases = [((2, 0, 4), 4, 2), ((1, 3), 4, 3)]
     cases = [(telling(*case, variant()), *case) for case in cases]
@@ -166,27 +173,27 @@ def _(attempt):
         one = beams(next_log_p, prompt, n, 1)[0]
         last = beams(next_log_p, prompt, n, width, memory=0.0)[0]
         mistakes = {
-            "is it greedy? `width` begun texts are kept": one,
-            "does a text's score forget its beginning? Add the log-probabilities": last,
-            "is that what the last of them costs? Add the log-probabilities": (
+            _("is it greedy? `width` begun texts are kept"): one,
+            _("does a text's score forget its beginning? Add the log-probabilities"): last,
+            _("is that what the last of them costs? Add the log-probabilities"): (
                 text,
                 next_log_p(text[:-1])[text[-1]].item(),
             ),
-            "does each begun text keep its own best? All continuations compete": (
+            _("does each begun text keep its own best? All continuations compete"): (
                 beams(next_log_p, prompt, n, width, apart=True)[0]
             ),
-            "is it the worst of those kept?": right[-1],
-            "is the log-probability divided by the length?": (text, total / n),
-            "is it the probability? Asked for is its logarithm": (text, math.exp(total)),
-            "is the prompt left out? It belongs to the text": (text[len(prompt) :], total),
-            "is it one token too few?": beams(next_log_p, prompt, n - 1, width)[0],
-            "are all texts tried? Then the width plays no part": (
+            _("is it the worst of those kept?"): right[-1],
+            _("is the log-probability divided by the length?"): (text, total / n),
+            _("is it the probability? Asked for is its logarithm"): (text, math.exp(total)),
+            _("is the prompt left out? It belongs to the text"): (text[len(prompt) :], total),
+            _("is it one token too few?"): beams(next_log_p, prompt, n - 1, width)[0],
+            _("are all texts tried? Then the width plays no part"): (
                 beams(next_log_p, prompt, n, 5**n)[0]
             ),
         }
         given = f"prompt = {list(prompt)}, n = {n}, width = {width}"
         agree(attempt(next_log_p, list(prompt), n, width), (text, total), given, mistakes)
-    return "width 1 is greedy, and a width of all texts finds the likeliest there is"
+    return _("width 1 is greedy, and a width of all texts finds the likeliest there is")
 
 
 def order_3(salt):
@@ -237,7 +244,7 @@ def staying(order, size):
 
 
 @exercise("6.5", "A rule from its description: min-p", level="core", minutes=15)
-def _(attempt):
+def check_6_5(attempt):
     """Against the description, token by token."""
     steep, even = torch.tensor([[0.06, 0.7, 0.2, 0.04], [0.4, 0.3, 0.2, 0.1]]).log()
     drawn = 2 * torch.randn(3, 11, generator=generator(65))
@@ -266,27 +273,29 @@ def _(attempt):
             logits.masked_fill(~stays, NO),
             given=f"logits = {show(logits)}, share = {share}",
             perhaps={
-                "is one best taken for all rows? Each has its own": (
+                _("is one best taken for all rows? Each has its own"): (
                     masked(logits, shares < share * shares.max())
                 ),
-                "is a token with exactly that share dropped? It stays": masked(
+                _("is a token with exactly that share dropped? It stays"): masked(
                     logits, shares <= share * best + 1e-7
                 ),
-                "is share taken for a probability? It is a share of the best one's": (
+                _("is share taken for a probability? It is a share of the best one's"): (
                     masked(logits, shares < share)
                 ),
-                "are logits compared? Asked for are probabilities": masked(
+                _("are logits compared? Asked for are probabilities"): masked(
                     logits, logits < share * logits.amax(-1, keepdim=True)
                 ),
-                "is a dropped logit 0? It must be -inf": logits.masked_fill(~stays, 0),
-                "is a dropped logit a very negative number? It must be -inf": (
+                _("is a dropped logit 0? It must be -inf"): logits.masked_fill(~stays, 0),
+                _("is a dropped logit a very negative number? It must be -inf"): (
                     logits.masked_fill(~stays, -1e9)
                 ),
-                "are those probabilities? Asked for are logits": shares.masked_fill(~stays, 0),
-                "are those probabilities beside -inf? Asked for are logits": masked(shares, ~stays),
+                _("are those probabilities? Asked for are logits"): shares.masked_fill(~stays, 0),
+                _("are those probabilities beside -inf? Asked for are logits"): masked(
+                    shares, ~stays
+                ),
             },
         )
-    return "the bar rises and falls with the best token"
+    return _("the bar rises and falls with the best token")
 
 
 def masked(logits, dropped):
@@ -294,7 +303,7 @@ def masked(logits, dropped):
 
 
 @exercise("6.6", "A penalty for repetition", level="stretch", minutes=30)
-def _(attempt):
+def check_6_6(attempt):
     """Against Keskar et al. (2019), equation 1, token by token; no token gets likelier."""
     drawn = torch.randn(13, generator=generator(66))
     cases = [
@@ -307,21 +316,21 @@ def _(attempt):
         got, after = observed(kept, attempt, logits.clone(), seen, penalty)
         times = torch.tensor([seen.count(i) for i in range(len(logits))])
         perhaps = {
-            "is a negative logit divided? It comes closer to 0, and the token gets likelier": (
+            _("is a negative logit divided? It comes closer to 0, and the token gets likelier"): (
                 torch.where(times > 0, logits / penalty, logits)
             ),
-            "is a token penalised for each time it was seen? Once is enough": (
+            _("is a token penalised for each time it was seen? Once is enough"): (
                 penalised(logits, times, penalty)
             ),
-            "is the penalty subtracted? It is a factor": logits - penalty * (times > 0),
-            "are the others penalised? It should be the seen ones": (
+            _("is the penalty subtracted? It is a factor"): logits - penalty * (times > 0),
+            _("are the others penalised? It should be the seen ones"): (
                 penalised(logits, (times == 0).int(), penalty)
             ),
         }
         agree(got, penalised(logits, (times > 0).int(), penalty), given, perhaps)
-        in_place = {"is the input changed in place?": got}
-        agree(after, logits, "logits, looked at after the call", in_place)
-    return "what was seen becomes less likely, whatever the sign of its logit"
+        in_place = {_("is the input changed in place?"): got}
+        agree(after, logits, _("logits, looked at after the call"), in_place)
+    return _("what was seen becomes less likely, whatever the sign of its logit")
 
 
 def penalised(logits, times, penalty):
@@ -331,7 +340,7 @@ def penalised(logits, times, penalty):
 
 
 @exercise("6.7", "Typical sampling", level="stretch", minutes=120)
-def _(attempt):
+def check_6_7(attempt):
     """Against Meister et al. (2023), section 4, in plain Python."""
     drawn = (2 * torch.randn(2, 19, generator=generator(67))).softmax(-1)
     cases = [
@@ -350,24 +359,24 @@ def _(attempt):
         by, bits = ([abs(s - entropy * unit) for s in losses] for unit in (1, 1 / math.log(2)))
         by_mean = [abs(s - sum(losses) / len(losses)) for s in losses]
         mistakes = {
-            "is that top-p? Sort by distance from the entropy": (
+            _("is that top-p? Sort by distance from the entropy"): (
                 nearest(losses, probabilities, mass)
             ),
-            "is the token dropped that reaches the mass? It stays": (
+            _("is the token dropped that reaches the mass? It stays"): (
                 nearest(by, probabilities, mass, less=1)
             ),
-            "is one of entropy and loss in bits? Both are in nats": (
+            _("is one of entropy and loss in bits? Both are in nats"): (
                 nearest(bits, probabilities, mass)
             ),
-            "does each token's loss count alike? Entropy weighs it by the probability": (
+            _("does each token's loss count alike? Entropy weighs it by the probability"): (
                 nearest(by_mean, probabilities, mass)
             ),
-            "are the farthest taken first?": nearest([-x for x in by], probabilities, mass),
+            _("are the farthest taken first?"): nearest([-x for x in by], probabilities, mass),
         }
         right = nearest(by, probabilities, mass)
         given = f"probabilities = {show(probabilities)}, mass = {mass:g}"
         agree(attempt(probabilities.clone(), mass), right, given, mistakes)
-    return "the tokens whose loss is about the entropy, which is what the model expects"
+    return _("the tokens whose loss is about the entropy, which is what the model expects")
 
 
 def nearest(distances, probabilities, mass, less=0):

@@ -20,6 +20,7 @@ from course_utils.checks.witness import (
     small_gpt,
 )
 from course_utils.lessons.train import next_character_loss, training_step
+from course_utils.messages import N_, _
 
 
 def windows_of(ids, size=6):
@@ -37,13 +38,15 @@ def loss_on(model, rows, shift=1):
 # --- 4.1 ------------------------------------------------------------------------------------------
 
 SYMPTOMS = {
-    "targets not shifted": "can an honest model guess almost every character, on new text too?",
+    "targets not shifted": N_("can an honest model guess almost every character, on new text too?"),
     "one batch again and again": (
-        "what does the held-out curve say? Something is learned that is true of little text"
+        N_("what does the held-out curve say? Something is learned that is true of little text")
     ),
-    "rate too high": "does it ever settle? Each step leaps over what the one before has reached",
+    "rate too high": N_(
+        "does it ever settle? Each step leaps over what the one before has reached"
+    ),
     "no zero_grad": (
-        "how does it begin, and when does it go wrong? Something grows with every step"
+        N_("how does it begin, and when does it go wrong? Something grows with every step")
     ),
 }
 DECOYS = ("rate too low", "weights never move")
@@ -84,16 +87,20 @@ def curve(bug, seed, steps=80, batch=16):
     minutes=10,
     sizes=lambda draw: curves_of(variant())[1],
 )
-def _(attempt):
+def check_4_1(attempt):
     """Each name against the bug that the curve was drawn with."""
-    names, _ = curves_of(variant())
+    names = curves_of(variant())[0]
     known = (*SYMPTOMS, *DECOYS)
     several = isinstance(attempt, list | tuple) and len(attempt) == len(names)
-    agree(several, True, "curves A, B, C and D, whether it is four names")
+    agree(several, True, _("curves A, B, C and D, whether it is four names"))
     for letter, name, said in zip("ABCD", names, attempt, strict=True):
-        question = SYMPTOMS[name] if said in known else f"is it one of these: {', '.join(known)}?"
-        agree(said, name, f"curve {letter}", {question: said}, secret=True)
-    return "four bugs, none of which raises an error; their curves tell"
+        question = (
+            _(SYMPTOMS[name])
+            if said in known
+            else _("is it one of these: {names}?", names=", ".join(known))
+        )
+        agree(said, name, _("curve {letter}", letter=letter), {question: said}, secret=True)
+    return _("four bugs, none of which raises an error; their curves tell")
 
 
 # --- 4.2 ------------------------------------------------------------------------------------------
@@ -167,39 +174,43 @@ class Loop:
 
 
 LOOPS = {
-    "is zero_grad missing? The gradients of all steps add up": Loop(empties="never"),
-    "is the gradient emptied between the parts? It should add up over a batch": (
+    N_("is zero_grad missing? The gradients of all steps add up"): Loop(empties="never"),
+    N_("is the gradient emptied between the parts? It should add up over a batch"): (
         Loop(empties="each part")
     ),
-    "is the gradient emptied before the step? Then nothing is learned": (
+    N_("is the gradient emptied before the step? Then nothing is learned"): (
         Loop(empties="before the step")
     ),
-    "are the parts' losses added, where each counts by its share of the rows?": (
+    N_("are the parts' losses added, where each counts by its share of the rows?"): (
         Loop(share="nothing")
     ),
-    "do all parts count alike, however many rows they hold?": Loop(share="parts"),
-    "is it the last part's loss, where the whole batch's is asked for?": Loop(said="last"),
-    "is it the last part's share of the loss alone? The parts' shares add up": (
+    N_("do all parts count alike, however many rows they hold?"): Loop(share="parts"),
+    N_("is it the last part's loss, where the whole batch's is asked for?"): Loop(said="last"),
+    N_("is it the last part's share of the loss alone? The parts' shares add up"): (
         Loop(said="last share")
     ),
-    "is it the loss after the step? The one that was differentiated is asked for": (
+    N_("is it the loss after the step? The one that was differentiated is asked for"): (
         Loop(said="after")
     ),
-    "are the targets not shifted? Each is the character after": Loop(shift=0),
-    "are tokens and targets swapped? Then it learns to guess backwards": Loop(shift=-1),
-    "is the rate one step late?": Loop(late=1),
-    "is the rate set after the step? It is meant for this one": Loop(late=1, silent=1),
-    "is the rate one step early? Step 0 has rates[0]": Loop(late=-1),
-    "does the rate stay at that of the first step?": Loop(late=99),
-    "does the optimiser never get the rates?": Loop(moves=False),
-    "is the gradient clipped after the step, or not at all? Then it clips nothing": (
+    N_("are the targets not shifted? Each is the character after"): Loop(shift=0),
+    N_("are tokens and targets swapped? Then it learns to guess backwards"): Loop(shift=-1),
+    N_("is the rate one step late?"): Loop(late=1),
+    N_("is the rate set after the step? It is meant for this one"): Loop(late=1, silent=1),
+    N_("is the rate one step early? Step 0 has rates[0]"): Loop(late=-1),
+    N_("does the rate stay at that of the first step?"): Loop(late=99),
+    N_("does the optimiser never get the rates?"): Loop(moves=False),
+    N_("is the gradient clipped after the step, or not at all? Then it clips nothing"): (
         Loop(clips=False)
     ),
-    "is dropout on while it measures? `model.eval()` comes first": Loop(measures=False),
-    "does it stay in evaluation mode after it has measured?": Loop(goes_back=False),
-    "is `model.train()` missing at the start? It arrives in evaluation mode": (Loop(begins=False)),
-    "is it in evaluation mode all the time? It arrives so": (Loop(begins=False, goes_back=False)),
-    "is held-out text measured before the step, where after it is asked for?": Loop(first=True),
+    N_("is dropout on while it measures? `model.eval()` comes first"): Loop(measures=False),
+    N_("does it stay in evaluation mode after it has measured?"): Loop(goes_back=False),
+    N_("is `model.train()` missing at the start? It arrives in evaluation mode"): (
+        Loop(begins=False)
+    ),
+    N_("is it in evaluation mode all the time? It arrives so"): (
+        Loop(begins=False, goes_back=False)
+    ),
+    N_("is held-out text measured before the step, where after it is asked for?"): Loop(first=True),
 }
 
 
@@ -219,13 +230,13 @@ def by_the_package(model, batches, held_out, rates, parts, clip_norm):
 
 
 @exercise("4.2", "The training loop", level="core", minutes=40)
-def _(attempt):
+def check_4_2(attempt):
     """Step by step against the package's own steps; with parts, with clipping, with dropout."""
     rates = [0.03, 0.06, 0.04, 0.02, 0.01]
     cases = (
-        ("a batch at once", 4, 1, 100.0, 0.0),
-        ("batches of 7 rows in 3 parts, clipped at 0.3", 7, 3, 0.3, 0.0),
-        ("a model with dropout", 5, 1, 1.0, 0.5),
+        (_("a batch at once"), 4, 1, 100.0, 0.0),
+        (_("batches of 7 rows in 3 parts, clipped at 0.3"), 7, 3, 0.3, 0.0),
+        (_("a model with dropout"), 5, 1, 1.0, 0.5),
     )
     for seed, (given, size, parts, clip_norm, dropout) in enumerate(cases, start=1):
         rows = windows_of(chain_of(1000 * variant() + seed, 6 * (len(rates) * size + 9)))
@@ -238,8 +249,8 @@ def _(attempt):
         likely = (
             q for q, loop in LOOPS.items() if same(got, looped(loop.run, seed, dropout, *rest))
         )
-        step_by_step(got, right, given, next(likely, ""))
-    return "the package's losses, step by step, from a loop of your own"
+        step_by_step(got, right, given, next(map(_, likely), ""))
+    return _("the package's losses, step by step, from a loop of your own")
 
 
 def plain_pair(got):
@@ -258,16 +269,23 @@ def step_by_step(got, right, given, question):
     if not lists or [*map(len, got)] != [*map(len, right)]:
         agree(got, right, given)
     for step in range(len(right[0])):
-        for name, mine, theirs in zip(("the loss", "the held-out loss"), got, right, strict=True):
+        for name, mine, theirs in zip(
+            (_("the loss"), _("the held-out loss")), got, right, strict=True
+        ):
             fits = {question: mine[step]} if question else {}
-            agree(mine[step], theirs[step], f"{given}: {name} of step {step}", fits)
+            agree(
+                mine[step],
+                theirs[step],
+                _("{given}: {name} of step {step}", given=given, name=name, step=step),
+                fits,
+            )
 
 
 # --- 4.3 ------------------------------------------------------------------------------------------
 
 
 @exercise("4.3", "A cosine schedule", level="core", minutes=15)
-def _(attempt):
+def check_4_3(attempt):
     """Against the formula, at every step."""
     drawn = (drawn_from(20, 90, 46), drawn_from(2, 15, 47), drawn_from(1, 30, 48) / 100)
     for steps, warmup, floor in ((11, 4, 0.1), (7, 0, 0.0), (13, 1, 0.25), drawn):
@@ -280,7 +298,7 @@ def _(attempt):
         for step in range(steps):
             right = (step + 1) / warmup if step < warmup else share(step)
             mistakes = {
-                "does the warm-up begin at 0? A first step at rate 0 learns nothing": (
+                _("does the warm-up begin at 0? A first step at rate 0 learns nothing"): (
                     step / max(1, warmup)
                 )
             }
@@ -288,24 +306,30 @@ def _(attempt):
                 no_floor = share(step, floor=0.0)
                 along = (step - warmup) / (steps - 1 - warmup)
                 mistakes = {
-                    "does the warm-up last one step too long? Its steps are 0 to warm-up - 1": (
+                    _("does the warm-up last one step too long? Its steps are 0 to warm-up - 1"): (
                         1 + 1 / max(1, warmup)
                     ),
-                    "does the fall end one step too late? The last step is steps - 1": (
+                    _("does the fall end one step too late? The last step is steps - 1"): (
                         share(step, last=steps)
                     ),
-                    "does the wave begin at step 0, not where the warm-up ends?": (
+                    _("does the wave begin at step 0, not where the warm-up ends?"): (
                         share(step, first=0)
                     ),
-                    "does the floor come on top? The fall goes from 1": floor + no_floor,
-                    "is the floor missing, or the wave cut off at it? It should end there": (
+                    _("does the floor come on top? The fall goes from 1"): floor + no_floor,
+                    _("is the floor missing, or the wave cut off at it? It should end there"): (
                         no_floor
                     ),
-                    "is it a straight line?": 1 - (1 - floor) * along,
+                    _("is it a straight line?"): 1 - (1 - floor) * along,
                 }
-            given = f"step {step} of {steps}, warm-up {warmup}, floor {floor}"
+            given = _(
+                "step {step} of {steps}, warm-up {warmup}, floor {floor}",
+                step=step,
+                steps=steps,
+                warmup=warmup,
+                floor=floor,
+            )
             agree(attempt(step, steps, warmup, floor), right, given, mistakes)
-    return "up in a line, down in half a wave, and never below the floor"
+    return _("up in a line, down in half a wave, and never below the floor")
 
 
 # --- 4.4 ------------------------------------------------------------------------------------------
@@ -327,38 +351,42 @@ def good_loss(seed):
     minutes=20,
     own_word="how many trials it made",
 )
-def _(attempt):
+def check_4_4(attempt):
     """Models whose best rates lie up to a hundred times apart."""
     for i in range(4):
         seed = 1000 * variant() + i
         got, tried = observed(searched, attempt, seed)
         rate = number_of(got)
-        given = f"model {i + 1}"
+        given = _("model {n}", n=i + 1)
         if type(rate) not in (int, float) or not 0 < rate < math.inf:
             agree(got, RATES[0], given)
-        agree(len(tried) <= 5, True, f"{given}, whether there were at most five trials")
+        agree(
+            len(tried) <= 5, True, _("{given}, whether there were at most five trials", given=given)
+        )
         loss, good = final_loss(seed, rate), good_loss(seed)
         if loss > good:
-            found = f"a rate of {rate:.2g} with a loss of {loss:.3f}"
-            raise Wrong(given, f"a loss of at most {good:.3f}", found, why(rate, tried, seed))
-    return "five trials over four decades, and each knew what the others had found"
+            found = _("a rate of {rate:.2g} with a loss of {loss:.3f}", rate=rate, loss=loss)
+            raise Wrong(
+                given, _("a loss of at most {good:.3f}", good=good), found, why(rate, tried, seed)
+            )
+    return _("five trials over four decades, and each knew what the others had found")
 
 
 def why(rate, tried, seed):
     """A question that names what was likely wrong with a search."""
     if not tried:
-        return "is there no trial? Every model has a rate of its own"
+        return _("is there no trial? Every model has a rate of its own")
     losses = {each: final_loss(seed, each) for each in tried}
     if any(same(rate, loss) for loss in losses.values()):
-        return "is it the best loss, where its rate is asked for?"
+        return _("is it the best loss, where its rate is asked for?")
     if rate == tried[-1] and rate != min(losses, key=losses.get):
-        return "is it the last one tried, not the best?"
+        return _("is it the last one tried, not the best?")
     if rate == max(losses, key=losses.get):
-        return "is it the worst of those tried?"
+        return _("is it the worst of those tried?")
     steps = [b - a for a, b in itertools.pairwise(sorted(tried))]
     if len(steps) > 1 and max(steps) <= 1.5 * min(steps):
-        return "do the trials lie evenly on a plain axis? Rates differ by factors"
-    return "do the last trials look on both sides of the best so far?"
+        return _("do the trials lie evenly on a plain axis? Rates differ by factors")
+    return _("do the last trials look on both sides of the best so far?")
 
 
 # --- 4.5 ------------------------------------------------------------------------------------------
@@ -370,7 +398,7 @@ def merged(heads):
 
 
 @exercise("4.5", "A head at its mean", level="core", minutes=20)
-def _(attempt):
+def check_4_5(attempt):
     """What attention then writes, and what it must not be."""
     for b, h, t, d, which in ((2, 3, 5, 7, 1), (3, 2, 7, 5, 0), (2, 3, 7, 5, 2)):
         heads = torch.randn(b, h, t, d, generator=generator(450 + which)) + 1
@@ -389,81 +417,81 @@ def _(attempt):
         next_one = heads.clone()
         next_one[:, (which - 1) % h] = heads[:, (which - 1) % h].mean((0, 1))
         mistakes = {
-            "is the head set to 0? Its mean is asked for": merged(with_one(0.0)) @ W_o,
-            "is it one number for all channels? Each channel has a mean of its own": (
+            _("is the head set to 0? Its mean is asked for"): merged(with_one(0.0)) @ W_o,
+            _("is it one number for all channels? Each channel has a mean of its own"): (
                 merged(with_one(one.mean())) @ W_o
             ),
-            "has each text a mean of its own? It runs over texts and places": (
+            _("has each text a mean of its own? It runs over texts and places"): (
                 merged(with_one(one.mean(1, keepdim=True))) @ W_o
             ),
-            "has each place a mean of its own? It runs over texts and places": (
+            _("has each place a mean of its own? It runs over texts and places"): (
                 merged(with_one(one.mean(0, keepdim=True))) @ W_o
             ),
-            "is it the mean over all heads?": merged(with_one(heads.mean((0, 1, 2)))) @ W_o,
-            "are all the others at their mean, where one is asked for?": merged(others) @ W_o,
-            "are all heads at their mean?": (
+            _("is it the mean over all heads?"): merged(with_one(heads.mean((0, 1, 2)))) @ W_o,
+            _("are all the others at their mean, where one is asked for?"): merged(others) @ W_o,
+            _("are all heads at their mean?"): (
                 merged(heads.mean((0, 2), keepdim=True).expand_as(heads)) @ W_o
             ),
-            "are heads counted from 1? Here from 0": merged(next_one) @ W_o,
-            "are the heads laid side by side without turning heads and time?": (
+            _("are heads counted from 1? Here from 0"): merged(next_one) @ W_o,
+            _("are the heads laid side by side without turning heads and time?"): (
                 with_one(mean).reshape(b, t, h * d) @ W_o
             ),
-            "is W_o forgotten? What attention writes is asked for": merged(with_one(mean)),
-            "is W_o transposed? Here it is x @ W_o": merged(with_one(mean)) @ W_o.T,
+            _("is W_o forgotten? What attention writes is asked for"): merged(with_one(mean)),
+            _("is W_o transposed? Here it is x @ W_o"): merged(with_one(mean)) @ W_o.T,
         }
         got = attempt(heads.clone(), W_o.clone(), which)
-        given = f"heads of shape {tuple(heads.shape)}, head {which}"
+        given = _("heads of shape {shape}, head {which}", shape=tuple(heads.shape), which=which)
         agree(got, right, given, mistakes, tolerance=1e-4)
-    return "the head says what it always says on average, and no more than that"
+    return _("the head says what it always says on average, and no more than that")
 
 
 # --- 4.6 ------------------------------------------------------------------------------------------
 
 
 @exercise("4.6", "Clip by hand", level="core", minutes=10)
-def _(attempt):
+def check_4_6(attempt):
     """Against PyTorch's own, on long gradients, on short ones, and on none at all."""
     for given, size, limit in (
-        ("long gradients", 3.0, 1.0),
-        ("short gradients", 0.05, 2.0),
-        ("gradients of zero", 0.0, 1.0),
-        ("long gradients, limit 0.5", 2.0, 0.5),
+        (_("long gradients"), 3.0, 1.0),
+        (_("short gradients"), 0.05, 2.0),
+        (_("gradients of zero"), 0.0, 1.0),
+        (_("long gradients, limit 0.5"), 2.0, 0.5),
     ):
         shapes = ((3, 5), (7,), (2, 3))
         each = [size * torch.randn(s, generator=generator(len(s) + s[0])) for s in shapes]
         right = [g * min(1.0, limit / max(length(each), 1e-12)) for g in each]
         lengths = [g.norm() for g in each]
         mistakes = {
-            "is each tensor clipped alone? There is one length, over all of them": [
+            _("is each tensor clipped alone? There is one length, over all of them"): [
                 g * min(1.0, limit / max(n.item(), 1e-12))
                 for g, n in zip(each, lengths, strict=True)
             ],
-            "is each number cut off at the limit? The direction should stay": [
+            _("is each number cut off at the limit? The direction should stay"): [
                 g.clamp(-limit, limit) for g in each
             ],
-            "is a short gradient made longer? It should stay": [
+            _("is a short gradient made longer? It should stay"): [
                 g * limit / max(length(each), 1e-12) for g in each
             ],
-            "are the lengths added? Squares are, and then the root is taken": [
+            _("are the lengths added? Squares are, and then the root is taken"): [
                 g * min(1.0, limit / max(sum(lengths).item(), 1e-12)) for g in each
             ],
-            "is the root missing?": [
+            _("is the root missing?"): [
                 g * min(1.0, limit / max(length(each) ** 2, 1e-12)) for g in each
             ],
-            "is it the largest number, where the length is asked for?": [
+            _("is it the largest number, where the length is asked for?"): [
                 g * min(1.0, limit / max(*(p.abs().max().item() for p in each), 1e-12))
                 for g in each
             ],
-            "are they all divided by their length? The limit is missing": [
+            _("are they all divided by their length? The limit is missing"): [
                 g / max(1.0, length(each)) for g in each
             ],
-            "is nothing clipped?": each,
-            "is 0 divided by 0? Gradients may all be 0": [g * math.nan for g in each],
+            _("is nothing clipped?"): each,
+            _("is 0 divided by 0? Gradients may all be 0"): [g * math.nan for g in each],
         }
         got = attempt([g.clone() for g in each], limit)
         got = list(got) if isinstance(got, tuple) else got
         agree(got, right, given, mistakes, tolerance=1e-4)
-    return "shorter where it was too long, and pointing where it pointed"
+    return _("shorter where it was too long, and pointing where it pointed")
 
 
 def length(tensors):
@@ -475,7 +503,7 @@ def length(tensors):
 
 
 @exercise("4.7", "AdamW by hand", level="stretch", minutes=60)
-def _(attempt):
+def check_4_7(attempt):
     """Against PyTorch's, after one step and after several."""
     start = torch.randn(3, 2, generator=generator(10), dtype=torch.float64)
     all_gradients = torch.randn(5, 3, 2, generator=generator(11), dtype=torch.float64) * 0.01
@@ -507,20 +535,20 @@ def _(attempt):
             return w
 
         mistakes = {
-            "is the decay added to the gradient? That is Adam with L2, not AdamW": run(
+            _("is the decay added to the gradient? That is Adam with L2, not AdamW"): run(
                 torch.optim.Adam
             ),
-            "is the decay missing?": run(weight_decay=0.0),
-            "are the means uncorrected? They begin at 0": by_hand(corrected=False),
-            "is eps under the root?": by_hand(inside=True),
-            "is the root missing?": by_hand(root=False),
-            "are the two betas swapped?": run(betas=betas[::-1]),
-            "is the corrected mean kept for the next step? Correct a copy": by_hand(kept=True),
-            "does the decay not shrink with the rate? It is rate × weight_decay": by_hand(
+            _("is the decay missing?"): run(weight_decay=0.0),
+            _("are the means uncorrected? They begin at 0"): by_hand(corrected=False),
+            _("is eps under the root?"): by_hand(inside=True),
+            _("is the root missing?"): by_hand(root=False),
+            _("are the two betas swapped?"): run(betas=betas[::-1]),
+            _("is the corrected mean kept for the next step? Correct a copy"): by_hand(kept=True),
+            _("does the decay not shrink with the rate? It is rate × weight_decay"): by_hand(
                 loss=decay
             ),
-            "does t begin at 0? The correction divides by 1 - β⁰ = 0 then": start * math.nan,
+            _("does t begin at 0? The correction divides by 1 - β⁰ = 0 then"): start * math.nan,
         }
         got = attempt(start.clone(), list(given.clone()), rate, betas, eps, decay)
-        agree(got, run(), f"{n} gradients of shape (3, 2)", mistakes, tolerance=1e-8)
-    return "each weight its own step, and the decay beside it, not in it"
+        agree(got, run(), _("{n} gradients of shape (3, 2)", n=n), mistakes, tolerance=1e-8)
+    return _("each weight its own step, and the decay beside it, not in it")

@@ -5,8 +5,10 @@ import reprlib
 
 import torch
 
+from course_utils.messages import N_, _
+
 FEW = 12  # a tensor of so many numbers is shown whole
-KINDS = ("truth values", "whole numbers", "fractions")
+KINDS = (N_("truth values"), N_("whole numbers"), N_("fractions"))
 
 
 def same(got, expected, tolerance=1e-5):
@@ -62,18 +64,21 @@ def described(expected, got):
     """Both in words: shapes or types if these differ, of large tensors the first place."""
     if isinstance(expected, torch.Tensor) and isinstance(got, torch.Tensor):
         if expected.shape != got.shape:
-            return tuple(f"a tensor of shape {tuple(tensor.shape)}" for tensor in (expected, got))
+            return tuple(map(shape_of, (expected, got)))
         if kind(got) > kind(expected):
-            return tuple(f"a tensor of {KINDS[kind(tensor)]}" for tensor in (expected, got))
+            kinds = (_(KINDS[kind(tensor)]) for tensor in (expected, got))
+            return tuple(_("a tensor of {kind}", kind=each) for each in kinds)
         wrong = (~torch.isclose(got.double(), expected.double(), equal_nan=True)).nonzero().tolist()
         if expected.numel() > FEW and wrong:
             return tuple(
-                f"{show(tensor[tuple(wrong[0])])} at {wrong[0]}" for tensor in (expected, got)
+                _("{value} at {place}", value=show(tensor[tuple(wrong[0])]), place=wrong[0])
+                for tensor in (expected, got)
             )
     wanted, found = show(expected), show(got)
     if wanted == found:
         wanted, found = (
-            plain(f"{value!r} (a {type(value).__name__})") for value in (expected, got)
+            plain(_("{value!r} (a {kind})", value=value, kind=type(value).__name__))
+            for value in (expected, got)
         )
     return wanted, found
 
@@ -82,13 +87,18 @@ def show(value):
     """A value in a few words: plain text, no control characters, never long."""
     value = number_of(value)
     if value is None or value is ...:
-        return "nothing"
+        return _("nothing")
     if isinstance(value, torch.Tensor):
-        shape = f"a tensor of shape {tuple(value.shape)}"
+        shape = shape_of(value)
         return f"{shape}, {rounded(value.tolist())}" if value.numel() <= FEW else shape
     if isinstance(value, torch.nn.Module):
-        return f"a {type(value).__name__}"
+        return _("a {kind}", kind=type(value).__name__)
     return f"{value:.6g}" if isinstance(value, float) else plain(short(value))
+
+
+def shape_of(tensor):
+    """Its shape in words."""
+    return _("a tensor of shape {shape}", shape=tuple(tensor.shape))
 
 
 def rounded(values):

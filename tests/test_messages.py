@@ -1,0 +1,71 @@
+"""The course in Chinese: the catalogue has all that is said, and that is what a reader meets."""
+
+import re
+
+import pytest
+import torch
+
+from course_utils import checks, messages
+from tools import messages as tool
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+
+
+@pytest.fixture
+def chinese(monkeypatch):
+    monkeypatch.setenv("COURSE_LANGUAGE", "zh")
+    monkeypatch.setenv("COURSE_VARIANT", "0")
+
+
+def test_the_catalogue_is_in_step_and_whole():
+    catalogue = tool.wanted()
+    assert not tool.stale(catalogue), "run python tools/messages.py"
+    assert list(tool.untranslated(catalogue)) == []
+
+
+def test_what_is_missing_or_has_other_placeholders_is_found():
+    catalogue = tool.wanted()
+    catalogue["curve {letter}"].string = "曲线 {buchstabe}"
+    catalogue["truth values"].string = ""
+    assert len(list(tool.untranslated(catalogue))) == 2
+    assert tool.placeholders("{n:,} of %s") != tool.placeholders("{n:,} of %d")
+
+
+@pytest.mark.parametrize(
+    ("variables", "code"),
+    [
+        ({}, "en"),
+        ({"LANG": "zh_CN.UTF-8"}, "zh"),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "C"}, "en"),
+        ({"LANG": "de_DE.UTF-8"}, "en"),
+        ({"LANG": "en_GB.UTF-8", "COURSE_LANGUAGE": "zh"}, "zh"),
+        ({"LANG": "zh_CN.UTF-8", "COURSE_LANGUAGE": "en"}, "en"),
+    ],
+)
+def test_the_language_is_the_readers(monkeypatch, variables, code):
+    for variable in (messages.VARIABLE, *messages.SYSTEM):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    assert messages.language() == code
+
+
+def test_an_unknown_language_is_named(monkeypatch):
+    monkeypatch.setenv("COURSE_LANGUAGE", "fr")
+    with pytest.raises(ValueError, match="COURSE_LANGUAGE 'fr'; allowed are en, zh"):
+        messages.language()
+
+
+@pytest.mark.usefixtures("chinese")
+def test_a_check_answers_in_chinese():
+    def strict(n):
+        at = torch.arange(n)
+        return at < at[:, None]
+
+    assert str(checks.answer("2.1", None)) == "2.1 还没有作答。"
+    wrong = str(checks.answer("2.1", strict))
+    assert wrong.startswith("2.1 还不对：给定 T = 5，应得 形状为 (5, 5) 的张量") or CHINESE.search(
+        wrong
+    )
+    assert wrong.endswith("想一想：一个位置是不是不能看到自己？")
+    assert CHINESE.search(checks.sizes("5.1")["a"])
