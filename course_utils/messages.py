@@ -54,7 +54,7 @@ def speaker(language):
     return partial(said, CODES[language])
 
 
-def readers():
+def reader():
     """The reader's language, "english" or "chinese"."""
     code = language()
     return next(name for name, each in CODES.items() if each == code)

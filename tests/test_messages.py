@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from course_utils import checks, messages
+from course_utils import checks, corpus, figures, messages
+from course_utils.research.comparisons import compare
 from tools import messages as tool
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -69,3 +70,16 @@ def test_a_check_answers_in_chinese():
     )
     assert wrong.endswith("想一想：一个位置是不是不能看到自己？")
     assert CHINESE.search(checks.sizes("5.1")["a"])
+
+
+@pytest.mark.usefixtures("chinese")
+def test_what_a_lesson_prints_and_draws_is_chinese(corpus_file):
+    text = corpus.load(corpus_file)
+    note = "训练文本是 hamlet.txt，不是 Tiny Shakespeare。"
+    assert text.describe().endswith(f"来源：hamlet.txt。{note}")
+    assert text.note == "Trained on hamlet.txt, not on Tiny Shakespeare.", "records are English"
+    verdict = compare("4 layers", {0: 1.5, 1: 1.6}, "2 layers", {0: 1.8, 1: 1.91}).verdict_in
+    assert verdict("chinese").startswith("4 层的预测优于 2 层：-0.305 奈特/字符（95% 置信区间")
+    assert verdict("english").startswith("4 layers predict better than 2 layers: -0.305 nats/char")
+    assert CHINESE.search(figures.kv_cache(7).get_label())
+    assert not CHINESE.search(figures.kv_cache(7, language="english").get_label())

@@ -1,6 +1,6 @@
 """One function a kind of picture: data in, `Figure` out, its label the alt text.
 
-All take `language` ("english" or "chinese") and `note`, which is printed at the foot.
+All take `language` ("english", "chinese"; None: the reader's) and `note`, printed at the foot.
 `figure.png()` gives the file.
 """
 

@@ -19,7 +19,7 @@ from course_utils.figures.labels import BACK
 from course_utils.figures.words import UNTOUCHED, translated
 
 
-def frontier(table, language="english", note="", title=""):
+def frontier(table, language=None, note="", title=""):
     """Loss by the arithmetic of training, a line a length of training, a mark a depth.
 
     table: rows with frame, n_layers, flops, loss, low, high (nats/character); cheapest, whether
@@ -101,7 +101,7 @@ MEASURED = {  # a column, low and high with it -> what it is
 }
 
 
-def judged(table, language="english", note="", title=""):
+def judged(table, language=None, note="", title=""):
     """What a judge makes of each writer's texts: plausibility and coherence, with 95 % intervals.
 
     table: rows with arm, and for each measure in MEASURED its mean, NAME_low and NAME_high; the

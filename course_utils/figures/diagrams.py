@@ -78,7 +78,7 @@ def grid(axes, x, y, rows, columns, cell, fill):
             )
 
 
-def shifted(tokens, targets, language="english", note="", title=""):
+def shifted(tokens, targets, language=None, note="", title=""):
     """Tokens over targets: the question at each position and its answer, the next token.
 
     tokens, targets: equally many strings, targets one ahead.
@@ -120,7 +120,7 @@ def shifted(tokens, targets, language="english", note="", title=""):
     return figure
 
 
-def attention_flow(shapes, language="english", note="", title=""):
+def attention_flow(shapes, language=None, note="", title=""):
     """From x to what attention gives, the shape on every arrow.
 
     shapes: {"x", "q", "scores", "out"} -> shape. k and v are shaped as q, weights as scores.
@@ -178,7 +178,7 @@ def attention_flow(shapes, language="english", note="", title=""):
     return figure
 
 
-def heads_cut(time, channels, heads, language="english", note="", title=""):
+def heads_cut(time, channels, heads, language=None, note="", title=""):
     """The channels of (T, C) cut into heads; each attends alone; then side by side again."""
     width = channels // heads
     shades = np.linspace(0.25, 1, heads)
@@ -233,7 +233,7 @@ def _part(axes, x, y, words, kind):
     box(axes, x, y, words, width, 4 if kind == "plus" else 3.8, color, fill)
 
 
-def block_sides(language="english", note="", title=""):
+def block_sides(language=None, note="", title=""):
     """A block twice: the norm off the residual stream, before a sublayer; or in it, after a sum."""
     with canvas(5.0, language, note, title) as (figure, axes, say):
         attention, mlp = say(("attention", "MLP"), ("注意力", "MLP"))
@@ -278,7 +278,7 @@ def block_sides(language="english", note="", title=""):
     return figure
 
 
-def decoder_stack(shapes, layers, language="english", note="", title="", position="learned"):
+def decoder_stack(shapes, layers, language=None, note="", title="", position="learned"):
     """The whole decoder from tokens to logits, with the shape on every arrow.
 
     shapes: {"tokens", "x", "logits"} -> shape. position: the switch of a GPTConfig; learned and
@@ -350,7 +350,7 @@ def decoder_stack(shapes, layers, language="english", note="", title="", positio
     return figure
 
 
-def rotary_turn(pairs, degrees_per_position, language="english", note="", title=""):
+def rotary_turn(pairs, degrees_per_position, language=None, note="", title=""):
     """A query and a key as arrows, each turned by its position: their angle tells the distance.
 
     pairs: two (position of the query, position of the key), equally far apart.
@@ -395,7 +395,7 @@ def rotary_turn(pairs, degrees_per_position, language="english", note="", title=
     return figure
 
 
-def training_step(shapes, language="english", note="", title=""):
+def training_step(shapes, language=None, note="", title=""):
     """One training step as data that flows: down to the loss, back as gradients, into the weights.
 
     shapes: {"tokens", "logits"} -> shape
@@ -448,7 +448,7 @@ def training_step(shapes, language="english", note="", title=""):
     return figure
 
 
-def kv_cache(length, language="english", note="", title=""):
+def kv_cache(length, language=None, note="", title=""):
     """What a cache keeps while a text grows by one token: all keys and values but the newest."""
     shown = min(length, 8)
     with canvas(2.9, language, note, title) as (figure, axes, say):

@@ -13,7 +13,7 @@ from matplotlib import style
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.text import Text
 
-from course_utils.figures.words import fold, fonts, speaker
+from course_utils.figures.words import chosen, fold, fonts, speaker, translated
 
 STYLE = Path(__file__).with_name("course.mplstyle")
 WIDTH = 7  # inches
@@ -107,8 +107,9 @@ def words(alt):
 
 
 @contextmanager
-def open_figure(height, language="english", note=""):
+def open_figure(height, language=None, note=""):
     """A new figure of this height in inches, and `say(english, chinese)`; the note at its foot."""
+    language = chosen(language)
     say = speaker(language)
     look = [STYLE, {"font.family": fonts(language)}]
     with style.context(look, after_reset=True):
@@ -117,7 +118,7 @@ def open_figure(height, language="english", note=""):
         figure.language = language
         yield figure, say
         if note:
-            lines = fold(note, 84)
+            lines = fold(translated(note, language), 84)
             figure.supxlabel("\n".join(lines), color=RED, fontsize=SMALL, x=0.01, ha="left")
             figure.set_figheight(figure.get_figheight() + 0.2 * len(lines))
         for text in figure.findobj(Text):

@@ -25,7 +25,7 @@ DIFFERENCE = (
 )
 
 
-def effect_ranking(effects, language="english", note="", title=""):
+def effect_ranking(effects, language=None, note="", title=""):
     """What each arm changes against the reference, with its 95 % interval, the best on top.
 
     effects: rows with arm, difference, low, high (nats/character), clear. Filled marks are clear
@@ -92,7 +92,7 @@ def ranking_in_words(names, rows, say):
     return words.format("; ".join(listed))
 
 
-def rate_sweep(table, language="english", note="", title=""):
+def rate_sweep(table, language=None, note="", title=""):
     """Loss by learning rate, a line a depth, a bar over its seeds; the best rate of each is marked.
 
     table: rows with arm, learning_rate, choosing_loss, the mean, low, high, and best.
@@ -160,7 +160,7 @@ def sweep_in_words(chosen, language, say):
     return words.format("; ".join(listed))
 
 
-def data_scaling(table, language="english", note="", title=""):
+def data_scaling(table, language=None, note="", title=""):
     """Loss by share of the training text, a line a depth with 95 % intervals.
 
     table: rows with arm, share (0 … 1), loss, low, high.
@@ -213,7 +213,7 @@ def scaling_in_words(table, language, say):
     return words.format("; ".join(listed))
 
 
-def depth_in_frames(table, language="english", note="", title="", loss=LOSS):
+def depth_in_frames(table, language=None, note="", title="", loss=LOSS):
     """Loss by depth, a line a way of comparing, each with its 95 % intervals.
 
     table: rows with frame, n_layers, loss, low, high (nats/character). loss: whose, in words.

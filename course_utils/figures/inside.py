@@ -72,7 +72,7 @@ def kind_of(character):
     return next((kind for kind, (*_, signs) in KINDS.items() if character in signs), "others")
 
 
-def character_map(vectors, characters, language="english", note="", title=""):
+def character_map(vectors, characters, language=None, note="", title=""):
     """Which characters a model holds to be alike: vectors along the two directions that vary most.
 
     vectors: (V, C), one for each of the characters; of very many, some at even distances in their
@@ -118,7 +118,7 @@ def map_in_words(vectors, labels, say):
     return words.format(len(labels), pairs)
 
 
-def position_similarity(positions, language="english", note="", title=""):
+def position_similarity(positions, language=None, note="", title=""):
     """How alike the vectors of two positions are, in several models: all pairs, and by distance.
 
     positions: name -> (T, C) vectors, the same T for all. Alike: the cosine of their angle, from -1
@@ -171,7 +171,7 @@ def similarity_in_words(means, say):
     return words.format(half, ", ".join(listed))
 
 
-def logit_lens(guesses, probabilities, text, language="english", note="", title=""):
+def logit_lens(guesses, probabilities, text, language=None, note="", title=""):
     """What the model would guess if it stopped after each layer, and how likely it finds the truth.
 
     guesses: (S, T) characters, the likeliest after each stage, the embedding first. probabilities:
@@ -217,7 +217,7 @@ def lens_in_words(guesses, stages, text, say):
     return words.format(len(text) - 1, listed)
 
 
-def attention_maps(weights, text, language="english", note="", title=""):
+def attention_maps(weights, text, language=None, note="", title=""):
     """Where each head looks while it reads: a row a character that looks, a column one looked at.
 
     weights: (L, H, T, T), each row summing to 1. ValueError if a head looks ahead: its mask is
@@ -245,7 +245,7 @@ def attention_maps(weights, text, language="english", note="", title=""):
     return figure
 
 
-def parts_removed(losses, intact, language="english", note="", title=""):
+def parts_removed(losses, intact, language=None, note="", title=""):
     """What the model loses when one part is switched off, in the order given.
 
     losses: part -> nats/character; intact: those of the whole model.
@@ -282,7 +282,7 @@ def parts_in_words(extra, say):
     return words.format(listed)
 
 
-def loss_by_position(losses, baselines=None, errors=None, language="english", note="", title=""):
+def loss_by_position(losses, baselines=None, errors=None, language=None, note="", title=""):
     """How the loss falls with what has been read: a dot a position, a line through means.
 
     losses: (T,) nats/character at the 1st … T-th position, after as many characters. The means are

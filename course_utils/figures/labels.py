@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from course_utils.figures.drawing import GREY, SMALL
-from course_utils.figures.words import fold, translated, width
+from course_utils.figures.words import fold, speaker, translated, width
 
 BACK = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5}  # of a label on lines
 GAP = 0.025  # between a line's end and its label, as a share of the axes
@@ -116,7 +116,7 @@ def draw_baselines(line, limits, baselines, language, form="{:.3f}", columns=86)
             shown.append((value, text))
         else:
             beyond.append(text)
-    words = "超出坐标范围：" if language == "chinese" else "off the range: "
+    words = speaker(language)("off the range: ", "超出坐标范围：")
     return Baselines(shown, fold(words + ", ".join(beyond), columns) if beyond else [])
 
 

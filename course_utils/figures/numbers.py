@@ -32,7 +32,7 @@ FEW = 100  # numbers that still fit into the cells of a grid
 UNMEASURED = ("could not be measured", "未能测得")
 
 
-def loss_bars(losses, language="english", note="", title="", ranked=True, low=0):
+def loss_bars(losses, language=None, note="", title="", ranked=True, low=0):
     """Losses from worst to best, each with its perplexity. losses: name -> nats/character.
 
     ranked: False keeps the order that they come in. low: where the axis begins. A loss that could
@@ -95,7 +95,7 @@ def heatmaps(
     columns=None,
     titles=(),
     labels=("", "", ""),
-    language="english",
+    language=None,
     note="",
     title="",
 ):
@@ -189,7 +189,7 @@ def lines(
     log_x=False,
     low=None,
     bands=None,
-    language="english",
+    language=None,
     note="",
     title="",
 ):

@@ -52,7 +52,7 @@ def by_texts(rows):
     return [(titles[many], group) for many, group in rows.groupby(rows["texts"] > 1)]
 
 
-def contenders(rows, language="english", note="", title=""):
+def contenders(rows, language=None, note="", title=""):
     """Characters a second, slowest first, with their factors; a panel for one text, one for many.
 
     rows: as `course bench` measures them: name, characters_per_s, and low_ms, median_ms, high_ms
@@ -163,7 +163,7 @@ def mark_decades(axis, span):
     axis.set_minor_formatter(NullFormatter())
 
 
-def scaling(rows, language="english", note="", title=""):
+def scaling(rows, language=None, note="", title=""):
     """The time of a training step as one setting grows, a panel each, both axes logarithmic.
 
     rows: as `course bench scaling` measures them: kind (a key of SETTINGS), name (its value),

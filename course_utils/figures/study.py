@@ -44,9 +44,7 @@ X_LABELS = {
 }
 
 
-def training_curves(
-    curves, baselines, language="english", note="", recorded=None, x="step", title=""
-):
+def training_curves(curves, baselines, language=None, note="", recorded=None, x="step", title=""):
     """Validation loss as each arm trains: a thin line a seed, a thick one for their mean.
 
     The training loss is dashed. curves, recorded: rows with arm, seed, step, characters, elapsed_s,
@@ -169,7 +167,7 @@ def curves_in_words(ends, x, say):
     return words.format(say(*X_LABELS[x]), ", ".join(end.text for end in ends))
 
 
-def ablation_bars(ablation, final, baselines, language="english", note="", title=""):
+def ablation_bars(ablation, final, baselines, language=None, note="", title=""):
     """Each arm's loss with its 95 % interval and every seed's dot; its perplexity, size and time.
 
     ablation: one row an arm: arm, validation_loss, loss_low, loss_high, perplexity, parameters,
@@ -259,9 +257,7 @@ def ablation_in_words(names, losses, say):
     return words.format(", ".join(reached))
 
 
-def parameters_vs_perplexity(
-    ablation, final, language="english", note="", baselines=None, title=""
-):
+def parameters_vs_perplexity(ablation, final, language=None, note="", baselines=None, title=""):
     """What more parameters buy: each arm's mean perplexity, its 95 % interval, every seed's dot.
 
     ablation, final and baselines as in `ablation_bars`, final with parameters and perplexity too.

@@ -22,7 +22,7 @@ PER_ROW = 36  # characters side by side, at most
 SETTING = ["temperature", "top_k", "top_p"]
 
 
-def character_counts(counts, language="english", note="", title=""):
+def character_counts(counts, language=None, note="", title=""):
     """How often each character occurs, in the order given, on a logarithmic scale.
 
     counts: Series by character.
@@ -54,7 +54,7 @@ def counts_in_words(counts, say):
     return words.format(len(counts), *ends)
 
 
-def next_character(probabilities, language="english", note="", title="", n=28):
+def next_character(probabilities, language=None, note="", title="", n=28):
     """How sampling settings change the next character's distribution: filled after, hollow before.
 
     probabilities: a row a character, a column a setting; the first column is the distribution
@@ -96,7 +96,7 @@ def likeliest_in_words(ordered, say):
     return words.format(visible(ordered.index[0]), ", ".join(listed))
 
 
-def sample_comparison(generations, language="english", note=""):
+def sample_comparison(generations, language=None, note=""):
     """What the models write after one prompt, and how their texts measure against human text.
 
     generations: rows with arm, temperature, top_k, top_p, prompt, text and the columns of MEASURES;

@@ -10,56 +10,12 @@ from typing import NamedTuple
 
 from matplotlib import font_manager
 
-LANGUAGES = ("english", "chinese")
+from course_utils import messages, names
+
 LOSS = ("validation loss (nats/character)", "验证损失（奈特/字符）")
 UNTOUCHED = ("loss on the untouched plays (nats/character)", "未见剧本上的损失（奈特/字符）")
 PERPLEXITY = ("perplexity (characters)", "困惑度（字符）")
 PARAMETERS = ("parameters (millions)", "参数量（百万）")
-CHINESE = {  # names of baselines and arms
-    "uniform": "均匀分布",
-    "unigram": "一元语法",
-    "bigram": "二元语法",
-    **{f"{i}-gram": f"{sign}元语法" for i, sign in enumerate("一二三四五六七八九", start=1)},
-    "human reference": "真人原文",
-    "no positions": "无位置信息",
-    "learned positions": "可学习位置",
-    "sinusoidal positions": "正弦位置",
-    "rotary positions": "旋转位置 RoPE",
-    "LayerNorm before": "LayerNorm 前置",
-    "LayerNorm after": "LayerNorm 后置",
-    "RMSNorm before": "RMSNorm 前置",
-    "no norm": "无归一化",
-    "squared ReLU": "ReLU 的平方",
-    "residuals": "有残差",
-    "no residuals": "无残差",
-    "tied embeddings": "共享嵌入",
-    "two embeddings": "两个嵌入",
-    "no QK-norm": "无 QK-norm",
-    "constant rate": "学习率不变",
-    "falling over the second half": "后半段下降",
-    "falling all the time": "一直下降",
-    "no warm-up": "无预热",
-    "plain protocol": "原始方案",
-    "fair rate": "公平学习率",
-    "fair rate with early stopping": "公平学习率加提前停止",
-    "equal parameters": "参数量相同",
-    "equal time": "时间相同",
-    "unchanged": "不改",
-    "unchanged, other seeds": "不改，换种子（对照）",
-}
-PATTERNS = {  # parts of an arm's name that hold a number
-    r"^(\d+) layers?\b": r"\1 层",
-    r"^(\d+) heads?$": r"\1 个头",
-    r"^context (\d+)$": r"上下文 \1",
-    r"^batch x (.+)$": r"批量 ×\1",
-    r"^feed-forward x (.+)$": r"前馈宽度 ×\1",
-    r", width (\d+)$": r"，宽 \1",
-    r", (\d+) steps$": r"，\1 步",
-    r", (.+) of the text$": r"，\1 文本",
-    r"^([\d,]+) steps$": r"\1 步",
-    r"^(\d+) million characters$": r"\1 百万字符",
-    r"^all (\d+) plays$": r"全部 \1 部剧",
-}
 
 
 class Measure(NamedTuple):
@@ -80,18 +36,20 @@ MEASURES = {  # a column of a table of texts -> what it measures
 
 def speaker(language):
     """The function that picks the words of this language: say(english, chinese)."""
-    if language not in LANGUAGES:
-        raise ValueError(f"unknown language {language!r}; allowed are {', '.join(LANGUAGES)}")
+    language = chosen(language)
     return lambda english, chinese: chinese if language == "chinese" else english
 
 
+def chosen(language):
+    """The language named, else the reader's. ValueError: there is none of this name."""
+    language = language or messages.reader()
+    messages.speaker(language)
+    return language
+
+
 def translated(label, language):
-    """An arm's or a baseline's name in this language: "2 layers, 300 steps" -> "2 层，300 步"."""
-    if language == "chinese":
-        label = CHINESE.get(label, label)
-        for pattern, words in PATTERNS.items():
-            label = re.sub(pattern, words, label)
-    return drawable(label)
+    """An arm's or a baseline's name in this language, as a font can draw it."""
+    return drawable(names.translated(label, language))
 
 
 def with_minus(text):

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from course_utils.generation.writer import generate
 from course_utils.lessons.data import CharTokenizer, WittenBell, split
+from course_utils.messages import _
 
 SETTINGS = (  # what the comparison table shows: one change at a time, then all together
     {"temperature": 0.0},
@@ -167,7 +168,9 @@ def compare_samples(models, judge, prompt, length, seed=0, settings=SETTINGS):
     about = {"seed": seed, "prompt": prompt, "corpus": judge.corpus.name}
     todo = list(itertools.product(settings, models.items()))
     alone = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
-    for setting, (arm, model) in tqdm(todo, "sampling", unit="text", leave=False, disable=alone):
+    for setting, (arm, model) in tqdm(
+        todo, _("sampling"), unit=_("text"), leave=False, disable=alone
+    ):
         text = judge.sample(model, prompt, length, seed, **setting)
         rows.append({"arm": arm} | about | setting | judge.measure(text))
     return pd.DataFrame(rows + judge.human(length), columns=COLUMNS)

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from course_utils.messages import reader, speaker
+from course_utils.names import translated
+
 REFERENCE = "unchanged"  # the arm that others are measured against, where a study has one
 CONTROL = f"{REFERENCE}, other seeds"  # the same arm with different luck: no effect to be found
 PAIRED = 1000  # a seed of the control is paired with the reference's seed that lies this far below
@@ -28,7 +31,7 @@ def t_test(values, confidence=0.95):
 
 def mean_interval(values, confidence=0.95):
     """The mean and its t interval: (low, mean, high); from a single value only the mean."""
-    low, mean, high, _ = t_test(list(values), confidence)
+    low, mean, high = t_test(list(values), confidence)[:3]
     return low, mean, high
 
 
@@ -55,18 +58,30 @@ class Comparison:
     @property
     def verdict(self):
         """What the interval allows to be said, as one sentence."""
+        return self.verdict_in(reader())
+
+    def verdict_in(self, language):
+        """The same in "english" or "chinese"."""
+        _ = speaker(language)
+        arms = {name: translated(getattr(self, name), language) for name in ("arm", "other")}
         if not self.pairs:
-            return f"{self.arm} and {self.other} share no seed, so they can't be compared."
+            return _("{arm} and {other} share no seed, so they can't be compared.", **arms)
+        seen = _("{difference:+z.3f} nats/character", difference=self.difference)
         if self.pairs == 1:
-            one = f"{self.difference:+z.3f} nats/character from one seed, so no verdict"
-            return f"{self.arm} against {self.other}: {one}."
-        interval = f"95 % interval {self.low:+z.3f} to {self.high:+z.3f}, {self.pairs} paired seeds"
-        seen = f"{self.difference:+z.3f} nats/character ({interval})"
+            return _(
+                "{arm} against {other}: {seen} from one seed, so no verdict.", **arms, seen=seen
+            )
+        seen += _(
+            " (95 % interval {low:+z.3f} to {high:+z.3f}, {n} paired seeds)",
+            low=self.low,
+            high=self.high,
+            n=self.pairs,
+        )
         if self.high < 0:
-            return f"{self.arm} predict better than {self.other}: {seen}."
+            return _("{arm} predict better than {other}: {seen}.", **arms, seen=seen)
         if self.low > 0:
-            return f"{self.arm} predict worse than {self.other}: {seen}."
-        return f"No difference seen between {self.arm} and {self.other}: {seen}."
+            return _("{arm} predict worse than {other}: {seen}.", **arms, seen=seen)
+        return _("No difference seen between {arm} and {other}: {seen}.", **arms, seen=seen)
 
 
 def compare(arm, losses, other, other_losses):

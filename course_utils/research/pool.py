@@ -12,6 +12,8 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
+from course_utils.messages import _
+from course_utils.names import translated
 from course_utils.research.cluster import ClusterError, named, on_cluster
 from course_utils.research.terminal import broken
 from course_utils.training import engine, runs
@@ -37,7 +39,7 @@ def run_specs(
 
     # Then run it. Each of the three ways gives a run and what came of it, as soon as it has ended.
     steps = sum(spec.train.steps for spec in missing)
-    bar = tqdm(total=steps, unit="step", disable=None if missing else True)
+    bar = tqdm(total=steps, unit=_("step"), disable=None if missing else True)
     if scheduler:
         outcomes = on_cluster(missing, corpus, folder, scheduler, bar, asked)
     elif workers == 1:
@@ -75,10 +77,19 @@ class PoolError(ValueError):
 
 def announce(record):
     """One line a finished run, for a terminal or a log."""
-    loss = f"{record.validation_loss:.3f} nats/character at step {record.best_step}"
-    time = f"{record.elapsed_s:.0f} s after {record.setup_s:.0f} s of preparation"
-    about = f"{time}, {record.regime}; {record.stopped}"
-    tqdm.write(broken(f"{record.arm}, seed {record.seed}: {loss} ({about})"))
+    line = _(
+        "{arm}, seed {seed}: {loss:.3f} nats/character at step {step} ({elapsed:.0f} s after "
+        "{setup:.0f} s of preparation, {regime}; {stopped})",
+        arm=translated(record.arm),
+        seed=record.seed,
+        loss=record.validation_loss,
+        step=record.best_step,
+        elapsed=record.elapsed_s,
+        setup=record.setup_s,
+        regime=record.regime,
+        stopped=translated(record.stopped),
+    )
+    tqdm.write(broken(line))
 
 
 # --- how long a run takes, and which belong together ---------------------------------------------

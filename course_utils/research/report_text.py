@@ -8,11 +8,12 @@ from functools import cached_property
 import pandas as pd
 
 from course_utils.corpus import Corpus
-from course_utils.figures.words import translated, with_minus
+from course_utils.figures.words import with_minus
 from course_utils.generation import quality
 from course_utils.lessons.data import split
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import TrainConfig
+from course_utils.messages import CODES
 from course_utils.research.report_words import (
     Said,
     duration,
@@ -128,25 +129,8 @@ def verdicts(m):
             )
         ]
     return [
-        Said(with_minus(one.verdict), with_minus(verdict_in_chinese(one))) for one in m.comparisons
+        Said(*(with_minus(one.verdict_in(language)) for language in CODES)) for one in m.comparisons
     ]
-
-
-def verdict_in_chinese(one):
-    arm, other = translated(one.arm, "chinese"), translated(one.other, "chinese")
-    if not one.pairs:
-        return f"{arm} 与 {other} 没有共同的随机种子，无法比较。"
-    if one.pairs == 1:
-        return f"{arm} 与 {other} 相差 {one.difference:+z.3f} 奈特/字符；只有一个种子，不下结论。"
-    seen = (
-        f"{one.difference:+z.3f} 奈特/字符"
-        f"（95% 置信区间 {one.low:+z.3f} 至 {one.high:+z.3f}，{one.pairs} 对种子）"
-    )
-    if one.high < 0:
-        return f"{arm} 的预测优于 {other}：{seen}。"
-    if one.low > 0:
-        return f"{arm} 的预测差于 {other}：{seen}。"
-    return f"看不出 {arm} 与 {other} 的差别：{seen}。"
 
 
 # --- the method ----------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ from course_utils.files import FORMAT, RunError
 from course_utils.lessons.data import CharTokenizer, split
 from course_utils.lessons.model import GPTConfig, count_parameters
 from course_utils.lessons.train import TrainConfig
+from course_utils.messages import _
+from course_utils.names import translated
 from course_utils.training import checkpoints, trainer
 from course_utils.training.recipes import layers, named_recipe
 
@@ -361,13 +363,19 @@ def find_or_train(spec, corpus, device="cpu", weights=False):
     record = find(spec, [files.results(), files.PUBLISHED], weights)
     if record is None:
         record = train_here(spec, corpus, device, weights)
-        whose = "trained just now"
+        whose = _("trained just now")
     elif record.folder == files.PUBLISHED:
-        whose = "the published run"
+        whose = _("the published run")
     else:
-        whose = "your run"
-    loss = f"{record.validation_loss:.3f} nats/character"
-    print(f"{spec.arm}, seed {spec.train.seed}: {loss} ({whose})")
+        whose = _("your run")
+    words = _(
+        "{arm}, seed {seed}: {loss:.3f} nats/character ({whose})",
+        arm=translated(spec.arm),
+        seed=spec.train.seed,
+        loss=record.validation_loss,
+        whose=whose,
+    )
+    print(words)
     return record
 
 
@@ -377,7 +385,8 @@ def train_here(spec, corpus, device, weights):
     with files.lock(folder):
         record = find(spec, [folder], weights)
         if record is None:
-            with tqdm(total=spec.train.steps, desc=f"training {spec.arm}", leave=False) as bar:
+            words = _("training {arm}", arm=translated(spec.arm))
+            with tqdm(total=spec.train.steps, desc=words, leave=False) as bar:
                 record = execute(spec, corpus, folder, device, bar.update)
     return record
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from course_utils import files
 from course_utils.lessons.model import GPT
 from course_utils.lessons.train import EarlyStopping, token_losses
+from course_utils.messages import _
 from course_utils.training import checkpoints, engine
 from course_utils.training.evaluation import by_position, half
 
@@ -335,8 +336,11 @@ class Loop:
         except OSError as error:
             # A full disk: what was saved before is still there, and may be followed by more.
             tqdm.write(
-                f"The state of step {self.engine.steps_done:,} can't be saved "
-                f"({error.strerror}): free some space."
+                _(
+                    "The state of step {step:,} can't be saved ({reason}): free some space.",
+                    step=self.engine.steps_done,
+                    reason=error.strerror,
+                )
             )
         self.saving_s = time.perf_counter() - begin
 

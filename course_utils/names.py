@@ -1,0 +1,79 @@
+"""Names that records keep in English, as a reader sees them: of arms, texts, and their notes."""
+
+import re
+
+from course_utils.messages import N_, reader, speaker
+
+NAMES = {  # of baselines, arms and texts
+    N_("uniform"),
+    N_("unigram"),
+    N_("bigram"),
+    N_("1-gram"),
+    N_("2-gram"),
+    N_("3-gram"),
+    N_("4-gram"),
+    N_("5-gram"),
+    N_("6-gram"),
+    N_("7-gram"),
+    N_("8-gram"),
+    N_("9-gram"),
+    N_("human reference"),
+    N_("no positions"),
+    N_("learned positions"),
+    N_("sinusoidal positions"),
+    N_("rotary positions"),
+    N_("LayerNorm before"),
+    N_("LayerNorm after"),
+    N_("RMSNorm before"),
+    N_("no norm"),
+    N_("squared ReLU"),
+    N_("residuals"),
+    N_("no residuals"),
+    N_("tied embeddings"),
+    N_("two embeddings"),
+    N_("no QK-norm"),
+    N_("constant rate"),
+    N_("falling over the second half"),
+    N_("falling all the time"),
+    N_("no warm-up"),
+    N_("plain protocol"),
+    N_("fair rate"),
+    N_("fair rate with early stopping"),
+    N_("equal parameters"),
+    N_("equal time"),
+    N_("unchanged"),
+    N_("unchanged, other seeds"),
+    N_("all steps done"),
+    N_("practice corpus"),
+    N_("the user's cache"),
+    N_("a download"),
+    N_("the course itself"),
+    N_("Practice text, written by the course's own model: not Shakespeare."),
+}
+PATTERNS = {  # parts of a name that hold a number or another name
+    r"^(\d+) layers?\b": N_(r"\1 layers"),
+    r"^(\d+) heads?$": N_(r"\1 heads"),
+    r"^context (\d+)$": N_(r"context \1"),
+    r"^batch x (.+)$": N_(r"batch x \1"),
+    r"^feed-forward x (.+)$": N_(r"feed-forward x \1"),
+    r", width (\d+)$": N_(r", width \1"),
+    r", (\d+) steps$": N_(r", \1 steps"),
+    r", (.+) of the text$": N_(r", \1 of the text"),
+    r"^([\d,]+) steps$": N_(r"\1 steps"),
+    r"^(\d+) million characters$": N_(r"\1 million characters"),
+    r"^all (\d+) plays$": N_(r"all \1 plays"),
+    r"^no improvement in (\d+) evaluations$": N_(r"no improvement in \1 evaluations"),
+    r"^Trained on (.+), not on Tiny Shakespeare\.$": N_(r"Trained on \1, not on Tiny Shakespeare."),
+}
+
+
+def translated(name, language=None):
+    """The name in this language, else the reader's: "2 layers, 300 steps" -> "2 层，300 步"."""
+    language = language or reader()
+    if language == "english":
+        return name
+    say = speaker(language)
+    name = say(name) if name in NAMES else name
+    for pattern, words in PATTERNS.items():
+        name = re.sub(pattern, say(words), name)
+    return name
