@@ -15,6 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from course_utils import corpus, figures, files, widgets
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.sampling import filter_logits
+from course_utils.names import translated
 from course_utils.training import checkpoints, evaluation, recipes, runs
 
 PRACTICE = "practice.txt"
@@ -47,7 +48,7 @@ def copy_parts(target):
     listed = models(files.PUBLISHED)
     for record in listed:
         copyfile(record.checkpoint, target / record.checkpoint.name)
-    manifest = [{"name": record.arm, "file": record.checkpoint.name} for record in listed]
+    manifest = [{"name": translated(r.arm), "file": r.checkpoint.name} for r in listed]
     (target / "models.json").write_text(json.dumps(manifest), encoding="utf-8")
     (target / "training.json").write_text(json.dumps(training()), encoding="utf-8")
     (target / PRACTICE).write_bytes(corpus.practice_bytes())

@@ -93,9 +93,9 @@ class Page {
     history.replaceState(null, "", `#${kept}`);
     try {
       await navigator.clipboard.writeText(location.href);
-      return { said: "Copied: the link keeps prompt and settings." };
+      return { copied: true };
     } catch {
-      return { said: "The address bar now holds the link." };
+      return { copied: false }; // the address bar holds the link all the same
     }
   }
 }

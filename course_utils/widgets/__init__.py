@@ -3,16 +3,19 @@
 A plain script gets the sliders' first state.
 """
 
+import itertools
+import json
 import re
 from html import escape
 from pathlib import Path
 
+from course_utils.messages import N_, _, language
 from course_utils.widgets.host import InsideHost, SamplerHost
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-STILL = "Run this lesson to move the sliders."
-PLAYGROUND = "Run this lesson to play with your own model; the book's page Playground has ours."
-MISSING = (
+STILL = N_("Run this lesson to move the sliders.")
+PLAYGROUND = N_("Run this lesson to play with your own model; the book's page Playground has ours.")
+MISSING = N_(
     "<p>To play with the model, run <code>%pip install anywidget</code> "
     "and then this cell again.</p>"
 )
@@ -22,6 +25,9 @@ KINDS = {  # of front ends: the last of their modules, and how they look
 }
 # What a page of the book loads beside them: the threads that write and train, and a training.
 PAGE_PARTS = ("worker.mjs", "training.mjs", "trainer.mjs", "crew.mjs")
+WORDS = "words.mjs"  # where the pages' side finds what it says
+TEXT = re.compile(r"(?<!\w)_`([^`]*)`")  # what it says
+VALUE = re.compile(r"\$\{[^}]*\}")
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)  # of our own files
 
 
@@ -91,7 +97,7 @@ def sliders(function, **ranges):
 
     for control in controls.values():
         control.observe(move, "value")
-    show_widget(display, ipywidgets.VBox([*controls.values(), place]), STILL)
+    show_widget(display, ipywidgets.VBox([*controls.values(), place]), _(STILL))
     return None
 
 
@@ -143,12 +149,12 @@ def _play(kind, host):
     try:
         from anywidget import AnyWidget
     except ImportError:
-        display({"text/html": MISSING}, raw=True)
+        display({"text/html": _(MISSING)}, raw=True)
         return
     front = {"_esm": front_end(kind), "_css": styles(kind)}
     widget = type(kind.capitalize(), (AnyWidget,), front)()
     widget.on_msg(host.answer)
-    show_widget(display, widget, PLAYGROUND, place_on_a_page(host.settings, kind))
+    show_widget(display, widget, _(PLAYGROUND), place_on_a_page(host.settings, kind))
 
 
 def place_on_a_page(settings, kind="sampler"):
@@ -160,11 +166,29 @@ def place_on_a_page(settings, kind="sampler"):
     for name, value in settings.items():
         words = str(value).lower() if isinstance(value, bool) else str(value)  # as JavaScript says
         attributes += f' data-{name}="{escape(words)}"'.replace("\n", "&#10;")
-    return f'<div class="{kind}-place"{attributes}><p><em>{PLAYGROUND}</em></p></div>'
+    return f'<div class="{kind}-place"{attributes}><p><em>{_(PLAYGROUND)}</em></p></div>'
 
 
 def here(name):
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+    """The text of one of the pages' files, in the reader's language."""
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return text.replace("SAID = {}", f"SAID = {said()}") if name == WORDS else text
+
+
+def said():
+    """The catalogue of what all modules say, as JSON; English needs none."""
+    if language() == "en":
+        return "{}"
+    modules = Path(__file__).parent.glob("*.mjs")
+    found = {text for file in modules for text in texts(file.read_text(encoding="utf-8"))}
+    return json.dumps({text: _(text) for text in sorted(found)}, ensure_ascii=False)
+
+
+def texts(module):
+    """What a module says, values as {0}, {1}, …: as its own `_` looks it up."""
+    for text in TEXT.findall(module):
+        number = itertools.count()
+        yield VALUE.sub(lambda value, number=number: f"{{{next(number)}}}", text)
 
 
 def modules(name):

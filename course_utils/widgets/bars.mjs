@@ -11,13 +11,14 @@ import {
   softmax,
   surprise,
 } from "./sampler.mjs";
+import { _ } from "./words.mjs";
 
 const BARS = 14; // of the most likely characters
 const FATES = {
   [KEPT]: { style: "sampler-kept", words: (after) => ` → ${percent(after)}` },
-  [CUT_BY_K]: { style: "sampler-cut-k", words: () => ", cut by top-k" },
-  [CUT_BY_P]: { style: "sampler-cut-p", words: () => ", cut by top-p" },
-  [CUT_BY_TEMPERATURE]: { style: "sampler-cut-k", words: () => ", cut" },
+  [CUT_BY_K]: { style: "sampler-cut-k", words: () => _`, cut by top-k` },
+  [CUT_BY_P]: { style: "sampler-cut-p", words: () => _`, cut by top-p` },
+  [CUT_BY_TEMPERATURE]: { style: "sampler-cut-k", words: () => _`, cut` },
 };
 
 /** The most likely characters at one place: before the settings, and after. */
@@ -27,7 +28,7 @@ export class Bars {
     this.note = make("p", { className: "sampler-note", "aria-live": "polite" });
     this.rows = Array.from({ length: BARS }, () => new Bar());
     const bars = this.rows.map(({ element }) => element);
-    const list = make("ol", { "aria-label": `Next characters of ${name}` }, ...bars);
+    const list = make("ol", { "aria-label": _`Next characters of ${name}` }, ...bars);
     this.tally = make("p", { className: "sampler-fates" });
     this.element = make("div", {}, this.note, list, this.tally);
   }
@@ -56,11 +57,11 @@ export class Bars {
       row.tell(percent(before[id]) + FATES[fate[id]].words(after[id]), fate[id], id === token);
     });
     this.tally.textContent = tallied(fate);
-    this.note.textContent = "The next character";
+    this.note.textContent = _`The next character`;
     if (token === undefined) return;
-    const nats = `surprise ${surprise(logits, token).toFixed(2)} nats`;
+    const nats = surprise(logits, token).toFixed(2);
     const drawn = visible(this.alphabet[token]);
-    this.note.textContent = `“${drawn}”: ${nats} (${percent(before[token])})`;
+    this.note.textContent = _`“${drawn}”: surprise ${nats} nats (${percent(before[token])})`;
   }
 }
 
@@ -68,8 +69,9 @@ export class Bars {
 function tallied(fate) {
   const count = (which) => fate.filter((f) => f === which).length;
   const colder = count(CUT_BY_TEMPERATURE);
-  if (colder) return `1 kept · ${colder} cut: temperature 0 takes the best alone`;
-  return `${count(KEPT)} kept · ${count(CUT_BY_K)} cut by top-k · ${count(CUT_BY_P)} cut by top-p`;
+  if (colder) return _`1 kept · ${colder} cut: temperature 0 takes the best alone`;
+  const [kept, byK, byP] = [KEPT, CUT_BY_K, CUT_BY_P].map(count);
+  return _`${kept} kept · ${byK} cut by top-k · ${byP} cut by top-p`;
 }
 
 /** One bar: hollow before, filled after. */

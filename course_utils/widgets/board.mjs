@@ -4,11 +4,12 @@
 import { Curve } from "./curve.mjs";
 import { make } from "./elements.mjs";
 import { Status } from "./frame.mjs";
+import { _ } from "./words.mjs";
 
 const PAINT_MS = 250; // between two paintings of the curve
 const CALM_PAINT_MS = 3000; // for readers who want few things to move
 const SHOWN_SAMPLES = 5;
-const MAIN = { empty: "Train", training: "Pause", paused: "Go on", ended: "Train anew" };
+const MAIN = { empty: _`Train`, training: _`Pause`, paused: _`Go on`, ended: _`Train anew` };
 
 export class Board {
   /** What the reader wants is told to these functions. */
@@ -16,9 +17,9 @@ export class Board {
     const button = (name, onclick) => make("button", { type: "button", onclick }, name);
     this.main = button(MAIN.empty, onMain);
     this.main.className = "sampler-main";
-    this.anew = button("Start over", onAnew);
-    this.save = button("Download the weights", onSave);
-    this.play = button("Write with it", onPlay);
+    this.anew = button(_`Start over`, onAnew);
+    this.save = button(_`Download the weights`, onSave);
+    this.play = button(_`Write with it`, onPlay);
     this.file = make("input", { type: "file", accept: ".txt,text/plain" });
     this.file.addEventListener("change", onFile);
     this.onFile = onFile;
@@ -31,7 +32,7 @@ export class Board {
   }
 
   mount(el) {
-    const own = make("label", { className: "sampler-file" }, "A text of yours: ", this.file);
+    const own = make("label", { className: "sampler-file" }, _`A text of yours: `, this.file);
     const buttons = [this.main, this.anew, this.save, this.play, own];
     const parts = [this.numbers, this.curve.element, this.note, this.samples];
     this.result = make("div", {}, ...parts);
@@ -68,8 +69,8 @@ export class Board {
     const { note, V, learned, heldOut, samples, threads, elapsed_s, ...curve } = training;
     const { steps, losses } = curve;
     this.now = { step: losses.length, steps, loss: losses.at(-1), elapsed_s };
-    const sizes = `${words(learned)} characters to learn from, ${words(heldOut)} held out`;
-    this.note.textContent = `${note} ${sizes}, ${V} different; threads: ${threads}.`;
+    const sizes = _`${words(learned)} characters to learn from, ${words(heldOut)} held out`;
+    this.note.textContent = _`${note} ${sizes}, ${V} different; threads: ${threads}.`;
     this.samples.replaceChildren();
     this.curve.put(curve);
     for (const sample of samples) this.show(sample);
@@ -87,16 +88,16 @@ export class Board {
     const before = this.curve.crossed.length;
     this.curve.held.push({ step, loss });
     const names = this.curve.crossed.slice(before).map(({ name }) => name);
-    const said = `Validation loss ${loss.toFixed(3)} after ${words(step)} steps`;
-    const crossed = names.length ? `: now below ${names.join(", ")}` : "";
-    this.status.say(`${said}, ${Math.round(elapsed_s)} s${crossed}.`);
+    const said = _`Validation loss ${loss.toFixed(3)} after ${words(step)} steps`;
+    const crossed = names.length ? _`: now below ${names.join(", ")}` : "";
+    this.status.say(_`${said}, ${Math.round(elapsed_s)} s${crossed}.`);
     this.now.elapsed_s = elapsed_s;
     this.paint();
   }
 
   /** What the model writes by now, above what it wrote before. */
   show({ step, text }) {
-    const after = make("dt", {}, `after ${words(step)} ${step === 1 ? "step" : "steps"}`);
+    const after = make("dt", {}, step === 1 ? _`after 1 step` : _`after ${words(step)} steps`);
     this.samples.prepend(after, make("dd", {}, text));
     while (this.samples.children.length > 2 * SHOWN_SAMPLES) this.samples.lastChild.remove();
   }
@@ -106,9 +107,9 @@ export class Board {
     this.painting = null;
     this.curve.paint();
     const { step, steps, loss, elapsed_s } = this.now;
-    const nats = loss === undefined ? "" : ` · loss of the last batch ${loss.toFixed(2)}`;
-    const all = `Step ${words(step)} of ${words(steps)}${nats}`;
-    this.numbers.textContent = `${all} · ${Math.round(elapsed_s)} s`;
+    const nats = loss === undefined ? "" : _` · loss of the last batch ${loss.toFixed(2)}`;
+    const all = _`Step ${words(step)} of ${words(steps)}${nats}`;
+    this.numbers.textContent = _`${all} · ${Math.round(elapsed_s)} s`;
   }
 
   dragged(event, el) {

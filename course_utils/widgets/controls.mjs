@@ -2,6 +2,7 @@
 
 import { make, unknownTo } from "./elements.mjs";
 import { LARGEST_SEED, wrongSettings } from "./sampler.mjs";
+import { _ } from "./words.mjs";
 
 const LONGEST = 5000; // characters at a time
 
@@ -43,30 +44,30 @@ export class Controls {
   /** Which inputs have changed is told to these functions. */
   constructor({ onPrompt, onSettings, onModel }) {
     const slider = (name, range, words) => new Slider(name, range, words, onSettings);
-    const greedy = ({ value }) => (value === 0 ? "0 (greedy)" : value.toFixed(2));
-    const count = ({ value, full }) => (full ? "off" : String(value));
-    const share = ({ value, full }) => (full ? "off" : value.toFixed(2));
-    this.prompt = make("textarea", { rows: 2, spellcheck: false, "aria-label": "Prompt" });
-    this.temperature = slider("Temperature", { min: 0, max: 2, step: 0.05, value: 0.8 }, greedy);
-    this.topK = slider("Top-k", { min: 1, max: 65, step: 1, value: 65 }, count);
-    this.topP = slider("Top-p", { min: 0.05, max: 1, step: 0.05, value: 1 }, share);
-    this.seed = number("Seed", { min: 0, max: LARGEST_SEED, value: 0 });
-    this.length = number("Characters", { min: 1, max: LONGEST, value: 400 });
-    this.choice = make("select", { "aria-label": "Model" });
+    const greedy = ({ value }) => (value === 0 ? _`0 (greedy)` : value.toFixed(2));
+    const count = ({ value, full }) => (full ? _`off` : String(value));
+    const share = ({ value, full }) => (full ? _`off` : value.toFixed(2));
+    this.prompt = make("textarea", { rows: 2, spellcheck: false, "aria-label": _`Prompt` });
+    this.temperature = slider(_`Temperature`, { min: 0, max: 2, step: 0.05, value: 0.8 }, greedy);
+    this.topK = slider(_`Top-k`, { min: 1, max: 65, step: 1, value: 65 }, count);
+    this.topP = slider(_`Top-p`, { min: 0.05, max: 1, step: 0.05, value: 1 }, share);
+    this.seed = number(_`Seed`, { min: 0, max: LARGEST_SEED, value: 0 });
+    this.length = number(_`Characters`, { min: 1, max: LONGEST, value: 400 });
+    this.choice = make("select", { "aria-label": _`Model` });
     this.together = make("input", { type: "checkbox" });
 
     const field = (name, input) => make("label", {}, name, input);
-    this.promptField = field("Prompt", this.prompt);
-    this.togetherField = make("label", {}, this.together, " all side by side");
+    this.promptField = field(_`Prompt`, this.prompt);
+    this.togetherField = make("label", {}, this.together, _` all side by side`);
     this.element = make(
       "div",
       { className: "sampler-controls" },
       this.temperature.element,
       this.topK.element,
       this.topP.element,
-      field("Seed", this.seed),
-      field("Characters", this.length),
-      field("Model", this.choice),
+      field(_`Seed`, this.seed),
+      field(_`Characters`, this.length),
+      field(_`Model`, this.choice),
     );
 
     // By their names in a link and in Python.
@@ -153,14 +154,14 @@ export class Controls {
    * @param {import("./pane.mjs").Pane[]} panes which must know the prompt's characters
    */
   problem(panes) {
-    if (!this.prompt.value) return "A prompt needs at least one character.";
+    if (!this.prompt.value) return _`A prompt needs at least one character.`;
     for (const { alphabet, name } of panes) {
       const unknown = unknownTo(name, alphabet, this.prompt.value);
       if (unknown) return unknown;
     }
     const length = Number(this.length.value);
     const possible = Number.isInteger(length) && length >= 1 && length <= LONGEST;
-    const lengths = `Characters: a whole number from 1 to ${LONGEST}.`;
+    const lengths = _`Characters: a whole number from 1 to ${LONGEST}.`;
     return wrongSettings(this.settings()) || (possible ? "" : lengths);
   }
 }

@@ -2,6 +2,7 @@
 // practice text that comes with the page. The same rules as in course_utils/corpus.py.
 
 import { FileError } from "./safetensors.mjs";
+import { _ } from "./words.mjs";
 
 const MOST_BYTES = 2 ** 24;
 const MOST_CHARACTERS = 4096; // different ones: each costs a row of the model
@@ -14,23 +15,21 @@ const PATIENCE_MS = 15_000;
  */
 export async function find(file, { sha256, mirrors, practice }) {
   if (file) {
-    if (file.size > MOST_BYTES) throw new FileError(`${file.name} is too large for a page.`);
+    if (file.size > MOST_BYTES) throw new FileError(_`${file.name} is too large for a page.`);
     const text = decode(await file.arrayBuffer(), file.name);
-    return { text, name: file.name, note: `Learning from ${file.name}, which goes nowhere else.` };
+    return { text, name: file.name, note: _`Learning from ${file.name}, which goes nowhere else.` };
   }
   for (const mirror of mirrors) {
     const bytes = await download(mirror).catch(() => undefined);
     if (!bytes || (await hash(bytes)) !== sha256) continue; // not there, or another text
-    const from = `from ${new URL(mirror).hostname}`;
-    return { text: decode(bytes), name: "Tiny Shakespeare", note: `Tiny Shakespeare, ${from}.` };
+    const note = _`Tiny Shakespeare, from ${new URL(mirror).hostname}.`;
+    return { text: decode(bytes), name: "Tiny Shakespeare", note };
   }
-  const note =
-    "Tiny Shakespeare could not be fetched: learning from the practice text, which the course's " +
-    "own model wrote; it is not Shakespeare.";
+  const note = _`Tiny Shakespeare could not be fetched: learning from the practice text, which the course's own model wrote; it is not Shakespeare.`;
   const bytes = await download(practice).catch(() => {
-    throw new FileError("No text could be loaded, not even for practice: drop one of your own.");
+    throw new FileError(_`No text could be loaded, not even for practice: drop one of your own.`);
   });
-  return { text: decode(bytes), name: "practice text", note };
+  return { text: decode(bytes), name: _`practice text`, note };
 }
 
 async function download(address) {
@@ -50,7 +49,7 @@ function decode(bytes, name) {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     return text.replaceAll("\r\n", "\n").replaceAll("\r", "\n");
   } catch {
-    throw new FileError(`${name} is not UTF-8 text; save it as UTF-8.`);
+    throw new FileError(_`${name} is not UTF-8 text; save it as UTF-8.`);
   }
 }
 
@@ -67,11 +66,11 @@ export function prepare(text, context) {
   if (characters.length < 100 || cut <= context || different.size < 2) {
     const least = Math.max(100, Math.ceil((context + 1) / 0.9));
     throw new FileError(
-      `A text to learn from must have at least ${least} characters, 2 of them different.`,
+      _`A text to learn from must have at least ${least} characters, 2 of them different.`,
     );
   }
   if (different.size > MOST_CHARACTERS) {
-    throw new FileError(`A text may have ${MOST_CHARACTERS} different characters in a page.`);
+    throw new FileError(_`A text may have ${MOST_CHARACTERS} different characters in a page.`);
   }
   const idOf = new Map(alphabet.map((character, id) => [character, id]));
   const ids = Int32Array.from(characters, (character) => idOf.get(character));

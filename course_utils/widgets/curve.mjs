@@ -1,5 +1,7 @@
 // The losses of a training as it goes, by its steps, and the lines that counting has drawn.
 
+import { _ } from "./words.mjs";
+
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 340;
 const [TOP, BOTTOM, LEFT, RIGHT] = [12, 42, 12, 104]; // around the lines
@@ -35,10 +37,10 @@ export class Curve {
 
   /** The same in words. */
   get words() {
-    if (!this.held.length) return "The curve of the loss: nothing has been measured yet.";
-    const points = this.held.map(({ step, loss }) => `${loss.toFixed(3)} after ${step} steps`);
-    const below = this.crossed.map(({ name }) => name).join(", ") || "none";
-    return `Validation loss: ${points.join(", ")}. Lines it lies below: ${below}.`;
+    if (!this.held.length) return _`The curve of the loss: nothing has been measured yet.`;
+    const points = this.held.map(({ step, loss }) => _`${loss.toFixed(3)} after ${step} steps`);
+    const below = this.crossed.map(({ name }) => name).join(", ") || _`none`;
+    return _`Validation loss: ${points.join(", ")}. Lines it lies below: ${below}.`;
   }
 
   paint() {
@@ -74,7 +76,7 @@ export class Curve {
         return draw("line", { class: "training-line", x1: LEFT, x2: width - RIGHT, y1: y, y2: y });
       }),
       ...marks.map((step) => draw("text", { ...named, x: this.x(step), y: foot }, words(step))),
-      draw("text", about, "steps · loss in nats a character"),
+      draw("text", about, _`steps · loss in nats a character`),
     ];
   }
 

@@ -1,6 +1,7 @@
 // What the widget's other parts make their elements and words of.
 
 import { encode } from "./sampler.mjs";
+import { _ } from "./words.mjs";
 
 /**
  * An element with properties, attributes (those with a dash, or role) and children; text only ever
@@ -27,9 +28,8 @@ export function unknownTo(name, alphabet, text) {
   const { unknown } = encode(alphabet, text);
   if (!unknown.length) return "";
   const named = unknown.slice(0, 8).map((character) => `“${visible(character)}”`);
-  const more = unknown.length > 8 ? " …" : "";
-  const known = `its alphabet has ${alphabet.length} characters`;
-  return `${name} does not know ${named.join(", ")}${more}: ${known}.`;
+  const list = named.join(", ") + (unknown.length > 8 ? " …" : "");
+  return _`${name} does not know ${list}: its alphabet has ${alphabet.length} characters.`;
 }
 
 export function percent(p) {

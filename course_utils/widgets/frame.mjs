@@ -2,21 +2,22 @@
 // for a reader's own file.
 
 import { make } from "./elements.mjs";
+import { _ } from "./words.mjs";
 
 export class Frame {
   /** What the reader wants is told to these functions; onFile gets the file. */
   constructor({ onGenerate, onOne, onStop, onLink, onFile }) {
     const button = (name, onclick) => make("button", { type: "button", onclick }, name);
-    this.generate = button("Generate", onGenerate);
+    this.generate = button(_`Generate`, onGenerate);
     this.generate.className = "sampler-main";
-    this.one = button("One character", onOne);
-    this.stop = button("Stop", onStop);
+    this.one = button(_`One character`, onOne);
+    this.stop = button(_`Stop`, onStop);
     this.pressed = null; // which of them began what is being written
-    this.link = button("Copy link", onLink);
+    this.link = button(_`Copy link`, onLink);
     this.file = make("input", { type: "file", accept: ".safetensors" });
-    this.own = make("label", { className: "sampler-file" }, "Your own model: ", this.file);
+    this.own = make("label", { className: "sampler-file" }, _`Your own model: `, this.file);
     this.status = new Status();
-    this.progress = make("progress", { max: 1, "aria-label": "Loading the weights" });
+    this.progress = make("progress", { max: 1, "aria-label": _`Loading the weights` });
     this.page = false; // whether this is one: there files can be opened and links copied
     this.onFile = onFile;
     this.file.addEventListener("click", () => {

@@ -2,11 +2,10 @@
 // layers off.
 
 import { make, percent, visible } from "./elements.mjs";
+import { _ } from "./words.mjs";
 
 const STRIP_PX = 480; // before the page makes it fit
-const HINT =
-  "A strip runs from the first character to the last one read; strong colour: looked at more. " +
-  "Press a name to switch it off.";
+const HINT = _`A strip runs from the first character to the last one read; strong colour: looked at more. Press a name to switch it off.`;
 const INK = "#2a86a8"; // seen on light ground and on dark
 
 export class Heads {
@@ -31,11 +30,12 @@ export class Heads {
     this.strips = [];
     this.point(null);
     const rows = count(layers, (layer) => {
-      const whole = this.button(`L${layer + 1}`, `Layer ${layer + 1}`);
+      const label = _`Layer ${layer + 1}`;
+      const whole = this.button(`L${layer + 1}`, label);
       const strips = count(heads, (head) => this.strip(layer, head));
       this.strips.push(...strips);
       const parts = [whole, ...strips.map(({ element }) => element)];
-      const named = { role: "group", "aria-label": `Layer ${layer + 1}` };
+      const named = { role: "group", "aria-label": label };
       return make("div", { className: "inside-layer", ...named }, ...parts);
     });
     this.rows.replaceChildren(...rows);
@@ -57,7 +57,7 @@ export class Heads {
   /** A button that switches off what has this name. */
   button(name, label) {
     const button = make("button", { type: "button", "aria-pressed": "false" }, label);
-    button.setAttribute("aria-label", `${label}, switch off`);
+    button.setAttribute("aria-label", _`${label}, switch off`);
     button.addEventListener("click", () => {
       this.press(name, button.getAttribute("aria-pressed") === "false");
       this.onSwitch();
@@ -123,9 +123,9 @@ class Strip {
 
   told({ ids }, place, alphabet) {
     const most = this.weights.reduce((best, w, i, all) => (w > all[best] ? i : best), 0);
-    if (!this.weights[most]) return `${this.name} is off with its layer`;
+    if (!this.weights[most]) return _`${this.name} is off with its layer`;
     const character = visible(alphabet[ids[most]]);
     const share = percent(this.weights[most]);
-    return `${this.name} looks most at “${character}”, ${place - most} back: ${share}`;
+    return _`${this.name} looks most at “${character}”, ${place - most} back: ${share}`;
   }
 }

@@ -9,16 +9,15 @@
 // The last two may say `off`: which heads and layers are switched off, by gpt.mjs's names.
 // Asked of a page alone:
 //   {kind: "open", file}       -> {model, name, alphabet, context}
-//   {kind: "link", settings}   -> {said}
+//   {kind: "link", settings}   -> {copied}
 // Every question has a `request`, and its answer has the same. What goes wrong is answered
 // {request, error}.
 
+import { _ } from "./words.mjs";
+
 const SILENCE_MS = 8000; // until the reader is told that no answer comes
-const SILENT =
-  "No answer from Python yet: the kernel is busy. " +
-  "If it was restarted, run the cells above and this one again.";
-const GONE =
-  "Python is gone: the kernel was restarted or stopped. Run the cells above and this one again.";
+const SILENT = _`No answer from Python yet: the kernel is busy. If it was restarted, run the cells above and this one again.`;
+const GONE = _`Python is gone: the kernel was restarted or stopped. Run the cells above and this one again.`;
 
 export class Host {
   /**

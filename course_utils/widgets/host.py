@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+from course_utils.messages import _
+from course_utils.names import translated
+
 
 class SamplerHost:
     """Answers the questions that host.mjs lists, about models of one tokenizer."""
@@ -9,7 +12,7 @@ class SamplerHost:
     def __init__(self, models, tokenizer, settings):
         """models: as for sampler. settings: name -> where that input of the widget begins"""
         models = named(models)
-        self.names = list(models)
+        self.names = list(map(translated, models))
         self.models = list(models.values())
         self.tokenizer = tokenizer
         self.settings = settings
@@ -75,7 +78,7 @@ class InsideHost(SamplerHost):
             model.train(training)
         if question["kind"] == "next":
             return {}, [as_bytes(lens[-1, -1])]
-        L, H, T, _ = maps.shape
+        L, H, T = maps.shape[:3]
         below = torch.ones(T, T, dtype=torch.bool, device=maps.device).tril()
         return {"layers": L, "heads": H}, [as_bytes(lens), as_bytes(maps[:, :, below])]
 
@@ -114,5 +117,7 @@ def named(models):
     models = models if isinstance(models, (list, tuple)) else [models]
     names = [layers(model.config.n_layers) for model in models]
     if len(set(names)) < len(names):
-        names = [f"model {i}: {name}" for i, name in enumerate(names, start=1)]
+        names = [
+            _("model {n}: {name}", n=i, name=translated(name)) for i, name in enumerate(names, 1)
+        ]
     return dict(zip(names, models, strict=True))

@@ -12,6 +12,7 @@ import { Letters, quoted } from "./letters.mjs";
 import { Models } from "./models.mjs";
 import { Reading } from "./reading.mjs";
 import { draw, encode, filter, windowStart } from "./sampler.mjs";
+import { _ } from "./words.mjs";
 
 const TYPING_MS = 300; // after the last key, the text is taken for finished
 const WRITTEN = 40; // characters at a time
@@ -52,7 +53,7 @@ class Inside {
   }
 
   start() {
-    return this.instead("Loading …", async (signal) => {
+    return this.instead(_`Loading …`, async (signal) => {
       const { settings, page } = await this.models.meet(signal);
       this.page = page;
       this.desk.take(this.models.names, settings);
@@ -74,7 +75,7 @@ class Inside {
 
   /** Take the chosen model, with all its parts on. */
   load() {
-    return this.instead("Loading …", async (signal) => {
+    return this.instead(_`Loading …`, async (signal) => {
       const [{ number, name, about }] = await this.models.load([this.desk.model], signal);
       this.model = { number, name, context: about.context, alphabet: [...about.alphabet] };
       this.whole = this.reading = null;
@@ -100,7 +101,7 @@ class Inside {
       this.task.abort();
       return this.desk.status.refuse(problem);
     }
-    return this.instead("Reading …", async (signal) => {
+    return this.instead(_`Reading …`, async (signal) => {
       const { ids } = encode(this.model.alphabet, this.desk.text.value);
       if (String(ids) !== String(this.whole?.ids)) this.whole = await this.look(ids, [], signal);
       const off = this.reading ? this.heads.off : []; // a new model's parts are all on
@@ -118,8 +119,8 @@ class Inside {
   problem() {
     const { name, alphabet, context } = this.model;
     const { length } = [...this.desk.text.value];
-    if (length < 2) return "A text needs at least two characters.";
-    if (length > context) return `${name} reads up to ${context} characters; these are ${length}.`;
+    if (length < 2) return _`A text needs at least two characters.`;
+    if (length > context) return _`${name} reads up to ${context} characters; these are ${length}.`;
     return unknownTo(name, alphabet, this.desk.text.value);
   }
 
@@ -152,7 +153,7 @@ class Inside {
     const off = this.heads.off;
     const ids = [...this.reading.ids];
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    return this.instead("Writing …", async (signal) => {
+    return this.instead(_`Writing …`, async (signal) => {
       const line = this.desk.line(off);
       let written = "";
       for (let i = 0; i < WRITTEN; i++) {
@@ -162,7 +163,7 @@ class Inside {
         written += visible(alphabet[ids.at(-1)]).replace("␣", " ");
         if (!calm || i === WRITTEN - 1) line.textContent = written;
       }
-      this.desk.say(`${WRITTEN} characters written.`);
+      this.desk.say(_`${WRITTEN} characters written.`);
     });
   }
 
@@ -178,22 +179,23 @@ function told(reading, place, alphabet) {
   const { ids, layers } = reading;
   const before = ids.slice(Math.max(0, place - BEFORE), place).map((id) => alphabet[id]);
   const [{ id, p }] = reading.guesses(layers, place, 1);
-  const guess = `layer ${layers}'s first guess ${visible(alphabet[id])} ${percent(p)}`;
-  if (place === ids.length) return `After ${quoted(before)}: ${guess}`;
-  const next = `next ${quoted([alphabet[ids[place]]])}`;
-  return `After ${quoted(before)}, ${next}: ${reading.surprise(place).toFixed(2)} nats; ${guess}`;
+  const guess = _`layer ${layers}'s first guess ${visible(alphabet[id])} ${percent(p)}`;
+  if (place === ids.length) return _`After ${quoted(before)}: ${guess}`;
+  const next = quoted([alphabet[ids[place]]]);
+  const nats = reading.surprise(place).toFixed(2);
+  return _`After ${quoted(before)}, next ${next}: ${nats} nats; ${guess}`;
 }
 
 /** The inputs, the line of news, and the words about the whole text. */
 class Desk {
   constructor({ onText, onModel, onWrite, onRestore }) {
     const button = (name, onclick) => make("button", { type: "button", onclick }, name);
-    this.text = make("textarea", { rows: 3, spellcheck: false, "aria-label": "Text" });
-    this.choice = make("select", { "aria-label": "Model", disabled: true });
-    this.go = button("Write on", onWrite);
-    this.restore = button("Everything on", onRestore);
+    this.text = make("textarea", { rows: 3, spellcheck: false, "aria-label": _`Text` });
+    this.choice = make("select", { "aria-label": _`Model`, disabled: true });
+    this.go = button(_`Write on`, onWrite);
+    this.restore = button(_`Everything on`, onRestore);
     this.status = new Status();
-    this.progress = make("progress", { max: 1, "aria-label": "Loading the weights" });
+    this.progress = make("progress", { max: 1, "aria-label": _`Loading the weights` });
     this.loss = make("p", { className: "inside-loss", "aria-live": "polite" });
     this.note = make("p", { className: "inside-note", "aria-live": "polite" });
     this.written = make("dl", { className: "inside-written" });
@@ -209,8 +211,8 @@ class Desk {
     const field = (name, input) => make("label", {}, name, input);
     const buttons = [this.go, this.restore];
     el.replaceChildren(
-      field("Text", this.text),
-      make("div", { className: "sampler-buttons" }, field("Model ", this.choice), ...buttons),
+      field(_`Text`, this.text),
+      make("div", { className: "sampler-buttons" }, field(_`Model `, this.choice), ...buttons),
       this.status.element,
       this.progress,
       letters.element,
@@ -253,16 +255,16 @@ class Desk {
   tell(now, whole, off) {
     const change = now - whole;
     const sign = change < 0 ? "−" : "+";
-    const nats = (loss) => `${loss.toFixed(3)} nats a character`;
-    const changed = `${sign}${Math.abs(change).toFixed(3)} (all on: ${whole.toFixed(3)})`;
-    const without = `Without ${off.join(", ")}: ${nats(now)}, ${changed}`;
-    const all = `The whole text: ${nats(whole)}; the redder, the more surprising`;
+    const nats = (loss) => _`${loss.toFixed(3)} nats a character`;
+    const changed = _`${sign}${Math.abs(change).toFixed(3)} (all on: ${whole.toFixed(3)})`;
+    const without = _`Without ${off.join(", ")}: ${nats(now)}, ${changed}`;
+    const all = _`The whole text: ${nats(whole)}; the redder, the more surprising`;
     this.loss.textContent = off.length ? without : all;
   }
 
   /** A new line for what the model writes, above those before it. @returns {Node} */
   line(off) {
-    const name = off.length ? `Without ${off.join(", ")}` : "Everything on";
+    const name = off.length ? _`Without ${off.join(", ")}` : _`Everything on`;
     const text = make("dd");
     this.written.prepend(make("dt", {}, name), text);
     while (this.written.children.length > 2 * KEPT_TEXTS) this.written.lastChild.remove();

@@ -1,6 +1,7 @@
 // What the model would guess if it stopped after a layer: the logit lens, a row a layer.
 
 import { make, percent, visible } from "./elements.mjs";
+import { _ } from "./words.mjs";
 
 const GUESSES = 5; // of the likeliest characters
 
@@ -10,8 +11,8 @@ export class Lens {
     this.real = make("th", { scope: "col" });
     this.body = make("tbody");
     const ranks = Array.from({ length: GUESSES }, (_, i) => make("th", { scope: "col" }, i + 1));
-    const head = make("tr", {}, make("th", { scope: "col" }, "after"), ...ranks, this.real);
-    const caption = make("caption", {}, "First guesses");
+    const head = make("tr", {}, make("th", { scope: "col" }, _`after`), ...ranks, this.real);
+    const caption = make("caption", {}, _`First guesses`);
     this.element = make("table", { className: "inside-lens" }, caption, make("thead", {}, head));
     this.element.append(this.body);
   }
@@ -19,7 +20,7 @@ export class Lens {
   /** Make room for a model of so many layers. */
   put(layers) {
     this.stages = Array.from({ length: layers + 1 }, (_, i) => {
-      const name = make("th", { scope: "row" }, i ? `layer ${i}` : "embedding");
+      const name = make("th", { scope: "row" }, i ? _`layer ${i}` : _`embedding`);
       const cells = Array.from({ length: GUESSES + 1 }, () => make("td"));
       return { row: make("tr", {}, name, ...cells), cells };
     });
@@ -33,7 +34,7 @@ export class Lens {
    */
   show(reading, place, alphabet) {
     const real = reading.ids[place]; // none after the text
-    this.real.textContent = real === undefined ? "" : `real: ${visible(alphabet[real])}`;
+    this.real.textContent = real === undefined ? "" : _`real: ${visible(alphabet[real])}`;
     this.stages.forEach(({ cells }, stage) => {
       const guesses = reading.guesses(stage, place, GUESSES);
       guesses.forEach(({ id, p }, i) => {

@@ -2,6 +2,7 @@
 // arrow keys or a click, and another looked at while the pointer is over it.
 
 import { make, visible } from "./elements.mjs";
+import { _ } from "./words.mjs";
 
 const MOST_NATS = 5; // from here on a character has the full colour
 
@@ -16,7 +17,7 @@ export class Letters {
       className: "inside-letters",
       tabIndex: 0,
       role: "group",
-      "aria-label": "The text; arrow keys choose a character",
+      "aria-label": _`The text; arrow keys choose a character`,
     });
     this.element.addEventListener("pointerover", ({ target }) => this.look(target.dataset.place));
     this.element.addEventListener("pointerleave", () => this.look());

@@ -1,8 +1,10 @@
 // What counting reaches on a text: the lines that a model has to cross. Witten and Bell's rule, as
 // lesson 1 builds it.
 
+import { _ } from "./words.mjs";
+
 const LONGEST = 5;
-const NAMES = ["uniform", "unigram", "bigram", "3-gram", "4-gram", "5-gram"];
+const NAMES = [_`uniform`, _`unigram`, _`bigram`, _`3-gram`, _`4-gram`, _`5-gram`];
 
 /**
  * @param {Int32Array} train @param {Int32Array} held tokens @param {number} V the alphabet's size

@@ -2,6 +2,8 @@
 // nothing in a file is executed, and memory is taken for what it says only when all of that fits
 // together and stands in the file.
 
+import { _ } from "./words.mjs";
+
 /** A file can't be used; the message is one sentence that says why. */
 export class FileError extends Error {}
 
@@ -23,7 +25,7 @@ const CHOICES = {
   qk_norm: [true, false],
   residual: [true, false],
 };
-const MISFIT = "Its weights do not fit the model that it describes.";
+const MISFIT = _`Its weights do not fit the model that it describes.`;
 
 function check(holds, problem) {
   if (!holds) throw new FileError(problem);
@@ -41,7 +43,7 @@ export function readSafetensors(buffer) {
   const expected = shapes(config);
   checkTensors(tensors, expected);
   checkPlaces(Object.values(tensors), buffer.byteLength - start);
-  check(numbersToHold(config, expected) <= MOST, "Its model is too large for a page.");
+  check(numbersToHold(config, expected) <= MOST, _`Its model is too large for a page.`);
 
   const weights = {};
   for (const name of Object.keys(expected)) {
@@ -51,7 +53,7 @@ export function readSafetensors(buffer) {
     }
     check(
       sound(values),
-      "It holds weights that are not numbers, or larger than any training makes.",
+      _`It holds weights that are not numbers, or larger than any training makes.`,
     );
     weights[name] = values;
   }
@@ -60,21 +62,21 @@ export function readSafetensors(buffer) {
 
 /** What the file says of itself, and where its numbers start. */
 function readHeader(buffer) {
-  check(buffer.byteLength >= 8, "This is not a safetensors file: it is too short.");
+  check(buffer.byteLength >= 8, _`This is not a safetensors file: it is too short.`);
   const size = Number(new DataView(buffer).getBigUint64(0, true));
   const start = 8 + size;
   const whole = start <= buffer.byteLength && size <= LONGEST_HEADER;
-  check(whole, "This is not a safetensors file, or it is cut short.");
+  check(whole, _`This is not a safetensors file, or it is cut short.`);
   const text = new TextDecoder().decode(new Uint8Array(buffer, 8, size));
   const { __metadata__: metadata, ...tensors } = parse(text);
   const about = parse(metadata?.course ?? "{}");
   const ours = about.format === FORMAT;
-  check(ours, `This safetensors file is not a checkpoint of this course in format ${FORMAT}.`);
+  check(ours, _`This safetensors file is not a checkpoint of this course in format ${FORMAT}.`);
   return { tensors, about, start };
 }
 
 function parse(text) {
-  const problem = "This is not a safetensors file: its header can't be read.";
+  const problem = _`This is not a safetensors file: its header can't be read.`;
   try {
     const value = JSON.parse(text);
     check(typeof value === "object" && value !== null, problem);
@@ -97,7 +99,7 @@ function countColons(text) {
 }
 
 function checkConfig(config) {
-  const problem = "It describes no model of this course.";
+  const problem = _`It describes no model of this course.`;
   check(typeof config === "object" && config !== null, problem);
   for (const name of SIZES) check(Number.isInteger(config[name]) && config[name] >= 1, problem);
   for (const [name, allowed] of Object.entries(CHOICES)) {
@@ -109,7 +111,7 @@ function checkConfig(config) {
   check(Object.keys(config).length === names.length, problem); // and no others
   const D = config.d_model / config.n_heads;
   check(Number.isInteger(D) && !(config.position === "rope" && D % 2), problem);
-  check(config.n_layers <= MOST_LAYERS, "Its model is too large for a page.");
+  check(config.n_layers <= MOST_LAYERS, _`Its model is too large for a page.`);
   return config;
 }
 
@@ -120,7 +122,7 @@ function checkAlphabet(alphabet, size) {
   const codes = characters.map((character) => character.codePointAt(0));
   const rising = codes.every((code, i) => i === 0 || code > codes[i - 1]);
   const fits = rising && characters.length === size;
-  check(fits, "Its alphabet does not fit its model, or is not different characters in order.");
+  check(fits, _`Its alphabet does not fit its model, or is not different characters in order.`);
   return characters;
 }
 
@@ -168,7 +170,7 @@ function checkShape({ shape }, expected) {
 
 /** Whether the tensors cover all bytes from 0 to size, each byte once. */
 function checkPlaces(tensors, size) {
-  const problem = "It is cut short, or its header is wrong about the sizes.";
+  const problem = _`It is cut short, or its header is wrong about the sizes.`;
   const places = tensors.map(({ dtype, shape, data_offsets: offsets }) => {
     const known = [shape, offsets].every((list) => Array.isArray(list) && list.every(isSize));
     check(known && offsets.length === 2, problem);

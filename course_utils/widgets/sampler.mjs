@@ -1,6 +1,8 @@
 // The sampling rule, as lesson 6's filter_logits and window_start have it: the same code draws in a
 // notebook and on the page, whoever works out the logits.
 
+import { _ } from "./words.mjs";
+
 export const [KEPT, CUT_BY_K, CUT_BY_P, CUT_BY_TEMPERATURE] = [0, 1, 2, 3]; // a token's fate
 export const LARGEST_SEED = 999999;
 
@@ -18,16 +20,16 @@ export const LARGEST_SEED = 999999;
  */
 export function wrongSettings({ temperature, topK, topP, seed }) {
   if (!(temperature >= 0 && temperature < Infinity)) {
-    return "The temperature must be at least 0 (0 is greedy).";
+    return _`The temperature must be at least 0 (0 is greedy).`;
   }
   if (topK !== null && !(Number.isInteger(topK) && topK >= 1)) {
-    return "Top-k must be a whole number of at least 1.";
+    return _`Top-k must be a whole number of at least 1.`;
   }
   if (topP !== null && !(topP > 0 && topP <= 1)) {
-    return "Top-p must lie above 0 and be at most 1.";
+    return _`Top-p must lie above 0 and be at most 1.`;
   }
   if (!(Number.isInteger(seed) && seed >= 0 && seed <= LARGEST_SEED)) {
-    return `The seed must be a whole number from 0 to ${LARGEST_SEED}.`;
+    return _`The seed must be a whole number from 0 to ${LARGEST_SEED}.`;
   }
   return "";
 }

@@ -1,6 +1,7 @@
 // A text as it grows, in a box, each of whose characters can be pointed at.
 
 import { make } from "./elements.mjs";
+import { _ } from "./words.mjs";
 
 const NEAR_PX = 8; // so close to its end, the reader is taken to follow the text
 
@@ -16,10 +17,10 @@ export class Text {
       className: "sampler-text",
       tabIndex: 0,
       role: "group",
-      "aria-label": `Text of ${name}; arrow keys walk through it`,
+      "aria-label": _`Text of ${name}; arrow keys walk through it`,
     });
-    this.whole = this.button("Whole text", () => this.show(!this.isWhole));
-    const copy = this.button("Copy text", () => this.copy());
+    this.whole = this.button(_`Whole text`, () => this.show(!this.isWhole));
+    const copy = this.button(_`Copy text`, () => this.copy());
     const title = make("p", { className: "sampler-name" }, name);
     const head = make("div", { className: "sampler-head" }, title, this.whole, copy);
     this.element = make("div", {}, head, this.box);
@@ -36,7 +37,7 @@ export class Text {
   }
 
   button(label, onclick) {
-    const name = `${label} of ${this.name}`;
+    const name = _`${label} of ${this.name}`;
     return make("button", { type: "button", onclick, "aria-label": name }, label);
   }
 
@@ -94,10 +95,10 @@ export class Text {
   async copy() {
     try {
       await navigator.clipboard.writeText(this.box.textContent);
-      this.tell(`The text of ${this.name} is copied.`);
+      this.tell(_`The text of ${this.name} is copied.`);
     } catch {
       getSelection().selectAllChildren(this.box); // a page in a frame may not write there
-      this.tell("The text is selected: copy it with your keyboard or menu.");
+      this.tell(_`The text is selected: copy it with your keyboard or menu.`);
     }
   }
 }

@@ -11,6 +11,7 @@ import { Learner } from "./learner.mjs";
 import { countedLines } from "./ngrams.mjs";
 import { FileError, writeSafetensors } from "./safetensors.mjs";
 import { draw, encode, filter } from "./sampler.mjs";
+import { _ } from "./words.mjs";
 
 const SAMPLES_EVERY = 40; // steps
 const KEPT_EVERY_MS = 5000;
@@ -32,7 +33,7 @@ class Hand {
   ask(kind, content = {}, transfer = []) {
     return new Promise((resolve, reject) => {
       this.worker.onmessage = ({ data }) => resolve(data);
-      this.worker.onerror = () => reject(new Error("a thread of the training broke off"));
+      this.worker.onerror = () => reject(new Error(_`a thread of the training broke off`));
       this.worker.postMessage({ kind, ...content }, transfer);
     });
   }
@@ -145,7 +146,7 @@ class Training {
 
   /** The exact loss over the whole validation split, of which each thread reads a part. */
   async evaluate() {
-    tell("news", { words: "Reading the whole validation text …" });
+    tell("news", { words: _`Reading the whole validation text …` });
     const { learner, held, threads } = this;
     const last = held.length - 1;
     const T = this.model.context_length; // windows are cut as for one thread
@@ -229,7 +230,7 @@ async function alone(action) {
     return await navigator.locks.request("course-training", { signal }, action);
   } catch (error) {
     if (error.name !== "TimeoutError") throw error;
-    throw new FileError("Another tab of this page is training: pause it there first.");
+    throw new FileError(_`Another tab of this page is training: pause it there first.`);
   }
 }
 
@@ -238,7 +239,7 @@ let training;
 const answers = {
   /** From noise, on the reader's own file or on what is found. */
   async start({ about, file }) {
-    tell("news", { words: file ? `Reading ${file.name} …` : "Fetching the text …" });
+    tell("news", { words: file ? _`Reading ${file.name} …` : _`Fetching the text …` });
     const found = await find(file, about.corpus);
     training = new Training(about, found);
     await training.begin();
@@ -254,7 +255,7 @@ const answers = {
       training = new Training(about, kept.found, kept);
       await training.begin(kept);
     } catch {
-      return tell("nothing", { words: "What was kept of a training can't be used: begin anew." });
+      return tell("nothing", { words: _`What was kept of a training can't be used: begin anew.` });
     }
     training.describe();
     return training.rest();
@@ -273,6 +274,6 @@ self.onmessage = async ({ data }) => {
     await answers[data.kind](data);
   } catch (error) {
     const known = error instanceof FileError;
-    tell("error", { words: known ? error.message : `Training stopped: ${error.message}.` });
+    tell("error", { words: known ? error.message : _`Training stopped: ${error.message}.` });
   }
 };

@@ -3,6 +3,7 @@
 // trainer.mjs what the reader wants, and board.mjs what the trainer tells.
 
 import { Board, words } from "./board.mjs";
+import { _ } from "./words.mjs";
 
 const SAMPLER = ".sampler-place.sampler"; // the widget that writes, if the page has it
 
@@ -34,7 +35,7 @@ class Training {
     this.worker?.terminate();
     this.worker = new Worker(new URL("trainer.mjs", this.about.parts), { type: "module" });
     this.worker.onmessage = ({ data }) => this.hear[data.kind](data);
-    this.worker.onerror = () => this.become("empty", "This browser can't train the model.");
+    this.worker.onerror = () => this.become("empty", _`This browser can't train the model.`);
     this.become("busy");
     this.board.describe(null);
     this.ask(kind, { about: this.about, ...content });
@@ -50,7 +51,7 @@ class Training {
     news: (told) => this.board.status.say(told.words),
     text: (told) => this.board.describe(told),
     learning: () => {
-      this.become("training", "Learning …");
+      this.become("training", _`Learning …`);
       this.looked();
     },
     step: (told) => this.board.learnt(told),
@@ -71,7 +72,7 @@ class Training {
 
   /** The one button that means what makes sense now. */
   press() {
-    if (this.state === "training") this.pause("Pausing …");
+    if (this.state === "training") this.pause(_`Pausing …`);
     else if (this.state === "paused") this.go();
     else if (this.state !== "busy") this.start();
   }
@@ -95,25 +96,25 @@ class Training {
   looked() {
     if (document.hidden && this.state === "training") {
       this.rests = true;
-      this.pause("Paused while this tab is hidden.");
+      this.pause(_`Paused while this tab is hidden.`);
     } else if (!document.hidden && this.rests && this.state === "paused") {
       this.go();
     }
-    document.title = document.hidden && this.rests ? `Paused · ${this.title}` : this.title;
+    document.title = document.hidden && this.rests ? _`Paused · ${this.title}` : this.title;
   }
 
   stopped({ kept }) {
     const { step, steps } = this.board.now;
-    const where = kept ? "kept in this browser" : "not kept, so leave the page open";
-    this.become("paused", `Paused after ${words(step)} of ${words(steps)} steps; ${where}.`);
+    const where = kept ? _`kept in this browser` : _`not kept, so leave the page open`;
+    this.become("paused", _`Paused after ${words(step)} of ${words(steps)} steps; ${where}.`);
     this.looked();
   }
 
   ended({ kept }) {
     this.rests = false;
     const loss = this.board.curve.held.at(-1).loss.toFixed(3);
-    const where = kept ? ", and kept in this browser" : "";
-    this.become("ended", `Trained: validation loss ${loss}. The weights are yours${where}.`);
+    const where = kept ? _`, and kept in this browser` : "";
+    this.become("ended", _`Trained: validation loss ${loss}. The weights are yours${where}.`);
     this.looked();
   }
 
@@ -140,6 +141,6 @@ class Training {
     const link = { href: URL.createObjectURL(file), download: file.name };
     Object.assign(document.createElement("a"), link).click();
     URL.revokeObjectURL(link.href);
-    this.board.status.say(`${file.name}: load_model opens it, in JupyterLab too.`);
+    this.board.status.say(_`${file.name}: load_model opens it, in JupyterLab too.`);
   }
 }

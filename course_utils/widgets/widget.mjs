@@ -10,6 +10,7 @@ import { Host } from "./host.mjs";
 import { Models } from "./models.mjs";
 import { wrongSettings } from "./sampler.mjs";
 import { Texts } from "./texts.mjs";
+import { _ } from "./words.mjs";
 
 const TYPING_MS = 200; // after the last key, the prompt is taken for finished
 
@@ -33,7 +34,7 @@ class Widget {
     this.frame = new Frame({
       onGenerate: () => this.generate(),
       onOne: () => this.write(1, false),
-      onStop: () => this.end("Stopped."),
+      onStop: () => this.end(_`Stopped.`),
       onLink: () => this.copyLink(),
       onFile: (file) => this.open(file),
     });
@@ -50,7 +51,7 @@ class Widget {
 
   start() {
     return this.instead("loading", async (signal) => {
-      this.status.say("Loading …");
+      this.status.say(_`Loading …`);
       const { settings, page, write } = await this.models.meet(signal);
       this.frame.allow(page);
       this.controls.offer(this.models.names);
@@ -94,7 +95,7 @@ class Widget {
   /** Put up the chosen models, loading those that are not there yet, and then tell the news. */
   show(news = "") {
     return this.instead("loading", async (signal) => {
-      this.status.say("Loading …");
+      this.status.say(_`Loading …`);
       const loaded = await this.models.load(this.controls.chosen(), signal);
       this.controls.fit(this.models.mostCharacters);
       this.texts.put(loaded);
@@ -108,12 +109,12 @@ class Widget {
   /** Offer a reader's own model, and put it up unless they have chosen another meanwhile. */
   open(file) {
     return this.instead("loading", async (signal) => {
-      this.status.say(`Reading ${file.name} …`);
+      this.status.say(_`Reading ${file.name} …`);
       const number = await this.models.open(file);
       this.controls.offer(this.models.names);
       if (signal.aborted) return;
       this.controls.choose(number);
-      await this.show(`${file.name} is loaded.`);
+      await this.show(_`${file.name} is loaded.`);
     });
   }
 
@@ -126,12 +127,12 @@ class Widget {
     clearTimeout(this.typing);
     if (this.refuse()) return;
     this.instead("writing", async (signal) => {
-      if (anew) this.status.say("Writing …");
+      if (anew) this.status.say(_`Writing …`);
       const begun = performance.now();
       await this.texts.write(length, anew, signal);
       const count = length * this.texts.panes.length;
       const rate = Math.round((1000 * count) / (performance.now() - begun));
-      this.end(anew ? `${count} characters written, ${rate} a second.` : "");
+      this.end(anew ? _`${count} characters written, ${rate} a second.` : "");
     });
   }
 
@@ -160,8 +161,9 @@ class Widget {
   }
 
   async copyLink() {
-    const { said } = await this.host.ask({ kind: "link", settings: this.controls.kept() });
-    this.status.say(said);
+    const { copied } = await this.host.ask({ kind: "link", settings: this.controls.kept() });
+    const kept = _`Copied: the link keeps prompt and settings.`;
+    this.status.say(copied ? kept : _`The address bar now holds the link.`);
   }
 
   close() {

@@ -5,6 +5,7 @@
 
 import { GPT } from "./gpt.mjs";
 import { FileError, readSafetensors } from "./safetensors.mjs";
+import { _ } from "./words.mjs";
 
 const MOST_BYTES = 2 ** 28;
 let model;
@@ -22,7 +23,7 @@ self.onmessage = async ({ data }) => {
     }
   } catch (error) {
     const known = error instanceof FileError;
-    const unknown = `The model could not be used here: ${error.message}`;
+    const unknown = _`The model could not be used here: ${error.message}`;
     self.postMessage({ request, error: known ? error.message : unknown });
   }
 };
@@ -36,13 +37,13 @@ function answer({ kind, ids }) {
 
 async function bytes({ file, address }) {
   if (!file) return download(address);
-  if (file.size > MOST_BYTES) throw new FileError("This file is too large for a page.");
+  if (file.size > MOST_BYTES) throw new FileError(_`This file is too large for a page.`);
   return file.arrayBuffer();
 }
 
 async function download(address) {
   const response = await fetch(address);
-  if (!response.ok) throw new FileError(`The weights could not be loaded (${response.status}).`);
+  if (!response.ok) throw new FileError(_`The weights could not be loaded (${response.status}).`);
   const total = Number(response.headers.get("Content-Length"));
   const chunks = [];
   const reader = response.body.getReader();
