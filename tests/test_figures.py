@@ -27,6 +27,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from course_utils import figures
 from course_utils.figures import drawing, labels, study, words
+from course_utils.names import translated
 from helpers import LANGUAGES, NOTE
 from pictures import badly_placed, drawn, ink, legible, luminance, texts
 
@@ -219,7 +220,7 @@ def gallery(picture, language="english"):
 @pytest.mark.parametrize("picture", PICTURES)
 def test_every_word_is_whole_and_apart(picture, language):
     figure, *inked = gallery(picture, language)
-    assert NOTE in [text for text, _, _ in legible(figure, *inked)]
+    assert translated(NOTE, language) in [text for text, _, _ in legible(figure, *inked)]
 
 
 def test_words_on_each_other_would_be_seen(monkeypatch):

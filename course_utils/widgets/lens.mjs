@@ -19,7 +19,7 @@ export class Lens {
 
   /** Make room for a model of so many layers. */
   put(layers) {
-    this.stages = Array.from({ length: layers + 1 }, (_, i) => {
+    this.stages = Array.from({ length: layers + 1 }, (stage, i) => {
       const name = make("th", { scope: "row" }, i ? _`layer ${i}` : _`embedding`);
       const cells = Array.from({ length: GUESSES + 1 }, () => make("td"));
       return { row: make("tr", {}, name, ...cells), cells };
