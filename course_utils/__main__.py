@@ -14,7 +14,22 @@ import threading
 from pathlib import Path
 
 from course_utils import commands
+from course_utils.messages import N_, _, ngettext
 from course_utils.research.terminal import Plain, plain
+
+argparse._, argparse.ngettext = _, ngettext  # its own words in the reader's language too:
+ITS_WORDS = (
+    N_("usage: "),
+    N_("positional arguments"),
+    N_("options"),
+    N_("show this help message and exit"),
+    N_("the following arguments are required: %s"),
+    N_("argument %(argument_name)s: %(message)s"),
+    N_("invalid choice: %(value)r (choose from %(choices)s)"),
+    N_("invalid %(type)s value: %(value)r"),
+    N_("expected one argument"),
+    N_("expected at least one argument"),
+)
 
 STOPPED = 130  # the exit code after Ctrl-C, as shells have it
 
@@ -26,12 +41,19 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self):
         for title, names in self.choices:
-            self.add_argument_group(title, ", ".join(names()))
+            self.add_argument_group(_(title), ", ".join(names()))
         self.choices = ()
         return super().format_help()
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: {plain(message)}; `{self.prog} --help` explains.\n")
+        self.exit(
+            2,
+            _(
+                "{prog}: {problem}; `{prog} --help` explains.\n",
+                prog=self.prog,
+                problem=plain(message),
+            ),
+        )
 
 
 def number(kind, low, high=float("inf")):
@@ -43,9 +65,15 @@ def number(kind, low, high=float("inf")):
         except ValueError:
             value = None
         if value is None or not low <= value <= high:
-            sort = "a whole number" if kind is int else "a number"
-            bounds = f"of at least {low}" if high == float("inf") else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {sort} {bounds}")
+            sort = _("a whole number") if kind is int else _("a number")
+            bounds = (
+                _("of at least {low}", low=low)
+                if high == float("inf")
+                else _("from {low} to {high}", low=low, high=high)
+            )
+            raise argparse.ArgumentTypeError(
+                _("{text!r} is not {sort} {bounds}", text=text, sort=sort, bounds=bounds)
+            )
         return value
 
     return parse
@@ -70,7 +98,7 @@ def build_parser():
     """All subcommands and their options. Heavy imports wait until a subcommand runs."""
     parser = Parser(
         prog="course",
-        description="Build, train, take apart and sample a Transformer on Tiny Shakespeare.",
+        description=_("Build, train, take apart and sample a Transformer on Tiny Shakespeare."),
     )
     subcommands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=Parser
@@ -90,151 +118,155 @@ def subcommand(subcommands, function, text, needs_text=True, shows_text=True):
     """
     name = function.__name__
     sub = subcommands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    sub.epilog = f"For example: course {name} {EXAMPLES[name]}"
+    sub.epilog = _("For example: course {name} {options}", name=name, options=EXAMPLES[name])
     sub.set_defaults(run=function, parser=sub, needs_text=needs_text, shows_text=shows_text)
     sub.add_argument(
         "--profile",
         choices=("smoke", "laptop", "gpu"),
-        help="how much work (default: by device)",
+        help=_("how much work (default: by device)"),
     )
-    sub.add_argument("--corpus", metavar="FILE", help="another UTF-8 text than Tiny Shakespeare")
+    sub.add_argument("--corpus", metavar="FILE", help=_("another UTF-8 text than Tiny Shakespeare"))
     sub.add_argument(
         "--out",
         metavar="DIR",
         type=Path,
-        help="results folder (default: results in the checkout)",
+        help=_("results folder (default: results in the checkout)"),
     )
     return sub
 
 
 def add_seeds(sub):
-    words = "the first seed (default: the study's, or 0)"
+    words = _("the first seed (default: the study's, or 0)")
     sub.add_argument("--seed", type=number(int, 0), metavar="S", help=words)
-    words = "seeds an arm (default: the profile's)"
+    words = _("seeds an arm (default: the profile's)")
     sub.add_argument("--seeds", type=number(int, 1), default=0, metavar="N", help=words)
-    words = "processes (default: one a core, or one a GPU)"
+    words = _("processes (default: one a core, or one a GPU)")
     sub.add_argument("--workers", type=number(int, 1), metavar="N", help=words)
 
 
 def add_asked(sub):
     """What can be asked of a GPU beyond the usual."""
-    words = "on a GPU, even where it takes longer than it saves"
+    words = _("on a GPU, even where it takes longer than it saves")
     sub.set_defaults(asked=[])
     ask = {"dest": "asked", "action": "append_const"}
     sub.add_argument("--compile", const="compiled", help=words, **ask)
-    words = "on a GPU, the same bits at contexts over 256 too, for up to a fifth more time"
+    words = _("on a GPU, the same bits at contexts over 256 too, for up to a fifth more time")
     sub.add_argument("--exact", const="exact", help=words, **ask)
 
 
-RECIPES = "recipes (baseline is the assignment's own)", commands.recipes
+RECIPES = N_("recipes (baseline is the assignment's own)"), commands.recipes
 
 
 def add_run(subcommands):
-    text = "The whole experiment: train 2, 4 and 6 layers, compare, sample, draw, report."
+    text = _("The whole experiment: train 2, 4 and 6 layers, compare, sample, draw, report.")
     add_seeds(subcommand(subcommands, commands.run, text))
 
 
 def add_data(subcommands):
-    text = "Find the corpus, check it, and count what n-grams reach on it."
+    text = _("Find the corpus, check it, and count what n-grams reach on it.")
     subcommand(subcommands, commands.data, text)
 
 
 def add_train(subcommands):
-    text = "Train one model and keep its best weights."
+    text = _("Train one model and keep its best weights.")
     sub = subcommand(subcommands, commands.train, text)
     sub.choices = (RECIPES,)
-    words = "one of the recipes below (default: the profile's)"
+    words = _("one of the recipes below (default: the profile's)")
     sub.add_argument("--recipe", help=words)
-    words = "(default: the recipe's)"
+    words = _("(default: the recipe's)")
     sub.add_argument("--layers", type=number(int, 1), metavar="N", help=words)
     sub.add_argument("--steps", type=number(int, 1), metavar="N", help=words)
-    words = "the first seed (default 0)"
+    words = _("the first seed (default 0)")
     sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help=words)
-    sub.add_argument("--seeds", type=number(int, 1), default=1, metavar="N", help="(default 1)")
+    sub.add_argument("--seeds", type=number(int, 1), default=1, metavar="N", help=_("(default 1)"))
     add_asked(sub)
 
 
 def add_ablate(subcommands):
-    text = "Run studies, run by run; what is already there is kept."
+    text = _("Run studies, run by run; what is already there is kept.")
     sub = subcommand(subcommands, commands.ablate, text)
-    sub.choices = ("studies", commands.studies), RECIPES
-    words = "one or more of those below (default: depth); recorded is all that the book shows"
+    sub.choices = (N_("studies"), commands.studies), RECIPES
+    words = _("one or more of those below (default: depth); recorded is all that the book shows")
     sub.add_argument("study", nargs="*", default=["depth"], help=words)
-    words = "one of the recipes below (default: the profile's)"
+    words = _("one of the recipes below (default: the profile's)")
     sub.add_argument("--recipe", default="", help=words)
-    words = "a Dask scheduler, whose workers run it"
+    words = _("a Dask scheduler, whose workers run it")
     sub.add_argument("--scheduler", metavar="ADDRESS", help=words)
     add_asked(sub)
     add_seeds(sub)
 
 
 def add_compare(subcommands):
-    text = "Compare the arms whose runs lie in the results folder, over paired seeds."
+    text = _("Compare the arms whose runs lie in the results folder, over paired seeds.")
     subcommand(subcommands, commands.compare, text, needs_text=False)
 
 
 def add_generate(subcommands):
-    text = "Write text with a trained model, character by character."
+    text = _("Write text with a trained model, character by character.")
     sub = subcommand(subcommands, commands.generate, text, needs_text=False, shows_text=False)
-    words = "(default: the best run in --out, else the published one)"
+    words = _("(default: the best run in --out, else the published one)")
     sub.add_argument("--checkpoint", type=Path, metavar="FILE", help=words)
-    words = "what the text begins with (default: ROMEO:, or what the model knows)"
+    words = _("what the text begins with (default: ROMEO:, or what the model knows)")
     sub.add_argument("--prompt", help=words)
-    words = "(default 500)"
+    words = _("(default 500)")
     sub.add_argument("--characters", type=number(int, 1), default=500, metavar="N", help=words)
-    words = "0 is greedy (default 0.8)"
+    words = _("0 is greedy (default 0.8)")
     sub.add_argument("--temperature", type=number(float, 0), default=0.8, metavar="T", help=words)
-    sub.add_argument("--top-k", type=number(int, 1), metavar="K", help="keep the K best characters")
-    words = "keep the smallest set of mass P"
+    sub.add_argument(
+        "--top-k", type=number(int, 1), metavar="K", help=_("keep the K best characters")
+    )
+    words = _("keep the smallest set of mass P")
     sub.add_argument("--top-p", type=number(float, 1e-9, 1), metavar="P", help=words)
-    sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help="(default 0)")
+    sub.add_argument("--seed", type=number(int, 0), default=0, metavar="S", help=_("(default 0)"))
 
 
 def add_bench(subcommands):
-    text = "Time training or writing, beside Hugging Face's GPT-2 and the machine's limits."
+    text = _("Time training or writing, beside Hugging Face's GPT-2 and the machine's limits.")
     sub = subcommand(subcommands, commands.bench, text)
-    sub.add_argument("what", choices=("train", "generate", "scaling"), help="what to time")
+    sub.add_argument("what", choices=("train", "generate", "scaling"), help=_("what to time"))
     sub.choices = (RECIPES,)
-    words = "one of the recipes below (default: baseline)"
+    words = _("one of the recipes below (default: baseline)")
     sub.add_argument("--preset", default="baseline", metavar="NAME", help=words)
-    words = "also write all that was measured to this file"
+    words = _("also write all that was measured to this file")
     sub.add_argument("--json", type=Path, metavar="FILE", help=words)
 
 
 def add_student(subcommands):
-    text = "Write the lessons without solutions, or grade notebooks that came back."
+    text = _("Write the lessons without solutions, or grade notebooks that came back.")
     sub = subcommand(subcommands, commands.student, text, needs_text=False)
-    words = "where the lessons, or grades.csv, are written"
+    words = _("where the lessons, or grades.csv, are written")
     sub.add_argument("folder", metavar="DIR", type=Path, help=words)
-    words = "other numbers in the exercises (default 0)"
+    words = _("other numbers in the exercises (default 0)")
     sub.add_argument("--variant", type=number(int, 0), metavar="N", help=words)
-    words = "judge these: files, folders, patterns"
+    words = _("judge these: files, folders, patterns")
     sub.add_argument("--grade", nargs="+", type=Path, metavar="NOTEBOOK", help=words)
-    words = "the most a cell may take (60)"
+    words = _("the most a cell may take (60)")
     sub.add_argument("--seconds", type=number(float, 1), default=60, metavar="S", help=words)
-    words = "the most a notebook may take (10)"
+    words = _("the most a notebook may take (10)")
     sub.add_argument("--minutes", type=number(float, 0.1), default=10, metavar="M", help=words)
-    words = "notebooks at a time (1); each may hold 4 GB"
+    words = _("notebooks at a time (1); each may hold 4 GB")
     sub.add_argument("--workers", type=number(int, 1), default=1, metavar="N", help=words)
-    words = "grade without bubblewrap: notebooks then run with your rights"
+    words = _("grade without bubblewrap: notebooks then run with your rights")
     sub.add_argument("--unsafe", action="store_true", help=words)
 
 
 def add_verify(subcommands):
-    text = (
+    text = _(
         "Check a results folder: every file is there, every checkpoint gives its recorded loss. "
         "Or run published rows."
     )
     sub = subcommand(subcommands, commands.verify, text)
-    words = "published rows to run here, such as 'depth/laptop/2 layers': does the loss come again?"
+    words = _(
+        "published rows to run here, such as 'depth/laptop/2 layers': does the loss come again?"
+    )
     sub.add_argument("rows", nargs="*", metavar="ROW", help=words)
-    words = "a seed of your own (default 50), or a recorded one: do its very bits come again?"
+    words = _("a seed of your own (default 50), or a recorded one: do its very bits come again?")
     sub.add_argument("--seed", type=number(int, 0), default=50, metavar="S", help=words)
     add_asked(sub)
 
 
 def add_doctor(subcommands):
-    text = "Say what is on this machine, what it means for the course, and what to do about it."
+    text = _("Say what is on this machine, what it means for the course, and what to do about it.")
     subcommand(subcommands, commands.doctor, text, needs_text=False)
 
 
@@ -268,7 +300,7 @@ def run(argv):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt as stop:
-        done = "stopped; finished runs are kept, and the same command goes on from them"
+        done = _("stopped; finished runs are kept, and the same command goes on from them")
         print(f"\ncourse: {stop.args[0] if stop.args else done}", file=sys.stderr)
         return STOPPED
     except (OSError, ValueError) as error:
@@ -287,8 +319,14 @@ def heed_ctrl_c():
 def arguments(argv):
     args, unknown = build_parser().parse_known_args(argv)
     if unknown:
-        allowed = " ".join(args.parser.format_usage().removeprefix("usage: ").split())
-        args.parser.error(f"unknown argument {' '.join(unknown)} (allowed: {allowed})")
+        allowed = " ".join(args.parser.format_usage().removeprefix(_("usage: ")).split())
+        args.parser.error(
+            _(
+                "unknown argument {names} (allowed: {allowed})",
+                names=" ".join(unknown),
+                allowed=allowed,
+            )
+        )
     return args
 
 
@@ -310,8 +348,13 @@ def in_one_sentence(error):
         return str(error)
     where = f" ({error.filename})" if error.filename else ""
     full = error.errno == errno.ENOSPC
-    advice = "free some space" if full else "choose another folder"
-    return f"{error.strerror or error}{where}: {advice}; finished runs are kept"
+    advice = _("free some space") if full else _("choose another folder")
+    return _(
+        "{reason}{where}: {advice}; finished runs are kept",
+        reason=error.strerror or error,
+        where=where,
+        advice=advice,
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import difflib
 import sys
 from dataclasses import replace
 
+from course_utils.messages import _
+
 
 def run(args):
     from course_utils.research import experiment
@@ -17,11 +19,11 @@ def run(args):
         workers=args.workers,
         first_seed=args.seed or 0,
     )
-    print("\nWhat was found")
+    print(_("\nWhat was found"))
     for sentence in findings:
         print(f"  {sentence}")
-    print(f"\nTables, figures, logs and checkpoints are in {args.out}.")
-    print(f"Open {args.out / 'report.html'} first.")
+    print(_("\nTables, figures, logs and checkpoints are in {out}.", out=args.out))
+    print(_("Open {out} first.", out=args.out / "report.html"))
     if args.text.note:
         print(args.text.note)
 
@@ -30,7 +32,7 @@ def data(args):
     from course_utils.lessons.data import baseline_losses
 
     print(f"sha256 {args.text.sha256}")
-    print("Loss on the last tenth, counted on the rest, in nats/character:")
+    print(_("Loss on the last tenth, counted on the rest, in nats/character:"))
     for name, loss in baseline_losses(args.text.text).items():
         print(f"  {name:8} {loss:.4f}")
 
@@ -63,7 +65,13 @@ def train(args):
         specs = [replace(spec, train=replace(spec.train, steps=args.steps)) for spec in specs]
 
     for record in run_all(args, specs):
-        print(f"{record.validation_loss:.4f} nats/character; weights: {record.checkpoint}")
+        print(
+            _(
+                "{validation_loss:.4f} nats/character; weights: {checkpoint}",
+                validation_loss=record.validation_loss,
+                checkpoint=record.checkpoint,
+            )
+        )
 
 
 def ablate(args):
@@ -74,7 +82,13 @@ def ablate(args):
     names = list(dict.fromkeys(studies.RECORDED if args.study == ["recorded"] else args.study))
     if unknown := [name for name in names if name not in studies.STUDIES]:
         choices = ", ".join(studies.STUDIES)
-        args.parser.error(f"unknown study {unknown[0]!r} (choose from {choices}, recorded)")
+        args.parser.error(
+            _(
+                "unknown study {unknown!r} (choose from {choices}, recorded)",
+                unknown=unknown[0],
+                choices=choices,
+            )
+        )
 
     chosen = [studies.STUDIES[name] for name in names]
     waiting = [study for study in chosen if study.after in names]
@@ -119,7 +133,10 @@ def compare(args):
     name_copies(args.out)
     if not records:
         raise ValueError(
-            f"{args.out} holds no run to compare; `course run` or `course ablate` makes some"
+            _(
+                "{out} holds no run to compare; `course run` or `course ablate` makes some",
+                out=args.out,
+            )
         )
     for group in groups.of_folder(records):
         say(f"\n{groups.in_words(group)}")
@@ -131,7 +148,13 @@ def name_copies(folder):
     from course_utils.training import runs
 
     for path, name in runs.misnamed(folder).items():
-        say(f"Left out: logs/{path.name}, as what it holds is called {name}.json.")
+        say(
+            _(
+                "Left out: logs/{file}, as what it holds is called {name}.json.",
+                file=path.name,
+                name=name,
+            )
+        )
 
 
 def generate(args):
@@ -147,7 +170,7 @@ def generate(args):
         record = runs.best([args.out, files.PUBLISHED], args.text)
         checkpoint = record.checkpoint
         who = f"{record.arm}, seed {record.seed}, {record.validation_loss:.3f} nats/character"
-        say(f"Written by {who}: {checkpoint}", sys.stderr)
+        say(_("Written by {who}: {checkpoint}", who=who, checkpoint=checkpoint), sys.stderr)
     alphabet = "".join(sorted(set(args.text.text))) if args.text else None
     model, tokenizer = checkpoints.load_model(checkpoint, alphabet)
     prompt = a_prompt(tokenizer.alphabet) if args.prompt is None else args.prompt
@@ -206,19 +229,28 @@ def student(args):
 
         from course_utils.classroom import grading, handout, sandbox
     except ImportError as error:
-        raise ValueError(f"`course student` needs Jupyter: pip install {error.name}") from None
+        raise ValueError(
+            _("`course student` needs Jupyter: pip install {name}", name=error.name)
+        ) from None
     if args.grade:
         text = args.text or corpus.load()
         limits = sandbox.Limits(args.seconds, args.minutes)
         options = {"limits": limits, "unsafe": args.unsafe, "workers": args.workers}
         grading.grade(args.folder, args.grade, args.variant, text, **options)
-        print(f"The grades are in {args.folder / 'grades.csv'}.")
+        print(_("The grades are in {folder}.", folder=args.folder / "grades.csv"))
         return
     variant = args.variant or 0
     lessons, warnings = handout.hand_out(args.folder, variant)
     for warning in warnings:
-        print(f"Look before you hand it out: {warning}")
-    print(f"{len(lessons)} lessons without solutions, variant {variant}, are in {args.folder}.")
+        print(_("Look before you hand it out: {warning}", warning=warning))
+    print(
+        _(
+            "{lessons} lessons without solutions, variant {variant}, are in {folder}.",
+            lessons=len(lessons),
+            variant=variant,
+            folder=args.folder,
+        )
+    )
 
 
 def verify(args):
@@ -233,8 +265,20 @@ def verify(args):
     for sentence in experiment.beside(args.out, args.text):
         say(sentence)
     if problems:
-        raise ValueError(f"{args.out} is not as it should be: {'; '.join(problems)}")
-    say(f"{args.out} is whole: every run of {args.text.name} gives its recorded loss.")
+        raise ValueError(
+            _(
+                "{out} is not as it should be: {problems}",
+                out=args.out,
+                problems="; ".join(problems),
+            )
+        )
+    say(
+        _(
+            "{out} is whole: every run of {name} gives its recorded loss.",
+            out=args.out,
+            name=args.text.name,
+        )
+    )
 
 
 def reproduce(args):
@@ -259,7 +303,7 @@ def reproduce(args):
         )
         print(answers[-1])
     if failed := [answer.row for answer in answers if answer.verdict == "not reproduced"]:
-        raise ValueError(f"not reproduced: {', '.join(failed)}")
+        raise ValueError(_("not reproduced: {failed}", failed=", ".join(failed)))
 
 
 def doctor(args):

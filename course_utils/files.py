@@ -13,6 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from course_utils.messages import N_, _
+
 _package = Path(__file__).resolve().parent
 _is_checkout = (_package.parent / "pyproject.toml").is_file()
 CHECKOUT = _package.parent if _is_checkout else None  # None: from a wheel, as on Colab
@@ -68,7 +70,7 @@ def write_tensors(path, tensors, about):
     write(path, save(tensors, metadata={"course": content}))  # several would come in random order
 
 
-ADVICE = "choose another file"
+ADVICE = N_("choose another file")
 
 
 def read_header(path, kind, advice=ADVICE):
@@ -78,7 +80,7 @@ def read_header(path, kind, advice=ADVICE):
     -> (name -> (safetensors' name of its type, shape), dict about them)
     """
     if not path.is_file():
-        raise RunError(f"there is no {kind} {path}")
+        raise RunError(_("there is no {kind} {path}", kind=_(kind), path=path))
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -90,7 +92,15 @@ def read_header(path, kind, advice=ADVICE):
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(path, error, advice) from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise RunError(f"{path} is not a {kind} of this course in format {FORMAT}: {advice}")
+        raise RunError(
+            _(
+                "{path} is not a {kind} of this course in format {format}: {advice}",
+                path=path,
+                kind=_(kind),
+                format=FORMAT,
+                advice=_(advice),
+            )
+        )
     return claims, about
 
 
@@ -108,7 +118,14 @@ def read_tensors(path, kind, advice=ADVICE):
 
 def damaged(path, error, advice):
     reason = str(error) or type(error).__name__
-    return RunError(f"{path} is damaged or not a safetensors file ({reason}): {advice}")
+    return RunError(
+        _(
+            "{path} is damaged or not a safetensors file ({reason}): {advice}",
+            path=path,
+            reason=reason,
+            advice=_(advice),
+        )
+    )
 
 
 def fields_of(kind, values):
@@ -152,14 +169,22 @@ def lock(folder):
         folder.mkdir(parents=True, exist_ok=True)
         return guard.acquire(timeout=0)
     except Timeout:
-        words = f"Another process of the course is at work in {folder}: waiting for it to end."
+        words = _(
+            "Another process of the course is at work in {folder}: waiting for it to end.",
+            folder=folder,
+        )
         print(words, flush=True)
         return guard.acquire()
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
-        words = "name another folder with --out, or in the variable COURSE_RESULTS"
-        raise RunError(f"no run can be kept in {folder} ({error.strerror}): {words}") from None
+        words = _(
+            "no run can be kept in {folder} ({reason}): name another folder with --out, or in the "
+            "variable COURSE_RESULTS",
+            folder=folder,
+            reason=error.strerror,
+        )
+        raise RunError(words) from None
 
 
 def csv_bytes(table):

@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import torch
 
+from course_utils.messages import _
+
 VARIABLE = "COURSE_PROFILE"  # of the environment, which names a profile
 WRONG_STEP = 0.1  # of its own length; rounding in single precision makes some 1e-4
 
@@ -107,7 +109,13 @@ def named(name=None):
     fitting = "gpu" if device().type == "cuda" else "laptop"
     name = name or os.environ.get(VARIABLE) or fitting
     if name not in PROFILES:
-        raise ValueError(f"unknown profile {name!r}; allowed are {', '.join(PROFILES)}")
+        raise ValueError(
+            _(
+                "unknown profile {name!r}; allowed are {profiles}",
+                name=name,
+                profiles=", ".join(PROFILES),
+            )
+        )
     return PROFILES[name]
 
 

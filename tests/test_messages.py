@@ -5,8 +5,10 @@ import re
 import pytest
 import torch
 
-from course_utils import checks, corpus, figures, messages
+from course_utils import checks, corpus, figures, messages, widgets
+from course_utils.__main__ import main
 from course_utils.research.comparisons import compare
+from pages import serving, watched, widget_site
 from tools import messages as tool
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -83,3 +85,35 @@ def test_what_a_lesson_prints_and_draws_is_chinese(corpus_file):
     assert verdict("english").startswith("4 layers predict better than 2 layers: -0.305 nats/char")
     assert CHINESE.search(figures.kv_cache(7).get_label())
     assert not CHINESE.search(figures.kv_cache(7, language="english").get_label())
+
+
+@pytest.mark.usefixtures("chinese")
+def test_the_command_line_speaks_chinese_and_argparse_with_it(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = capsys.readouterr().out
+    assert said.startswith("用法：course train [-h]")
+    assert not re.search("usage|options|show this|default", said)
+    with pytest.raises(SystemExit):
+        main(["train", "--seeds", "none"])
+    said = capsys.readouterr().err
+    assert said == (
+        "course train：参数 --seeds：'none' 不是不小于 1 的整数；说明请看 `course train --help`。\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "status"),
+    [("en", "Generate", "40 characters written"), ("zh", "生成", "写了 40 个字符")],
+)
+def test_the_widget_speaks_the_readers_language(browser, tmp_path, monkeypatch, code, name, status):
+    monkeypatch.setenv("COURSE_LANGUAGE", code)
+    with serving(widget_site(tmp_path)) as site:
+        page = watched(browser.new_page(), site)
+        page.goto(f"{site}page.html#prompt=ROMEO:&length=40")
+        page.locator("[role=status]", has_text=status).wait_for()
+        assert page.get_by_role("button", name=name, exact=True).is_visible()
+        assert bool(CHINESE.search(page.content())) == (code == "zh")
+        assert page.problems == []
+        page.close()
+    assert bool(CHINESE.search(widgets.front_end())) == (code == "zh")

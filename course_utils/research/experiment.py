@@ -11,6 +11,8 @@ from course_utils import figures, files
 from course_utils.generation import quality, speed
 from course_utils.lessons.data import CharTokenizer, baseline_losses, split
 from course_utils.lessons.train import evaluate
+from course_utils.messages import _, ngettext
+from course_utils.names import translated
 from course_utils.research import comparisons, groups, pool, report, report_text, studies
 from course_utils.research.report_text import Material
 from course_utils.research.tables import arm_table, curves, final_table
@@ -45,8 +47,11 @@ def run(profile, corpus, folder, seeds=0, device="cpu", workers=1, first_seed=0)
     with files.lock(folder):
         if report.is_of_another_text(folder, corpus):
             say(
-                f"{folder / 'report.html'} is about another text: it, its tables and its figures "
-                "will be replaced. The runs of that text are kept."
+                _(
+                    "{folder} is about another text: it, its tables and its figures will be "
+                    "replaced. The runs of that text are kept.",
+                    folder=folder / "report.html",
+                )
             )
         depth = studies.STUDIES["depth"]
         specs = studies.planned(depth, profile, corpus, folder, seeds=seeds, first_seed=first_seed)
@@ -109,10 +114,19 @@ def reached(arms, baselines):
     sentences = []
     n_gram, best_n_gram = min(baselines.items(), key=lambda item: item[1])
     for row in arms.itertuples():
-        place = "below" if row.validation_loss < best_n_gram else "not below"
-        seeds = f"mean of {row.seeds} seeds" if row.seeds > 1 else "one seed"
-        loss = f"{row.validation_loss:.3f} nats/character, perplexity {row.perplexity:.2f}"
-        sentences.append(f"{row.arm}: {loss} ({seeds}), {place} the {n_gram}'s {best_n_gram:.3f}.")
+        below = row.validation_loss < best_n_gram
+        sentence = _(
+            "{arm}: {loss:.3f} nats/character, perplexity {perplexity:.2f} ({seeds}), {place} the "
+            "{n_gram}'s {best:.3f}.",
+            arm=translated(row.arm),
+            loss=row.validation_loss,
+            perplexity=row.perplexity,
+            seeds=ngettext("one seed", "mean of {n} seeds", row.seeds),
+            place=_("below") if below else _("not below"),
+            n_gram=translated(n_gram),
+            best=best_n_gram,
+        )
+        sentences.append(sentence)
     return sentences
 
 
@@ -175,12 +189,16 @@ def verify(folder, corpus, device="cpu"):
     problems = []
     written = [name for name in FILES if (folder / name).is_file()]
     if written and not report.is_of_another_text(folder, corpus):
-        problems += [f"{name} is missing" for name in FILES if name not in written]
-        problems += [f"{name} is empty" for name in written if not (folder / name).stat().st_size]
+        problems += [_("{name} is missing", name=name) for name in FILES if name not in written]
+        problems += [
+            _("{name} is empty", name=name)
+            for name in written
+            if not (folder / name).stat().st_size
+        ]
 
     records = runs.load_all(folder, corpus)
     if not records:
-        problems.append(f"logs holds no run of {corpus.name}")
+        problems.append(_("logs holds no run of {name}", name=corpus.name))
     for record in records:
         problems += wrong_with(record, corpus, device)
     return problems
@@ -195,12 +213,17 @@ def wrong_with(record, corpus, device):
         return
     hashed = record.weights_sha256 and checkpoints.is_whole(record.checkpoint)
     if hashed and checkpoints.weights_sha256(model) != record.weights_sha256:
-        yield f"{record.name} has other weights than its record says"
+        yield _("{name} has other weights than its record says", name=record.name)
         return
     validation_ids = split(torch.tensor(tokenizer.encode(corpus.text)))[1]
     loss = evaluate(model.to(device), validation_ids.to(device))
     if not abs(loss - record.validation_loss) <= LOSS_TOLERANCE:  # no number is wrong too
-        yield f"{record.name} gives {loss:.4f}, its record says {record.validation_loss:.4f}"
+        yield _(
+            "{name} gives {loss:.4f}, its record says {validation_loss:.4f}",
+            name=record.name,
+            loss=loss,
+            validation_loss=record.validation_loss,
+        )
 
 
 def beside(folder, corpus):
@@ -209,9 +232,15 @@ def beside(folder, corpus):
     others = [r for r in runs.load_all(folder) if r.corpus["sha256"] != corpus.sha256]
     if others:
         names = ", ".join(sorted({r.corpus["name"] for r in others}))
-        sentences.append(f"Not judged: {len(others)} runs of another text ({names}).")
+        sentences.append(
+            _(
+                "Not judged: {others} runs of another text ({names}).",
+                others=len(others),
+                names=names,
+            )
+        )
     if report.is_of_another_text(folder, corpus):
         sentences.append(
-            "Not judged: the report, tables and figures, which are about another text."
+            _("Not judged: the report, tables and figures, which are about another text.")
         )
     return sentences

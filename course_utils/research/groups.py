@@ -9,6 +9,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from course_utils.lessons.model import GPTConfig
+from course_utils.messages import _
+from course_utils.names import translated
 from course_utils.research import comparisons, tables, terminal
 from course_utils.research.studies import OF_THE_RUN, STUDIES, Study, changed
 
@@ -190,27 +192,31 @@ def in_words(group):
 def arm_row(row):
     """Five columns that fit any terminal."""
     return {
-        "arm": row.arm,
-        "seeds": str(row.seeds),
-        "loss": f"{row.validation_loss:.4f}",
-        "95 % interval": interval(row.loss_low, row.loss_high) if row.seeds > 1 else "–",
-        "perplexity": f"{row.perplexity:.3f}",
+        _("arm"): translated(row.arm),
+        _("seeds"): str(row.seeds),
+        _("loss"): f"{row.validation_loss:.4f}",
+        _("95 % interval"): interval(row.loss_low, row.loss_high) if row.seeds > 1 else "–",
+        _("perplexity"): f"{row.perplexity:.3f}",
     }
 
 
 def interval(low, high):
-    return f"{low:.3f} to {high:.3f}"
+    return _("{low:.3f} to {high:.3f}", low=low, high=high)
 
 
 def verdicts(group):
     """Each arm against the one before it: sentences."""
     if group.silent:
-        yield f"No verdict: the recipe {SILENT} is too small to tell arms apart."
+        yield _("No verdict: the recipe {silent} is too small to tell arms apart.", silent=SILENT)
         return
-    for (_, before), (_, arm) in itertools.pairwise(group.arms.items()):
+    for before, arm in itertools.pairwise(group.arms.values()):
         if differing := extra(group.study, before[0], arm[0]):
-            pair = f"{arm[0].arm} and {before[0].arm}"
-            yield f"{pair} differ in {differing} too, so they are not compared."
+            yield _(
+                "{arm} and {other} differ in {differing} too, so they are not compared.",
+                arm=translated(arm[0].arm),
+                other=translated(before[0].arm),
+                differing=differing,
+            )
         else:
             (comparison,) = comparisons.adjacent([*before, *arm])
             yield comparison.verdict
@@ -220,28 +226,44 @@ def against_reference(group):
     """Every arm against the reference: a table, and what is left out of it."""
     reference = group.arms.get(group.reference)
     if not reference:
-        return f"The arm {group.reference}, to compare with, is not among these runs: no verdict."
+        return _(
+            "The arm {reference}, to compare with, is not among these runs: no verdict.",
+            reference=group.reference,
+        )
     records = []
     said = []
     for arm, runs in group.arms.items():
         if differing := extra(group.study, reference[0], runs[0]):
-            said.append(f"{arm} differs in {differing} too, so it is not compared.")
+            said.append(
+                _(
+                    "{arm} differs in {differing} too, so it is not compared.",
+                    arm=translated(arm),
+                    differing=differing,
+                )
+            )
         else:
             records.extend(runs)
     effects = comparisons.against(records, group.reference)
     if len(effects):
         rows = [effect_row(row) for row in effects.itertuples()]
         said.insert(
-            0, f"\nAgainst {group.reference}, on the half that reports:\n{terminal.table(rows)}"
+            0,
+            _(
+                "\nAgainst {reference}, on the half that reports:\n{rows}",
+                reference=translated(group.reference),
+                rows=terminal.table(rows),
+            ),
         )
     return "\n".join(said)
 
 
 def effect_row(row):
     return {
-        "arm": row.arm,
-        "seeds": str(row.seeds),
-        "difference": f"{row.difference:+z.4f}",
-        "95 % interval": f"{row.low:+z.3f} to {row.high:+z.3f}" if row.seeds > 1 else "–",
-        "p, corrected": f"{row.p_holm:.2g}" if row.seeds > 1 else "–",
+        _("arm"): translated(row.arm),
+        _("seeds"): str(row.seeds),
+        _("difference"): f"{row.difference:+z.4f}",
+        _("95 % interval"): _("{low:+z.3f} to {high:+z.3f}", low=row.low, high=row.high)
+        if row.seeds > 1
+        else "–",
+        _("p, corrected"): f"{row.p_holm:.2g}" if row.seeds > 1 else "–",
     }

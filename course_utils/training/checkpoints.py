@@ -12,6 +12,7 @@ from course_utils import files
 from course_utils.files import RunError
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPT, GPTConfig
+from course_utils.messages import _
 
 # What a weight may be kept in, by safetensors' names. The page's reader has the same list.
 KINDS = ("F32", "F16", "BF16", "I8")
@@ -70,23 +71,34 @@ def load_model(path, alphabet=None):
     claims, about = files.read_header(path, "checkpoint")
     config = described_config(path, claims, about)
     tokenizer = described_tokenizer(path, about, config)
-    tensors, _ = files.read_tensors(path, "checkpoint")
+    tensors = files.read_tensors(path, "checkpoint")[0]
     model = build(path, config, tensors)
     if alphabet is not None and alphabet != tokenizer.alphabet:
         raise RunError(
-            f"{path} was trained on another alphabet ({tokenizer.vocab_size} characters, the text "
-            f"has {len(alphabet)}): choose a checkpoint of this text, or train one"
+            _(
+                "{path} was trained on another alphabet ({vocab_size} characters, the text has "
+                "{alphabet}): choose a checkpoint of this text, or train one",
+                path=path,
+                vocab_size=tokenizer.vocab_size,
+                alphabet=len(alphabet),
+            )
         )
     return model, tokenizer
 
 
 def described_config(path, claims, about):
     """The GPTConfig that a checkpoint describes, if the tensors that it claims are of that size."""
-    for name, (kind, _) in claims.items():
+    for name, (kind, _shape) in claims.items():
         if kind not in KINDS or (name.endswith(".scale") and kind != SCALE_KIND):
             raise RunError(
-                f"{path}: its weights must be of the kinds {', '.join(KINDS)}, the scales of I8 "
-                f"{SCALE_KIND}; {files.ADVICE}"
+                _(
+                    "{path}: its weights must be of the kinds {kinds}, the scales of I8 "
+                    "{scale_kind}; {advice}",
+                    path=path,
+                    kinds=", ".join(KINDS),
+                    scale_kind=SCALE_KIND,
+                    advice=_(files.ADVICE),
+                )
             )
     try:
         config = GPTConfig(**files.fields_of(GPTConfig, about["config"]))
@@ -110,8 +122,12 @@ def described_tokenizer(path, about, config):
     tokenizer = CharTokenizer(alphabet) if usable else None
     if not usable or tokenizer.alphabet != alphabet or len(alphabet) != config.vocab_size:
         raise RunError(
-            f"{path} holds an alphabet of another size than its model's, or one that is not "
-            f"different characters in order; {files.ADVICE}"
+            _(
+                "{path} holds an alphabet of another size than its model's, or one that is not "
+                "different characters in order; {advice}",
+                path=path,
+                advice=_(files.ADVICE),
+            )
         )
     return tokenizer
 
@@ -129,8 +145,13 @@ def build(path, config, tensors):
         raise misfit(path) from None
     if not sound(weights.values()):
         raise RunError(
-            f"{path} holds weights that are not numbers, or so large (above {LARGEST:,.0f}) as no "
-            f"training makes them; {files.ADVICE}"
+            _(
+                "{path} holds weights that are not numbers, or so large (above {largest:,.0f}) "
+                "as no training makes them; {advice}",
+                path=path,
+                largest=LARGEST,
+                advice=_(files.ADVICE),
+            )
         )
     return model.eval()
 
@@ -141,7 +162,13 @@ def sound(weights):
 
 
 def misfit(path):
-    return RunError(f"{path}: its weights do not fit the model that it describes; {files.ADVICE}")
+    return RunError(
+        _(
+            "{path}: its weights do not fit the model that it describes; {advice}",
+            path=path,
+            advice=_(files.ADVICE),
+        )
+    )
 
 
 def sizes_fit(config, claims):
@@ -168,13 +195,25 @@ def check_bounds(config):
     """A ValueError for a model that is larger than the course trains and reads."""
     cached = 2 * config.n_layers * config.context_length * config.d_model
     if config.n_layers > MOST_LAYERS:
-        raise ValueError(f"n_layers must be at most {MOST_LAYERS}, not {config.n_layers:,}")
+        raise ValueError(
+            _(
+                "n_layers must be at most {most_layers}, not {n_layers:,}",
+                most_layers=MOST_LAYERS,
+                n_layers=config.n_layers,
+            )
+        )
     if matrix_weights(config) > MOST_NUMBERS:
-        raise ValueError(f"a model must have at most {MOST_NUMBERS:,} weights")
+        raise ValueError(
+            _("a model must have at most {most_numbers:,} weights", most_numbers=MOST_NUMBERS)
+        )
     if cached > MOST_NUMBERS:
         raise ValueError(
-            f"the keys and values of one text must be at most {MOST_NUMBERS:,} numbers, not "
-            f"{cached:,} (2 x layers x context x width)"
+            _(
+                "the keys and values of one text must be at most {most_numbers:,} numbers, not "
+                "{cached:,} (2 x layers x context x width)",
+                most_numbers=MOST_NUMBERS,
+                cached=cached,
+            )
         )
 
 

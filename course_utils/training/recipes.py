@@ -14,6 +14,7 @@ smoke         seconds, to see that everything runs
 """
 
 from course_utils.lessons.train import TrainConfig
+from course_utils.messages import _
 
 MODEL_SETTINGS = (
     "context_length",
@@ -82,7 +83,13 @@ RECIPES = {
 def named_recipe(name):
     """-> (settings of GPTConfig, TrainConfig)"""
     if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r} (choose from {', '.join(RECIPES)})")
+        raise ValueError(
+            _(
+                "unknown recipe {name!r} (choose from {recipes})",
+                name=name,
+                recipes=", ".join(RECIPES),
+            )
+        )
     return RECIPES[name]
 
 

@@ -22,7 +22,7 @@ from course_utils.files import FORMAT, RunError
 from course_utils.lessons.data import CharTokenizer, split
 from course_utils.lessons.model import GPTConfig, count_parameters
 from course_utils.lessons.train import TrainConfig
-from course_utils.messages import _
+from course_utils.messages import N_, _
 from course_utils.names import translated
 from course_utils.training import checkpoints, trainer
 from course_utils.training.recipes import layers, named_recipe
@@ -50,7 +50,13 @@ class RunSpec:
         checkpoints.check_bounds(self.model)
         for seed in (self.train.seed, self.train.seed + self.weights_offset):
             if not 0 <= seed <= LARGEST_SEED:
-                raise ValueError(f"a seed must lie in 0 … {LARGEST_SEED}, not {seed}")
+                raise ValueError(
+                    _(
+                        "a seed must lie in 0 … {largest_seed}, not {seed}",
+                        largest_seed=LARGEST_SEED,
+                        seed=seed,
+                    )
+                )
 
     @property
     def fingerprint(self):
@@ -146,7 +152,11 @@ class RunRecord(trainer.Training):
         except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             reason = str(error) or type(error).__name__
             raise RunError(
-                f"{path} is not a run record of this course ({reason}): move it away"
+                _(
+                    "{path} is not a run record of this course ({reason}): move it away",
+                    path=path,
+                    reason=reason,
+                )
             ) from None
         return record
 
@@ -231,7 +241,7 @@ def best(folders, corpus=None):
         records = [record for record in load_all(folder, corpus) if record.checkpoint.is_file()]
         if records:
             return min(records, key=lambda r: r.validation_loss)
-    raise RunError("there is no trained model of this text yet: `course train` makes one")
+    raise RunError(_("there is no trained model of this text yet: `course train` makes one"))
 
 
 _unwritten = {}  # spec -> what was trained when the disk was full; no need to train it again
@@ -298,12 +308,12 @@ def train_or_resume(spec, corpus, folder, device, on_step, allow):
     except KeyboardInterrupt as stop:
         if not stop.args:  # a second Ctrl-C: nothing was saved just now
             raise
-        words = "its state is saved, and the same again goes on from there"
+        words = _("its state is saved, and the same again goes on from there")
         raise trainer.stopped(f"{stop.args[0]}; {words}") from None
     return model, training, threads
 
 
-ANEW = "delete it, and the run begins anew"
+ANEW = N_("delete it, and the run begins anew")
 
 
 def read_state(path, spec):
@@ -318,7 +328,14 @@ def read_state(path, spec):
 
 
 def not_a_state(path, reason):
-    return RunError(f"{path} is no state of this run ({reason}): {ANEW}")
+    return RunError(
+        _(
+            "{path} is no state of this run ({reason}): {anew}",
+            path=path,
+            reason=reason,
+            anew=_(ANEW),
+        )
+    )
 
 
 def write_run(spec, corpus, folder, device, model, training, threads):
