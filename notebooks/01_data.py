@@ -60,7 +60,7 @@ import torch
 # downloads it if it must. Where neither works you get a *practice text*, written by the course's own model,
 # and every page says so: `text.is_real` is False then, and `text.note` is what a figure says beside it.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text = corpus.load()
 print(text.describe())
 print(text.text[:250])
@@ -108,7 +108,7 @@ print(f"{len(set(last) - set(first))} of the characters")
 # A **tokenizer** maps text to integers and back. Ours is the smallest that works: a character's id is its
 # place in the sorted alphabet. By hand it is one dictionary.
 
-# %% tags=["nbval-check-output"]
+# %%
 alphabet = sorted(set("to be or not to be"))
 id_of = {character: i for i, character in enumerate(alphabet)}
 print(alphabet)
@@ -161,7 +161,7 @@ print(f"{len(ids):,} ids, the first ten: {ids[:10].tolist()}")
 # A tokenizer that silently drops an unknown character changes your prompt, and you will look for the fault in the model.
 # This one refuses.
 
-# %% tags=["nbval-check-output"]
+# %%
 try:
     CharTokenizer("abc ").encode("a cab №5")
 except ValueError as error:
@@ -291,7 +291,7 @@ figures.lines(p, curve, "probability of what came", "token loss (nats)", title=t
 # **Perplexity** is $e^{\text{loss}}$: the number of equally likely choices that would be as hard to guess. A coin has 2 and a
 # die 6. A loaded die has fewer, because you can bet on it, if you know.
 
-# %% tags=["nbval-check-output"]
+# %%
 loaded, fair = [1 / 2] + [1 / 10] * 5, [1 / 6] * 6
 games = {"coin": ([1 / 2] * 2, [1 / 2] * 2), "die": (fair, fair)}
 games |= {"loaded die": (loaded, loaded), "loaded die, thought fair": (loaded, fair)}

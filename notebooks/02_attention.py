@@ -59,7 +59,7 @@ from course_utils.training import evaluation, runs
 # are random. `B` sequences make a batch, `T` positions a sequence, and a query will have `D` channels. Sizes are different
 # primes, so that a swapped axis can't pass.
 
-# %% tags=["nbval-check-output"]
+# %%
 B, T, C, D = 2, 5, 11, 7
 torch.manual_seed(0)
 x = torch.randn(B, T, C)
@@ -116,7 +116,7 @@ assert torch.allclose(scores.softmax(dim=-1), equal), "equal scores give equal w
 #
 # How well a query fits a key is their dot product. Three characters, two channels, and matrices that we choose:
 
-# %% tags=["nbval-check-output"]
+# %%
 three = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])  # a row a character
 W_q = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
 W_k = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
@@ -130,7 +130,7 @@ for name, matrix in {"q": q, "k": k, "v": v}.items():
 #
 # (The code also divides by $\sqrt 2$ and hides the future: steps 3 and 4.)
 
-# %% tags=["nbval-check-output"]
+# %%
 fit = q @ k.T  # row: who asks; column: who is asked
 print("q · k of the last:", fit[2].tolist())
 hidden = torch.ones(3, 3, dtype=torch.bool).triu(diagonal=1)
@@ -179,7 +179,7 @@ assert torch.allclose(attention(x, W_q, W_k, W_v), out)
 #
 # > **Predict.** Of ten equally good keys, how much of the attention does the luckiest one get, if $D$ is 1024?
 
-# %% tags=["nbval-check-output"]
+# %%
 sizes, luckiest = (4, 16, 64, 256, 1024), {"raw": [], "divided by √D": []}
 for d in sizes:
     chance = torch.Generator().manual_seed(0)
@@ -204,7 +204,7 @@ figures.lines(sizes, luckiest, *labels, **look, title=title)
 #
 # Ask every query to listen more to its first key. How many get a gradient to speak of, at least 0.0001?
 
-# %% tags=["nbval-check-output"]
+# %%
 for name, scale in {"raw": 1, "divided by √D": math.sqrt(1024)}.items():
     scores = dots.clone().requires_grad_()  # D = 1024
     (scores / scale).softmax(-1)[:, 0].sum().backward()
@@ -261,7 +261,7 @@ assert torch.allclose(by_hand, library, atol=1e-6), "our four steps are PyTorch'
 # Does any future leak in? Change the last token's key and value, and see which outputs move. One input is no proof, but without
 # the mask it fails at once, so you know that it checks.
 
-# %% tags=["nbval-check-output"]
+# %%
 k_changed, v_changed = k.clone(), v.clone()
 k_changed[:, :, -1] += 1
 v_changed[:, :, -1] += 1
@@ -351,7 +351,7 @@ for last in (T, 2, 1):
 # a **position**, lesson 3); one attention; and a score for each next character (the **logits**), made from the position's own vector
 # plus what it heard. `listen` is the part that we exchange.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text, profile = corpus.load(), profiles.current()
 print(text.describe())
 tokenizer = CharTokenizer(text.text)
@@ -418,7 +418,7 @@ def trained(listen, n_heads, seed=0, T=32):
 # > heads add to one?
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def nothing(q, k, v):
     return torch.zeros_like(v)
 
@@ -438,7 +438,7 @@ baselines = baseline_losses(text.text)
 print(f"{steps} steps of 32 windows, {len(seeds)} seeds each")
 print(f"the bigram, by counting: {baselines['bigram']:.3f} nats/character")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 listeners = {
     name: [trained(listen, n_heads, seed) for seed in seeds]
     for name, (listen, n_heads) in ways.items()
@@ -459,13 +459,13 @@ pd.DataFrame({"mean loss": losses.mean(), "standard deviation": noise}).round(3)
 #
 # > **Predict.** What is its loss? What does it write?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 without, loss_without = trained(F.scaled_dot_product_attention, 4)
 masked = losses["four heads"][0]
 print(f"loss with the mask {masked:.3f}, without it {loss_without:.3f} nats/character")
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def write(model, prompt, n_new, T=32):
     """Draw one character after the other; what comes later is not there yet."""
     generator, out = torch.Generator().manual_seed(0), tokenizer.encode(prompt)
@@ -482,7 +482,7 @@ for name, listener in {"with": listeners["four heads"][0][0], "without": without
 # %% [markdown]
 # A loss that no honest model comes near, from a writer that stutters. Look at the cheater's map:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 with torch.no_grad():
     q, k, _ = without.queries_keys_values(without.embed(validation_ids[None, :20]))
     cheat = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)[0]
@@ -503,7 +503,7 @@ figures.heatmaps(cheat, line, line, heads, labels, title=title, note=text.note)
 # trained now. `evaluation.attention_maps` hands out what `attention_weights` gave in each head of each **layer**: attention, then work on each position alone. This model has two;
 # L2:H1 is head 1 of the second. (Queries and keys are also scaled and turned by their position: lesson 3.)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 model, record = runs.small_model(text)
 maps = evaluation.attention_maps(model, validation_ids[None, :20])
 second = {name: weights for name, weights in maps.items() if name.startswith("L2")}
@@ -534,7 +534,7 @@ places = {
 places["copies"] = places["copies"] * (1 - places["gaps"])  # each place in one column
 places["elsewhere"] = torch.ones(n, n).tril() - sum(places.values())
 
-# %%
+# %% tags=["nbval-ignore-output"]
 maps = evaluation.attention_maps(model, stretch[None])
 maps["equal"] = torch.ones(n, n).tril() / torch.arange(1, n + 1)[:, None]
 shares = [[(w * place).sum(-1).mean() for place in places.values()] for w in maps.values()]
@@ -551,7 +551,7 @@ figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, n
 # Look for yourself. Point at a character (or reach it with the arrow keys): each strip is a head, and shows to whom in the text it listens there. A click switches
 # a head off, and the price on this text appears. The text can be changed.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 widgets.inside({"2 layers": model}, tokenizer, tokenizer.decode(validation_ids[:120]), model=0)
 
 # %% [markdown]
@@ -559,13 +559,13 @@ widgets.inside({"2 layers": model}, tokenizer, tokenizer.decode(validation_ids[:
 #
 # The cheater stays out: its number is not a prediction.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 log = baselines | losses.mean().to_dict()
 loss_log = pd.DataFrame({"nats/character": log}).sort_values("nats/character", ascending=False)
 loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
 loss_log.round(3)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 figures.loss_bars(log, title="What a listener reaches, beside the counters", note=text.note)
 
 # %% [markdown]

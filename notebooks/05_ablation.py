@@ -55,7 +55,7 @@ from course_utils.research import comparisons, recorded, studies, tables
 # %% [markdown]
 # The text:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text = corpus.load()
 print(text.describe())
 
@@ -77,17 +77,17 @@ print(study.question, study.arms)
 #
 # > **Predict.** By how much will 6 layers beat 2, and will 4 lie halfway?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 records = studies.records(study, text, seeds=3)
 steps = records[0].train["steps"]
 print(f"{len(records)} runs of {steps} steps, recipe {records[0].recipe}")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 final = tables.final_table(records)
 by_arm = final.pivot(index="seed", columns="arm", values="validation_loss")
 by_arm.round(3)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 depths = [2, 4, 6]
 by_seed = {f"seed {seed}": row.tolist() for seed, row in by_arm.iterrows()}
 title = "One line a seed"
@@ -98,7 +98,7 @@ figures.lines(depths, by_seed, *labels, title=title, note=text.note)
 # Each line is one seed. What we want to know is not how low they lie but how steep they are: the *differences*.
 # And what they cost stands beside them:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 arms = tables.arm_table(final)
 costs = ["parameters", "elapsed_s", "training_loss", "validation_loss", "perplexity"]
 arms.set_index("arm")[costs].round(3).astype(object).T
@@ -125,7 +125,7 @@ def sign_flip_p(differences):
     return (sums.abs() >= d.sum().abs() - 1e-12).double().mean().item()
 
 
-# %% tags=["nbval-check-output"]
+# %%
 for n in (2, 3, 5, 6, 8):
     print(f"{n} seeds, all pointing the same way: p = {sign_flip_p([0.05] * n):.3f}")
 
@@ -154,7 +154,7 @@ def interval(differences, confidence=0.95):
 # %% [markdown]
 # > **Predict.** Two of the three seeds first, then all three. How much narrower will the interval be?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for seeds in (2, 3):
     for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
         differences = (by_arm[deeper] - by_arm[shallower]).head(seeds)
@@ -408,7 +408,7 @@ for true in (0.01, 0.02, 0.03):
 #
 # > **Predict.** The order of the four.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 short = {"n_layers": 2, "steps": max(1, steps // 12), "evaluate_every": 0, "decay": 0.0}
 kinds = ("none", "learned", "sinusoidal", "rope")
 arms = {kind: {"position": kind, **short} for kind in kinds}
