@@ -125,10 +125,12 @@ before.nlargest(12).round(4).to_frame("probability").T
 
 # %%
 def words(text):
-    return re.findall(r"\w[\w']*", text.lower())
+    """At most 30 letters each, for a text may have no blanks."""
+    return re.findall(r"\w[\w']{,29}", text.lower())
 
 
 training_text, held_out = split(text.text)
+held_out = held_out[: 2**26 // tokenizer.vocab_size]  # tables of (N, V): 256 MB each at most
 vocabulary = set(words(training_text))
 beginnings = {word[:n] for word in vocabulary for n in range(1, len(word) + 1)}
 is_letter = re.compile(r"[\w']").match
@@ -161,7 +163,8 @@ def begun_words(text):
     """After each character, the word that is being written; "" between words."""
     begun, found = "", []
     for c in text:
-        begun = (begun + c.lower()).lstrip("'") if is_letter(c) else ""
+        goes_on = is_letter(c) and len(begun) < 30
+        begun = (begun + c.lower()).lstrip("'") if goes_on else ""
         found.append(begun)
     return found
 

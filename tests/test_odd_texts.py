@@ -1,7 +1,14 @@
 """Any text will do: lessons on texts that assume nothing of what Shakespeare's has."""
 
-import pytest
+import functools
+import re
+from types import SimpleNamespace
 
+import jupytext
+import pytest
+import torch
+
+from course_utils.lessons.data import CharTokenizer, split
 from helpers import ROOT, by_path
 
 odd_texts = by_path("tools/odd_texts.py")
@@ -45,3 +52,15 @@ def test_a_lesson_that_breaks_is_told_from_one_that_refuses(code, result, tmp_pa
     script = tmp_path / "lesson.py"
     script.write_text(code, encoding="utf-8")
     assert odd_texts.outcome(script, ROOT / "README.md", tmp_path / "results").startswith(result)
+
+
+def test_lesson_6_keeps_no_more_of_a_text_without_blanks_than_of_another():
+    """Each beginning of one long word, kept, takes the square of its length."""
+    text = "acgt" * 5_000
+    names = {"re": re, "functools": functools, "torch": torch, "split": split}
+    names |= {"text": SimpleNamespace(text=text), "tokenizer": CharTokenizer(text)}
+    cells = [cell.source for cell in jupytext.read(odd_texts.LESSONS["6"]).cells]
+    for begin in ("def words(", "@torch.no_grad()\ndef read("):
+        exec(next(source for source in cells if source.startswith(begin)), names)
+    assert max(map(len, names["beginnings"])) == 30
+    assert max(map(len, names["begun_words"](text))) == 30
