@@ -69,7 +69,7 @@ from course_utils.training import runs
 # probabilities; one character is drawn and appended; and the model is asked again. The `temperature` makes likely
 # characters a little likelier still (lesson 6).
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text, profile = corpus.load(), profiles.current()
 print(text.describe(), f"\nprofile {profile.name}")
 tokenizer = CharTokenizer(text.text)
@@ -78,7 +78,7 @@ train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
 trained, record = runs.small_model(text)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 @torch.no_grad()
 def speak(model, prompt, n_characters, temperature=0.8):
     """The prompt, and so many characters more."""
@@ -99,7 +99,7 @@ print(speak(trained, prompt, 300))
 # It is nonsense, and look how much of it is right: names in capitals with a colon, lines of verse length, words that exist or
 # could. Nobody wrote a rule.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 tokens = torch.tensor([tokenizer.encode(prompt)])
 shapes = {"tokens": tokens, "x": trained.embedding(tokens), "logits": trained(tokens)}
 shapes = {name: tuple(tensor.shape) for name, tensor in shapes.items()}
@@ -126,7 +126,7 @@ assert torch.equal(embedding(ids), product), "a lookup is a product with one-hot
 # > **Predict.** The trained model never heard of vowels or capitals. Which characters will have vectors that lie close
 # > together?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 vectors = trained.embedding.weight.detach()
 title = "Characters as the trained model sees them"
 picture = figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
@@ -228,7 +228,7 @@ class Rung(nn.Module):
 # **The first rung** is an embedding and a head: it sees one character and guesses the next. Which loss of lesson 1 is the
 # best it can hope for?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 one_character = climb("one character", lambda: Rung(positions=False))
 print(f"bigram: {baselines['bigram']:.3f}")
 
@@ -239,7 +239,7 @@ counted = torch.stack([torch.bincount(f, minlength=V) / len(f) for f in follower
 with torch.no_grad():
     learned = one_character(often[:, None])[:, 0].softmax(-1)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 tables = torch.stack([counted, learned])[:, :, often]
 names = [tokenizer.decode([c]) for c in often]
 labels = ("this character", "the next", "probability")
@@ -279,7 +279,7 @@ class SelfAttention(nn.Module):
         return self.out(merge_heads(causal_attention(*self.heads(x))))
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 bag = climb("+ attention", lambda: Rung(SelfAttention(small), positions=False))
 line = held_out[0][:1]
 shuffled = torch.cat([line[:, torch.randperm(T - 1)], line[:, -1:]], dim=1)
@@ -297,7 +297,7 @@ assert torch.allclose(in_order, mixed, atol=1e-4), "no positions: a bag of chara
 #
 # > **Predict.** How much is order worth, next to attention itself?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 
 # %% [markdown]
@@ -328,7 +328,7 @@ class MLP(nn.Module):
         return self.out(F.gelu(self.up(x)))
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 PAIR = (SelfAttention, MLP)
 _ = climb("+ MLP", lambda: Rung(*(part(small) for part in PAIR)))
 _ = climb("+ a second pair", lambda: Rung(*(part(small) for part in PAIR * 2)))
@@ -384,7 +384,7 @@ figures.lines(range(1, 13), curves, *labels, title=title)
 # All sublayers write to one stream, and it grows. A **norm** brings each position's channels to a standard size. **LayerNorm**
 # takes their mean away, divides by their standard deviation, and multiplies each by a learned gain. Three channels, by hand:
 
-# %% tags=["nbval-check-output"]
+# %%
 channels = torch.tensor([1.0, 4.0, 7.0])
 mean = channels.mean()
 deviation = ((channels - mean) ** 2).mean().sqrt()
@@ -505,7 +505,7 @@ def initialise(model, std=0.02):
             nn.init.normal_(weight, std=std * smaller if writes else std)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for std in (0.002, 0.02, 0.06, 1.0):
     torch.manual_seed(0)
     model = PlainGPT(small)
@@ -918,7 +918,7 @@ def count_parameters(model):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-# %% tags=["nbval-check-output"]
+# %%
 plain, general = PlainGPT(small), GPT(GPTConfig(**asdict(small), dropout=0.0))
 # state_dict: {name: tensor}
 weights = {n.replace("mlp", "feed_forward"): w for n, w in plain.state_dict().items()}
@@ -941,7 +941,7 @@ for n_layers in (2, 4, 6):
 # GPT-2's small start and once from ours.
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def started(model, std=0.06):
     """The model, begun again with weights that suit its width."""
     initialise(model, std)
@@ -953,14 +953,14 @@ plain_trained = climb("plain GPT", lambda: started(PlainGPT(small)))
 _ = climb("rotary GPT, small start", lambda: GPT(small_rope))
 finished = climb("rotary GPT", lambda: started(GPT(small_rope)))
 
-# %%
+# %% tags=["nbval-ignore-output"]
 one_character.config = small  # speak asks how long its context is
 both = {"one character": one_character, "the finished GPT": finished}
 for rung, model in both.items():
     torch.manual_seed(0)
     print(f"--- {rung}\n{speak(model, prompt, 120)}\n")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 means = {rung: losses.mean() for rung, losses in ladder.items()}
 counters = [name for name in ("bigram", "5-gram", "Kneser–Ney") if name in baselines]
 rungs = means | {name: baselines[name] for name in counters}
@@ -980,7 +980,7 @@ figures.loss_bars(rungs, title=title, note=text.note, ranked=False, low=1)
 # > **Predict** the order, best to worst.
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def changed_model(change, n_layers=6):
     """A deeper rotary GPT with that change."""
     return started(GPT(replace(small_rope, n_layers=n_layers, **change)))
@@ -1007,7 +1007,7 @@ table.round(4)
 # (the unigram: 3.347) and no more. *No norm* is behind. Post-norm, here without its warm-up, is ahead of pre-norm by one and a half
 # times the spread, which three seeds of a hundred steps can't settle. And when you hurry? One seed, three layers, ten times the rate:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for name in ("all as it should be", "no norm"):
     make = partial(changed_model, changes[name], n_layers=3)
     _, losses = learn(make, rate=3e-2, n_steps=steps // 3)
@@ -1023,7 +1023,7 @@ for name in ("all as it should be", "no norm"):
 #
 # > **Predict.** Which positions will become alike?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 kinds = {"learned, start": started(PlainGPT(small)).positions.detach()}
 kinds["learned"] = plain_trained.positions.detach()
@@ -1058,7 +1058,7 @@ with torch.no_grad():
     stages = [trained.head(trained.norm(x)).softmax(-1)[0] for x in stream]
 guesses = [tokenizer.decode(p.argmax(-1)) for p in stages]
 
-# %%
+# %% tags=["nbval-ignore-output"]
 right = torch.stack([p.gather(-1, line[1:, None])[:, 0] for p in stages])
 title, written = "What the model would say after each layer", tokenizer.decode(line)
 hits = [sum(a == b for a, b in zip(g, written[1:], strict=True)) for g in guesses]
@@ -1071,7 +1071,7 @@ figures.logit_lens(guesses, right, written, title=title, note=text.note)
 # the middle row with care: layer 1 was trained to serve layer 2 and not this head, and a lens that is not fitted to its layer can mislead
 # (Belrose et al., 2023). The same for any character that you point at, of any text; a click leaves a layer or a head out:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 widgets.inside({"2 layers": trained}, tokenizer, written, model=0)
 
 # %% [markdown]
@@ -1080,7 +1080,7 @@ widgets.inside({"2 layers": trained}, tokenizer, written, model=0)
 # A GPT, from six sizes to logits, each part with its price, equal to PyTorch's block; three tests that a model must pass before
 # it deserves your electricity, and what they miss. **The loss log**, with this lesson's rungs:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 log = pd.DataFrame({"nats/character": pd.Series(baselines | means)})
 log["seeds ±"] = pd.Series({rung: losses.std() for rung, losses in ladder.items()})
 log.sort_values("nats/character", ascending=False).round(3)

@@ -69,7 +69,7 @@ from course_utils.training import runs
 # The text, cut as in lesson 1, and the loss log, which begins with what lesson 1's counters lose on the validation split.
 # Lessons 2 and 3 added models hardly trained; this one adds trained ones.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text, profile, device = corpus.load(), profiles.current(), profiles.device()
 print(text.describe(), f"\nprofile {profile.name}, on {device.type}")
 tokenizer = CharTokenizer(text.text)
@@ -84,7 +84,7 @@ pd.Series(baselines, name="nats/character").round(3).to_frame()
 # The thing itself: a small model (two layers, 64 channels, a context of 32, rotary positions), an
 # optimiser, and a loop of five verbs. Draw a batch, predict, measure the loss, ask for its gradient, move.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 sizes = {"n_layers": 2, "n_heads": 4, "d_model": 64, "d_ff": 256, "dropout": 0.0}
 small = GPTConfig(tokenizer.vocab_size, context_length=32, position="rope", **sizes)
 torch.manual_seed(0)
@@ -165,7 +165,7 @@ rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 trials = {rate: [attempt(rate, seed) for seed in seeds] for rate in rates}
 final = {rate: [held[-1] for _, _, held in three] for rate, three in trials.items()}
 
-# %%
+# %% tags=["nbval-ignore-output"]
 by_seed = {f"seed {seed}": [final[rate][seed] for rate in rates] for seed in seeds}
 labels = ("learning rate (log scale)", "loss on held-out text (nats/character)")
 title = "The loss after training, against the rate"
@@ -189,12 +189,12 @@ def compared(losses):
     return table.round(3)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 best = min(rates, key=lambda rate: sum(final[rate]))
 near = sorted(rates, key=lambda rate: sum(final[rate]))[:4]
 compared({f"rate {rate:g}": final[rate] for rate in near})
 
-# %%
+# %% tags=["nbval-ignore-output"]
 noisy = {f"rate {rate:g}": trials[rate][0][1] for rate in (1e-4, best, 1e-1)}
 smooth = pd.DataFrame(noisy).ewm(span=10).mean()  # recent ones weigh most
 labels = ("step", "training loss (nats/character)")
@@ -216,7 +216,7 @@ figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note
 # the best of three rates.
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def sgd(model, rate):
     return torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
 
@@ -238,7 +238,7 @@ def length(tensors):
     return torch.cat([tensor.detach().flatten() for tensor in tensors]).norm().item()
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 model = GPT(small).to(device)
 optimizer, draw, watched = adamw(model, best), torch.Generator().manual_seed(0), []
@@ -269,7 +269,7 @@ table.iloc[shown].round(4)
 # > **Predict.** What does that batch cost, unclipped and clipped, at once and twenty steps later? (First comes a copy
 # > that never meets it.)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 strange = torch.full_like(
     targets, train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item()
 )
@@ -363,7 +363,7 @@ for warmup, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
     shapes[name] = [learning_rate_at(step, config) for step in range(steps)]
     schedules[name] = [attempt(1e-2, s, share=shapes[name].__getitem__)[2][-1] for s in seeds]
 
-# %%
+# %% tags=["nbval-ignore-output"]
 print(compared(schedules))
 labels, title = ("step", "share of the peak"), "Four schedules"
 figures.lines(range(1, steps + 1), shapes, *labels, title=title)
@@ -410,7 +410,7 @@ def evaluate(model, ids):
     return token_losses(model, ids).mean().item()
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 each = token_losses(model, validation_ids)
 by_window = each[: len(each) // 32 * 32].view(-1, 32).mean(1)
 print(f"all {len(each):,} predictions: {evaluate(model, validation_ids):.3f}")
@@ -434,7 +434,7 @@ tenth = len(losses) // 10
 x = range(tenth, 10 * tenth + 1, tenth)
 seen = [sum(losses[i - tenth : i]) / tenth for i in x]
 
-# %%
+# %% tags=["nbval-ignore-output"]
 curves = {"trained on": seen, "held out": held}
 labels = ("step", "loss (nats/character)")
 title = "One chapter, read again and again"
@@ -468,7 +468,7 @@ class EarlyStopping:
         return 0 < self.patience <= self.waited
 
 
-# %% tags=["nbval-check-output"]
+# %%
 stopping = EarlyStopping(patience=2)
 for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
     said = "best so far" if stopping.update(loss) else ""
@@ -486,7 +486,7 @@ for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
 # times its share of the rows, and `backward` adds up the gradients. And where a model has dropout, `model.train()` goes before a step, `model.eval()`
 # before a measurement. The model here is the smallest of lesson 5's study:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 spec = runs.depth_spec(2, text)
 every = max(1, profile.loop_steps // 5)
 config = TrainConfig(
@@ -532,7 +532,7 @@ def report(model, step):
     return measured["validation_loss"]
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 torch.manual_seed(config.seed)
 model, context = GPT(spec.model).to(device), spec.model.context_length
 optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
@@ -565,7 +565,7 @@ print(f"{speed:,.0f} characters/s in {tokens.device.type} float32")
 # texts differ; for a model this young, those 20,000 may be the harder ones: a guess.) And what does it *write*,
 # each time with the same luck?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for step, written in samples.items():
     print(f"--- step {step}\n{written}\n")
 
@@ -611,7 +611,7 @@ def orthogonal(matrix, iterations=5):
 #
 # > **Predict.** Which singular values are hardest to bring to 1?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 gradient = model.blocks[0].attention.out.weight.grad.cpu()
 ways = {"before": gradient / torch.linalg.matrix_norm(gradient, 2)}
 ways |= {f"{n} iterations": orthogonal(gradient, n) for n in (3, 5)}
@@ -791,7 +791,7 @@ assert same, "all matrices at once, or one"
 # And is Muon better here? Both at a constant rate:
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def by(kind, seed):
     config = TrainConfig(optimizer=kind, learning_rate=best, seed=seed)
     torch.manual_seed(seed)
@@ -814,7 +814,7 @@ compared({kind: [by(kind, seed) for seed in seeds] for kind in ("adamw", "muon")
 # the course have trained this very run before, it is taken from disk; otherwise it takes a few minutes on a laptop. (The book's
 # [playground](../book/playground.md) trains the same recipe in your browser, from the same seed, and writes as it learns.)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 print(spec.train)
 model, record = runs.small_model(text, device)
 curve = pd.DataFrame(record.history).assign(arm=record.arm, seed=record.seed)
@@ -825,7 +825,7 @@ figures.training_curves(curve, baselines, note=text.note)
 # once: a single mark. (The package's trainer is your loop, with a clock and progress bars. For early stopping it reads half of the validation
 # split, so that the other half has chosen nothing: lesson 5.) By one and the same measure:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 loss = evaluate(model, validation_ids)
 assert abs(loss - record.validation_loss) < 2e-3, "the weights on disk are the best"
 begin = evaluate(model, train_ids[: len(validation_ids)])
@@ -853,7 +853,7 @@ for i, left_out in enumerate(tenths):
     counter = WittenBell(rest, order, tokenizer.vocab_size)
     costs.append(counter.loss(left_out))
 
-# %%
+# %% tags=["nbval-ignore-output"]
 labels = ("tenth of the text, left out", "its loss (nats/character)")
 title = "How hard is each tenth for a counter?"
 print(f"last tenth above the first: counter {costs[-1] - costs[0]:.2f}", end=", ")
@@ -869,7 +869,7 @@ figures.lines(range(1, 11), {"counter": costs}, *labels, title=title, note=text.
 #
 # *Ten lines* is the best rate's 200 steps, measured on 512 windows; all else is exact. Losses over different contexts don't compare. The best counter is ahead until lesson 5.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 lines = {"ten lines": final[best][0], "your loop": stopping.best, "2 layers": loss}
 log = pd.DataFrame({"nats/character": baselines | lines})
 read = {"ten lines": small.context_length, "your loop": context, "2 layers": context}
@@ -877,7 +877,7 @@ log["context"] = pd.Series(read, dtype="Int64")
 log["perplexity"] = log["nats/character"].map(math.exp)
 log.round(3)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 figures.loss_bars(log["nats/character"].to_dict(), note=text.note)
 
 # %% [markdown]
@@ -888,7 +888,7 @@ figures.loss_bars(log["nats/character"].to_dict(), note=text.note)
 #
 # > **Predict.** At the first place it has read one character. Which model of lesson 1 is it then?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 losses = token_losses(model, validation_ids)
 by_place = losses[: len(losses) // context * context].view(-1, context)
 means, errors = by_place.mean(0), by_place.std(0) / math.sqrt(len(by_place))
@@ -917,7 +917,7 @@ def weights_of(model, tokens):
     return torch.stack(maps)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 line = validation_ids[11:29]
 weights = weights_of(model, line[None])[:, 0].cpu()
 assert weights.triu(1).abs().max() == 0, "masked in every layer"
@@ -935,7 +935,7 @@ places = torch.arange(context)
 back = (weights * (places[:, None] - places)).sum(-1).mean((1, 3))
 even = places.double().mean() / 2
 
-# %%
+# %% tags=["nbval-ignore-output"]
 heads = [f"head {h + 1}" for h in range(spec.model.n_heads)]
 layers = [f"layer {i + 1}" for i in range(spec.model.n_layers)]
 print(f"mean distance in windows of {context}; a head that does not choose: {even:.1f}")
@@ -971,7 +971,7 @@ for i, block in enumerate(model.blocks, start=1):
         parts[f"layer {i} · head {h + 1}"] = block.attention.out, channels
     parts[f"layer {i} · feed-forward"] = block.feed_forward.out, slice(None)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 intact = evaluate(model, validation_ids[:20_000])
 zero = torch.zeros_like
 removed = {name: without(model, *part, zero) for name, part in parts.items()}
@@ -985,7 +985,7 @@ figures.parts_removed(removed, intact, title=title, note=text.note)
 # places that are read together.
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def at_mean(channels):
     return channels.mean((0, 1))
 
@@ -1245,7 +1245,7 @@ def head_at_its_mean(heads, W_o, head):
 
 checks.check("4.5", head_at_its_mean, quiet=True)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 costs = {}
 for name in parts.keys() - feed.keys():
     at_its_mean = without(model, *parts[name], at_mean)

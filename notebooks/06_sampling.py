@@ -58,7 +58,7 @@ from course_utils.generation import quality
 from course_utils.lessons.data import CharTokenizer, split
 from course_utils.training import runs
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text = corpus.load()
 print(text.describe())
 tokenizer = CharTokenizer(text.text)
@@ -91,7 +91,7 @@ def write_with(choose, n=240):
 #
 # > **Predict.** One of the two will read badly after three lines. Which, and how?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 likeliest = write_with(lambda logits: logits.argmax(-1, keepdim=True))
 print("── the likeliest\n" + likeliest)
@@ -108,7 +108,7 @@ print("\n── by probability\n" + drawn)
 #
 # > **Predict.** How many characters are serious candidates after this prompt?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 with torch.no_grad():
     logits, inside = model(tokens)[0, [-1, -3]].cpu()  # after the space; after "wil"
 probabilities = logits.softmax(dim=-1)
@@ -191,7 +191,7 @@ def slips(p):
 # %% [markdown]
 # > **Predict.** After which letter of a word is the risk greatest? What share of words would come through whole?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for arm, p in expected.items():
     by_place, share = slips(p)
     risks = ", ".join(f"{x:.1%}" for x in by_place)
@@ -248,7 +248,7 @@ for seen, z in {prompt: logits, prompt[:-2]: inside}.items():
     assert (each.diff() > -1e-5).all(), "a higher temperature never narrows"
     entropies[repr(seen[-5:])] = each
 
-# %%
+# %% tags=["nbval-ignore-output"]
 labels = ("temperature", "entropy (nats)")
 all_equal = {"all equal": math.log(tokenizer.vocab_size)}
 title = "Entropy of the next character, by what came before"
@@ -314,7 +314,7 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
 # %% [markdown]
 # Check it on numbers that you can do in your head: probabilities 0.5, 0.25, 0.15, 0.1.
 
-# %% tags=["nbval-check-output"]
+# %%
 easy = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
 rules = [{"temperature": 0}, {"temperature": 0.5}, {"top_k": 2}]
 rules += [{"top_p": 0.7}, {"top_k": 3, "top_p": 0.8}]
@@ -337,7 +337,7 @@ assert kept == [2, 3], "the order is part of the rule"
 #
 # > **Predict.** With the five best kept, what becomes of those that had less than 1 % each?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 five = filter_logits(logits, top_k=5)
 broken = five.masked_fill(five == -math.inf, 1e-10).softmax(-1)
 unlikely = torch.tensor((before < 0.01).to_numpy())
@@ -348,7 +348,7 @@ print(f"{five.softmax(-1)[unlikely].sum():.0%} after ours")
 # %% [markdown]
 # The filter feeds what it should starve, and nothing fails: only the text is odd. Now the right rules:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 rules = [{"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8}]
 columns = {"before": before}
 for settings in rules:
@@ -368,7 +368,7 @@ def play(temperature, top_k, top_p):
     return figures.next_character(table, title=title, note=text.note)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 V = tokenizer.vocab_size
 degrees, mass = (0.0, 2.0, 0.05, 0.8), (0.05, 1.0, 0.05, 0.9)  # low, high, step, start
 widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
@@ -390,13 +390,13 @@ at = slice(stop - len(line), stop)
 guesses = {arm: p[at.start - 1 : at.stop - 1] for arm, p in expected.items()}
 losses = {arm: -p[range(len(line)), held_out_ids[at]].log() for arm, p in guesses.items()}
 
-# %%
+# %% tags=["nbval-ignore-output"]
 rows = [one.config.n_layers for one in models.values()]
 labels = ("layers", "the next character of the line", "token loss (nats)")
 look = {"labels": labels, "title": "The loss of each character", "note": text.note}
 figures.heatmaps(torch.stack(list(losses.values())), rows, list(line), **look)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 widgets.inside(models, tokenizer, line)
 
 # %% [markdown]
@@ -410,7 +410,7 @@ for arm, p in expected.items():
     each = -p[:-1].gather(1, held_out_ids[1:, None]).flatten().log()
     by_place[arm] = [each[asked & (place[:-1] == n)].mean() for n in places]
 
-# %%
+# %% tags=["nbval-ignore-output"]
 gain = [few - many for few, many in zip(by_place["2 layers"], by_place["6 layers"], strict=True)]
 print(f"6 layers save {gain[0]:.2f} nats at a first letter, {gain[6]:.2f} after six letters")
 labels = ("letters of the word before it", "token loss (nats)")
@@ -422,7 +422,7 @@ figures.lines(places, by_place, *labels, low=0, title=title, note=text.note)
 # long word. The same places decide how many characters top-p keeps; below each character, how
 # many candidates the 6-layer model had (9: nine or more):
 
-# %%
+# %% tags=["nbval-ignore-output"]
 print(f"{'':12}{line}")
 for p in (0.5, 0.9):
     kept = filter_logits(guesses["6 layers"].log(), top_p=p) > -math.inf
@@ -489,7 +489,7 @@ def window_start(length, context_length):
     return max(0, -(-(length - context_length) // jump) * jump)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 lengths = range(1, 4 * context)
 seen = {
     "jumps, cached": [length - window_start(length, context) for length in lengths],
@@ -563,7 +563,7 @@ def generate_plainly(model, tokens, max_new_tokens, generator):
     return tokens
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 ways, took, texts = {"plain": generate_plainly, "cached": generate}, {}, {}
 for name, method in 3 * list(ways.items()):
     begin, generator = time.perf_counter(), torch.Generator(device).manual_seed(0)
@@ -604,7 +604,7 @@ several = [  # a busy moment of the machine spoils one of five
 ]
 each = dict(zip(ways, torch.tensor(several).amin(dim=0).tolist(), strict=True))
 
-# %%
+# %% tags=["nbval-ignore-output"]
 labels = ("length of the text (characters)", "one more character (ms)")
 title = "What a cache saves"
 dear = each["without"][0] / each["with a cache"][0]
@@ -625,7 +625,7 @@ held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
 formula = 2 * c.n_layers * c.context_length * c.d_model * 4
 assert held == formula, "keys and values, 4 bytes a number"
 
-# %%
+# %% tags=["nbval-ignore-output"]
 weights = sum(w.nbytes for w in model.parameters())
 for n in (1, 64):
     print(f"texts: {n}; cache: {n * held / 1e6:.1f} MB; weights: {weights / 1e6:.1f} MB")
@@ -639,7 +639,7 @@ for n in (1, 64):
 #
 # The same model, prompt and seed under four rules. Read them aloud.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 judge = quality.Judge(text)
 rules = [{"temperature": 0.0}, {"temperature": 0.7}]
 rules += [{"temperature": 1.0, "top_p": 0.9}, {"temperature": 1.5}]
@@ -677,7 +677,7 @@ def middle_half(values):
     return values.quantile(torch.tensor([0.25, 0.5, 0.75]), dim=0)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 curves, bands = {}, {}
 for name, rows in read_in.items():
     # pad: a 0 in front for the first token, which nobody predicts
@@ -697,7 +697,7 @@ figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 # how long does a slip matter? In training a model reads real text only; after a slip of its own it reads what it never
 # met (**exposure bias**, Ranzato et al., 2016). So spoil one character of each window, too.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 size = min(context, len(held_out_ids))
 rows = held_out_ids.to(device).unfold(0, size, size)[:400]
 with torch.no_grad():
@@ -706,7 +706,7 @@ with torch.no_grad():
         same = (model(rows[:, -n:])[:, -1].argmax(-1) == whole).float().mean()
         print(f"the last {n:2} characters lead to the same choice in {same:.0%}")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 spoilt, at = rows.clone(), size // 2
 spoilt[:, at] = rows[:, at].roll(1)  # another window's
 harm = (losses_in(spoilt) - losses_in(rows)).mean(dim=0)[at:]
@@ -726,7 +726,7 @@ for name, degree in {"drawn": 1.0, "greedy": 0.0}.items():
 rows = torch.tensor([tokenizer.encode(one) for one in shown.values()], device=device)
 each = losses_in(rows)[:, -size // 2 :]
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for name, row in zip(shown, each, strict=True):
     print(f"{name}: {row.mean():.2f} nats a character, at most {row.max():.1f}")
 same = (expected["6 layers"][:-1].argmax(-1) == held_out_ids[1:]).double().mean()
@@ -788,7 +788,7 @@ for name, measure in {"repetition": repetition, "known words": known_words}.item
     measured[name] = torch.stack([each[degree] for degree in degrees], dim=1)
     measured[f"human, {name}"] = each["human"][:, None].expand(flat)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 curves = {name: middle for name, (_, middle, _) in measured.items()}
 bands = {name: (low, high) for name, (low, _, high) in measured.items()}
 look = {"bands": bands, "title": "Two ways to go wrong (median and middle half)"}
@@ -799,7 +799,7 @@ figures.lines(degrees, curves, "temperature", "share", **look, note=text.note)
 # best share is the human one, not 100 %. And known words alone can't tell a text from a circle: at temperature 0 they
 # are as frequent as a human's. Do the small slips inside words add up to what is invented?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 invented = 1 - torch.tensor([known_words(one) for one in written[1.0]])
 error = invented.std() / len(invented) ** 0.5
 print(f"added up: {slips(expected['6 layers'])[1]:.1%} of the words;", end=" ")
@@ -818,7 +818,7 @@ if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned s
 # * **longest copy**: the longest stretch that stands letter for letter in the training text; in the human row by chance.
 # * **5-gram loss**: the loss that lesson 1's counter has on the text, a judge that learned from the same text.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 about, rule = (models, judge, prompt, 8 * context), quality.SETTINGS[-1:]
 tables = [quality.compare_samples(*about, seed, rule) for seed in range(6)]
 table = pd.concat(tables).drop_duplicates(["arm", "text"])
@@ -827,7 +827,7 @@ by_arm = table.groupby("arm", sort=False)[columns]
 summary = by_arm.mean().round(3).astype(str) + " ± " + by_arm.std().round(3).astype(str)
 summary.assign(texts=by_arm.size())
 
-# %%
+# %% tags=["nbval-ignore-output"]
 figures.sample_comparison(table, note=text.note)
 
 # %% [markdown]
@@ -841,7 +841,7 @@ figures.sample_comparison(table, note=text.note)
 # slowly until words come back; write a first line of your own, tick *all side by side*, and see which depth stays with it
 # longest.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 
 # %% [markdown]

@@ -15,6 +15,7 @@ import nbformat
 import pytest
 
 from course_utils import files
+from course_utils.corpus import load
 from helpers import ROOT, by_path
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -284,3 +285,20 @@ def test_a_stored_picture_has_its_words_before_it_once():
     after.metadata = {"image/png": {"alt": "other words"}}
     assert "other words" in heard([words, after])[0].data["text/html"]
     assert heard(heard([picture])) == heard([picture])
+
+
+@pytest.mark.parametrize(("corpus", "found"), [("", "1 failed, 2 passed"), ("other", "3 passed")])
+def test_what_a_cell_shows_is_compared_unless_it_varies(corpus, found, tmp_path, corpus_file):
+    """Or unless the text is another one than that of the stored outputs."""
+    if not corpus and not load().is_real:
+        pytest.skip("Tiny Shakespeare is not here")
+    notebook = nbformat.v4.new_notebook()
+    for tags, shown in (([], "2\n"), (["nbval-ignore-output"], "3\n"), ([], "3\n")):
+        cell = nbformat.v4.new_code_cell("print(1 + 1)", metadata={"tags": tags}, execution_count=1)
+        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=shown)]
+        notebook.cells.append(cell)
+    nbformat.write(notebook, tmp_path / "sums.ipynb")
+    typed = [sys.executable, "-m", "pytest", "-c", ROOT / "pyproject.toml", "-p", "conftest"]
+    other = {"PYTHONPATH": str(ROOT), "COURSE_CORPUS": corpus and str(corpus_file)}
+    done = run([*typed, "-p", "no:cacheprovider", "--nbval", "sums.ipynb"], tmp_path, **other)
+    assert found in done.stdout, done.stdout
