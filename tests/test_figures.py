@@ -161,6 +161,10 @@ SPENT = pd.DataFrame(
         for n in (1, 3, 12)
     ]
 ).assign(low=lambda t: t["loss"] - 0.01, high=lambda t: t["loss"] + 0.01)
+PAIRED = pd.DataFrame(
+    {"family": ["frames", "frames", "draws of whole plays"], "r": [0.1, -0.4, 0.9]}
+    | {"ratio": [1.05, 1.3, 0.4], "pairs": [6, 6, 5]}
+)
 JUDGED = pd.DataFrame(
     {
         "arm": ["2 layers", "4 layers", "human reference"],
@@ -174,6 +178,7 @@ for measure, reach in (("plausibility", 0.04), ("coherence", 0.01)):
 
 PICTURES = {
     "frontier": lambda **how: figures.frontier(SPENT, **how),
+    "pairing": lambda **how: figures.pairing(PAIRED, **how),
     "judged": lambda **how: figures.judged(JUDGED, **how),
     "effect_ranking": lambda **how: figures.effect_ranking(EFFECTS, **how),
     "rate_sweep": lambda **how: figures.rate_sweep(RATES, **how),

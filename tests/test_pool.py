@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -413,6 +414,31 @@ def test_an_interval_over_seeds_and_plays_knows_both_sources(spreads):
     variance = table.mean(axis=1).var() / 40 + table.mean(axis=0).var() / 50
     assert (low + high) / 2 == pytest.approx(table.mean(), abs=0.003)
     assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(variance), rel=0.1)
+
+
+def test_pairing_narrows_an_interval_where_seeds_share_luck_alone():
+    rng = np.random.default_rng(6)
+    shared, *own = rng.normal(0, 1, (3, 8))
+    for share, narrower in ((3.0, True), (0.0, False)):
+        arms = [dict(enumerate(share * shared + luck)) for luck in own]
+        found = comparisons.pairing(*arms)
+        values = [list(arm.values()) for arm in arms]
+        welch = stats.ttest_ind(*values, equal_var=False).confidence_interval()
+        assert found["unpaired"] == pytest.approx((welch.high - welch.low) / 2)
+        paired = stats.ttest_rel(*values).confidence_interval()
+        assert found["paired"] == pytest.approx((paired.high - paired.low) / 2)
+        assert (found["paired"] < found["unpaired"]) == narrower
+
+
+def test_a_pooled_correlation_leaves_out_what_groups_differ_by():
+    rng = np.random.default_rng(7)
+    table = pd.DataFrame(rng.normal(0, 1, (30, 2)), columns=["one", "other"])
+    low, r, high = comparisons.pooled_correlation(table.assign(group=0))
+    test = stats.pearsonr(table["one"], table["other"])
+    interval = test.confidence_interval()
+    assert (low, r, high) == pytest.approx((interval.low, test.statistic, interval.high))
+    apart = table.add(np.repeat([0, 50, 100], 10), axis=0).assign(group=np.repeat([0, 1, 2], 10))
+    assert abs(comparisons.pooled_correlation(apart)[1]) < 0.5 < apart["one"].corr(apart["other"])
 
 
 def test_only_seeds_that_both_arms_have_are_paired_over_plays():

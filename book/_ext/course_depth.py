@@ -6,6 +6,7 @@ from functools import cache
 import pandas as pd
 import torch
 from course_study import (
+    FRAMES,
     by_depth,
     depths_of,
     mean_of,
@@ -235,6 +236,90 @@ def size_of(text):
     return studies.DRAWS[text].characters
 
 
+# --- what seeds share ----------------------------------------------------------------------------
+def families():
+    """Comparisons of depths, by what a seed brings: {family: (groups of runs, whose loss)}."""
+    drawn = recorded.load("plays")
+    plays = [by_depth(r for r in drawn if r.draw == draw) for draw in studies.DRAWS.values()]
+    return {
+        "frames": ([of_depth(name) for name in FRAMES], "reporting_loss"),
+        "lengths of training": (lengths().values(), "untouched_loss"),
+        "draws of whole plays": (plays, "untouched_loss"),
+    }
+
+
+def pairing():
+    """Whether it helps to pair by seeds: r, and both intervals; then, what of a seed it is."""
+    rows = [
+        {"family": family, "text": TEXTS[measure], "pairs": len(losses)}
+        | comparisons.pairing(losses, before)
+        for family, (groups, measure) in families().items()
+        for found in groups
+        for before, losses in itertools.pairwise(comparisons.losses_of(found, measure).values())
+    ]
+    table = pd.DataFrame(rows)
+    table["ratio"] = table["paired"] / table["unpaired"]
+    by_family = table.groupby("family", sort=False)
+    ratios = [f"{of['ratio'].mean():.2f} ({family})" for family, of in by_family]
+    title = f"A paired interval over an unpaired one, on average: {', '.join(ratios)}"
+    yield figures.pairing(table, title=title)
+    yield pd.DataFrame([family_row(family, of) for family, of in by_family])
+    yield from luck()
+
+
+def family_row(family, of):
+    r = of["r"]
+    return {
+        "comparisons of depths": f"{len(of)} {family}",
+        "text": of["text"].iloc[0],
+        "r": f"{r.mean():.2f} ({r.min():.2f} to {r.max():.2f})",
+        "half a paired interval": f"{of['paired'].median():.4f}",
+        "half an unpaired one": f"{of['unpaired'].median():.4f}",
+        "paired is narrower": f"{(of['ratio'] < 1).sum()} of {len(of)}",
+    }
+
+
+def luck():
+    """What runs keep of their luck with other first weights, and with other batches."""
+    found = recorded.load("luck")
+    if len(found) < len(studies.LUCK) * len(studies.DEPTHS):
+        yield missing("luck")
+        return
+    rows = [
+        luck_row(changed, found, measure)
+        for changed in studies.LUCK
+        for measure in ("reporting_loss", "validation_loss")
+    ]
+    yield pd.DataFrame(rows)
+    yield missing("luck")
+
+
+def luck_row(changed, found, measure):
+    """Runs against those of the same seeds that differ in a part of their luck alone."""
+    twins = []
+    for r in found:
+        depth, _, words = r.arm.partition(", ")
+        if words == changed:
+            seed = min(r.seed, r.seed + r.weights_offset)
+            (own,) = (o for o in lengths()[1200] if (o.arm, o.seed) == (depth, seed))
+            pair = {"one": getattr(own, measure), "other": getattr(r, measure)}
+            twins.append({"group": depth, **pair})
+    pairs = pd.DataFrame(twins)
+    low, difference, high = comparisons.mean_interval(pairs["other"] - pairs["one"])
+    spread = pairs.groupby("group")[["one", "other"]].var().to_numpy().mean() ** 0.5
+    apart = pairs["other"] - pairs["one"]
+    apart -= apart.groupby(pairs["group"]).transform("mean")
+    degrees = len(pairs) - pairs["group"].nunique()
+    return {
+        "the same seed, but": f"{changed} ({len(pairs)} pairs)",
+        "text": TEXTS[measure],
+        "mean difference": span(low, difference, high),
+        "r": span(*comparisons.pooled_correlation(pairs), "{:.2f}"),
+        "spread of a pair's difference": f"{(apart.pow(2).sum() / degrees) ** 0.5:.4f}",
+        "of two runs that share nothing": f"{2**0.5 * spread:.4f}",
+    }
+
+
 # --- the judge -----------------------------------------------------------------------------------
 SETTINGS = {  # (study, temperature of its texts) -> in words
     ("depth", 1.0): "Plain protocol, temperature 1",
@@ -361,5 +446,6 @@ PASSAGES = {
     "power": power,
     "frontier": frontier,
     "whole-plays": whole_plays,
+    "pairing": pairing,
     "judge": judge,
 }

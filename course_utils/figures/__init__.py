@@ -16,7 +16,13 @@ from course_utils.figures.diagrams import (
     training_step,
 )
 from course_utils.figures.drawing import Figure
-from course_utils.figures.effects import data_scaling, depth_in_frames, effect_ranking, rate_sweep
+from course_utils.figures.effects import (
+    data_scaling,
+    depth_in_frames,
+    effect_ranking,
+    pairing,
+    rate_sweep,
+)
 from course_utils.figures.inside import (
     attention_maps,
     character_map,
@@ -53,6 +59,7 @@ __all__ = [
     "loss_bars",
     "loss_by_position",
     "next_character",
+    "pairing",
     "parameters_vs_perplexity",
     "parts_removed",
     "position_similarity",

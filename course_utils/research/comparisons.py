@@ -149,6 +149,36 @@ def in_frames(frames):
     return table
 
 
+def pairing(losses, other_losses):
+    """What it gains to pair two arms by their seeds. losses, other_losses: dict seed -> loss.
+
+    -> r, the correlation of the pairs; half the width of the paired interval of their difference,
+    and of the unpaired one, which lets each arm have its own spread (Welch, 1947)
+    """
+    table = pd.DataFrame({"one": losses, "other": other_losses}).dropna()
+    low, _, high, _ = t_test(list(table["one"] - table["other"]))
+    unpaired = stats.ttest_ind(table["one"], table["other"], equal_var=False)
+    apart = unpaired.confidence_interval()
+    return {
+        "r": table["one"].corr(table["other"]),
+        "paired": (high - low) / 2,
+        "unpaired": (apart.high - apart.low) / 2,
+    }
+
+
+def pooled_correlation(pairs):
+    """The correlation within groups, with its 95 % interval (Fisher, 1915): (low, r, high).
+
+    pairs: a DataFrame with group, one and other; a group's own mean is taken from its values.
+    """
+    centred = pairs[["one", "other"]] - pairs.groupby("group")[["one", "other"]].transform("mean")
+    r = centred["one"].corr(centred["other"])
+    degrees = len(pairs) - pairs["group"].nunique() - 2  # of freedom, as n - 3 for a single group
+    reach = stats.norm.ppf(0.975) / math.sqrt(degrees)
+    low, high = np.tanh([np.arctanh(r) - reach, np.arctanh(r) + reach])
+    return low, r, high
+
+
 def in_columns(one, text=""):
     """A Comparison as a part of a row; text: what stands in its columns' names, if anything."""
     return {
