@@ -55,6 +55,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import pandas as pd
+from tqdm import tqdm
 
 from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
@@ -197,7 +198,7 @@ baselines, ladder = baseline_losses(text.text), {}
 
 def climb(rung, make):
     """Train three seeds, put their losses on the ladder. -> the first model"""
-    models = [learn(make, seed)[0] for seed in range(3)]
+    models = [learn(make, seed)[0] for seed in tqdm(range(3), rung, leave=False)]
     with torch.no_grad():
         ladder[rung] = pd.Series([loss_of(model, *held_out).item() for model in models])
     print(f"{rung}: {ladder[rung].mean():.3f}, seeds ± {ladder[rung].std():.3f}")
@@ -312,7 +313,7 @@ _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 # without that bend two linear maps would be one. GELU is the usual one: nearly 0 on the left, nearly x on the
 # right, smooth between, so that a channel near 0 can still learn (Hendrycks and Gimpel, 2016).
 #
-# Next, one such network, then a second pair of attention and MLP.
+# Next, one such network, then a second pair of attention and MLP (half a minute on two cores).
 
 
 # %%
@@ -938,7 +939,7 @@ for n_layers in (2, 4, 6):
 # ## The top of the ladder
 #
 # The plain GPT brings norms, tied embeddings and a start at 0.06. Then rotary positions take the place of learned ones, once from
-# GPT-2's small start and once from ours.
+# GPT-2's small start and once from ours (a minute on two cores).
 
 
 # %% tags=["nbval-ignore-output"]
@@ -975,7 +976,8 @@ figures.loss_bars(rungs, title=title, note=text.note, ranked=False, low=1)
 #
 # ## What breaks without each part
 #
-# Six layers, one thing taken away, or two. A hundred steps show who *starts*, not who is best in the end.
+# Six layers, one thing taken away, or two. A hundred steps show who *starts*, not who is best in the end. (Fifteen runs:
+# a minute and a half on two cores.)
 #
 # > **Predict** the order, best to worst.
 
@@ -990,7 +992,7 @@ broken, begun = {}, {}
 changes = {"all as it should be": {}, "post-norm": {"norm_placement": "post"}}
 changes |= {"no norm": {"norm": "none"}, "no residual": {"residual": False}}
 changes["neither"] = {"norm": "none", "residual": False}
-for name, change in changes.items():
+for name, change in tqdm(changes.items(), "variants", leave=False):
     make = partial(changed_model, change)
     begun[name] = make()(eight_lines[0]).std().item()
     models = [learn(make, seed, n_steps=steps // 3)[0] for seed in range(3)]

@@ -50,6 +50,7 @@ import copy
 import time
 
 import pandas as pd
+from tqdm import tqdm
 
 from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.attention import attention_weights
@@ -156,13 +157,14 @@ def attempt(rate, seed=0, make=adamw, share=steady, ids=train_ids, steps=steps):
 
 
 # %% [markdown]
-# Seven rates, three seeds each.
+# Seven rates, three seeds each (a minute and a quarter on two cores).
 #
 # > **Predict.** Draw the final loss against the rate. How far apart do three seeds of one rate lie?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-trials = {rate: [attempt(rate, seed) for seed in seeds] for rate in rates}
+bar = tqdm(rates, "rates", leave=False)
+trials = {rate: [attempt(rate, seed) for seed in seeds] for rate in bar}
 final = {rate: [held[-1] for _, _, held in three] for rate, three in trials.items()}
 
 # %% tags=["nbval-ignore-output"]
@@ -213,7 +215,7 @@ figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note
 # at 0.9, up to ten times as long as a single gradient): what changes sign from batch to batch cancels. **AdamW** gives each weight its
 # own step size: the mean of its recent gradients over the root of their mean square (Kingma and Ba, 2015). Its **weight
 # decay** pulls weights gently towards 0, apart from the gradient (Loshchilov and Hutter, 2019). SGD gets momentum and
-# the best of three rates.
+# the best of three rates (half a minute on two cores).
 
 
 # %% tags=["nbval-ignore-output"]
@@ -221,7 +223,8 @@ def sgd(model, rate):
     return torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
 
 
-by_sgd = [[attempt(rate, s, sgd)[2][-1] for s in seeds] for rate in (0.1, 0.3, 1.0)]
+bar = tqdm((0.1, 0.3, 1.0), "rates", leave=False)
+by_sgd = [[attempt(rate, s, sgd)[2][-1] for s in seeds] for rate in bar]
 compared({"AdamW": final[best], "SGD, momentum": min(by_sgd, key=sum)})
 
 # %% [markdown]
@@ -341,7 +344,7 @@ class TrainConfig:
 # al., 2017), stays, and falls at the end. (Or along a cosine: Loshchilov and Hutter, 2017, and [exercise
 # 4.3](#exercise-4-3-core-15-min).) The function gives the *share* of the peak.
 #
-# Four schedules with a peak a little higher than is comfortable:
+# Four schedules with a peak a little higher than is comfortable (three quarters of a minute on two cores):
 
 
 # %% tags=["export"]
@@ -355,9 +358,10 @@ def learning_rate_at(step, config):
     return min(1.0, up, down)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 schedules, shapes = {}, {}
-for warmup, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
+plans = (0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)
+for warmup, decay in tqdm(plans, "schedules", leave=False):
     config = TrainConfig(steps=steps, warmup_steps=warmup, decay=decay)
     name = f"warm-up {warmup}, decay {decay:.0%}"
     shapes[name] = [learning_rate_at(step, config) for step in range(steps)]
@@ -501,7 +505,7 @@ print(spec.model)
 
 # %% [markdown]
 # What happens at an evaluation is apart, so that the loop fits on a page: `write` draws a sample (lesson 6), and `report` takes both
-# losses by the same exact measure.
+# losses by the same exact measure. The loop takes half a minute on two cores.
 
 
 # %%
@@ -539,7 +543,7 @@ optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
 draw = torch.Generator().manual_seed(config.seed)
 stopping, rows, live, seconds = EarlyStopping(config.patience), [], widgets.Live(), 0.0
 samples = {0: write(model, text.fitting_prompt())}
-for step in range(config.steps):
+for step in tqdm(range(config.steps), "steps", leave=False):
     begin = time.perf_counter()
     tokens, targets = get_batch(train_ids, config.batch_size, context, draw)
     loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
@@ -788,7 +792,7 @@ same = torch.allclose(orthogonalise(gradient[None])[0], orthogonal(gradient), at
 assert same, "all matrices at once, or one"
 
 # %% [markdown]
-# And is Muon better here? Both at a constant rate:
+# And is Muon better here? Both at a constant rate (a quarter of a minute):
 
 
 # %% tags=["nbval-ignore-output"]
@@ -802,7 +806,8 @@ def by(kind, seed):
     return held_out_loss(model)
 
 
-compared({kind: [by(kind, seed) for seed in seeds] for kind in ("adamw", "muon")})
+kinds = tqdm(("adamw", "muon"), "optimisers", leave=False)
+compared({kind: [by(kind, seed) for seed in seeds] for kind in kinds})
 
 # %% [markdown]
 # Better, by this lesson's standard, in loss per step. (*adamw* is not quite the first table's: other *betas*, which say how slowly its two means fade; no decay of gains,

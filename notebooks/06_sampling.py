@@ -52,6 +52,7 @@ import time
 
 import pandas as pd
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from course_utils import checks, corpus, figures, widgets
 from course_utils.generation import quality
@@ -148,7 +149,7 @@ def breaks(begun):
 
 # %% [markdown]
 # Let each model read the whole validation text. At each place, what it gives to such characters is the risk of a slip; a word comes through
-# whole with the product of 1 − risk over its places (the code adds logarithms).
+# whole with the product of 1 − risk over its places (the code adds logarithms). Reading takes a quarter of a minute.
 
 
 # %%
@@ -169,9 +170,10 @@ def begun_words(text):
     return found
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 held_out_ids = torch.tensor(tokenizer.encode(held_out))
-expected = {arm: read(one, held_out_ids) for arm, one in models.items()}
+bar = tqdm(models.items(), "reading", leave=False)
+expected = {arm: read(one, held_out_ids) for arm, one in bar}
 begun = begun_words(held_out)
 place = torch.tensor([len(word) for word in begun])
 in_word, number = place > 0, (place == 1).cumsum(0)  # which word of the text
@@ -765,14 +767,15 @@ for measure in (repetition, known_words, distinct_2):
     assert ours == theirs[measure.__name__] or not judge.has_words, "the helper's"
 
 # %% [markdown]
-# A word that isn't known is *invented*. Eight texts at each temperature (at 0 all eight are the same), and forty human pieces:
+# A word that isn't known is *invented*. Eight texts at each temperature (at 0 all eight are the same), a quarter of a minute, and
+# forty human pieces:
 #
 # > **Predict.** Repetition and known words over the temperature. Where is a human?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 degrees, length = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4), 4 * context
 written = {}
-for degree in degrees:
+for degree in tqdm(degrees, "temperatures", leave=False):
     generator = torch.Generator(device).manual_seed(0)
     rows = generate(model, tokens.expand(8, -1), length, degree, generator=generator)
     written[degree] = [tokenizer.decode(row[tokens.shape[1] :]) for row in rows]
@@ -813,7 +816,8 @@ if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned s
 #
 # ## Which depth writes best?
 #
-# Same prompt, same rule (temperature 0.8, top-k 40, top-p 0.95); only the depth differs. A text is one draw, so take six of each, and two more measures:
+# Same prompt, same rule (temperature 0.8, top-k 40, top-p 0.95); only the depth differs. A text is one draw, so take six of each (half a
+# minute), and two more measures:
 #
 # * **longest copy**: the longest stretch that stands letter for letter in the training text; in the human row by chance.
 # * **5-gram loss**: the loss that lesson 1's counter has on the text, a judge that learned from the same text.

@@ -1,11 +1,13 @@
 """Run the lessons and store their outputs: notebooks/NN_<topic>.py -> .ipynb, byte-stable.
 
-Runs in the laptop profile, unless COURSE_PROFILE says otherwise.
+Runs in the laptop profile, unless COURSE_PROFILE says otherwise, and names the cells that took
+long: what a reader waits for, the text before the cell says.
 """
 
 import argparse
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import jupytext
@@ -15,6 +17,7 @@ from course_utils.figures.drawing import UNSEEN, words
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
+LONG = 10  # seconds
 
 
 def prepare(script):
@@ -31,15 +34,23 @@ def run(script):
 
     notebook = prepare(script)
     os.environ.setdefault("COURSE_PROFILE", "laptop")
-    client = NotebookClient(
-        notebook, timeout=1800, record_timing=False, resources={"metadata": {"path": str(FOLDER)}}
-    )
+    where = {"metadata": {"path": str(FOLDER)}}
+    client = NotebookClient(notebook, timeout=1800, resources=where)
     client.execute()
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = tidy(cell.outputs)
+            if (s := seconds(cell.metadata.pop("execution"))) > LONG:
+                print(f"{s:4.0f} s  {cell.id}: {cell.source.strip().splitlines()[0]}")
     return notebook
+
+
+def seconds(moments):
+    """From a cell's beginning to its end, by the moments that nbclient notes."""
+    ends = (moments["iopub.execute_input"], moments["shell.execute_reply"])
+    began, ended = map(datetime.fromisoformat, ends)
+    return (ended - began).total_seconds()
 
 
 def tidy(outputs):
