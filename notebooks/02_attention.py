@@ -49,6 +49,7 @@ from torch.nn import functional as F
 # %%
 import pandas as pd
 from torch import nn
+from tqdm import tqdm
 
 from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
@@ -412,7 +413,7 @@ def trained(listen, n_heads, seed=0, T=32):
 
 # %% [markdown]
 # Four ways to listen: to nothing, to all the past alike, with one head that chooses, with four. Each with three seeds: luck
-# moves a loss too.
+# moves a loss too. (Twelve runs: twenty seconds on two cores.)
 #
 # > **Predict.** *Nothing* sees one character, like the bigram; the mean of the past sees up to 32. Which wins? And what do four
 # > heads add to one?
@@ -439,9 +440,9 @@ print(f"{steps} steps of 32 windows, {len(seeds)} seeds each")
 print(f"the bigram, by counting: {baselines['bigram']:.3f} nats/character")
 
 # %% tags=["nbval-ignore-output"]
+bar = tqdm(ways.items(), "ways", leave=False)
 listeners = {
-    name: [trained(listen, n_heads, seed) for seed in seeds]
-    for name, (listen, n_heads) in ways.items()
+    name: [trained(listen, n_heads, seed) for seed in seeds] for name, (listen, n_heads) in bar
 }
 losses = pd.DataFrame({name: [loss for _, loss in each] for name, each in listeners.items()})
 noise = losses.std()

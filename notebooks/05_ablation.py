@@ -404,7 +404,7 @@ for true in (0.01, 0.02, 0.03):
 #
 # ## An arm of your own
 #
-# The shortest honest run: the same recipe at the shallowest depth, few steps. Which kind of position will be ahead?
+# The shortest honest run: the same recipe at the shallowest depth, few steps (a minute on two cores). Which kind of position will be ahead?
 #
 # > **Predict.** The order of the four.
 
