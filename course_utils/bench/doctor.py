@@ -17,6 +17,8 @@ import torch
 
 from course_utils import corpus, files, profiles
 from course_utils.figures import drawing
+from course_utils.messages import _
+from course_utils.names import translated
 
 NAME = "shakespeare-layer-by-layer"
 LIGHT = {"ipywidgets": "7.7.1", "anywidget": "0.9.21"}  # Colab's, the oldest that were tried
@@ -48,13 +50,21 @@ def report(findings):
     for about, said, advice, stops in findings:
         lines.append(f"{about:9}{said}")
         if advice:
-            lines.append(f"{'STOPS' if stops else '':>7}  {advice}")
+            mark = _("STOPS") if stops else ""
+            lines.append(f"{mark:>7}  {advice}")
     return "\n".join(lines)
 
 
 # --- what is installed ---------------------------------------------------------------------------
 def python():
-    yield Finding("python", f"{platform.python_version()} on {platform.platform(terse=True)}")
+    yield Finding(
+        "python",
+        _(
+            "{python} on {system}",
+            python=platform.python_version(),
+            system=platform.platform(terse=True),
+        ),
+    )
 
 
 def installed(package):
@@ -84,16 +94,16 @@ def packages():
     needed = {name: bound for name, bound, extra in bounds() if not extra}
     missing = [name for name in needed if not installed(name) and name != "zhplot"]
     old = [
-        f"{name} {installed(name)} is older than {bound}"
+        _("{name} {version} is older than {bound}", name=name, version=installed(name), bound=bound)
         for name, bound in needed.items()
         if installed(name) and older(installed(name), bound)
     ]
-    wrong = [f"{name} is missing" for name in missing] + old
+    wrong = [_("{name} is missing", name=name) for name in missing] + old
     if wrong:
         names = " ".join(f"'{n}>={needed[n]}'" for n in needed if any(n in w for w in wrong))
         yield Finding("packages", ", ".join(wrong), f"pip install -U {names}", stops=True)
     else:
-        yield Finding("packages", f"{len(needed)} needed, {len(needed)} there and new enough")
+        yield Finding("packages", _("{n} needed, {n} there and new enough", n=len(needed)))
 
 
 def pins():
@@ -104,27 +114,44 @@ def pins():
     pinned = re.findall(r"^([\w.-]+)==(\S+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
     there = {name: installed(name) for name, _ in pinned}
     other = [
-        f"{name} {there[name]} (stored outputs: {wanted})"
+        _(
+            "{name} {version} (stored outputs: {wanted})",
+            name=name,
+            version=there[name],
+            wanted=wanted,
+        )
         for name, wanted in pinned
         if there[name] and there[name].partition("+")[0] != wanted
     ]
     same = sum(there[name] is not None for name, _ in pinned) - len(other)
-    said = f"{same} packages as behind the stored outputs"
+    said = _("{same} packages as behind the stored outputs", same=same)
     if other:
-        more = f", and {len(other) - 2} more" if len(other) > 2 else ""
-        said += f"; others: {', '.join(other[:2])}{more}"
+        more = _(", and {other} more", other=len(other) - 2) if len(other) > 2 else ""
+        said += _("; others: {other}{more}", other=", ".join(other[:2]), more=more)
     yield Finding("pins", said)
 
 
 # --- where models run ----------------------------------------------------------------------------
 def pytorch():
     device = profiles.device()
-    where = f"{device} ({profiles.cores()} cores)"
+    where = _("{device} ({cores} cores)", device=device, cores=profiles.cores())
     if device.type == "cuda":
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        where = f"{torch.cuda.get_device_name()}, bf16: {'yes' if bf16 else 'no, so float32'}"
+        where = _(
+            "{device}, bf16: {answer}",
+            device=torch.cuda.get_device_name(),
+            answer=_("yes") if bf16 else _("no, so float32"),
+        )
     profile = profiles.named().name
-    yield Finding("torch", f"{torch.__version__}; models run on {where}; profile {profile}")
+    yield Finding(
+        "torch",
+        _(
+            "{version}; models run on {where}; profile {profile}",
+            version=torch.__version__,
+            where=where,
+            profile=profile,
+        ),
+    )
 
 
 def steps():
@@ -135,14 +162,20 @@ def steps():
         devices.append(torch.device("mps"))
     for device in devices:
         error = profiles.step_error(device)
-        said = f"two training steps on {device} end {error:.0e} of their way from the exact ones"
+        said = _(
+            "two training steps on {device} end {error:.0e} of their way from the exact ones",
+            device=device,
+            error=error,
+        )
         if error <= profiles.WRONG_STEP:
             yield Finding("steps", said)
         elif device.type == "mps":
-            advice = "the lessons take the CPU; a newer PyTorch may mend it: pip install -U torch"
+            advice = _(
+                "the lessons take the CPU; a newer PyTorch may mend it: pip install -U torch"
+            )
             yield Finding("steps", said, advice)
         else:
-            advice = "hide this device with CUDA_VISIBLE_DEVICES='', or install PyTorch anew"
+            advice = _("hide this device with CUDA_VISIBLE_DEVICES='', or install PyTorch anew")
             yield Finding("steps", said, advice, stops=True)
 
 
@@ -151,10 +184,12 @@ def compiler():
     named = os.environ.get("CXX")
     found = next(filter(shutil.which, [named] if named else COMPILERS), None)
     if found:
-        yield Finding("compiler", f"{found}: --compile works where it pays, on a GPU")
+        yield Finding(
+            "compiler", _("{found}: --compile works where it pays, on a GPU", found=found)
+        )
     else:
-        advice = "only --compile needs one: apt install g++, or Xcode's command line tools"
-        yield Finding("compiler", "none: models train without torch.compile", advice)
+        advice = _("only --compile needs one: apt install g++, or Xcode's command line tools")
+        yield Finding("compiler", _("none: models train without torch.compile"), advice)
 
 
 # --- what a reader sees --------------------------------------------------------------------------
@@ -162,33 +197,46 @@ def widgets():
     """Sliders and sampler: the two packages, and the front ends that would show them."""
     missing = [name for name in LIGHT if not installed(name)]
     if missing:
-        advice = f"sliders stand still and the sampler is away: pip install {' '.join(missing)}"
-        yield Finding("widgets", f"without {' and '.join(missing)}", advice)
+        advice = _(
+            "sliders stand still and the sampler is away: pip install {missing}",
+            missing=" ".join(missing),
+        )
+        yield Finding("widgets", _("without {missing}", missing=_(" and ").join(missing)), advice)
         return
     said = ", ".join(f"{name} {installed(name)}" for name in LIGHT)
     if any(older(installed(name), bound) for name, bound in LIGHT.items()):
         names = " ".join(f"'{name}>={bound}'" for name, bound in LIGHT.items())
-        yield Finding("widgets", said, f"too old for lesson 6: pip install -U {names}", stops=True)
+        yield Finding(
+            "widgets",
+            said,
+            _("too old for lesson 6: pip install -U {names}", names=names),
+            stops=True,
+        )
         return
-    yield Finding("widgets", f"{said}; {front_ends() or 'in Colab, Kaggle or VS Code'}", blind())
+    shown = front_ends() or _("in Colab, Kaggle or VS Code")
+    yield Finding("widgets", f"{said}; {shown}", blind())
 
 
 def front_ends():
     """The front ends that are installed here, each with the part of it that shows widgets."""
     pairs = (("jupyterlab", "jupyterlab_widgets"), ("notebook", "widgetsnbextension"))
-    shown = [f"{a} {installed(a)} with {b} {installed(b)}" for a, b in pairs if installed(a)]
+    shown = [
+        _("{one} with {other}", one=f"{a} {installed(a)}", other=f"{b} {installed(b)}")
+        for a, b in pairs
+        if installed(a)
+    ]
     return ", ".join(shown)
 
 
 def blind():
     """What to do where a front end that is here would not show what moves; "" where all do."""
     if installed("jupyterlab") and not installed("jupyterlab_widgets"):
-        return "JupyterLab shows no widgets without: pip install jupyterlab_widgets"
+        return _("JupyterLab shows no widgets without: pip install jupyterlab_widgets")
     notebook = installed("notebook")
     extension = installed("widgetsnbextension")
     classic = notebook and extension and older(notebook, "7")
     if classic and older("3.6.6", extension) and older(extension, "4"):
-        return "the classic Notebook leaves the sliders' picture blank: use JupyterLab instead"
+        return _("the classic Notebook leaves the sliders' picture blank: use JupyterLab instead")
     return ""
 
 
@@ -199,15 +247,25 @@ def texts(named=None):
         with contextlib.redirect_stderr(complaints):
             text = corpus.load(named)
     except corpus.CorpusError as error:
-        yield Finding("corpus", "none", str(error), stops=True)
+        yield Finding("corpus", _("none"), str(error), stops=True)
         return
     if text.is_real:
-        said = f"{text.name} from {text.source}, sha256 {text.sha256[:8]}… as it should be"
+        said = _(
+            "{name} from {source}, sha256 {sha256}… as it should be",
+            name=translated(text.name),
+            source=translated(text.source),
+            sha256=text.sha256[:8],
+        )
     else:
-        said = f"{text.name} from {text.source}, sha256 {text.sha256[:8]}…"
+        said = _(
+            "{name} from {source}, sha256 {sha256}…",
+            name=translated(text.name),
+            source=translated(text.source),
+            sha256=text.sha256[:8],
+        )
     advice = " ".join(complaints.getvalue().split())
-    if "Not used" in advice:
-        advice += " Delete that file: the course will fetch the right one."
+    if _(corpus.NOT_USED).partition("{source}")[0] in advice:
+        advice += _(" Delete that file: the course will fetch the right one.")
     yield Finding("corpus", said, advice)
 
 
@@ -216,17 +274,22 @@ def disk():
     folder = files.results().absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free / 1e6
-    said = f"{free / 1e3:.1f} GB free for results"
+    said = _("{free:.1f} GB free for results", free=free / 1e3)
     if not os.access(there, os.W_OK):
-        advice = f"{folder} can't be written: name another folder in COURSE_RESULTS"
+        advice = _(
+            "{folder} can't be written: name another folder in COURSE_RESULTS", folder=folder
+        )
         yield Finding("disk", said, advice, stops=True)
     elif free < ROOM:
-        advice = (
-            f"a lesson's runs need {ROOM} MB: free some, or name another disk in COURSE_RESULTS"
+        advice = _(
+            "a lesson's runs need {room} MB: free some, or name another disk in COURSE_RESULTS",
+            room=ROOM,
         )
         yield Finding("disk", said, advice, stops=True)
     elif free < 10 * ROOM:
-        yield Finding("disk", said, f"`course run` may need more: {10 * ROOM / 1e3:.0f} GB")
+        yield Finding(
+            "disk", said, _("`course run` may need more: {room:.0f} GB", room=10 * ROOM / 1e3)
+        )
     else:
         yield Finding("disk", said)
 
@@ -234,15 +297,22 @@ def disk():
 def fonts():
     """The font of the Chinese figures; the lessons' own are in English."""
     try:
-        yield Finding("fonts", f"{drawing.fonts('chinese')[0]}, for the Chinese figures")
+        yield Finding(
+            "fonts", _("{fonts}, for the Chinese figures", fonts=drawing.fonts("chinese")[0])
+        )
     except (ModuleNotFoundError, FileNotFoundError):
-        advice = "`course run` draws Chinese figures, and needs it: pip install zhplot"
-        yield Finding("fonts", "none with Chinese signs", advice)
+        advice = _("`course run` draws Chinese figures, and needs it: pip install zhplot")
+        yield Finding("fonts", _("none with Chinese signs"), advice)
 
 
 def main_sentence(findings):
     """What would stop a lesson first, as one sentence; "" where nothing would."""
     for about, said, advice, stops in findings:
         if stops:
-            return f"a lesson would fail here: {about}: {said}; {advice}"
+            return _(
+                "a lesson would fail here: {about}: {said}; {advice}",
+                about=about,
+                said=said,
+                advice=advice,
+            )
     return ""

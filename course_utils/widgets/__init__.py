@@ -186,7 +186,7 @@ def said():
 
 def texts(module):
     """What a module says, values as {0}, {1}, …: as its own `_` looks it up."""
-    for text in TEXT.findall(module):
+    for text in TEXT.findall(module.replace("\\\n", "")):  # a line that goes on
         number = itertools.count()
         yield VALUE.sub(lambda value, number=number: f"{{{next(number)}}}", text)
 

@@ -25,7 +25,8 @@ export async function find(file, { sha256, mirrors, practice }) {
     const note = _`Tiny Shakespeare, from ${new URL(mirror).hostname}.`;
     return { text: decode(bytes), name: "Tiny Shakespeare", note };
   }
-  const note = _`Tiny Shakespeare could not be fetched: learning from the practice text, which the course's own model wrote; it is not Shakespeare.`;
+  const note = _`Tiny Shakespeare could not be fetched: learning from the practice text, which \
+the course's own model wrote; it is not Shakespeare.`;
   const bytes = await download(practice).catch(() => {
     throw new FileError(_`No text could be loaded, not even for practice: drop one of your own.`);
   });

@@ -5,7 +5,8 @@ import { make, percent, visible } from "./elements.mjs";
 import { _ } from "./words.mjs";
 
 const STRIP_PX = 480; // before the page makes it fit
-const HINT = _`A strip runs from the first character to the last one read; strong colour: looked at more. Press a name to switch it off.`;
+const HINT = _`A strip runs from the first character to the last one read; strong colour: looked \
+at more. Press a name to switch it off.`;
 const INK = "#2a86a8"; // seen on light ground and on dark
 
 export class Heads {

@@ -16,8 +16,10 @@
 import { _ } from "./words.mjs";
 
 const SILENCE_MS = 8000; // until the reader is told that no answer comes
-const SILENT = _`No answer from Python yet: the kernel is busy. If it was restarted, run the cells above and this one again.`;
-const GONE = _`Python is gone: the kernel was restarted or stopped. Run the cells above and this one again.`;
+const SILENT = _`No answer from Python yet: the kernel is busy. If it was restarted, run the \
+cells above and this one again.`;
+const GONE = _`Python is gone: the kernel was restarted or stopped. Run the cells above and this \
+one again.`;
 
 export class Host {
   /**
