@@ -1,0 +1,885 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2 · 注意力：该关注哪些位置
+#
+# 第 1 讲的 5-gram 只往回看四个字符，永远是紧挨着的那四个。可是，下一个轮到谁说话，也许取决于十行之前出现的一个名字；
+# 这一行能不能就此结束，要看它已经有多长。**注意力**（attention）让每个位置根据自己读到的内容，决定前面哪些位置重要。
+# 你会先用三个字符手算一遍，再用六行代码写出来，单独训练它，看看它值多少奈特。
+
+# %% [markdown]
+# **你将学会**：由 x 算出查询、键和值 · 把注意力写成加权平均 · 说清分数为什么要除以 √D · 遮住未来，并认得忘记遮住时的症状
+# · 把一个向量切成多个头。
+#
+# **需要**：[第 1 讲](01_data.ipynb)、[二十行 PyTorch](../../book/zh/pytorch.md)、矩阵乘法、softmax。
+# **时间**：阅读 50 分钟，计算两分钟，做完核心题约一个半小时。
+
+# %% tags=["setup"]
+import importlib.util
+import subprocess
+import sys
+
+# On Colab: add the course, replace nothing that is there.
+if importlib.util.find_spec("course_utils") is None:
+    address = "git+https://github.com/shakespeare-layer-by-layer/course"
+    wanted = "anywidget", "psygnal"  # for lesson 6's widget
+    light = [name for name in wanted if importlib.util.find_spec(name) is None]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*install, address, *light], check=True)
+
+# %% tags=["export"]
+import math
+
+import torch
+from torch.nn import functional as F
+
+# %%
+import pandas as pd
+from torch import nn
+
+from course_utils import checks, corpus, figures, profiles, widgets
+from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
+from course_utils.training import evaluation, runs
+
+# %% [markdown]
+# 第 1 讲结束时，我们手里是一串整数。模型把每个整数变成由 `C` 个数组成的向量，这些数就是它的**通道**（channel）；
+# 第 3 讲会学出这些向量，这里先用随机数。一个批次有 `B` 条序列，一条序列有 `T` 个位置，一个查询有 `D`
+# 个通道。这几个大小取不同的质数，轴要是弄反了，一定会暴露。
+
+# %% tags=["nbval-check-output"]
+B, T, C, D = 2, 5, 11, 7
+torch.manual_seed(0)
+x = torch.randn(B, T, C)
+print("x: what each position knows,", tuple(x.shape))
+
+# %% [markdown]
+# ## 第 1 步：对过去求平均
+#
+# 利用过去，最没意思的办法是求平均：位置 $t$ 取位置 $0 … t$ 的平均值。写成循环：
+
+# %%
+by_loop = torch.stack([x[:, : t + 1].mean(dim=1) for t in range(T)], dim=1)
+
+# %% [markdown]
+# 同样的事也可以用矩阵乘法来做：乘上一个下三角矩阵，它每行之和为 1。后面的一切都建立在这一点上：
+# *对各个位置加权平均，就是矩阵乘法*。一次乘法，就把全部 `T` 个位置同时算完。
+#
+# > **先猜。** 这个三角矩阵的第三行是什么样？
+
+# %%
+equal = torch.ones(T, T).tril()
+equal = equal / equal.sum(dim=1, keepdim=True)
+assert torch.allclose(equal @ x, by_loop, atol=1e-6), "a triangle of weights is a mean"
+labels = ("position", "listens to position", "weight")
+figures.heatmaps(equal, labels=labels, title="Equal weights: the mean of the past")
+
+# %% [markdown]
+# 第 $t$ 行把注意力平均分给它能看到的 $t + 1$ 个位置。对角线以上都是未来，什么也分不到。
+#
+# **Softmax** 把分数变成权重：以 $e$ 为底、分数为指数求幂，再除以这一行的总和。让过去的分数都是 0，未来的分数都是
+# $-\infty$，得到的正是同一个三角矩阵，因为 $e^0 = 1$，而 $e^{-\infty} = 0$：
+
+# %%
+future = torch.ones(T, T, dtype=torch.bool).triu(diagonal=1)
+scores = torch.zeros(T, T).masked_fill(future, -math.inf)
+assert torch.allclose(scores.softmax(dim=-1), equal), "equal scores give equal weights"
+
+# %% [markdown]
+# 那么只剩下一个问题：更好的分数从哪里来。
+
+# %% [markdown]
+# ## 第 2 步：查询、键和值，手算一遍
+#
+# 求平均时，读到的是什么并不重要：紧挨着的一个 *q*，和很久以前的一个空格，分量一样。所以，每个位置根据自己知道的内容，
+# 用三个学出来的矩阵算出三个向量。这样的矩阵叫作**投影**（projection）：
+#
+# | | | 它说的是 |
+# |---|---|---|
+# | **查询**（query） | $q = x W_q$ | 我在找什么？ |
+# | **键**（key） | $k = x W_k$ | 我能提供什么？ |
+# | **值**（value） | $v = x W_v$ | 你要是关注我，我交给你什么？ |
+#
+# 查询与键有多匹配，看两者的点积。取三个字符、两个通道，矩阵由我们自己定：
+
+# %% tags=["nbval-check-output"]
+three = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])  # a row a character
+W_q = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+W_k = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+W_v = torch.tensor([[1.0, 0.0], [0.0, 10.0]])
+q, k, v = three @ W_q, three @ W_k, three @ W_v
+for name, matrix in {"q": q, "k": k, "v": v}.items():
+    print(name, matrix.tolist())
+
+# %% [markdown]
+# > **先猜。** 拿纸笔算一算：最后一个字符的查询是 (2, 1)。哪个键与它最匹配？
+#
+# （代码还除以了 $\sqrt 2$，并遮住了未来：见第 3 步和第 4 步。）
+
+# %% tags=["nbval-check-output"]
+fit = q @ k.T  # row: who asks; column: who is asked
+print("q · k of the last:", fit[2].tolist())
+hidden = torch.ones(3, 3, dtype=torch.bool).triu(diagonal=1)
+masked = (fit / math.sqrt(2)).masked_fill(hidden, -math.inf)
+by_hand_weights = masked.softmax(dim=-1)
+print("weights:\n", by_hand_weights.round(decimals=2))
+print("what each hears:\n", (by_hand_weights @ v).round(decimals=2))
+
+# %% [markdown]
+# 第一个键是 (0, 1)，匹配程度为 1；第二个键是 (1, 0)，匹配程度为 2；最后一个键两样都有，匹配程度为 3。经过
+# softmax，最后一个字符从第一个值取 .14，从第二个值取 .28，从自己的值取 .58。注意力就是这么回事。下面把它画成图，
+# 标上代码里的形状（`k.mT` 把 (B, T, D) 变成 (B, D, T)）：
+
+# %%
+W_q, W_k, W_v = (torch.randn(C, D) for _ in range(3))
+q, k, v = x @ W_q, x @ W_k, x @ W_v
+scores = q @ k.mT / math.sqrt(D)
+weights = scores.masked_fill(future, -math.inf).softmax(dim=-1)
+out = weights @ v
+tensors = {"x": x, "q": q, "scores": scores, "out": out}
+shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+figures.attention_flow(shapes, title="Attention: from x to what is heard")
+
+# %% [markdown]
+# 从上往下，顺着箭头看。代码里只有两行让不同的位置相通：一行算分数，每个位置都向每个位置发问；一行乘以
+# `v`，每个位置求出自己的加权平均。下面这一段，要能默写出来：
+
+
+# %%
+def attention(x, W_q, W_k, W_v):
+    """One head: x (B, T, C), three matrices (C, D) -> (B, T, D)."""
+    q, k, v = x @ W_q, x @ W_k, x @ W_v
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    future = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
+    return scores.masked_fill(future, -math.inf).softmax(dim=-1) @ v
+
+
+assert torch.allclose(attention(x, W_q, W_k, W_v), out)
+
+# %% [markdown]
+# ## 第 3 步：为什么要除以 √D？
+#
+# 如果 $q$ 和 $k$ 里的数相互独立，均值为 0，方差为 1，那么
+# $\mathrm{Var}(q \cdot k) = \sum_i \mathrm{E}[q_i^2]\,\mathrm{E}[k_i^2] = D$（Vaswani 等，2017，3.2.1
+# 节）。所以分数的大小随 $\sqrt D$ 增长；而分数相差很远时，softmax 的结果几乎是全有或全无。
+#
+# > **先猜。** 有十个同样好的键，$D$ 为 1024，运气最好的那个键分到多少注意力？
+
+# %% tags=["nbval-check-output"]
+sizes, luckiest = (4, 16, 64, 256, 1024), {"raw": [], "divided by √D": []}
+for d in sizes:
+    chance = torch.Generator().manual_seed(0)
+    ask = torch.randn(100, 1, d, generator=chance)  # a hundred queries,
+    offer = torch.randn(100, 10, d, generator=chance)  # each with ten keys of its own
+    dots = (ask * offer).sum(-1)
+    for name, scale in zip(luckiest, (1, math.sqrt(d)), strict=True):
+        weights = (dots / scale).softmax(-1)
+        luckiest[name].append(weights.amax(-1).mean().item())
+    print(f"D = {d:4}: standard deviation of the scores {dots.std():4.1f}")
+
+# %%
+labels = ("channels D (log scale)", "largest of ten weights")
+look = {"baselines": {"even": 0.1}, "log_x": True, "low": 0}
+title = "Why √D: the share of the luckiest key"
+figures.lines(sizes, luckiest, *labels, **look, title=title)
+
+# %% [markdown]
+# 不除的话，$D$ 越大，最大的权重越接近 1；64 个通道是常用的大小，这时它已经超过 0.8。这对学习不利：权重为 1
+# 时，分数稍有变化，结果毫无变化，也就没有梯度来指出，本该关注*另外*哪个位置。除了之后，十个键里运气最好的也一直在 0.3
+# 左右。
+#
+# 现在让每个查询都多关注自己的第一个键。有多少查询得到了像样的梯度，也就是至少 0.0001？
+
+# %% tags=["nbval-check-output"]
+for name, scale in {"raw": 1, "divided by √D": math.sqrt(1024)}.items():
+    scores = dots.clone().requires_grad_()  # D = 1024
+    (scores / scale).softmax(-1)[:, 0].sum().backward()
+    heard = (scores.grad.abs().amax(-1) >= 1e-4).float().mean()
+    print(f"{name:13}: {heard:.0%} of the queries")
+
+# %% [markdown]
+# 不除的话，大多数查询已经凭运气选定了。
+
+# %% [markdown]
+# ## 第 4 步：不许看未来
+#
+# 训练时，每道题的答案就在右边一格；模型要是能看到那里，就会学着去看。所以，要在 softmax *之前*把未来的分数设为
+# $-\infty$，这样每行剩下的权重加起来仍是 1。这就是**因果掩码**（causal mask，论文 3.2.3 节）：
+#
+# $$\text{attention}(Q, K, V) = \text{softmax}\left(\frac{QK^\top}{\sqrt{D}} + \text{mask}\right) V$$
+#
+# 在课程采用的写法里，查询和键在 `T` 前面还有一个轴 `H`，马上就会讲到。矩阵乘法作用在最后两个轴上，所以代码仍是
+# `attention` 里的那几行。
+
+
+# %% tags=["export"]
+def attention_weights(q, k):
+    """How much each position listens to itself and each earlier one; rows sum to 1.
+
+    q, k: (B, H, T, D) float -> (B, H, T, T) float. softmax(q kᵀ / √D) under a causal mask:
+    Vaswani et al. (2017), equation 1 and section 3.2.3.
+    """
+    T = q.shape[-2]
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    future = torch.ones(T, T, dtype=torch.bool, device=q.device).triu(diagonal=1)
+    return scores.masked_fill(future, -math.inf).softmax(dim=-1)
+
+
+# %%
+H = 3
+q, k, v = (torch.randn(B, H, T, D) for _ in range(3))
+weights, ones = attention_weights(q, k), torch.ones(B, H, T)
+assert torch.allclose(weights.sum(-1), ones), "softmax runs over the keys"
+assert (weights.triu(diagonal=1) == 0).all(), "nobody listens to the future"
+assert torch.allclose(weights[..., 0, 0], ones[..., 0]), "the first has only itself"
+
+# %% [markdown]
+# PyTorch 用一个函数就做完了这一切。结果和我们的一致吗？
+
+# %%
+by_hand = attention_weights(q, k) @ v
+library = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+assert torch.allclose(by_hand, library, atol=1e-6), "our four steps are PyTorch's one"
+
+# %% [markdown]
+# 一致。所以后面的模型用 PyTorch 的函数：它不必把 `(T, T)` 的权重写进内存。
+#
+# 有没有未来的信息漏进来？改动最后一个词元的键和值，看哪些输出变了。只试一个输入不算证明，但去掉掩码，它立刻就不通过，
+# 可见它确实在检查。
+
+# %% tags=["nbval-check-output"]
+k_changed, v_changed = k.clone(), v.clone()
+k_changed[:, :, -1] += 1
+v_changed[:, :, -1] += 1
+for causal in (True, False):
+    before = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    after = F.scaled_dot_product_attention(q, k_changed, v_changed, is_causal=causal)
+    moved = (after - before).abs().amax(dim=(0, 1, 3)) > 1e-6
+    print(f"mask {causal!s:5}: positions that moved {moved.tolist()}")
+
+# %% [markdown]
+# ## 多个头
+#
+# 一行权重，一次只能跟踪一类东西。所以注意力要并排做 `H` 次。现在每个 $W$ 都是 (C, C)，对 x 只投影一次；然后把 q、k、v
+# 各切成 `H` 个**头**（head），每个头有 `D = C / H` 个通道，各做各的注意力，结果再并排拼回来。图的最上面是 q，换成 k 或 v
+# 也一样：
+
+# %%
+figures.heads_cut(T, H * D, H, title="Channels cut into heads")
+
+# %% [markdown]
+# 分数的个数是一个宽头的 `H` 倍，每个分数要累加的乘积却只有 `H` 分之一：乘法的总次数不变。
+
+
+# %% tags=["export"]
+def split_heads(x, n_heads):
+    """(B, T, C) -> (B, H, T, D): each head gets its own D = C / H channels."""
+    return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+
+
+# %% tags=["export"]
+def merge_heads(x):
+    """(B, H, T, D) -> (B, T, C): the heads' channels side by side again."""
+    return x.transpose(1, 2).flatten(-2)
+
+
+# %%
+x = torch.randn(B, T, H * D)
+heads_of_x = split_heads(x, H)
+assert heads_of_x.shape == (B, H, T, D)
+assert torch.equal(merge_heads(heads_of_x), x), "splitting and merging lose nothing"
+assert torch.equal(heads_of_x[:, 1], x[..., D : 2 * D]), "the second head has the second D"
+
+# %% [markdown]
+# **忘了转置，会出什么错？** 直接 `view` 成 `(B, H, T, D)`，形状没错，也没有报错提醒你：第一个头里装的，
+# 现在是最前面几个位置的全部通道。
+
+# %%
+cut = x.view(B, H, T, D)
+assert cut.shape == heads_of_x.shape, "the shape can't tell"
+print(f"channels in their right place: {(cut == heads_of_x).float().mean():.0%}")
+
+# %% [markdown]
+# 各个头并排放着，还没有交流：第一个通道里只有第一个头读到的内容，没有别的。第四个矩阵 $W_o$，也就是**输出投影**（output
+# projection），把它们混合起来：$\text{out} = \text{merge}(\text{heads})\,W_o$。有了它，注意力才完整。
+# [练习 2.6](#exercise-2-6-core-30-min) 请你从 x 和四个矩阵出发，把它写出来。
+#
+# 课程的 Python 包里保留的写法，还会在训练时丢掉一部分权重（`dropout`，第 3 讲），也能处理查询比键少的情形（第 6 讲）。
+# 代码折叠在下面：查询和键一样多时，它就是上面 PyTorch 的那一行。
+
+
+# %% jupyter={"source_hidden": true} tags=["export", "hide-cell"]
+def causal_attention(q, k, v, dropout=0.0):
+    """Each position's weighted mean of the values that it may see.
+
+    q: (B, H, Tq, D), k, v: (B, H, T, D) float -> (B, H, Tq, D). Where Tq < T the queries
+    are the last Tq positions (a key-value cache). dropout: share of weights set to 0.
+    """
+    queries, keys = q.shape[-2], k.shape[-2]
+    attend = F.scaled_dot_product_attention
+    if queries in (1, keys):  # nothing to hide from one query; from all, the triangle
+        return attend(q, k, v, dropout_p=dropout, is_causal=queries > 1)
+    ones = torch.ones(queries, keys, dtype=torch.bool, device=q.device)
+    seen = ones.tril(diagonal=keys - queries)
+    return attend(q, k, v, attn_mask=seen, dropout_p=dropout)
+
+
+# %%
+for last in (T, 2, 1):
+    ours = causal_attention(q[:, :, -last:], k, v)
+    assert torch.allclose(ours, by_hand[:, :, -last:], atol=1e-6)
+
+# %% [markdown]
+# ## 单靠注意力，值多少？
+#
+# 现在来训练它。下面是会用注意力的最小模型：每个字符一个向量，每个位置一个向量，两者相加（**嵌入**和**位置**，第 3 讲）；
+# 做一次注意力；再用这个位置自己的向量，加上它读到的内容，给每个可能的下一个字符打分（这些分数就是 **logits**）。`listen`
+# 是我们要换来换去的部分。
+
+# %%
+text, profile = corpus.load(), profiles.current()
+print(text.describe())
+tokenizer = CharTokenizer(text.text)
+train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
+
+
+# %%
+class Listener(nn.Module):
+    """One attention between embeddings and logits. listen: q, k, v -> (B, H, T, D)."""
+
+    def __init__(self, vocab_size, context_length, d_model, n_heads, listen):
+        super().__init__()
+        self.n_heads, self.listen = n_heads, listen
+        self.token = nn.Embedding(vocab_size, d_model)
+        self.position = nn.Embedding(context_length, d_model)
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)  # W_q, W_k, W_v side by side
+        self.out = nn.Linear(d_model, d_model, bias=False)  # W_o
+        self.score = nn.Linear(d_model, vocab_size)
+
+    def queries_keys_values(self, x):
+        return (split_heads(part, self.n_heads) for part in self.qkv(x).chunk(3, dim=-1))
+
+    def embed(self, tokens):
+        return self.token(tokens) + self.position.weight[: tokens.shape[1]]
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        heard = merge_heads(self.listen(*self.queries_keys_values(x)))
+        return self.score(x + self.out(heard))
+
+
+# %% [markdown]
+# 训练只有六行：取一个批次，算损失，求梯度，走一步。[第 4 讲](04_train.ipynb)会逐一讲解。走多少步，
+# 取决于你的机器（`profile`）。
+
+
+# %%
+steps, seeds = 3 * profile.demo_steps, range(3)
+
+
+def trained(listen, n_heads, seed=0, T=32):
+    """A Listener after some steps, and its loss on the last tenth in nats/character."""
+    torch.manual_seed(seed)
+    model = Listener(tokenizer.vocab_size, T, 64, n_heads, listen)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    draw = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        tokens, targets = get_batch(train_ids, 32, T, draw)
+        loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    whole = (len(validation_ids) - 1) // T * T
+    with torch.no_grad():
+        logits = model(validation_ids[:whole].view(-1, T)).flatten(0, 1)
+    return model, F.cross_entropy(logits, validation_ids[1 : whole + 1]).item()
+
+
+# %% [markdown]
+# 关注过去有四种方式：什么都不看；对过去一视同仁；用一个会选择的头；用四个这样的头。每种用三个种子，因为运气也会左右损失。
+#
+# > **先猜。** *nothing*（什么都不看）只看得到一个字符，和二元语法一样；*mean of the past*（对过去求平均）最多看到 32
+# > 个。谁会赢？从一个头到四个头，又能改进多少？
+
+
+# %%
+def nothing(q, k, v):
+    return torch.zeros_like(v)
+
+
+def mean_of_the_past(q, k, v):
+    """Equal weights: queries of zero fit every key alike."""
+    return attention_weights(torch.zeros_like(q), k) @ v
+
+
+ways = {
+    "nothing": (nothing, 1),
+    "mean of the past": (mean_of_the_past, 1),
+    "one head": (causal_attention, 1),
+    "four heads": (causal_attention, 4),
+}
+baselines = baseline_losses(text.text)
+print(f"{steps} steps of 32 windows, {len(seeds)} seeds each")
+print(f"the bigram, by counting: {baselines['bigram']:.3f} nats/character")
+
+# %%
+listeners = {
+    name: [trained(listen, n_heads, seed) for seed in seeds]
+    for name, (listen, n_heads) in ways.items()
+}
+losses = pd.DataFrame({name: [loss for _, loss in each] for name, each in listeners.items()})
+noise = losses.std()
+pd.DataFrame({"mean loss": losses.mean(), "standard deviation": noise}).round(3)
+
+# %% [markdown]
+# 把两行之差和最后一列的离散程度比一比。*nothing* 是一个还没学完的二元语法。*mean of the past*
+# 只好一点点，仍不如二元语法，也许因为许多字符一平均，在哪里都差不多。会选择的头带来的改进是离散程度的许多倍；用四个头，
+# 损失又降了一些。对其中原因的常见猜测是：四个头可以同时跟踪好几样东西。
+
+# %% [markdown]
+# ## 忘了掩码，会出什么错？
+#
+# 模型相同，步数也相同，只是每个位置都可以看右边。
+#
+# > **先猜。** 它的损失是多少？它会写出什么？
+
+# %%
+without, loss_without = trained(F.scaled_dot_product_attention, 4)
+masked = losses["four heads"][0]
+print(f"loss with the mask {masked:.3f}, without it {loss_without:.3f} nats/character")
+
+
+# %%
+def write(model, prompt, n_new, T=32):
+    """Draw one character after the other; what comes later is not there yet."""
+    generator, out = torch.Generator().manual_seed(0), tokenizer.encode(prompt)
+    for _ in range(n_new):
+        logits = model(torch.tensor([out[-T:]]))[0, -1]
+        out.append(torch.multinomial(logits.softmax(-1), 1, generator=generator).item())
+    return tokenizer.decode(out)
+
+
+line = tokenizer.decode(validation_ids[:20].tolist())
+for name, listener in {"with": listeners["four heads"][0][0], "without": without}.items():
+    print(f"--- {name} the mask\n{write(listener, line[:9], 100)}\n")
+
+# %% [markdown]
+# 损失低到没有哪个守规矩的模型能接近，写出来的东西却结结巴巴。看看这个作弊者的注意力图：
+
+# %%
+with torch.no_grad():
+    q, k, _ = without.queries_keys_values(without.embed(validation_ids[None, :20]))
+    cheat = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)[0]
+ahead = cheat.diagonal(1, -2, -1).mean()
+print(f"weight on the next position, mean of all heads and rows: {ahead:.2f}")
+heads = [f"head {h}" for h in range(1, len(cheat) + 1)]
+labels, title = ("query", "key", "weight"), "The cheater: no mask"
+figures.heatmaps(cheat, line, line, heads, labels, title=title, note=text.note)
+
+# %% [markdown]
+# 权重落在对角线*右边*一格，答案就在那里。轮到模型自己写的时候，没有答案可看。症状和第 1 讲里的一样：
+# **损失接近零，说明答案就在题目里。**
+
+# %% [markdown]
+# ## 训练好的头在看什么
+#
+# 不作弊的头学到了什么？我们借一个训练好的模型：你跑过第 5 讲，就用你自己的；没有，就用课程自带的；再没有，
+# 就现在训练一个小的。`evaluation.attention_maps` 给出每一**层**（layer）、每一个头里 `attention_weights`
+# 算出的权重；一层先做注意力，再对每个位置分别处理。这个模型有两层；L2:H1 是第二层的 1
+# 号头。（查询和键还经过缩放，并按位置旋转：见第 3 讲。）
+
+# %%
+model, record = runs.small_model(text)
+maps = evaluation.attention_maps(model, validation_ids[None, :20])
+second = {name: weights for name, weights in maps.items() if name.startswith("L2")}
+few = dict(list(second.items())[:4])
+labels, title = ("query", "key", "weight"), "Who listens to whom, layer 2"
+shown = torch.stack(list(few.values()))
+figures.heatmaps(shown, line, line, list(few), labels, title=title, note=text.note)
+
+# %% [markdown]
+# 每幅小图是一个头，每行是一个位置。权重多半在对角线附近，个别行看得更远。第 0 行的权重全在位置 0
+# 上：除了自己，那里没有别的位置可看。
+#
+# 换一段更长的文字来统计：每个头的注意力，有多少给了字符自己（*itself*）、*前一个*字符（*previous*）、
+# 更早出现的*相同*字符（*copies*）、更早的*空白*（*gaps*，空格和换行），又有多少给了别处（*elsewhere*）？*equal*
+# 这一行，是不作选择的头会给出的份额。
+#
+# > **先猜。** 会有哪个头专门负责某一类吗？
+
+# %%
+stretch = validation_ids[: min(128, model.config.context_length)]
+n = len(stretch)
+gap = torch.tensor([c.isspace() for c in tokenizer.decode(stretch.tolist())]).float()
+places = {
+    "itself": torch.eye(n),
+    "previous": torch.ones(n, n).tril(-1).triu(-1),
+    "copies": (stretch[:, None] == stretch).float().tril(-2),
+    "gaps": gap.expand(n, n).tril(-2),
+}
+places["copies"] = places["copies"] * (1 - places["gaps"])  # each place in one column
+places["elsewhere"] = torch.ones(n, n).tril() - sum(places.values())
+
+# %%
+maps = evaluation.attention_maps(model, stretch[None])
+maps["equal"] = torch.ones(n, n).tril() / torch.arange(1, n + 1)[:, None]
+shares = [[(w * place).sum(-1).mean() for place in places.values()] for w in maps.values()]
+labels = ("layer and head", "listens to", "share")
+title = "What each head listens to"
+figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, note=text.note)
+
+# %% [markdown]
+# 把每一行与 *equal* 对照着看。它们有分工吗？各有偏重，但没有哪个头把注意力全给一类：在公布的模型里，三个头给前一个字符
+# .27 到 .39，L2:H1 给 .15，而 *equal* 只给 .03；只有 L2:H1 给空白的比 *equal* 多（.24，对 .16）。*elsewhere*
+# 是我们这几列解释不了的部分。注意力图告诉你一个头在*看*哪里；它*重不重要*，第 4 讲会把它关掉来测量。
+#
+# 你也来看看。指向一个字符（也可以用方向键移过去）：每个长条是一个头，显示它在这个位置关注哪些字符。点一下，就关掉这个头，
+# 并显示在这段文字上要付出的代价。文字可以改。
+
+# %%
+widgets.inside({"2 layers": model}, tokenizer, tokenizer.decode(validation_ids[:120]), model=0)
+
+# %% [markdown]
+# ## 损失记录
+#
+# 作弊者不列入：它的数字算不上预测。
+
+# %%
+log = baselines | losses.mean().to_dict()
+loss_log = pd.DataFrame({"nats/character": log}).sort_values("nats/character", ascending=False)
+loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
+loss_log.round(3)
+
+# %%
+figures.loss_bars(log, title="What a listener reaches, beside the counters", note=text.note)
+
+# %% [markdown]
+# 只有一次注意力，又几乎没怎么训练，就已经胜过二元语法，但离 5-gram 还有距离，更不用说
+# Kneser–Ney。它缺了什么，第 3 讲会一样一样地试。
+
+# %% [markdown]
+# ## 你做出了什么
+#
+# 注意力：从对过去求平均，到许多个各自选择的头，结果与 PyTorch 自己的一致。它会接着用在第 3 讲。
+
+# %% [markdown]
+# ## 思考
+#
+# **1.** 掩码为什么必须加在 softmax 之前，而不是之后？
+#
+# <details><summary>答案</summary>
+#
+# 加在之后，每个权重所除的那个总和里早已有了未来：各行之和不再是 1，过去的权重也仍然取决于未来。</details>
+#
+# **2.** 如果 softmax 沿着查询做（弄错了轴），会出什么问题？上面哪个 assert 会发现？
+#
+# <details><summary>答案</summary>
+#
+# 每列之和会是 1，于是每个位置*得到*的注意力是固定的，而有的位置可能一点注意力也给不出去。第一个 assert 会发现，也就是
+# “softmax runs over the keys”（softmax 沿着键做）；第三个也会：第一个位置与后面所有位置同在一列。</details>
+
+# %% [markdown]
+# **3.** 没有位置信息的注意力：把前面的词元打乱，最后一个位置的输出会变吗？
+#
+# <details><summary>答案</summary>
+#
+# 不会。键和值一起移动，而求和与顺序无关。所以第 3 讲需要位置。试一试：
+#
+# ```python
+# q, k, v = (torch.randn(2, 3, 5, 7) for _ in range(3))
+# last, mixed = q[:, :, -1:], torch.tensor([2, 0, 3, 1, 4])
+# print(causal_attention(last, k, v) - causal_attention(last, k[:, :, mixed], v[:, :, mixed]))
+# ```
+#
+# </details>
+#
+# **4.** 一个头的注意力图上，全部权重都在第一个位置。这个头可能在做什么？
+#
+# <details><summary>答案</summary>
+#
+# 也许在休息：权重之和必须是 1，在这里派不上用场的头，可以把权重放在值影响很小的地方（*attention sink*，注意力汇）。
+# 只有关掉它才知道。</details>
+
+# %% [markdown]
+# ## 练习
+#
+# 把答案写在 `...` 或 `None` 的位置，然后运行单元格。它会显示*正确*或*还不对*；不对时，还会给出它试的输入、期望的结果、
+# 你的代码返回的结果，以及可能错在哪里。
+#
+# ### 练习 2.1 · 热身 · 5 分钟
+#
+# 写出掩码：一个形状为 `(T, T)` 的布尔张量，这一行的查询*可以*关注这一列的键时，值为 True。一个位置可以关注自己。
+#
+# <details><summary>提示 1</summary>
+#
+# 第 $t$ 行有 $t + 1$ 个 True。先写出 `T = 3` 的情形。</details>
+#
+# <details><summary>提示 2</summary>
+#
+# `tril` 保留左下三角；`torch.ones` 可以指定 `dtype`。</details>
+
+
+# %% tags=["exercise"]
+def may_listen(T):
+    """-> (T, T) bool."""
+    ...
+
+
+checks.check("2.1", may_listen)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def may_listen(T):
+    return torch.ones(T, T, dtype=torch.bool).tril()
+
+
+checks.check("2.1", may_listen, quiet=True)
+
+# %% [markdown]
+# ### 练习 2.2 · 热身 · 5 分钟
+#
+# 按照下一个单元格打印的大小，动手算一算：如果一个不漏，一次注意力要为一个批次计算多少个分数
+# $q \cdot k$？其中有多少个没有被掩码遮住？答案是一对整数。
+#
+# <details><summary>提示 1</summary>
+#
+# 每条序列、每个头里，每一对位置有一个分数。</details>
+#
+# <details><summary>提示 2</summary>
+#
+# 三角形里有 $1 + 2 + … + T$ 个格子，对角线也算在内。</details>
+
+# %%
+print(checks.sizes("2.2"))
+
+# %% tags=["exercise"]
+computed, surviving = None, None
+
+checks.check("2.2", computed and (computed, surviving))
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+size = checks.sizes("2.2")
+rows = size["B"] * size["H"] * size["T"]
+computed, surviving = rows * size["T"], rows * (size["T"] + 1) // 2
+
+checks.check("2.2", (computed, surviving), quiet=True)
+
+# %% [markdown]
+# ### 练习 2.3 · 核心 · 15 分钟
+#
+# 不用 `softmax`，写出沿最后一个轴的 softmax。分数可能有 1,000 那么大，也可能是 $-\infty$；每行至少有一个有限的分数。
+# 这两种情况都不能产生 `nan`。
+#
+# <details><summary>提示 1</summary>
+#
+# $e^{1000}$ 是 `inf`，而 `inf / inf` 是 `nan`。给一行的所有分数加上同一个数，权重都不变。</details>
+#
+# <details><summary>提示 2</summary>
+#
+# 加上哪个数，能让最大的指数变成 0？记得保留这个轴（`keepdim=True`），不然各行会混在一起。</details>
+
+
+# %% tags=["exercise"]
+def softmax(scores):
+    """scores: (..., T) float -> weights (..., T), each row sums to 1."""
+    ...
+
+
+checks.check("2.3", softmax)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def softmax(scores):
+    e = (scores - scores.amax(dim=-1, keepdim=True)).exp()
+    return e / e.sum(dim=-1, keepdim=True)
+
+
+checks.check("2.3", softmax, quiet=True)
+
+# %% [markdown]
+# ### 练习 2.4 · 核心 · 20 分钟
+#
+# 长文本会用*滑动窗口*：每个位置只关注自己和之前的 `width - 1` 个位置，此外一概不看。写出这种注意力，包括缩放和掩码。
+#
+# <details><summary>提示 1</summary>
+#
+# 查询 $i$ 到键 $j$ 的距离是 $i - j$。哪些距离可以保留？</details>
+#
+# <details><summary>提示 2</summary>
+#
+# 从上面的 `attention_weights` 出发，改掉掩码。`width = 1` 时，答案就是 `v`。</details>
+
+
+# %% tags=["exercise"]
+def sliding_attention(q, k, v, width):
+    """q, k, v: (B, H, T, D) float, width: at least 1 -> (B, H, T, D)."""
+    ...
+
+
+checks.check("2.4", sliding_attention)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def sliding_attention(q, k, v, width):
+    T, D = q.shape[-2:]
+    seen = torch.ones(T, T, dtype=torch.bool).tril().triu(1 - width)
+    scores = (q @ k.transpose(-2, -1) / math.sqrt(D)).masked_fill(~seen, -math.inf)
+    return scores.softmax(dim=-1) @ v
+
+
+checks.check("2.4", sliding_attention, quiet=True)
+
+# %% [markdown]
+# ### 练习 2.5 · 挑战 · 90 分钟
+#
+# 这是 FlashAttention（Dao 等，2022）背后的想法：绝不同时保存所有分数。写出因果注意力，把键分成每块 `size`
+# 个，一块一块地处理。对每个查询只记三样东西：目前最大的分数、指数之和、值的加权和。
+#
+# 然后算一算：`T = 8192` 时，这些分数要占多少内存？与 `attention_weights` 比较，按一个头、float32 计算。
+#
+# <details><summary>答案</summary>
+#
+# 一次全算：每个头、每条序列需要 8192² × 4 字节 = 256 MiB，softmax 还会再复制一份。每块 64 个键：8192 × 64 × 4 字节 = 2
+# MiB。</details>
+
+# %% [markdown]
+# <details><summary>提示 1</summary>
+#
+# 新的一块让最大值从 $m$ 升到 $m'$ 时，此前累加的每一项都偏大，是应有值的 $e^{m' - m}$ 倍。</details>
+#
+# <details><summary>提示 2</summary>
+#
+# 开始时，最大值取 $-\infty$，各个和取 0。如果一块里的键全在某个查询的未来，这一块就什么也不加；但要当心
+# $-\infty - (-\infty)$：第一块总有键 0，每个查询都看得到它。</details>
+#
+# <details><summary>提示 3</summary>
+#
+# 只在最后除一次：加权和除以指数之和。</details>
+
+
+# %% tags=["exercise"]
+def attention_in_blocks(q, k, v, size):
+    """q, k, v: (B, H, T, D) float -> (B, H, T, D), with at most size keys at a time."""
+    ...
+
+
+checks.check("2.5", attention_in_blocks)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def attention_in_blocks(q, k, v, size):
+    T, D = q.shape[-2:]
+    largest, total, heard = torch.full((*q.shape[:-1], 1), -math.inf), 0.0, 0.0
+    for start in range(0, T, size):
+        keys = slice(start, start + size)
+        scores = q @ k[:, :, keys].transpose(-2, -1) / math.sqrt(D)
+        future = torch.arange(T)[keys] > torch.arange(T)[:, None]
+        scores = scores.masked_fill(future, -math.inf)
+        new = torch.maximum(largest, scores.amax(dim=-1, keepdim=True))
+        shrink, e = (largest - new).exp(), (scores - new).exp()
+        total = total * shrink + e.sum(dim=-1, keepdim=True)
+        heard = heard * shrink + e @ v[:, :, keys]
+        largest = new
+    return heard / total
+
+
+checks.check("2.5", attention_in_blocks, quiet=True)
+
+# %% [markdown]
+# ### 练习 2.6 · 核心 · 30 分钟
+#
+# 这就是注意力本身：由 x 和四个矩阵算出因果多头注意力。每个 $W$ 都是 (C, C)，用法是 `x @ W`（`nn.Linear`
+# 存的是它的转置）；`W_q`、`W_k` 和 `W_v` 的前 `D` 列属于第一个头，接下来的 `D` 列属于第二个头。检查时会与 PyTorch 的
+# `nn.MultiheadAttention` 对照，它用的是同样的矩阵。
+#
+# <details><summary>提示 1</summary>
+#
+# 先投影：三次矩阵乘法。然后切成多个头，做注意力，并排拼好，最后再投影一次。</details>
+#
+# <details><summary>提示 2</summary>
+#
+# `split_heads` 和 `merge_heads` 负责换轴。在一个头的内部，要除以的是 √D，其中 D = C / n_heads，而不是 √C。</details>
+#
+# <details><summary>提示 3</summary>
+#
+# 用 `attention_weights(q, k) @ v`，或者不看上文，把那四行再写一遍。</details>
+
+
+# %% tags=["exercise"]
+def multi_head_attention(x, W_q, W_k, W_v, W_o, n_heads):
+    """x: (B, T, C), each W: (C, C), applied as x @ W -> (B, T, C)."""
+    ...
+
+
+checks.check("2.6", multi_head_attention)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def multi_head_attention(x, W_q, W_k, W_v, W_o, n_heads):
+    q, k, v = (split_heads(x @ W, n_heads) for W in (W_q, W_k, W_v))
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    future = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
+    weights = scores.masked_fill(future, -math.inf).softmax(dim=-1)
+    return merge_heads(weights @ v) @ W_o
+
+
+checks.check("2.6", multi_head_attention, quiet=True)
+
+# %% [markdown]
+# ## 自测
+#
+# 先选，再展开答案。
+#
+# **1.** 一个头的权重的第一行，训练能改变它的什么？
+# (a) 看哪里 · (b) 什么也改变不了 · (c) 有多集中。
+#
+# <details><summary>答案</summary>
+#
+# (b)：第一个位置只看得到自己，而只有一个分数时，softmax 的结果是 1。(a) 和 (c) 都得有第二个键才行。</details>
+
+# %% [markdown]
+# **2.** 位置数 `T` 加倍，一层的分数个数……
+# (a) 加倍 · (b) 变成四倍 · (c) 不变。
+#
+# <details><summary>答案</summary>
+#
+# (b)：每个位置都要问每个位置。(a) 说的是查询的个数。(c) 说的是*学出来的*权重的个数。</details>
+
+# %% [markdown]
+# **3.** `C` 不变，`H` 加倍，注意力里学出来的权重的个数……
+# (a) 加倍 · (b) 不变 · (c) 减半。
+#
+# <details><summary>答案</summary>
+#
+# (b)：只是通道的切法变了。(a) 要有更宽的头才行。(c) 忘了头也多了。</details>
+
+# %% [markdown]
+# **4.** 不除以 √D，而是除以 `D`，会……
+# (a) 让权重几乎均等 · (b) 让权重几乎全有或全无 · (c) 毫无影响，矩阵会学着补偿。
+#
+# <details><summary>答案</summary>
+#
+# (a)：分数变小，而很小的数经过 softmax，结果是平的。(b) 是完全不除时的情形。(c) 只对了一半：训练可以补回来，
+# 但起步时权重几乎相等。</details>
+
+# %% [markdown]
+# **5.** 你的验证损失是 0.08。首先该怀疑的是……
+# (a) 运气 · (b) 掩码 · (c) 头太多。
+#
+# <details><summary>答案</summary>
+#
+# (b)。(a) 运气只值零点零零几奈特，比较种子的那张表已经显示出来。(c) 在这里，多几个头也只好了零点零几奈特。</details>
+
+# %% [markdown]
+# **下一讲：** [3 · 模型](03_model.ipynb)，在那里，注意力成为一个块的前一半。
