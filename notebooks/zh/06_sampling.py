@@ -1,0 +1,1161 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 6 · 采样：让它开口
+#
+# 训练好的模型给每个可能的下一个字符一个概率。该取哪一个？每次都取概率最大的，它就兜圈子；完全按概率来抽，
+# 它时不时会冒出荒唐话。这一讲讲的是两者之间的地带：温度、top-k、top-p；也讲怎样写得快，怎样分清一段文字是写得好，
+# 还是运气好。
+
+# %% [markdown]
+# **你将学会**：用几行代码写出常用的采样规则 · 说清每条规则怎样改变分布 · 用键值缓存加快生成，并说清它的代价 ·
+# 以人写的文字为尺度，衡量一段文字。
+#
+# **需要**：[第 3 讲](03_model.ipynb)和[二十行 PyTorch](../../book/zh/pytorch.md)；
+# 训练好的模型来自[第 5 讲](05_ablation.ipynb)，或者由课程自带。**时间**：阅读 50 分钟；计算一两分钟。
+
+# %% tags=["setup"]
+import importlib.util
+import subprocess
+import sys
+
+# On Colab: add the course, replace nothing that is there.
+if importlib.util.find_spec("course_utils") is None:
+    address = "git+https://github.com/shakespeare-layer-by-layer/course"
+    wanted = "anywidget", "psygnal"  # for lesson 6's widget
+    light = [name for name in wanted if importlib.util.find_spec(name) is None]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*install, address, *light], check=True)
+
+# %% tags=["export"]
+import math
+
+import torch
+
+# %%
+import functools
+import itertools
+import re
+import time
+
+import pandas as pd
+from torch.nn import functional as F
+
+from course_utils import checks, corpus, figures, widgets
+from course_utils.generation import quality
+from course_utils.lessons.data import CharTokenizer, split
+from course_utils.training import runs
+
+# %%
+text = corpus.load()
+print(text.describe())
+tokenizer = CharTokenizer(text.text)
+models = {arm: one.eval() for arm, one in runs.depth_models(text).items()}
+model = models["6 layers"]
+device, context = next(model.parameters()).device, model.config.context_length
+
+# %% [markdown]
+# ## 先看整体
+#
+# 模型并不写作。它只是读，然后给出概率；总得有人来选，接到后面，再问一次。写作就是这个循环，可变的只有怎么选。
+
+# %%
+prompt = text.fitting_prompt("ROMEO:\nI will ")
+tokens = torch.tensor([tokenizer.encode(prompt)], device=device)
+
+
+@torch.no_grad()
+def write_with(choose, n=240):
+    written = tokens
+    for _ in range(n):
+        logits = model(written[:, -context:])[:, -1]
+        written = torch.cat([written, choose(logits)], dim=1)
+    return tokenizer.decode(written[0])
+
+
+# %% [markdown]
+# 容易想到两种选法：取概率最大的字符，或者按概率随机抽一个。
+#
+# > **先猜。** 其中一种，写到三行以后就不像样了。是哪一种？怎么个不像样？
+
+# %%
+torch.manual_seed(0)
+likeliest = write_with(lambda logits: logits.argmax(-1, keepdim=True))
+print("── the likeliest\n" + likeliest)
+drawn = write_with(lambda logits: torch.multinomial(logits.softmax(-1), 1))
+print("\n── by probability\n" + drawn)
+
+# %% [markdown]
+# 总取概率最大的，就会兜圈子，尽管每一步取的都是最好的。另一种会把开头好好的词写坏。下面讲的一切，都在这两者之间。
+#
+# ## 写坏的词从哪里来
+#
+# 先看一次选择。
+#
+# > **先猜。** 在这段提示文本之后，有多少个字符称得上候选？
+
+# %%
+with torch.no_grad():
+    logits, inside = model(tokens)[0, [-1, -3]].cpu()  # after the space; after "wil"
+probabilities = logits.softmax(dim=-1)
+before = pd.Series(probabilities, index=list(tokenizer.alphabet))
+rare = before[before < 0.01]
+print(f"{before.nlargest(5).sum():.0%} of the mass lies on five characters;", end=" ")
+print(f"{len(rare)} have less than 1 % each, together {rare.sum():.1%}")
+before.nlargest(12).round(4).to_frame("probability").T
+
+# %% [markdown]
+# 空格之后，很多字符都说得通，少见的也不例外：*keep* 和 *obey* 就以其中的字符开头。在词的中间，说得通的很少：
+# 换成别的字符，就成了训练文本里没有的词。
+
+
+# %%
+def words(text):
+    return re.findall(r"\w[\w']*", text.lower())
+
+
+training_text, held_out = split(text.text)
+vocabulary = set(words(training_text))
+beginnings = {word[:n] for word in vocabulary for n in range(1, len(word) + 1)}
+is_letter = re.compile(r"[\w']").match
+
+
+@functools.cache
+def breaks(begun):
+    """The characters after which a begun word is one that nobody knows: (V,) bool."""
+    if begun not in beginnings:  # between words, or broken already
+        return torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
+    goes_on = [begun + c.lower() in beginnings for c in tokenizer.alphabet]
+    ends = [not is_letter(c) and begun in vocabulary for c in tokenizer.alphabet]
+    return ~(torch.tensor(goes_on) | torch.tensor(ends))
+
+
+# %% [markdown]
+# 让每个模型把整个验证文本读一遍。在每个位置上，它给这类字符的概率之和，就是失误的风险；一个词完好写完的概率，是各个位置上
+# 1 − 风险的乘积（代码里把对数相加）。
+#
+# > **先猜。** 写到词的第几个字母之后，风险最大？完好写完的词占多大比例？
+
+
+# %%
+@torch.no_grad()
+def read(model, ids):
+    """What is expected after each token of a text: (N,) -> (N, V) probabilities."""
+    windows = ids.to(device).split(context)
+    return torch.cat([model(window[None])[0].softmax(-1).cpu() for window in windows])
+
+
+def begun_words(text):
+    """After each character, the word that is being written; "" between words."""
+    begun, found = "", []
+    for c in text:
+        begun = (begun + c.lower()).lstrip("'") if is_letter(c) else ""
+        found.append(begun)
+    return found
+
+
+# %%
+held_out_ids = torch.tensor(tokenizer.encode(held_out))
+expected = {arm: read(one, held_out_ids) for arm, one in models.items()}
+begun = begun_words(held_out)
+place = torch.tensor([len(word) for word in begun])
+in_word, number = place > 0, (place == 1).cumsum(0)  # which word of the text
+breaking = torch.stack([breaks(word) for word in begun])
+
+
+# %%
+def slips(p):
+    """The mass that breaks words, by letters written; the share of words broken."""
+    slip = (p * breaking).sum(-1).double()
+    whole = torch.zeros(number[-1] + 1).double()
+    whole.index_add_(0, number[in_word], (-slip[in_word]).log1p())
+    by_place = [slip[place == n].mean().item() for n in range(1, 7)]
+    return by_place, 1 - whole[1:].exp().mean().item()
+
+
+for arm, p in expected.items():
+    by_place, share = slips(p)
+    risks = ", ".join(f"{x:.1%}" for x in by_place)
+    print(f"{arm}: {risks} after 1 to 6 letters; {share:.0%} of the words broken")
+
+# %% [markdown]
+# 写完一两个字母时，几乎没有风险，因为接什么都说得通；写完三个字母是 8%，写完六个是 18%（6
+# 层）。词大多很短，所以写坏的占五分之一。
+#
+# ## 抽取是一场赛跑
+#
+# 要按概率抽取，就让词元赛跑。每个词元的跑道长度是随机的，服从*指数分布*（短的多，长的少）；速度是它的概率
+# $p_i$。用时是长度 / 速度，所以速度快一倍，得第一的机会也多一倍：词元 $i$ 获胜的概率是 $p_i / \sum_j p_j$（Gumbel
+# 技巧；Maddison 等，2014），这一点我们不证明，直接使用。用时最短，就是速度 / 长度最大。`torch.multinomial`
+# 内部做的是同样的事；把它写出来，GPU 就不必等一次检查的结果。
+
+
+# %% tags=["export"]
+def draw(logits, generator=None):
+    """One token a row, by the probabilities of its logits: (B, V) -> (B, 1).
+
+    A race: each token runs a random length at the speed of its probability, and the
+    first to arrive is drawn.
+    """
+    speeds = logits.softmax(dim=-1)
+    lengths = torch.empty_like(speeds).exponential_(generator=generator)
+    return (speeds / lengths).argmax(dim=-1, keepdim=True)
+
+
+# %%
+rows, luck = logits.expand(1000, -1), torch.Generator()
+ours = draw(rows, luck.manual_seed(0))
+theirs = torch.multinomial(rows.softmax(-1), 1, generator=luck.manual_seed(0))
+assert torch.equal(ours, theirs), "the same race, under the same luck"
+
+# %% [markdown]
+# ## 温度
+#
+# 在 softmax 之前，把 logits 除以一个数 $\tau$，分布就变窄或变宽（Ackley、Hinton 和 Sejnowski，1985）：
+#
+# $$p_i \propto e^{z_i / \tau}$$
+#
+# 除以 1，就是模型自己的分布。趋近 0 时，最好的独占全部：贪心。趋近无穷时，所有字符都相等。一次选择有多宽？它的熵
+# $-\sum p_i \ln p_i$ 以奈特为单位作出回答；再以 $e$ 为底、熵为指数求幂，就知道它相当于多少个概率相等的字符。
+#
+# > **先猜。** 两条随温度变化的曲线：一条在一个词结束之后，能接的很多；一条在词的中间。各是什么样？
+
+# %%
+temperatures = torch.linspace(0.05, 3.0, 60)
+entropies = {}
+for seen, z in {prompt: logits, prompt[:-2]: inside}.items():
+    each = torch.distributions.Categorical(logits=z / temperatures[:, None]).entropy()
+    assert (each.diff() > -1e-5).all(), "a higher temperature never narrows"
+    entropies[repr(seen[-5:])] = each
+
+# %%
+labels = ("temperature", "entropy (nats)")
+all_equal = {"all equal": math.log(tokenizer.vocab_size)}
+title = "Entropy of the next character, by what came before"
+look = {"baselines": all_equal, "title": title, "note": text.note}
+figures.lines(temperatures, entropies, *labels, **look)
+
+# %% [markdown]
+# 在模型有把握的地方，低于 1 的温度已经没什么可以收紧；在它没把握的地方，温度会减少选择。高于 1
+# 时，连有把握的地方也放开了，词就散了架。用一个旋钮管住所有位置，太粗糙了。
+
+# %% [markdown]
+# ## Top-k 和 top-p
+#
+# 温度改变每个条形，但一个也不去掉。**Top-k**（Fan 等，2018）保留最好的 $k$ 个。**Top-p**（Holtzman
+# 等，2020）保留总概率达到 $p$ 的最小集合，所以模型有把握的地方窄，没把握的地方宽。合起来用时：先温度，再
+# top-k，再对剩下的做 top-p。去掉的词元设为 $-\infty$，因为 $e^{-\infty}$ 是 0，别的数都做不到。
+
+
+# %% tags=["export"]
+def check_sampling(temperature=1.0, top_k=None, top_p=None, max_new_tokens=0):
+    """ValueError, with what is allowed, for a setting that means nothing."""
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens must be at least 0, not {max_new_tokens!r}")
+    if not 0 <= temperature < math.inf:
+        allowed = "a number of at least 0 (0 is greedy)"
+        raise ValueError(f"temperature must be {allowed}, not {temperature!r}")
+    if top_k is not None and (top_k < 1 or top_k % 1):
+        raise ValueError(f"top_k must be a whole number of at least 1, not {top_k!r}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must lie in (0, 1], not {top_p!r}")
+
+
+# %% tags=["export"]
+def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
+    """Temperature, then top-k, then top-p over what is left; dropped tokens become -inf.
+
+    logits: (..., V) float -> (..., V). temperature 0 keeps the best token alone. Those that
+    tie with the k-th stay. top_p keeps the smallest set whose mass reaches p, at least one
+    token (Holtzman et al., 2020). None switches a filter off.
+    """
+    check_sampling(temperature, top_k, top_p)
+    if temperature == 0:
+        others = torch.ones_like(logits, dtype=torch.bool)
+        others = others.scatter(-1, logits.argmax(-1, keepdim=True), False)  # False there
+        return logits.masked_fill(others, -math.inf)
+    if temperature != 1:
+        tiny = torch.finfo(logits.dtype).tiny  # below it the best has all
+        temperature = min(max(temperature, tiny), 1 / tiny)  # above, all are alike
+        best = logits.amax(dim=-1, keepdim=True)
+        logits = (logits - best) / temperature  # at most 0, which never overflows
+    if top_k is not None:
+        kth = logits.topk(min(int(top_k), logits.shape[-1])).values[..., -1:]
+        logits = logits.masked_fill(logits < kth, -math.inf)
+    if top_p is not None and top_p < 1:
+        rising, order = logits.sort(dim=-1)
+        tail = rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p  # not needed for p
+        tail[..., -1] = False  # the best token stays, however small p is
+        # scatter puts each answer back at its token's own place
+        logits = logits.masked_fill(tail.scatter(-1, order, tail), -math.inf)
+    return logits
+
+
+# %% [markdown]
+# 用能心算的数来检验：概率 0.5、0.25、0.15、0.1。
+
+# %% tags=["nbval-check-output"]
+easy = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
+rules = [{"temperature": 0}, {"temperature": 0.5}, {"top_k": 2}]
+rules += [{"top_p": 0.7}, {"top_k": 3, "top_p": 0.8}]
+for settings in rules:
+    shares = filter_logits(easy, **settings).softmax(-1).tolist()
+    print(settings, [round(p, 2) for p in shares])
+
+
+k_then_p = filter_logits(filter_logits(easy, top_k=3), top_p=0.8)
+p_then_k = filter_logits(filter_logits(easy, top_p=0.8), top_k=3)
+kept = [(z > -math.inf).sum().item() for z in (k_then_p, p_then_k)]
+assert kept == [2, 3], "the order is part of the rule"
+
+# %% [markdown]
+# top-p 放在 top-k 之后，所以 $p$ 指的是在还能抽到的字符里占的份额：最后一行里，top-k 留下
+# 0.56、0.28、0.17，其中两个就达到 0.8。顺序反过来，会留下三个。
+#
+# 现在故意弄坏它：把 $-\infty$ 写成 $10^{-10}$。logits 不是概率：少见字符的 logits 比它低得多。
+#
+# > **先猜。** 保留最好的五个，原来每个都不到 1% 的那些字符会怎样？
+
+# %%
+five = filter_logits(logits, top_k=5)
+broken = five.masked_fill(five == -math.inf, 1e-10).softmax(-1)
+unlikely = torch.tensor((before < 0.01).to_numpy())
+print(f"the rare ones: {rare.sum():.1%} for the model,", end=" ")
+print(f"{broken[unlikely].sum():.1%} after the broken filter,", end=" ")
+print(f"{five.softmax(-1)[unlikely].sum():.0%} after ours")
+
+# %% [markdown]
+# 该去掉的字符，过滤器反而把它们抬高了，而且什么错也不报：只是文字变得古怪。现在换上正确的规则：
+
+# %%
+rules = [{"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8}]
+columns = {"before": before}
+for settings in rules:
+    name = ", ".join(f"{name} {value}" for name, value in settings.items())
+    columns[name] = filter_logits(logits, **settings).softmax(-1)
+table, title = pd.DataFrame(columns), f"What follows {prompt!r}"
+figures.next_character(table, title=title, note=text.note)
+
+# %% [markdown]
+# 十行代码就能做出一个游乐场：一个以设置为参数的函数，每个设置配一个滑块。
+
+
+# %%
+def play(temperature, top_k, top_p):
+    after = filter_logits(logits, temperature, top_k, top_p).softmax(-1)
+    table = pd.DataFrame({"before": before, "after": after})
+    return figures.next_character(table, title=title, note=text.note)
+
+
+V = tokenizer.vocab_size
+degrees, mass = (0.0, 2.0, 0.05, 0.8), (0.05, 1.0, 0.05, 0.9)  # low, high, step, start
+widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
+
+# %% [markdown]
+# ## 什么让模型意外
+#
+# 来看一行三个模型都没见过的文字。对一个字符来说，*单个词元的损失*就是它的 $-\ln p$；在一段文字上取平均，
+# 就是你熟悉的损失。
+#
+# > **先猜。** 一行里，暗的地方和亮的地方会在哪里？
+
+# %%
+longest = min(44, context - 4)
+lines = (x for x in held_out[1000:4000].splitlines()[1:] if len(x) <= longest)
+line = max(lines, key=len, default="") or held_out[1 : 1 + longest]
+stop = held_out.index(line) + len(line)
+at = slice(stop - len(line), stop)
+guesses = {arm: p[at.start - 1 : at.stop - 1] for arm, p in expected.items()}
+losses = {arm: -p[range(len(line)), held_out_ids[at]].log() for arm, p in guesses.items()}
+
+# %%
+rows = [one.config.n_layers for one in models.values()]
+labels = ("layers", "the next character of the line", "token loss (nats)")
+look = {"labels": labels, "title": "The loss of each character", "note": text.note}
+figures.heatmaps(torch.stack(list(losses.values())), rows, list(line), **look)
+
+# %%
+widgets.inside(models, tokenizer, line)
+
+# %% [markdown]
+# 词的开头大多是亮的，其余大多是暗的，只有个别第二个字母例外。（在上面选一个模型，指向这一行或你自己的一行里的某个字符：
+# 每一层在那里预期的是什么？）在整个验证文本上，按字符在词中的位置来统计：
+
+# %%
+asked = in_word[:-1] | in_word[1:]  # how a word begins, goes on, ends
+by_place, places = {}, range(9)
+for arm, p in expected.items():
+    each = -p[:-1].gather(1, held_out_ids[1:, None]).flatten().log()
+    by_place[arm] = [each[asked & (place[:-1] == n)].mean() for n in places]
+gain = [few - many for few, many in zip(by_place["2 layers"], by_place["6 layers"], strict=True)]
+print(f"6 layers save {gain[0]:.2f} nats at a first letter, {gain[6]:.2f} after six letters")
+labels = ("letters of the word before it", "token loss (nats)")
+title = "What a character costs, by its place in the word"
+figures.lines(places, by_place, *labels, low=0, title=title, note=text.note)
+
+# %% [markdown]
+# 首字母的代价几乎是后面任何一个字母的两倍：词是在那里选定的。在这三个模型里（各只有一个种子），增加层数，
+# 在首字母上收获很小，在长词的内部收获更大。top-p 留下多少个字符，也取决于这些位置；每个字符下面的数字，是 6
+# 层模型在那里有多少个候选（9 表示九个或更多）：
+
+# %%
+print(f"{'':12}{line}")
+for p in (0.5, 0.9):
+    kept = filter_logits(guesses["6 layers"].log(), top_p=p) > -math.inf
+    kept = kept.sum(-1).tolist()
+    digits = "".join(str(min(9, n)) for n in kept)
+    print(f"{f'top-p {p}':12}{digits}   from {min(kept)} to {max(kept)}")
+
+# %% [markdown]
+# 固定的 $k$ 做不到这一点：够词的开头用，就会在词的中间放进胡言乱语。
+#
+# ## 写得快
+#
+# 在朴素的循环里，每写一个新字符，模型都要把整段文字重读一遍，尽管过去什么也没变：这一点由掩码保证。
+# **键值缓存**（key-value cache）保存每一层的键和值，于是只有最新的字符要经过模型。
+
+# %%
+figures.kv_cache(7, title="What a cache keeps, and what is new")
+
+
+# %% tags=["export"]
+class KVCache:
+    """One layer's keys and values for the tokens read so far, each computed once."""
+
+    def __init__(self, context_length):
+        self.context_length, self.length = context_length, 0
+
+    def extend(self, k, v):
+        """Append k, v: (B, H, T, D) and return all so far: 2 × (B, H, length, D)."""
+        if self.length == 0:
+            B, H, _, D = k.shape
+            self.k, self.v = (k.new_empty(B, H, self.context_length, D) for _ in range(2))
+        start, self.length = self.length, self.length + k.shape[-2]
+        self.k[:, :, start : self.length] = k
+        self.v[:, :, start : self.length] = v
+        return self.k[:, :, : self.length], self.v[:, :, : self.length]
+
+
+# %% [markdown]
+# 只要 `generate` 把缓存交给第 3 讲的模型，模型就会在每一层调用它：`k, v = cache.extend(k, v)`，然后是
+# `causal_attention(q, k, v)`，只用最新的查询。它们的位置从 `cache.length` 往后数，每个查询能看到自己以及之前的所有键。
+#
+# 如果文字超出了上下文呢？要是窗口每次移一格，缓存里的键就不再等于重读一遍得到的键：算出它们的那些字符已经不在了。
+# Transformer-XL（Dai 等，2019）有意保留这些键；我们要的缓存，什么都不能改变。
+# 所以窗口每次跳半个上下文（`-(-x // jump) * jump` 把 x 向上取到整数次跳跃）。
+
+
+# %% tags=["export"]
+def window_start(length, context_length):
+    """Where the model begins to read a text of `length` tokens.
+
+    0 while the text fits; then the window moves in jumps of half a context, so that a cache
+    lives that long. A long text is read with at least half a context, at most a whole one.
+    """
+    jump = max(1, context_length // 2)
+    return max(0, -(-(length - context_length) // jump) * jump)
+
+
+# %%
+lengths = range(1, 4 * context)
+seen = {
+    "jumps, cached": [length - window_start(length, context) for length in lengths],
+    "slides, no cache": [min(length, context) for length in lengths],
+}
+labels = ("length of the text (characters)", "read by the model (characters)")
+title = f"What a context of {context} characters sees"
+figures.lines(lengths, seen, *labels, title=title, note=text.note)
+
+# %% [markdown]
+# 代价就是这条锯齿：刚跳过之后，模型知道的只有它本来能知道的一半。按[第 4 讲](04_train.ipynb)里两层模型的逐位置损失，
+# 这几乎没有坏处：在那里，几十个字符以外的内容带来的改进小得测不出来。还是那个循环，现在加上缓存，每跳一次，
+# 缓存就重新开始：
+
+
+# %% tags=["export"]
+@torch.no_grad()
+def stream(model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None):
+    """Yield one new token (B, 1) after the other; each continues tokens (B, T).
+
+    The model is used as it is: call model.eval() first, or dropout garbles the text.
+    """
+    check_sampling(temperature, top_k, top_p, max_new_tokens)
+    if tokens.ndim != 2 or tokens.shape[1] == 0:
+        shape = "tokens of shape (B, T), T >= 1"
+        raise ValueError(f"generation needs a prompt of at least one character: {shape}")
+    context, start = model.config.context_length, None
+    for _ in range(max_new_tokens):
+        begin = window_start(tokens.shape[1], context)
+        if begin != start:  # a new window is read from its beginning
+            start = read_to = begin
+            cache = [KVCache(context) for _ in range(model.config.n_layers)]
+        logits = model(tokens[:, read_to:], cache)[:, -1]
+        read_to = tokens.shape[1]
+        token = draw(filter_logits(logits, temperature, top_k, top_p), generator)
+        tokens = torch.cat([tokens, token], dim=1)
+        yield token
+
+
+# %% tags=["export"]
+def generate(
+    model, tokens, max_new_tokens, temperature=1.0, top_k=None, top_p=None, generator=None
+):
+    """Continue each row by max_new_tokens, dropout off: tokens (B, T) int64 -> (B, T + N).
+
+    Sampling means what filter_logits says. A text longer than the context is read from
+    window_start on.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        settings = (temperature, top_k, top_p, generator)
+        new = list(stream(model, tokens, max_new_tokens, *settings))
+    finally:
+        model.train(was_training)
+    return torch.cat([tokens, *new], dim=1)
+
+
+# %% [markdown]
+# 缓存只能改变时间，别的都不能变。所以拿它和另一个循环比：后者每写一个字符，都把同样的窗口重读一遍。
+#
+# > **先猜。** 用缓存，速度是几倍？
+
+
+# %%
+@torch.no_grad()
+def generate_plainly(model, tokens, max_new_tokens, generator):
+    for _ in range(max_new_tokens):
+        seen = tokens[:, window_start(tokens.shape[1], context) :]
+        tokens = torch.cat([tokens, draw(model(seen)[:, -1], generator)], dim=1)
+    return tokens
+
+
+ways, took, texts = {"plain": generate_plainly, "cached": generate}, {}, {}
+for name, method in 3 * list(ways.items()):
+    begin, generator = time.perf_counter(), torch.Generator(device).manual_seed(0)
+    texts[name] = method(model, tokens, 2 * context, generator=generator)
+    took.setdefault(name, []).append(time.perf_counter() - begin)
+assert torch.equal(texts["plain"], texts["cached"]), "a cache changes only the time"
+times = min(took["plain"]) / min(took["cached"])
+print(f"{2 * context} characters, the best of three: {times:.1f} times as fast")
+
+# %% [markdown]
+# 刚才写的是一整段文字，开头很短，每跳一次还要重读。现在只看一个字符：
+#
+# > **先猜。** 看时间怎样随前面文字的长度变化，有缓存和没有缓存：哪条线会上升，哪条不变？
+
+
+# %%
+@torch.no_grad()
+def milliseconds(length, keep):
+    seen, cache = torch.zeros(1, length, dtype=torch.int64, device=device), None
+    if keep:
+        cache = [KVCache(context) for _ in range(model.config.n_layers)]
+        model(seen[:, :-1], cache)
+    best = math.inf
+    for _ in range(10):
+        begin = time.perf_counter()
+        model(seen[:, -1:] if keep else seen, cache).cpu()
+        best = min(best, 1000 * (time.perf_counter() - begin))
+        for layer in cache or []:
+            layer.length -= 1  # as if it had not been read
+    return best
+
+
+# %%
+lengths = range(context // 8, context + 1, context // 8)
+ways = {"without": False, "with a cache": True}
+several = [  # a busy moment of the machine spoils one of five
+    [[milliseconds(n, keep) for n in lengths] for keep in ways.values()] for _ in range(5)
+]
+each = dict(zip(ways, torch.tensor(several).amin(dim=0).tolist(), strict=True))
+labels = ("length of the text (characters)", "one more character (ms)")
+title = "What a cache saves"
+dear = each["without"][0] / each["with a cache"][0]
+print(f"{lengths[0]} characters at once take {dear:.1f} times as long as one")
+figures.lines(lengths, each, *labels, low=0, title=title, note=text.note)
+
+# %% [markdown]
+# 没有缓存，时间随文字变长而增加；有缓存，时间不变，但远高于零：任何一次前向传播都要花这么多（我们猜，
+# 是花在启动许多小运算上）。文字越长，缓存省得越多。
+#
+# 它的代价是什么？每段文字的每个字符，在每一层都要存一个键和一个值，各有 `d_model` 个数：
+
+# %%
+c, cache = model.config, [KVCache(context) for _ in range(model.config.n_layers)]
+with torch.no_grad():
+    model(tokens, cache)
+held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
+formula = 2 * c.n_layers * c.context_length * c.d_model * 4
+assert held == formula, "keys and values, 4 bytes a number"
+weights = sum(w.nbytes for w in model.parameters())
+for n in (1, 64):
+    print(f"texts: {n}; cache: {n * held / 1e6:.1f} MB; weights: {weights / 1e6:.1f} MB")
+
+# %% [markdown]
+# 只写一段文字时，它很小；写很多段，或者上下文很长时，它就占大头。所以大模型让几个头共用键和值（multi-query
+# attention，Shazeer，2019；grouped-query，Ainslie 等，2023），服务器则按页分配这部分内存（PagedAttention，Kwon
+# 等，2023）。
+#
+# ## 听一听
+#
+# 模型、提示文本和种子都相同，规则有四种。请读出声来。
+
+# %%
+judge = quality.Judge(text)
+rules = [{"temperature": 0.0}, {"temperature": 0.7}]
+rules += [{"temperature": 1.0, "top_p": 0.9}, {"temperature": 1.5}]
+for settings in rules:
+    written = judge.sample(model, prompt, 160, seed=1, **settings)
+    print(f"── {settings}\n{prompt}{written}\n")
+
+# %% [markdown]
+# 贪心又卡住了。（写过 128 个字符以后，它可能与开头那次的循环不同：那里的窗口是滑动的，这里是跳的。）在大模型里，
+# 循环会自我加强：一个短语每读一遍，就变得更可能（Holtzman 等，2020）。我们的模型呢？让它读一小段验证文本，
+# 同一段读了又读；作为对比，再让它每次读新的一段。
+#
+# > **先猜。** 第一遍、第二遍、第六遍，一个字符的概率各是多少？
+
+# %%
+rounds = 6
+n = min(20, context // rounds - 1)
+once = held_out_ids.unfold(0, n + 1, n + 1)[:200].to(device)  # for a text without lines
+if pieces := [line[:n] + "\n" for line in held_out.split("\n")[1:] if len(line) >= n]:
+    once = torch.tensor([tokenizer.encode(piece) for piece in pieces[:200]], device=device)
+others = torch.cat([once.roll(i, dims=0) for i in range(rounds)], dim=1)
+read_in = {"the same again": once.repeat(1, rounds), "another each time": others}
+
+
+# %%
+@torch.no_grad()
+def losses_in(rows):
+    """The token loss of each token but the first of each row: (B, T) -> (B, T - 1)."""
+    logits = model(rows)[:, :-1].mT  # cross_entropy wants (B, V, T)
+    return F.cross_entropy(logits, rows[:, 1:], reduction="none").cpu()
+
+
+def middle_half(values):
+    """Of many texts, (N, …): the first quartile, the median, the third, each (…)."""
+    return values.quantile(torch.tensor([0.25, 0.5, 0.75]), dim=0)
+
+
+# %%
+curves, bands = {}, {}
+for name, rows in read_in.items():
+    # pad: a 0 in front for the first token, which nobody predicts
+    losses_of_all = F.pad(losses_in(rows), (1, 0)).view(len(rows), rounds, n + 1)
+    certain = losses_of_all[..., 1:].mean(dim=-1).neg().exp()
+    low, curves[name], high = middle_half(certain)
+    bands[name] = low, high
+labels = ("round", "probability of a character")
+look = {"bands": bands, "low": 0, "note": text.note}
+title = f"Reading {n} characters again: median and middle half of {len(once)} pieces"
+figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
+
+# %% [markdown]
+# 两条线几乎重合：就算刚读过一模一样的话，这个模型也没有从中得到什么。它没有学会找到前面的那一份，再照着往下写（*归纳头*，
+# induction head，会这样做；Olsson 等，2022）。那为什么兜圈子？从每个地方出发，贪心都只有一条路；
+# 如果几个字符就能决定下一步，那么这几个字符一旦再次出现，它就绕回来了。要几个字符才能决定？一次失误的影响又有多久？
+# 训练时，模型只读真正的文字；自己失误之后，它读到的是从没见过的东西（**曝光偏差**，exposure bias，Ranzato
+# 等，2016）。所以，我们也把每个窗口里的一个字符弄坏。
+
+# %%
+size = min(context, len(held_out_ids))
+rows = held_out_ids.to(device).unfold(0, size, size)[:400]
+with torch.no_grad():
+    whole = model(rows)[:, -1].argmax(-1)
+    for n in (2, 4, 8, 16, 32):
+        same = (model(rows[:, -n:])[:, -1].argmax(-1) == whole).float().mean()
+        print(f"the last {n:2} characters lead to the same choice in {same:.0%}")
+
+# %%
+spoilt, at = rows.clone(), size // 2
+spoilt[:, at] = rows[:, at].roll(1)  # another window's
+harm = (losses_in(spoilt) - losses_in(rows)).mean(dim=0)[at:]
+for first, last in ((1, 1), (2, 5), (6, 10), (11, 20), (21, 40)):
+    which = f"{first} to {last}" if first < last else f"{first}"
+    print(f"{which:>8} after it: {harm[first - 1 : last].mean():+.3f} nats each")
+
+# %% [markdown]
+# 在人写的文字上，十次里有九次，十六个字符就能决定。贪心的文字每一步都更有把握（见下文），所以我们猜，在那里，
+# 这种情形更多：足以让圈子合拢，也足以让它偶尔从另一条路离开。一次失误会弄坏后面几个字符，然后就忘掉了，
+# 至少在后文由人写成的地方是这样。（这两点说的都是这么小的模型。）人也这样贪心吗？用模型的眼光，看看三段文字：
+
+# %%
+shown = {"human": held_out[-size:]}
+for name, degree in {"drawn": 1.0, "greedy": 0.0}.items():
+    shown[name] = judge.sample(model, prompt, size, seed=1, temperature=degree)
+rows = torch.tensor([tokenizer.encode(one) for one in shown.values()], device=device)
+each = losses_in(rows)[:, -size // 2 :]
+for name, row in zip(shown, each, strict=True):
+    print(f"{name}: {row.mean():.2f} nats a character, at most {row.max():.1f}")
+same = (expected["6 layers"][:-1].argmax(-1) == held_out_ids[1:]).double().mean()
+print(f"people take the likeliest character at {same:.0%} of all places")
+look = {"labels": ("", "character", "token loss (nats)"), "note": text.note}
+figures.heatmaps(each, list(shown), title="Surprise along three texts", **look)
+
+# %% [markdown]
+# 人写的文字有亮有暗，抽取的文字也是；贪心的文字从来不亮。概率最大的文字，并不是典型的文字。下面是三个度量，每个三行代码：
+
+
+# %%
+def repetition(text, n=20):
+    """The share of n-character stretches that the same text has had before."""
+    stretches = [text[i : i + n] for i in range(len(text) - n + 1)]
+    return 1 - len(set(stretches)) / len(stretches) if stretches else 0.0
+
+
+def known_words(text):
+    """The share of words that the training text has; first and last may be cut."""
+    inner = words(text)[1:-1]
+    return sum(word in vocabulary for word in inner) / max(1, len(inner))
+
+
+def distinct_2(text):
+    """Different pairs of words as a share of all pairs (Li et al., 2016)."""
+    pairs = list(itertools.pairwise(words(text)))
+    return len(set(pairs)) / max(1, len(pairs))
+
+
+# %%
+theirs = judge.measure(held_out[:2000])
+for measure in (repetition, known_words, distinct_2):
+    ours = measure(held_out[:2000])
+    assert ours == theirs[measure.__name__] or not judge.has_words, "the helper's"
+
+# %% [markdown]
+# 不在已知词里的，就是*编造*的词。每个温度写八段（温度为 0 时，八段都一样），再取四十段人写的文字：
+#
+# > **先猜。** 重复率和已知词的比例怎样随温度变化？人在哪里？
+
+# %%
+degrees, length = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4), 4 * context
+written = {}
+for degree in degrees:
+    generator = torch.Generator(device).manual_seed(0)
+    rows = generate(model, tokens.expand(8, -1), length, degree, generator=generator)
+    written[degree] = [tokenizer.decode(row[tokens.shape[1] :]) for row in rows]
+written["human"] = quality.stretches(held_out, length, pieces=40)
+
+# %%
+measured, flat = {}, (3, len(degrees))
+for name, measure in {"repetition": repetition, "known words": known_words}.items():
+    each = {
+        key: middle_half(torch.tensor([measure(one) for one in texts]))
+        for key, texts in written.items()
+    }
+    measured[name] = torch.stack([each[degree] for degree in degrees], dim=1)
+    measured[f"human, {name}"] = each["human"][:, None].expand(flat)
+
+# %%
+curves = {name: middle for name, (_, middle, _) in measured.items()}
+bands = {name: (low, high) for name, (low, _, high) in measured.items()}
+look = {"bands": bands, "title": "Two ways to go wrong (median and middle half)"}
+figures.lines(degrees, curves, "temperature", "share", **look, note=text.note)
+
+# %% [markdown]
+# 接近 0，它重复；温度高，它编造；两者之间，哪样都不严重。人也会编造一点：新的篇章里有新的名字和词。
+# 所以最好的比例是人的比例，不是 100%。而且，单凭已知词，分不清一段文字是不是在兜圈子：温度为 0
+# 时，已知词和人写的一样多。词里那些小小的失误，加起来是不是正好等于编造的词？
+
+# %%
+invented = 1 - torch.tensor([known_words(one) for one in written[1.0]])
+error = invented.std() / len(invented) ** 0.5
+print(f"added up: {slips(expected['6 layers'])[1]:.1%} of the words;", end=" ")
+print(f"written at temperature 1: {invented.mean():.1%} ± {error:.1%} (standard error)")
+if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned something
+    cold, free = measured["repetition"][1, [0, 5]]
+    assert cold > free, "the likeliest text goes in circles"
+
+# %% [markdown]
+# 差不多，也许略少一些：可能因为人写的文字里有模型没读过的名字。
+#
+# ## 哪种深度写得最好？
+#
+# 提示文本相同，规则相同（温度 0.8，top-k 40，top-p 0.95），只有深度不同。一段文字只是一次抽取，所以每种深度取六段，
+# 再加两个度量：
+#
+# * **最长照抄**：与训练文本逐字相同的最长一段；人写的那一行里，纯属巧合。
+# * **5-gram 损失**：第 1 讲的统计模型在这段文字上的损失；这位评判者，学的是同一份文本。
+
+# %%
+about, rule = (models, judge, prompt, 8 * context), quality.SETTINGS[-1:]
+tables = [quality.compare_samples(*about, seed, rule) for seed in range(6)]
+table = pd.concat(tables).drop_duplicates(["arm", "text"])
+columns = ["distinct_2", "repetition", "known_words", "longest_copy", "five_gram_loss"]
+by_arm = table.groupby("arm", sort=False)[columns]
+summary = by_arm.mean().round(3).astype(str) + " ± " + by_arm.std().round(3).astype(str)
+summary.assign(texts=by_arm.size())
+
+# %%
+figures.sample_comparison(table, note=text.note)
+
+# %% [markdown]
+# ± 后面是单段文字的标准差；最后一行由四段人写的文字得出，用来作标尺。两层的模型，已知词似乎少一些，
+# 但每种深度只有一个模型，度量却有五个，这也许只是运气；四层和六层分不出高下。它们都比人写的文字好预测，
+# 也许因为规则砍掉了一些选择。损失不需要采样，更加可靠（但要看第 5 讲）。
+#
+# ## 自己动手
+#
+# 课程自己的组件当着你的面写，你愿意的话，三个模型可以同时写，运气也相同。试试看：把温度拉到 0，等着它兜圈子；设成
+# 1.5，关掉 top-p，再慢慢收紧 top-p，直到词又出现；自己写第一行，勾上*全部并排*，看哪种深度能顺着它写得最久。
+
+# %%
+widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
+
+# %% [markdown]
+# ## 你做出了什么
+#
+# 温度、top-k 和 top-p，合在一个函数里，含义与各个库一致；一个精确的缓存，代价你也清楚；还有一把衡量文字的尺子。
+#
+# ## 思考
+#
+# **1.** 窗口为什么要跳，而不是每次滑一格？
+#
+# <details><summary>答案</summary>
+#
+# 缓存里的键，是用即将离开窗口的字符算出来的，所以每滑一格都得把窗口重读一遍；跳的话，半个上下文才重读一遍。</details>
+#
+# **2.** 用缓存一次写 8 段文字，什么会变成 8 倍，什么不会？
+#
+# <details><summary>答案</summary>
+#
+# 键和值变成 8 倍，权重不会；要启动的运算也不会变多，而我们猜，大部分时间都花在启动上。所以写 8
+# 段花的时间，应该只比写一段多一点。</details>
+
+# %% [markdown]
+# ## 练习
+#
+# 写出每个代码骨架的函数体，然后运行它的单元格。
+#
+# ### 练习 6.1 · 热身 · 15 分钟
+#
+# 找循环：一段文字最早从哪个位置起，一直重复到结尾，至少重复完整的两圈（再往后的一圈可以不完整）；一圈又有多长，
+# 如果几种圈长能追溯到同样早的位置，取最短的。没有循环就返回 `(len(text), 0)`。然后：用 `generate`，在温度 0 下，接着
+# `"O "` 写 1,500 个字符。有循环吗？一圈为什么是那么长？
+#
+# <details><summary>提示 1</summary>
+#
+# 从 `start` 起，每个字符都和它后面第 `n` 个字符相同：`text[start:-n] == text[start + n:]`。</details>
+#
+# <details><summary>提示 2</summary>
+#
+# 起点从 0 开始逐个试；对每个起点，圈长从 1 试到剩余长度的一半。最先符合的就是答案。</details>
+#
+# <details><summary>后一半</summary>
+#
+# 我们的 6 层模型，一圈是 192 个字符，窗口正好跳三次。选哪个字符，与模型从哪里读起略有关系，所以只有文字和窗口同时重现，
+# 圈子才会合拢。</details>
+
+
+# %% tags=["exercise"]
+def loop_of(text):
+    """-> (where the loop begins, how long a round is)"""
+    ...
+
+
+checks.check("6.1", loop_of)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def loop_of(text):
+    for start in range(len(text)):
+        for n in range(1, (len(text) - start) // 2 + 1):
+            if text[start:-n] == text[start + n :]:
+                return start, n
+    return len(text), 0
+
+
+checks.check("6.1", loop_of, quiet=True)
+
+# %% [markdown]
+# ### 练习 6.2 · 核心 · 25 分钟
+#
+# *投机解码*（Leviathan 等，2023）。小模型按自己的分布 $q$ 起草一个词元；大模型的分布是
+# $p$，它要么接受，要么让人另抽一个来代替。最后得到的词元必须服从分布 $p$。一个词元起草出来之后，
+# 应该以多大的概率接受（取能取到的最大值）？拒绝之后，又该从哪个分布里另抽？（$q = p$ 时什么也不拒绝：返回 $p$。）
+#
+# 然后让 2 层的模型为 6 层的模型一次起草四个字符，后者一遍读完。有多少被接受？
+#
+# <details><summary>提示 1</summary>
+#
+# 起草得太少的，总是接受；起草的次数是应有的两倍的，每两次接受一次。</details>
+#
+# <details><summary>提示 2</summary>
+#
+# 一个词元起草后又被接受，概率是 min(p, q)。p 比它多出来的部分，除以这部分的总和，就是另抽时的分布。</details>
+#
+# <details><summary>后一半</summary>
+#
+# 折叠的答案里有：`draft_and_verify(model, models["2 layers"], tokens, 100)`。</details>
+
+
+# %% tags=["exercise"]
+def speculate(p, q):
+    """p, q: (V,) of target and draft, above 0 -> accept (V,), instead (V,)"""
+    ...
+
+
+checks.check("6.2", speculate)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def speculate(p, q):
+    missed = (p - q).clamp(min=0)
+    total = missed.sum()
+    return (p / q).clamp(max=1), missed / total if total > 0 else p
+
+
+@torch.no_grad()
+def draft_and_verify(target, draft, tokens, n, at_once=4):
+    """Write n tokens, (1, T) -> (1, T + n), and the share of drafts accepted."""
+    end, accepted, drafted = tokens.shape[1] + n, 0, 0
+    while tokens.shape[1] < end:
+        T, guesses = tokens.shape[1], tokens
+        for _ in range(at_once):
+            guesses = torch.cat([guesses, draw(draft(guesses)[:, -1])], dim=1)
+        p, q = (m(guesses)[0, T - 1 : -1].softmax(-1) for m in (target, draft))
+        for token, p_here, q_here in zip(guesses[0, T:], p, q, strict=True):
+            accept, instead = speculate(p_here, q_here)
+            drafted += 1
+            if refused := torch.rand(()) > accept[token]:
+                token = instead.multinomial(1)[0]
+            accepted += not refused
+            tokens = torch.cat([tokens, token.view(1, 1)], dim=1)
+            if refused:
+                break
+    return tokens[:, :end], accepted / drafted
+
+
+checks.check("6.2", speculate, quiet=True)
+
+# %% [markdown]
+# ### 练习 6.3 · 核心 · 10 分钟
+#
+# 过滤后的 logits 代表一个分布，求它的熵，以奈特为单位。有些 logits 是 $-\infty$；去掉的词元对熵没有贡献。
+#
+# <details><summary>提示 1</summary>
+#
+# 沿最后一个轴求 $-\sum p \ln p$。$0 \cdot \ln 0$ 在计算机里会得到什么？</details>
+#
+# <details><summary>提示 2</summary>
+#
+# 求和之前，把不是数的换成 0，或者用 `torch.special.entr`。</details>
+
+
+# %% tags=["exercise"]
+def entropy_of(logits):
+    """logits: (..., V), some -inf -> (...) nats"""
+    ...
+
+
+checks.check("6.3", entropy_of)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def entropy_of(logits):
+    shares = logits.softmax(-1)
+    return -(shares * logits.log_softmax(-1)).nan_to_num(nan=0.0).sum(-1)
+
+
+checks.check("6.3", entropy_of, quiet=True)
+
+# %% [markdown]
+# ### 练习 6.4 · 核心 · 30 分钟
+#
+# *束搜索*（beam search）寻找概率最大的文字。它保留 `width` 段写了开头的文字，给每一段接上每一个词元，再从中留下概率最大的
+# `width` 段，如此 $n$ 次。返回最后最好的一段（包括提示文本），以及它的对数概率。
+#
+# 然后用束搜索写 100 个字符，与抽取的文字比较：模型自己在上面的损失，还有重复率。
+#
+# <details><summary>提示 1</summary>
+#
+# 一段文字的对数概率，等于其中各个词元的对数概率之和。`(score, ids)` 这样的二元组可以排序。</details>
+#
+# <details><summary>提示 2</summary>
+#
+# 先把所有文字的所有接法放进同一个列表，再取最好的 `width` 段。</details>
+#
+# <details><summary>后一半</summary>
+#
+# 在 `torch.no_grad()` 之下，`next_log_p = lambda ids: model(torch.tensor([ids]))[0, -1].log_softmax(-1)`；然后用
+# `losses_in(torch.tensor([ids]))`。我们试下来，束搜索的文字，损失是抽取的和人写的文字的一半，而且会重复。
+# 束宽为八时找到的文字，概率反而不如束宽为四时：早早去掉的就找不回来了，而束宽为四时碰巧留住了更好的开头。</details>
+
+
+# %% tags=["exercise"]
+def beam_search(next_log_p, prompt, n, width):
+    """prompt: a list of ids. next_log_p(ids) -> (V,). -> (ids, log-probability)"""
+    ...
+
+
+checks.check("6.4", beam_search)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def beam_search(next_log_p, prompt, n, width):
+    texts = [(0.0, list(prompt))]
+    for _ in range(n):
+        longer = [
+            (score + x, [*ids, i])
+            for score, ids in texts
+            for i, x in enumerate(next_log_p(ids).tolist())
+        ]
+        texts = sorted(longer, reverse=True)[:width]
+    score, ids = texts[0]
+    return ids, score
+
+
+checks.check("6.4", beam_search, quiet=True)
+
+# %% [markdown]
+# ### 练习 6.5 · 核心 · 15 分钟
+#
+# 根据描述写出规则。*Min-p*（Nguyen 等，2024）：一个词元的概率，只要不低于最大概率的某个给定比例，就留下来。去掉的词元变成
+# $-\infty$，其余保持原样；每一行有自己的最大概率。
+#
+# <details><summary>提示 1</summary>
+#
+# 先做 softmax。`amax(-1, keepdim=True)` 是每一行的最大概率。</details>
+#
+# <details><summary>提示 2</summary>
+#
+# 更短的写法：概率之比就是 logits 之差，所以门槛是最大的 logit 加上这个比例的 $\ln$。</details>
+
+
+# %% tags=["exercise"]
+def min_p(logits, share):
+    """logits: (..., V), share in (0, 1] -> (..., V); dropped = -inf"""
+    ...
+
+
+checks.check("6.5", min_p)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def min_p(logits, share):
+    shares = logits.softmax(-1)
+    return logits.masked_fill(shares < share * shares.amax(-1, keepdim=True), -math.inf)
+
+
+checks.check("6.5", min_p, quiet=True)
+
+# %% [markdown]
+# ### 练习 6.6 · 挑战 · 30 分钟
+#
+# 为了避免循环，Keskar 等（2019）把出现过的每个词元的 logit 除以一个惩罚系数。照字面去做，有些词元反而变得*更可能*。
+# 我们改成：惩罚系数为 2 时，正的 logit 减半，负的 logit 加倍。一个词元不管出现过多少次，只惩罚一次；输入保持原样。
+#
+# 然后复制一份 `write_with`，让它用 `penalise(logits[0], written[0].tolist(), 1.3).argmax()[None, None]`。
+# 贪心走出圈子了吗？空格怎么样了？
+#
+# <details><summary>提示 1</summary>
+#
+# logit 是 −2，除以 2 变成 −1：离最大值更近了。</details>
+#
+# <details><summary>提示 2</summary>
+#
+# 先做一个掩码，标出出现过的词元（由 `set(seen)` 得到），再用两次 `torch.where`。</details>
+
+
+# %% tags=["exercise"]
+def penalise(logits, seen, penalty):
+    """logits: (V,), seen: a list of ids, penalty >= 1 -> (V,)"""
+    ...
+
+
+checks.check("6.6", penalise)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def penalise(logits, seen, penalty):
+    was_seen = torch.zeros_like(logits, dtype=torch.bool)
+    was_seen[list(set(seen))] = True
+    lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(was_seen, lowered, logits)
+
+
+checks.check("6.6", penalise, quiet=True)
+
+# %% [markdown]
+# ### 练习 6.7 · 挑战 · 120 分钟
+#
+# *典型采样*（typical sampling，Meister 等，2023）：你已经看到，人只有一半的时候取概率最大的字符。所以，看每个词元的损失
+# $-\ln p$ 离熵有多近，由近到远排序，从最近的开始保留，直到总概率达到给定的值，至少留一个。
+#
+# 然后把总概率从 0.2 取到 0.95 来抽取，对 1,000 个字符用 `judge.measure` 测量，各用三个种子。它比 top-p
+# 更接近人写的那一行吗？这个差距，比种子之间的差异大吗？
+#
+# <details><summary>提示 1</summary>
+#
+# 它就是换了顺序的 top-p。概率最大的词元也可能去掉：用意就在这里。</details>
+#
+# <details><summary>提示 2</summary>
+#
+# `distance = (losses - entropy).abs()`，`order = distance.argsort()`。如果排在一个词元*之前*的总概率 `cumsum(0) - sorted`
+# 小于给定的值，它就留下。</details>
+
+
+# %% tags=["exercise"]
+def typical_keeps(probabilities, mass):
+    """probabilities: (V,), all above 0; mass in (0, 1) -> (V,) bool, True: it stays"""
+    ...
+
+
+checks.check("6.7", typical_keeps)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def typical_keeps(probabilities, mass):
+    losses = -probabilities.log()
+    order = (losses - (probabilities * losses).sum()).abs().argsort()
+    sorted_shares = probabilities[order]
+    stays = sorted_shares.cumsum(0) - sorted_shares < mass
+    return torch.zeros_like(stays).scatter(0, order, stays)
+
+
+checks.check("6.7", typical_keeps, quiet=True)
+
+# %% [markdown]
+# ## 自测
+#
+# 先选，再展开答案。
+#
+# **1. 温度从 1 变成 0.5。最大的两个概率之比会怎样？**
+# (a) 不变 · (b) 加倍 · (c) 变成平方
+#
+# <details><summary>答案</summary>
+#
+# **(c)** 这个比是 $e^{(z_1 - z_2)/\tau}$；$\tau$ 减半，指数就加倍。(a) 说的是去掉其他字符的过滤器。(b) 把 logits
+# 和概率弄混了：加倍的是 logits 之差。</details>
+
+# %% [markdown]
+# **2. 模型 A 的文字，5-gram 损失比人写的文字低。那么 A……**
+# (a) 写得比人好 · (b) 比人更好预测 · (c) 照抄了
+#
+# <details><summary>答案</summary>
+#
+# **(b)**，仅此而已。(a) 把度量当成了目标：通篇“the the the”，得分也很好。(c) 有可能；*最长照抄*看得出来，
+# 这个度量看不出来。</details>
+#
+# **3. 贪心的文字为什么比抽取的文字更爱兜圈子？**
+# (a) 模型训练时见过循环 · (b) 几个字符就能决定下一步，而贪心从每个地方出发都只有一条路
+#
+# <details><summary>答案</summary>
+#
+# **(b)** 与你在我们的模型上测得的一致。抽取时，每次都有一定的概率离开圈子。(a) 不大可能：训练文本很少重复。</details>
+
+# %% [markdown]
+# **下一步：** 改点什么试试。`course ablate` 把第 5 讲的任何一个实验完整地跑一遍；`course generate` 想写多少就写多少。
