@@ -195,8 +195,8 @@ title = "Why √D: the share of the luckiest key"
 figures.lines(sizes, luckiest, *labels, **look, title=title)
 
 # %% [markdown]
-# 不除的话，$D$ 越大，最大的权重越接近 1；64 个通道是常用的大小，这时它已经超过 0.8。这对学习不利：权重为 1
-# 时，分数稍有变化，结果毫无变化，也就没有梯度来指出，本该关注*另外*哪个位置。除了之后，十个键里运气最好的也一直在 0.3
+# 不除的话，$D$ 越大，最大的权重越接近 1；64 个通道是常用的大小，这时它已经超过 0.8。这对学习不利：权重已经是 1
+# 的地方，分数稍微一动，结果丝毫不变，也就没有梯度来指出，本该关注*另外*哪个位置。除过之后，十个键里运气最好的也一直在 0.3
 # 左右。
 #
 # 现在让每个查询都多关注自己的第一个键。有多少查询得到了像样的梯度，也就是至少 0.0001？
@@ -302,7 +302,7 @@ assert torch.equal(merge_heads(heads_of_x), x), "splitting and merging lose noth
 assert torch.equal(heads_of_x[:, 1], x[..., D : 2 * D]), "the second head has the second D"
 
 # %% [markdown]
-# **忘了转置，会出什么错？** 直接 `view` 成 `(B, H, T, D)`，形状没错，也没有报错提醒你：第一个头里装的，
+# **忘了转置，会出什么错？** 直接 `view` 成 `(B, H, T, D)`，形状没错，也没有报错来提醒你：第一个头里装的，
 # 现在是最前面几个位置的全部通道。
 
 # %%
@@ -343,9 +343,9 @@ for last in (T, 2, 1):
 # %% [markdown]
 # ## 单靠注意力，值多少？
 #
-# 现在来训练它。下面是会用注意力的最小模型：每个字符一个向量，每个位置一个向量，两者相加（**嵌入**和**位置**，第 3 讲）；
-# 做一次注意力；再用这个位置自己的向量，加上它读到的内容，给每个可能的下一个字符打分（这些分数就是 **logits**）。`listen`
-# 是我们要换来换去的部分。
+# 现在来训练它。下面是会用注意力的最小模型：每个字符一个向量（**嵌入**，embedding），每个位置一个向量（**位置**，
+# position），两者相加，第 3 讲会细讲；做一次注意力；再用这个位置自己的向量，加上它读到的内容，
+# 给每个可能的下一个字符打分（这些分数就是 **logits**）。`listen` 是我们要换来换去的部分。
 
 # %%
 text, profile = corpus.load(), profiles.current()
@@ -761,7 +761,7 @@ checks.check("2.4", sliding_attention, quiet=True)
 # <details><summary>提示 2</summary>
 #
 # 开始时，最大值取 $-\infty$，各个和取 0。如果一块里的键全在某个查询的未来，这一块就什么也不加；但要当心
-# $-\infty - (-\infty)$：第一块总有键 0，每个查询都看得到它。</details>
+# $-\infty - (-\infty)$：好在第一块总有键 0，每个查询都看得到它。</details>
 #
 # <details><summary>提示 3</summary>
 #
