@@ -582,12 +582,12 @@ figures.loss_bars(log, title="What a listener reaches, beside the counters", not
 #
 # 加在之后，每个权重所除的那个总和里早已有了未来：各行之和不再是 1，过去的权重也仍然取决于未来。</details>
 #
-# **2.** 如果 softmax 沿着查询做（弄错了轴），会出什么问题？上面哪个 assert 会发现？
+# **2.** 如果 softmax 沿着查询计算（弄错了轴），会出什么问题？上面哪个 assert 会发现？
 #
 # <details><summary>答案</summary>
 #
-# 每列之和会是 1，于是每个位置*得到*的注意力是固定的，而有的位置可能一点注意力也给不出去。第一个 assert 会发现，也就是
-# “softmax runs over the keys”（softmax 沿着键做）；第三个也会：第一个位置与后面所有位置同在一列。</details>
+# 每列之和会是 1，于是每个位置*得到*的注意力是固定的，而有的位置可能一点注意力也给不出去。第一个 assert
+# 会发现，也就是“softmax 沿着键计算”；第三个也会：第一个位置与后面所有位置同在一列。</details>
 
 # %% [markdown]
 # **3.** 没有位置信息的注意力：把前面的词元打乱，最后一个位置的输出会变吗？

@@ -223,7 +223,7 @@ assert torch.equal(ours, theirs), "the same race, under the same luck"
 # %% [markdown]
 # ## 温度
 #
-# 在 softmax 之前，把 logits 除以一个数 $\tau$，分布就变窄或变宽（Ackley、Hinton 和 Sejnowski，1985）：
+# 在做 softmax 之前，先把 logits 除以一个数 $\tau$，分布就会变窄或变宽（Ackley、Hinton 和 Sejnowski，1985）：
 #
 # $$p_i \propto e^{z_i / \tau}$$
 #
@@ -605,8 +605,8 @@ for n in (1, 64):
     print(f"texts: {n}; cache: {n * held / 1e6:.1f} MB; weights: {weights / 1e6:.1f} MB")
 
 # %% [markdown]
-# 只写一段文字时，它很小；写很多段，或者上下文很长时，它就占大头。所以大模型让几个头共用键和值（multi-query
-# attention，Shazeer，2019；grouped-query，Ainslie 等，2023），服务器则按页分配这部分内存（PagedAttention，Kwon
+# 只写一段文字时，它很小；写很多段，或者上下文很长时，它就占大头。所以大模型让几个头共用键和值（多查询注意力，multi-query
+# attention，Shazeer，2019；分组查询，grouped-query，Ainslie 等，2023），服务器则按页分配这部分内存（PagedAttention，Kwon
 # 等，2023）。
 #
 # ## 听一听
