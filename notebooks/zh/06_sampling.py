@@ -145,8 +145,6 @@ def breaks(begun):
 # %% [markdown]
 # 让每个模型把整个验证文本读一遍。在每个位置上，它给这类字符的概率之和，就是失误的风险；一个词完好写完的概率，
 # 是各个位置上（1 − 风险）的乘积（代码里把对数相加）。
-#
-# > **先猜。** 写到词的第几个字母之后，风险最大？完好写完的词占多大比例？
 
 
 # %%
@@ -185,6 +183,10 @@ def slips(p):
     return by_place, 1 - whole[1:].exp().mean().item()
 
 
+# %% [markdown]
+# > **先猜。** 写到词的第几个字母之后，风险最大？完好写完的词占多大比例？
+
+# %%
 for arm, p in expected.items():
     by_place, share = slips(p)
     risks = ", ".join(f"{x:.1%}" for x in by_place)
@@ -250,8 +252,7 @@ figures.lines(temperatures, entropies, *labels, **look)
 # %% [markdown]
 # 在模型有把握的地方，低于 1 的温度已经没什么可以收紧；在它没把握的地方，温度会减少选择。高于 1
 # 时，连有把握的地方也放开了，词就散了架。用一个旋钮管住所有位置，太粗糙了。
-
-# %% [markdown]
+#
 # ## Top-k 和 top-p
 #
 # 温度改变每个条形，但一个也不去掉。**Top-k**（Fan 等，2018）保留最好的 $k$ 个。**Top-p**（Holtzman
@@ -314,7 +315,7 @@ for settings in rules:
     shares = filter_logits(easy, **settings).softmax(-1).tolist()
     print(settings, [round(p, 2) for p in shares])
 
-
+# %%
 k_then_p = filter_logits(filter_logits(easy, top_k=3), top_p=0.8)
 p_then_k = filter_logits(filter_logits(easy, top_p=0.8), top_k=3)
 kept = [(z > -math.inf).sum().item() for z in (k_then_p, p_then_k)]
@@ -359,6 +360,7 @@ def play(temperature, top_k, top_p):
     return figures.next_character(table, title=title, note=text.note)
 
 
+# %%
 V = tokenizer.vocab_size
 degrees, mass = (0.0, 2.0, 0.05, 0.8), (0.05, 1.0, 0.05, 0.9)  # low, high, step, start
 widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
@@ -399,6 +401,8 @@ by_place, places = {}, range(9)
 for arm, p in expected.items():
     each = -p[:-1].gather(1, held_out_ids[1:, None]).flatten().log()
     by_place[arm] = [each[asked & (place[:-1] == n)].mean() for n in places]
+
+# %%
 gain = [few - many for few, many in zip(by_place["2 layers"], by_place["6 layers"], strict=True)]
 print(f"6 layers save {gain[0]:.2f} nats at a first letter, {gain[6]:.2f} after six letters")
 labels = ("letters of the word before it", "token loss (nats)")
@@ -447,6 +451,13 @@ class KVCache:
         self.v[:, :, start : self.length] = v
         return self.k[:, :, : self.length], self.v[:, :, : self.length]
 
+
+# %%
+caches = [KVCache(context) for _ in range(model.config.n_layers)]
+with torch.no_grad():
+    one_by_one = [model(tokens[:, [i]], caches) for i in range(tokens.shape[1])]
+    at_once = model(tokens)
+assert torch.allclose(torch.cat(one_by_one, dim=1), at_once, atol=1e-3), "the past is kept"
 
 # %% [markdown]
 # 只要 `generate` 把缓存交给第 3 讲的模型，模型就会在每一层调用它：`k, v = cache.extend(k, v)`，然后是
@@ -542,6 +553,7 @@ def generate_plainly(model, tokens, max_new_tokens, generator):
     return tokens
 
 
+# %%
 ways, took, texts = {"plain": generate_plainly, "cached": generate}, {}, {}
 for name, method in 3 * list(ways.items()):
     begin, generator = time.perf_counter(), torch.Generator(device).manual_seed(0)
@@ -581,6 +593,8 @@ several = [  # a busy moment of the machine spoils one of five
     [[milliseconds(n, keep) for n in lengths] for keep in ways.values()] for _ in range(5)
 ]
 each = dict(zip(ways, torch.tensor(several).amin(dim=0).tolist(), strict=True))
+
+# %%
 labels = ("length of the text (characters)", "one more character (ms)")
 title = "What a cache saves"
 dear = each["without"][0] / each["with a cache"][0]
@@ -600,6 +614,8 @@ with torch.no_grad():
 held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
 formula = 2 * c.n_layers * c.context_length * c.d_model * 4
 assert held == formula, "keys and values, 4 bytes a number"
+
+# %%
 weights = sum(w.nbytes for w in model.parameters())
 for n in (1, 64):
     print(f"texts: {n}; cache: {n * held / 1e6:.1f} MB; weights: {weights / 1e6:.1f} MB")
@@ -699,6 +715,8 @@ for name, degree in {"drawn": 1.0, "greedy": 0.0}.items():
     shown[name] = judge.sample(model, prompt, size, seed=1, temperature=degree)
 rows = torch.tensor([tokenizer.encode(one) for one in shown.values()], device=device)
 each = losses_in(rows)[:, -size // 2 :]
+
+# %%
 for name, row in zip(shown, each, strict=True):
     print(f"{name}: {row.mean():.2f} nats a character, at most {row.max():.1f}")
 same = (expected["6 layers"][:-1].argmax(-1) == held_out_ids[1:]).double().mean()
@@ -1140,8 +1158,7 @@ checks.check("6.7", typical_keeps, quiet=True)
 #
 # **(c)** 这个比是 $e^{(z_1 - z_2)/\tau}$；$\tau$ 减半，指数就加倍。(a) 说的是去掉其他字符的过滤器。(b) 把 logits
 # 和概率弄混了：加倍的是 logits 之差。</details>
-
-# %% [markdown]
+#
 # **2. 模型 A 的文字，5-gram 损失比人写的文字低。那么 A……**
 # (a) 写得比人好 · (b) 比人更好预测 · (c) 照抄了
 #
@@ -1156,6 +1173,5 @@ checks.check("6.7", typical_keeps, quiet=True)
 # <details><summary>答案</summary>
 #
 # **(b)** 与你在我们的模型上测得的一致。抽取时，每次都有一定的概率离开圈子。(a) 不大可能：训练文本很少重复。</details>
-
-# %% [markdown]
+#
 # **下一步：** 改点什么试试。`course ablate` 把第 5 讲的任何一个实验完整地跑一遍；`course generate` 想写多少就写多少。
