@@ -58,7 +58,9 @@ from course_utils.training import runs
 # %% [markdown]
 # ## 先看整体，再看零件
 #
-# 文本和字符表同第 1 讲，还有一个两层的模型，是有人用笔记本电脑花几分钟训练的：
+# 文本和字符表同第 1 讲，还有一个两层的模型，是有人用笔记本电脑花几分钟训练的。
+#
+# 让它写一段。它给每个可能接下来的字符打一个分，这些分叫 **logits**；softmax 把它们变成概率；抽出一个字符，接到后面；再问一次模型。`temperature` 让可能的字符更可能一点（第 6 讲）。
 
 # %%
 text, profile = corpus.load(), profiles.current()
@@ -67,9 +69,6 @@ tokenizer = CharTokenizer(text.text)
 V = tokenizer.vocab_size
 train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
 trained, record = runs.small_model(text)
-
-# %% [markdown]
-# 让它写一段。它给每个可能接下来的字符打一个分，这些分叫 **logits**；softmax 把它们变成概率；抽出一个字符，接到后面；再问一次模型。`temperature` 让可能的字符更可能一点（第 6 讲）。
 
 
 # %%
@@ -102,9 +101,32 @@ figures.decoder_stack(shapes, len(trained.blocks), **how)
 # %% [markdown]
 # 这就是它的全部，从下往上读；**仅解码器（decoder-only）** 的意思是：没有什么来编码另一段文本。**嵌入（embedding）** 把每个词元变成 `C` 个通道的向量；**层（layer）**，代码里叫块（block），每层往上面加两次东西；最后一次归一化；再由**输出头（head）**（不是注意力的头，而是一个线性映射）给下一个字符打分。（这个模型用的是第 5 讲的 `laptop` 配方；它的*旋转*位置编码和优化器 *Muon*，后面会讲到。）
 #
+# ## 嵌入
+#
+# 词元的编号，大小没有含义：40 不是 20 的两倍。所以 `V` 个编号各有一个 `C` 个数的向量，由训练来学。查出这个向量，和用**独热向量（one-hot vector）** 乘一个矩阵是一回事：
+
+# %%
+embedding = nn.Embedding(11, 6)
+ids = torch.tensor([3, 1, 4])
+product = F.one_hot(ids, 11).float() @ embedding.weight
+assert torch.equal(embedding(ids), product), "a lookup is a product with one-hots"
+
+# %% [markdown]
+# > **先猜。** 训练好的模型从没听说过元音或大写。哪些字符的向量会靠得近？
+
+# %%
+vectors = trained.embedding.weight.detach()
+title = "Characters as the trained model sees them"
+picture = figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
+print(picture.get_label())  # what a screen reader says
+picture
+
+# %% [markdown]
+# 大写在一边，小写在另一边，句末的符号离两边都远：出现在同样位置的字符靠在一起。有一对不合规律：在全部 128 个通道里，最近的两个是 `$` 和 `&`，它们在文本里只出现一次和三次。它们几乎从来不是答案，所以差不多每一步训练都把两者往同一个方向推；这是*共享嵌入*（见下）容许的。
+#
 # ## 一架小模型的梯子
 #
-# 要知道每个零件值多少，就训练一串小模型，每个比前一个多一个零件。六个尺寸足以描述它们：
+# 要知道每个零件值多少，就训练一串小模型，每个比前一个多一个零件。一级由一个嵌入、几个**子层（sublayer）**（层的组成部分）和一个输出头构成。每个子层的输出都*加*到流过的东西上；这个加号先信着，后面你会看到没有它会怎样。六个尺寸足以描述它们：
 
 
 # %%
@@ -148,11 +170,8 @@ def learn(make, seed=0, rate=3e-3, n_steps=None):
 
 
 # %%
-n_windows = (len(validation_ids) - 1) // T
-held_out = (
-    validation_ids[: n_windows * T].view(-1, T),
-    validation_ids[1 : n_windows * T + 1].view(-1, T),
-)
+n = (len(validation_ids) - 1) // T * T  # in whole windows
+held_out = validation_ids[:n].view(-1, T), validation_ids[1 : n + 1].view(-1, T)
 few = [part[: profile.demo_windows] for part in held_out]  # windows, where a glance is enough
 baselines, ladder = baseline_losses(text.text), {}
 
@@ -164,10 +183,6 @@ def climb(rung, make):
         ladder[rung] = pd.Series([loss_of(model, *held_out).item() for model in models])
     print(f"{rung}: {ladder[rung].mean():.3f}, seeds ± {ladder[rung].std():.3f}")
     return models[0]
-
-
-# %% [markdown]
-# 一级由一个嵌入、几个**子层（sublayer）**（层的组成部分）和一个输出头构成。每个子层的输出都*加*到流过的东西上；这个加号先信着，后面你会看到没有它会怎样。
 
 
 # %%
@@ -191,29 +206,6 @@ class Rung(nn.Module):
 
 
 # %% [markdown]
-# ## 嵌入
-#
-# 词元的编号，大小没有含义：40 不是 20 的两倍。所以 `V` 个编号各有一个 `C` 个数的向量，由训练来学。查出这个向量，和用**独热向量（one-hot vector）** 乘一个矩阵是一回事：
-
-# %%
-embedding = nn.Embedding(11, 6)
-ids = torch.tensor([3, 1, 4])
-product = F.one_hot(ids, 11).float() @ embedding.weight
-assert torch.equal(embedding(ids), product), "a lookup is a product with one-hots"
-
-# %% [markdown]
-# > **先猜。** 训练好的模型从没听说过元音或大写。哪些字符的向量会靠得近？
-
-# %%
-vectors = trained.embedding.weight.detach()
-title = "Characters as the trained model sees them"
-picture = figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
-print(picture.get_label())  # what a screen reader says
-picture
-
-# %% [markdown]
-# 大写在一边，小写在另一边，句末的符号离两边都远：出现在同样位置的字符靠在一起。有一对不合规律：在全部 128 个通道里，最近的两个是 `$` 和 `&`，它们在文本里只出现一次和三次。它们几乎从来不是答案，所以差不多每一步训练都把两者往同一个方向推；这是*共享嵌入*（见下）容许的。
-#
 # **第一级**是一个嵌入和一个输出头：它看到一个字符，猜下一个。第 1 讲的哪个损失，是它最好能指望的？
 
 # %%
@@ -226,6 +218,8 @@ followers = [train_ids[1:][train_ids[:-1] == c] for c in often]
 counted = torch.stack([torch.bincount(f, minlength=V) / len(f) for f in followers])
 with torch.no_grad():
     learned = one_character(often[:, None])[:, 0].softmax(-1)
+
+# %%
 tables = torch.stack([counted, learned])[:, :, often]
 names = [tokenizer.decode([c]) for c in often]
 labels = ("this character", "the next", "probability")
@@ -239,6 +233,8 @@ figures.heatmaps(tables, names, names, kinds, labels, title=title, note=text.not
 # ## 注意力，带可学习的权重
 #
 # 把第 2 讲的函数放在两个可学习的**投影（projection）** 之间：一个从 x 得到查询、键和值；另一个 $W_o$ 把各个头找到的东西混合起来，写回去。
+#
+# > **先猜。** 注意力是加权平均，而平均不知道被平均的东西是什么顺序。如果打乱除最后一个之外的所有字符，最后一个字符后面的猜测会怎样？
 
 
 # %%
@@ -259,9 +255,6 @@ class SelfAttention(nn.Module):
     def forward(self, x):
         return self.out(merge_heads(causal_attention(*self.heads(x))))
 
-
-# %% [markdown]
-# > **先猜。** 注意力是加权平均，而平均不知道被平均的东西是什么顺序。如果打乱除最后一个之外的所有字符，最后一个字符后面的猜测会怎样？
 
 # %%
 bag = climb("+ attention", lambda: Rung(SelfAttention(small), positions=False))
@@ -289,6 +282,8 @@ _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 # ## MLP
 #
 # 注意力只能混合已有的东西。**MLP**（多层感知机，也叫**前馈网络（feed-forward network）**）对每个位置单独加工：一个线性映射把通道变成四倍，一个**激活函数（activation function）**，再一个线性映射变回来。激活函数把流过的东西弯一下；没有这一弯，两个线性映射不过等于一个。常用的是 GELU：左边接近 0，右边接近 x，中间平滑，所以在 0 附近的通道也还能学（Hendrycks 和 Gimpel，2016）。
+#
+# 接着先加一个这样的网络，再加第二对注意力和 MLP。
 
 
 # %%
@@ -303,9 +298,6 @@ class MLP(nn.Module):
     def forward(self, x):
         return self.out(F.gelu(self.up(x)))
 
-
-# %% [markdown]
-# 先加一个这样的网络，再加第二对注意力和 MLP：
 
 # %%
 PAIR = (SelfAttention, MLP)
@@ -443,6 +435,10 @@ class PlainGPT(nn.Module):
 
 # %% [markdown]
 # **初始化。** 权重从小的随机数开始。流是 $2L$ 个子层写入的内容之和，所以它的方差会长到一个子层的 $2L$ 倍；写入时缩小到 $1/\sqrt{2L}$，那么不管模型多深，和的大小都不变。
+#
+# 要多小才行？最初的猜测应当是均匀的。
+#
+# > **先猜。** 权重是 GPT-2 的五十倍，模型最初的损失是多少？
 
 
 # %% tags=["export"]
@@ -459,19 +455,13 @@ def initialise(model, std=0.02):
             nn.init.normal_(weight, std=std * smaller if writes else std)
 
 
-# %% [markdown]
-# 要多小才行？最初的猜测应当是均匀的。
-#
-# > **先猜。** 权重是 GPT-2 的五十倍，模型最初的损失是多少？
-
 # %%
 for std in (0.002, 0.02, 0.06, 1.0):
     torch.manual_seed(0)
     model = PlainGPT(small)
     initialise(model, std)
     with torch.no_grad():
-        loss = loss_of(model, *few)
-    print(f"standard deviation {std}: first loss {loss:.2f}, uniform {math.log(V):.2f}")
+        print(f"std {std}: first loss {loss_of(model, *few):.2f}, uniform {math.log(V):.2f}")
 
 # %% [markdown]
 # 最初的损失远高于 $\ln V$，说明模型*有把握却错了*。看到 20 这样的初始损失，先查初始化。太小在这里看不出来。对 $C$ 个通道的映射，标准差取 $1/\sqrt C$ 时大小保持不变：GPT-2 的 1,600 个通道是 0.025，我们的 64 个是 0.125。所以我们的小模型可以从大一点开始，取 0.06，这是在这个验证集上用一个种子试几次挑出来的；梯子会检验它。
@@ -511,6 +501,8 @@ def one_batch(model, tokens, targets):
 TESTS = {"first loss": (first_loss, 0.2), "causality": (leak, 1e-5)}
 TESTS["one batch"] = (one_batch, 0.5)
 eight_lines = get_batch(train_ids, 8, T, torch.Generator().manual_seed(0))
+
+# %%
 torch.manual_seed(0)
 model = PlainGPT(small)
 for name, (test, most) in TESTS.items():
@@ -595,6 +587,10 @@ pd.DataFrame(rows).T
 # 课程自己的模型，为第 5 讲要质疑的每个选择都准备了开关。其中只有一个是新想法，最好的那一级需要它。**旋转位置编码（RoPE）** 不往流里加任何东西，而是*转动*查询和键：两个通道是一支箭，每往后一个位置就多转一点。每一对有自己的速度：快的分辨相邻的位置；慢的分辨远处的位置，那里快的已经转了一圈又回来。点积只看两个长度（它们不变）和夹角，所以起作用的只有位置之*差*。
 
 
+# %%
+figures.rotary_turn(((5, 3), (20, 18)), 20, title="Both turned: the same angle")
+
+
 # %% tags=["export"]
 def position_angles(context_length, d):
     """Position t times d/2 speeds, 10000^(-2i/d), from 1 down: (T, d/2) radians."""
@@ -621,7 +617,6 @@ scores = rotate(query, angles) @ rotate(key, angles).mT  # last two axes swapped
 for distance in range(20):
     alike = scores.diagonal(-distance)  # of all pairs so far apart
     assert torch.allclose(alike, alike[0], atol=1e-4), "the distance decides"
-figures.rotary_turn(((5, 3), (20, 18)), 20, title="Both turned: the same angle")
 
 # %% [markdown]
 # 比旋转更早的，有可学习的向量（Gehring 等，2017）和**正弦位置编码（sinusoids）**（Vaswani 等，2017）：后者是固定的，取同样那些角度的正弦和余弦，*加*上去。什么都不用（`none`）时，几层的模型对顺序也不是全无知觉（Haviv 等，2022），因为掩码让位置 4 对五个值取平均，让位置 49 对五十个取平均。所有的开关放在一处（各自的含义，在它的代码出现时说）：
@@ -890,6 +885,8 @@ both = {"one character": one_character, "the finished GPT": finished}
 for rung, model in both.items():
     torch.manual_seed(0)
     print(f"--- {rung}\n{speak(model, prompt, 120)}\n")
+
+# %%
 means = {rung: losses.mean() for rung, losses in ladder.items()}
 counters = [name for name in ("bigram", "5-gram", "Kneser–Ney") if name in baselines]
 rungs = means | {name: baselines[name] for name in counters}
@@ -978,6 +975,8 @@ with torch.no_grad():
     stream = stream_after(trained, line[None, :-1])
     stages = [trained.head(trained.norm(x)).softmax(-1)[0] for x in stream]
 guesses = [tokenizer.decode(p.argmax(-1)) for p in stages]
+
+# %%
 right = torch.stack([p.gather(-1, line[1:, None])[:, 0] for p in stages])
 title, written = "What the model would say after each layer", tokenizer.decode(line)
 hits = [sum(a == b for a, b in zip(g, written[1:], strict=True)) for g in guesses]

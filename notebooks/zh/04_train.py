@@ -100,14 +100,14 @@ figures.training_step(shapes, title="One training step")
 
 # %% [markdown]
 # 损失从大约 ln 65 = 4.17（均匀瞎猜）朝二元语法的水平下降。`backward` 是把梯度*加*到已有的梯度上，所以要先调用 `zero_grad`。（*裁剪*下面再讲。）这几行写错了也不会报错：[练习 4.1](#exercise-4-1-warm-up-10-min) 给出四条曲线。亲手写出这几行，就是本讲的主要练习 [4.2](#exercise-4-2-core-40-min)。
-
-# %% [markdown]
+#
 # ## 一步走多远，又有多少是运气
 #
 # 最要紧的是学习率。为了试它，把那十行写成一个函数。一个随机种子决定初始权重和所有批次，所以同一种子的两次试验，差别只在你改动的地方。（`share` 逐步缩放学习率，暂时都是 1。）
 
 # %%
 steps = 2 * profile.demo_steps
+seeds = range(3)
 windows = get_batch(validation_ids, profile.demo_windows, 32, torch.Generator().manual_seed(1))
 
 
@@ -127,9 +127,6 @@ def held_out_loss(model):
 
 
 # %%
-seeds = range(3)
-
-
 def attempt(rate, seed=0, make=adamw, share=steady, ids=train_ids, steps=steps):
     """Train a small model. -> it, the loss of each step, ten losses on held-out text"""
     torch.manual_seed(seed)
@@ -159,6 +156,8 @@ def attempt(rate, seed=0, make=adamw, share=steady, ids=train_ids, steps=steps):
 rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 trials = {rate: [attempt(rate, seed) for seed in seeds] for rate in rates}
 final = {rate: [held[-1] for _, _, held in three] for rate, three in trials.items()}
+
+# %%
 by_seed = {f"seed {seed}": [final[rate][seed] for rate in rates] for seed in seeds}
 labels = ("learning rate (log scale)", "loss on held-out text (nats/character)")
 title = "The loss after training, against the rate"
@@ -186,18 +185,15 @@ near = sorted(rates, key=lambda rate: sum(final[rate]))[:4]
 compared({f"rate {rate:g}": final[rate] for rate in near})
 
 # %%
-smooth = {}
-for rate in (1e-4, best, 1e-1):
-    losses = pd.Series(trials[rate][0][1])
-    smooth[f"rate {rate:g}"] = losses.ewm(span=10).mean()  # recent ones weigh most
-x, labels = range(1, steps + 1), ("step", "training loss (nats/character)")
+noisy = {f"rate {rate:g}": trials[rate][0][1] for rate in (1e-4, best, 1e-1)}
+smooth = pd.DataFrame(noisy).ewm(span=10).mean()  # recent ones weigh most
+labels = ("step", "training loss (nats/character)")
 title = "Too low, about right, too high (smoothed over ten steps)"
-figures.lines(x, smooth, *labels, baselines, title=title, note=text.note)
+figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note=text.note)
 
 # %% [markdown]
 # 最好的学习率，各种子相差不到 0.03 奈特；学习率高到三倍，相差就到 0.12：噪声的大小并不固定。学习率降到三分之一，损失只高一点；升到三倍，就高得多；两个差异都算数。图里，学习率太低时曲线平滑，到最后还在下降；太高时先跳到均匀分布的损失之上，再落下来，然后一直*悬*在远高于最好结果的地方。
-
-# %% [markdown]
+#
 # ## 往哪个方向走
 #
 # 普通的 **SGD** 沿着梯度走，所有权重用同一个学习率。**动量（momentum）** 沿着一个逐渐淡忘的梯度之和走（PyTorch 里取 0.9 时，最多是单个梯度的十倍长）：在批次之间变号的部分会相互抵消。**AdamW** 给每个权重自己的步长：近期梯度的均值，除以它们均方的平方根（Kingma 和 Ba，2015）。它的**权重衰减（weight decay）** 把权重轻轻拉向 0，与梯度分开（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，并在三个学习率里取最好的。
@@ -209,8 +205,7 @@ def sgd(model, rate):
 
 
 by_sgd = [[attempt(rate, s, sgd)[2][-1] for s in seeds] for rate in (0.1, 0.3, 1.0)]
-ways = {"AdamW": final[best], "SGD, momentum": min(by_sgd, key=sum)}
-compared(ways)
+compared({"AdamW": final[best], "SGD, momentum": min(by_sgd, key=sum)})
 
 # %% [markdown]
 # 差别很明显：200 步，SGD 取三个学习率（代码里的 0.1、0.3 和 1.0）中最好的，AdamW 取七个中最好的。这张表没有说为什么。有一种解释别人检验过：梯度下降会把少见的词落在后面（Kunstner 等，2024）。
@@ -316,6 +311,8 @@ class TrainConfig:
 # ## 什么时候走多远
 #
 # 刚开始的 AdamW，均值里只有一两个梯度，所以学习率先用几步爬上去，这叫**预热（warm-up）**（Goyal 等，2017）；然后保持不变，最后下降。（也可以沿余弦下降：Loshchilov 和 Hutter，2017，以及[练习 4.3](#exercise-4-3-core-15-min)。）函数给出的是峰值的*比例*。
+#
+# 四种学习率安排，峰值都比稳妥的略高：
 
 
 # %% tags=["export"]
@@ -329,25 +326,22 @@ def learning_rate_at(step, config):
     return min(1.0, up, down)
 
 
-# %% [markdown]
-# 四种学习率安排，峰值都比稳妥的略高：
-
 # %%
 schedules, shapes = {}, {}
 for warmup, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
     config = TrainConfig(steps=steps, warmup_steps=warmup, decay=decay)
     name = f"warm-up {warmup}, decay {decay:.0%}"
     shapes[name] = [learning_rate_at(step, config) for step in range(steps)]
-    three = [attempt(1e-2, s, share=shapes[name].__getitem__)[2][-1] for s in seeds]
-    schedules[name] = three
+    schedules[name] = [attempt(1e-2, s, share=shapes[name].__getitem__)[2][-1] for s in seeds]
+
+# %%
 print(compared(schedules))
 labels, title = ("step", "share of the peak"), "Four schedules"
 figures.lines(range(1, steps + 1), shapes, *labels, title=title)
 
 # %% [markdown]
 # 没有一行算数。竖着看：只看种子 1，这一讲会夸预热；只看种子 2，会告诫你别用衰减。这不证明学习率安排没有用：推荐它们的人测的是长得多的训练。
-
-# %% [markdown]
+#
 # ## 精确地测量
 #
 # 到现在为止，留出文本上的损失都取自 512 个窗口。整个验证集也不过十万来次预测，那就全部做完：窗口首尾相接，除第一个字符外，每个字符恰好预测一次，dropout 关掉。
@@ -388,7 +382,7 @@ def evaluate(model, ids):
 # %%
 each = token_losses(model, validation_ids)
 by_window = each[: len(each) // 32 * 32].view(-1, 32).mean(1)
-print(f"all {len(each):,} predictions: {each.mean():.3f}")
+print(f"all {len(each):,} predictions: {evaluate(model, validation_ids):.3f}")
 for name, n in {"one batch of 16": 16, "512": 512, "200 batches of 64": 12_800}.items():
     error = by_window.std() / math.sqrt(n)
     print(f"{name:>17} windows: ± {error:.4f} (standard error)")
@@ -406,6 +400,8 @@ _, losses, held = attempt(best, ids=few, steps=3 * steps)
 tenth = len(losses) // 10
 x = range(tenth, 10 * tenth + 1, tenth)
 seen = [sum(losses[i - tenth : i]) / tenth for i in x]
+
+# %%
 curves = {"trained on": seen, "held out": held}
 labels = ("step", "loss (nats/character)")
 title = "One chapter, read again and again"
@@ -795,6 +791,8 @@ for i, left_out in enumerate(tenths):
     rest = torch.cat([*tenths[:i], *tenths[i + 1 :]])
     counter = WittenBell(rest, order, tokenizer.vocab_size)
     costs.append(counter.loss(left_out))
+
+# %%
 labels = ("tenth of the text, left out", "its loss (nats/character)")
 title = "How hard is each tenth for a counter?"
 print(f"last tenth above the first: counter {costs[-1] - costs[0]:.2f}", end=", ")
@@ -829,11 +827,10 @@ figures.loss_bars(log["nats/character"].to_dict(), note=text.note)
 # %%
 losses = token_losses(model, validation_ids)
 by_place = losses[: len(losses) // context * context].view(-1, context)
-errors = by_place.std(0) / math.sqrt(len(by_place))
-first, bigram = by_place[:, 0].mean(), baselines["bigram"]
-print(f"first place: {first:.2f} ± {2 * errors[0]:.2f}, bigram {bigram:.2f}")
+means, errors = by_place.mean(0), by_place.std(0) / math.sqrt(len(by_place))
+print(f"first place: {means[0]:.2f} ± {2 * errors[0]:.2f}, bigram {baselines['bigram']:.2f}")
 title = "What each extra character is worth"
-figures.loss_by_position(by_place.mean(0), baselines, errors, title=title, note=text.note)
+figures.loss_by_position(means, baselines, errors, title=title, note=text.note)
 
 # %% [markdown]
 # 在第一个位置，它比二元语法还差，差得超出了误差带。（猜测：训练时 128 个位置里只有一个是第一个。）大约十个位置之内，它就追到了 5-gram；过了几十个，多得到的就淹没在误差带里了。每个窗口都从难的位置开始：这就是为什么上下文长度不同，损失不能比。
@@ -870,6 +867,8 @@ weights = weights_of(model, whole).cpu()
 places = torch.arange(context)
 back = (weights * (places[:, None] - places)).sum(-1).mean((1, 3))
 even = places.double().mean() / 2
+
+# %%
 heads = [f"head {h + 1}" for h in range(spec.model.n_heads)]
 layers = [f"layer {i + 1}" for i in range(spec.model.n_layers)]
 print(f"mean distance in windows of {context}; a head that does not choose: {even:.1f}")
@@ -951,8 +950,7 @@ for name, part in feed.items():
 # <details><summary>答案</summary>
 #
 # 训练够长时，通常是正在衰减的那次；我们的太短，看不出来。另一次等到也衰减了，也许会领先。所以比终点，不要比中途。 </details>
-
-# %% [markdown]
+#
 # ## 练习
 #
 # ### 练习 4.1 · 热身 · 10 分钟
