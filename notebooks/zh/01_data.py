@@ -1,0 +1,988 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1 · 数据：文本变成数字
+#
+# 语言模型做的事，就是猜接下来是什么。要让它猜，先得把文本变成数字；要评判它猜得好不好，
+# 先得知道只靠统计频次能做到什么程度。这一讲两件事都做。末尾那个最好的统计模型划出一条线，后面几讲的 Transformer
+# 就要越过这条线。
+
+# %% [markdown]
+# **你将学会**：把文本变成整数，再变回来 · 划分数据时不骗自己 · 取出训练批次 · 读懂以奈特为单位的损失，以及困惑度 ·
+# 搭一个很难打败的 n 元语法模型。
+#
+# **需要**：Python、[二十行代码入门 PyTorch](../../book/zh/pytorch.md)、概率的概念。
+# **时间**：阅读 45 分钟，其中四分之三是代码；计算半分钟；练习做完核心题约一小时。
+
+# %% tags=["setup"]
+import importlib.util
+import subprocess
+import sys
+
+# On Colab: add the course, replace nothing that is there.
+if importlib.util.find_spec("course_utils") is None:
+    address = "git+https://github.com/shakespeare-layer-by-layer/course"
+    wanted = "anywidget", "psygnal"  # for lesson 6's widget
+    light = [name for name in wanted if importlib.util.find_spec(name) is None]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*install, address, *light], check=True)
+
+# %%
+import random
+import re
+from collections import Counter
+
+import pandas as pd
+
+from course_utils import checks, corpus, figures
+
+# %% tags=["export"]
+import math
+
+import torch
+
+# %% [markdown]
+# ## 文本
+#
+# Tiny Shakespeare 是一个文件，收有莎士比亚剧本的约 40,000 行。课程先在你的电脑上找它，找不到就下载。两样都不成时，
+# 你会得到一份*练习文本*，由课程自己的模型写成，每一页都会注明：这时 `text.is_real` 是 False，`text.note`
+# 就是标在图旁的那句说明。
+
+# %%
+text = corpus.load()
+print(text.describe())
+print(text.text[:250])
+
+# %% [markdown]
+# 总共只有六十五种字符：字母、少许标点、一个数字、空格和换行。
+#
+# > **先猜。** 哪个字符出现得最多？前三名合起来占全文多少？
+
+# %%
+counts = pd.Series(list(text.text)).value_counts()
+share = counts.head(3).sum() / counts.sum()
+print(f"{len(counts)} characters; the three most frequent make up {share:.0%}")
+figures.character_counts(counts.head(30), note=text.note)
+
+# %% [markdown]
+# 空格居首，然后是 *e*、*t* 和 *o*。刻度上每条线相差十倍；最少见的 35 种字符还在这之下，直到只出现一次的 `$`。
+
+# %% [markdown]
+# ## 为什么用字符，不用词？
+#
+# 同样一段文本，以词为单位的模型要猜的次数少。但它付出双重代价：每个不同的词都要有自己的向量；它还会碰到从没见过的词。
+#
+# > **先猜。** 最后十分之一的文本里，所有的词（重复的也算）有多少在前十分之九里没出现过？
+
+# %%
+cut = int(0.9 * len(text.text))
+first, last = text.text[:cut], text.text[cut:]
+words_of = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*").findall  # letters, apostrophes inside
+words, known = set(words_of(text.text)), set(words_of(first))
+print(f"{len(words):,} different words, {len(counts)} different characters")
+new = [word not in known for word in words_of(last)]
+print(f"never seen before: {sum(new) / max(1, len(new)):.1%} of the words,", end=" ")
+print(f"{len(set(last) - set(first))} of the characters")
+
+# %% [markdown]
+# 对模型来说，这样的词个个都是空白。大模型把文本切成常见的*片段*（练习 1.5 就写这样一个切分器）。我们坚持用字符：
+# 字符表很小，也没有什么是未知的；只是小模型得拿出一部分能力来学拼写。
+#
+# ## 字符变成整数
+#
+# **分词器（tokenizer）** 把文本变成整数，再变回来。我们用的是最小的一种：字符的 id，就是它在排好序的字符表里的位置。
+# 自己动手写，一个字典就够了。
+
+# %% tags=["nbval-check-output"]
+alphabet = sorted(set("to be or not to be"))
+id_of = {character: i for i, character in enumerate(alphabet)}
+print(alphabet)
+print([id_of[character] for character in "robot"])
+
+# %% [markdown]
+# 写成类，再补上两样：变回文本的方法，和遇到没见过的字符时一条清楚的错误信息。
+
+
+# %% tags=["export"]
+class CharTokenizer:
+    """Characters to integers and back: a character's id is its place in the alphabet.
+
+    text: any string; its distinct characters, sorted, become the alphabet. An unknown
+    character (or id) raises a ValueError that names it.
+    """
+
+    def __init__(self, text):
+        if not text:
+            raise ValueError("a tokenizer needs a text with at least one character")
+        self.alphabet = "".join(sorted(set(text)))
+        self.vocab_size = len(self.alphabet)
+        self._id_of = {character: i for i, character in enumerate(self.alphabet)}
+
+    def encode(self, text):
+        try:
+            return [self._id_of[character] for character in text]
+        except KeyError:
+            unknown = "".join(sorted(set(text) - set(self.alphabet)))
+            some = f"{self.vocab_size}, beginning with {self.alphabet[:20]!r}"
+            message = f"unknown characters {unknown[:20]!r}; allowed are {some}"
+            raise ValueError(message) from None
+
+    def decode(self, ids):
+        ids = [int(i) for i in ids]
+        if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
+            raise ValueError(f"ids must lie in 0 … {self.vocab_size - 1}")
+        return "".join(self.alphabet[i] for i in ids)
+
+
+# %%
+tokenizer = CharTokenizer(text.text)
+ids = torch.tensor(tokenizer.encode(text.text))
+assert tokenizer.decode(ids) == text.text, "encoding loses nothing"
+if text.is_real:
+    assert tokenizer.vocab_size == 65, "Tiny Shakespeare has 65 different characters"
+print(f"{len(ids):,} ids, the first ten: {ids[:10].tolist()}")
+
+# %% [markdown]
+# 分词器要是悄悄丢掉未知字符，你的提示文本就变了，而你会到模型里去找毛病。这一个会当场拒绝。
+
+# %% tags=["nbval-check-output"]
+try:
+    CharTokenizer("abc ").encode("a cab №5")
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ## 训练与验证
+#
+# 模型从前十分之九学习，再用它从没见过的最后十分之一来评判。我们只切一刀，按**位置**切，尽管机器学习大多先打乱再切。
+
+
+# %% tags=["export"]
+def split(ids, fraction=0.9):
+    """The first `fraction` of the ids for training, the rest for validation."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie between 0 and 1, not {fraction!r}")
+    cut = int(fraction * len(ids))
+    return ids[:cut], ids[cut:]
+
+
+# %%
+train_ids, validation_ids = split(ids)
+n_train, n_validation = len(train_ids), len(validation_ids)
+assert n_train + n_validation == len(ids), "no character is lost or used twice"
+if text.is_real:
+    assert (n_train, n_validation) == (1_003_854, 111_540), "the usual 90/10 split"
+unseen = set(validation_ids.tolist()) - set(train_ids.tolist())
+print(f"{n_train:,} to learn from, {n_validation:,} to be judged by")
+print(f"kinds of character that occur in the last tenth alone: {len(unseen)}")
+
+# %% [markdown]
+# 要是切之前先把各行打乱呢？那么最后十分之一里的一行，原来的邻居就在训练文本里：同样的人名，同一场争吵。
+#
+# > **先猜。** 最后十分之一会变容易，还是变难？模型会变好吗？记下你的答案：这一讲快结束时，你会亲自测量。
+
+# %% [markdown]
+# ## 批次
+#
+# 一步训练看 `B` 个窗口，每个窗口是从随机位置取出的 `T` 个字符。每个位置上的问题都是“接下来是什么？”，
+# 所以答案就是同样的窗口往后挪一位：`targets[t] = tokens[t + 1]`。
+
+
+# %% tags=["export"]
+def get_batch(ids, batch_size, context_length, generator=None):
+    """Random windows and, for each position, the token that comes next.
+
+    ids: (N,) int64 -> tokens, targets: (B, T) int64, targets one ahead of tokens.
+    generator: a torch.Generator; the same seed draws the same windows.
+    """
+    N, T = len(ids), context_length
+    if N <= T:
+        raise ValueError(f"{N} tokens are too few: a context of {T} takes {T + 1}")
+    starts = torch.randint(N - T, (batch_size, 1), generator=generator)
+    index = (starts + torch.arange(T)).to(ids.device)  # (B, T)
+    return ids[index], ids[index + 1]
+
+
+# %%
+B, T = 2, 11
+tokens, targets = get_batch(train_ids, B, T, torch.Generator().manual_seed(5))
+assert tokens.shape == targets.shape == (B, T)
+assert torch.equal(tokens[:, 1:], targets[:, :-1]), "a target is the token one place on"
+for row in range(B):
+    print(f"{tokenizer.decode(tokens[row])!r} -> {tokenizer.decode(targets[row])!r}")
+
+# %%
+asked, answers = tokenizer.decode(tokens[0]), tokenizer.decode(targets[0])
+figures.shifted(asked, answers, title="Each position asks, the next character answers")
+
+# %% [markdown]
+# 虚线把每个目标和它所指的那个词元连起来，那个词元就在后一位。一个 11 个字符的窗口里有 11 个问题：第一个字符之后是什么，
+# 前两个之后是什么，依此类推。
+
+# %%
+for t in range(4):
+    before = tokenizer.decode(tokens[0, : t + 1])
+    after = tokenizer.decode(targets[0, t : t + 1])
+    print(f"{before!r:>10} is followed by {after!r}")
+
+# %% [markdown]
+# Transformer 一次回答窗口里的全部 `T` 个问题。
+#
+# **忘了挪这一位，会怎样？** 那么每个位置要答的，就是它手里已有的那个字符。想看看会学到什么，
+# 就数一数每个字符得到哪些“答案”。
+#
+# > **先猜。** 在最后十分之一上，它的“答案”有多少是对的？它又会写出什么？
+
+# %%
+unshifted = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
+# Add 1 at [a, b] for each pair of a from the first tensor and b from the second.
+unshifted.index_put_((train_ids, train_ids), torch.tensor(1.0), accumulate=True)
+answer = unshifted.argmax(dim=1)  # of each character, the most frequent
+right = (answer[validation_ids] == validation_ids).float().mean()
+letter = counts.index[2]
+written = tokenizer.decode([answer[tokenizer.encode(letter)[0]]] * 10)
+print(f"{right:.0%} right; after {letter!r} it writes {written!r}")
+
+# %% [markdown]
+# 分数是满分，写出来的却像按键卡住了。换成*损失*（下一节定义），这个成绩是 0。记住这个症状：
+# **损失接近零，说明答案就在问题里。** 它在第 2 讲还会出现，藏得更深。
+
+# %% [markdown]
+# ## 猜得好，值多少？
+#
+# 模型给每个可能的下一个字符一个概率 $p$。**单个词元的损失（token loss）** 是真正出现的那个字符的 $-\ln p$，
+# 也就是模型有多意外（统计学里叫**负对数似然（negative log-likelihood）**）：有十足把握，损失就是 0；越没料到，
+# 损失越大。**损失（loss）** 是单个词元损失的均值，单位是每字符多少**奈特（nat）**（自然对数的单位；ln 2
+# 奈特是一比特）。它的全名是**交叉熵（cross-entropy）**。
+
+# %%
+p = torch.linspace(0.01, 1, 100)
+curve = {"token loss": (1 / p).log()}
+title = "A sure guess that fails is expensive"
+figures.lines(p, curve, "probability of what came", "token loss (nats)", title=title)
+
+# %% [markdown]
+# 概率减半，损失就增加 $\ln 2$，曲线上处处如此。在 $p = 0$ 处，损失是无穷大，所以好模型从不完全排除任何可能。
+#
+# 知道真实概率的人（这里真实概率是 $p$，猜的是 $q$）平均损失是 $-\sum p \ln p$，这就是**熵（entropy）**。
+# 用别的概率去猜，平均损失是交叉熵 $-\sum p \ln q$，绝不会更小。所以没有模型能低于文本的熵，而文本的熵谁也不知道；
+# Shannon（1951）为了弄清它，请人一个字母一个字母地猜。
+#
+# **困惑度（perplexity）** 是 $e^{\text{loss}}$：难度相当于从这么多个等可能的选项里猜。抛硬币是 2，掷骰子是 6。
+# 灌了铅的骰子要小一些，因为你可以往偏的那面押，只要你知道它偏。
+
+# %% tags=["nbval-check-output"]
+loaded, fair = [1 / 2] + [1 / 10] * 5, [1 / 6] * 6
+games = {"coin": ([1 / 2] * 2, [1 / 2] * 2), "die": (fair, fair)}
+games |= {"loaded die": (loaded, loaded), "loaded die, thought fair": (loaded, fair)}
+for name, (p, q) in games.items():
+    loss = -sum(true * math.log(guess) for true, guess in zip(p, q, strict=True))
+    print(f"{name:24} {loss:.3f} nats, as hard as {math.exp(loss):.2f} equal choices")
+
+# %% [markdown]
+# ## 猜法的阶梯
+#
+# 最笨的模型给全部 65 个字符同样的概率。
+
+# %%
+uniform = math.log(tokenizer.vocab_size)
+print(f"uniform: {uniform:.3f} nats/character, perplexity {math.exp(uniform):.1f}")
+
+# %% [markdown]
+# 第二笨的知道前面数出的频次：每个字符的损失，是它在训练文本里所占比例的 $-\ln$。
+#
+# > **先猜。** 从 65 个等可能的选项，降到多少个？
+
+# %%
+share = torch.bincount(train_ids, minlength=tokenizer.vocab_size) / len(train_ids)
+unigram = -share[validation_ids].log().mean().item()
+print(f"unigram: {unigram:.3f} nats/character, perplexity {math.exp(unigram):.1f}")
+
+# %% [markdown]
+# 现在让猜测依赖前一个字符：*q* 之后是 *u*。这就是**二元语法（bigram）** 模型，它只需要一张字符对的表。给每一格加 1，
+# 从没出现过的字符对就不会让损失变成无穷大。
+
+# %%
+pairs = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
+pairs.index_put_((train_ids[:-1], train_ids[1:]), torch.tensor(1.0), accumulate=True)
+after = (pairs + 1) / (pairs + 1).sum(dim=1, keepdim=True)
+bigram = -after[validation_ids[:-1], validation_ids[1:]].log().mean().item()
+print(f"bigram: {bigram:.3f} nats/character, perplexity {math.exp(bigram):.1f}")
+
+# %%
+common = [tokenizer.encode(c)[0] for c in counts.index[:16]]
+names = tokenizer.decode(common)
+labels = ("this character", "next character", "probability")
+title = "How often one character follows another"
+table = after[common][:, common]
+figures.heatmaps(table, names, names, labels=labels, title=title, note=text.note)
+
+# %% [markdown]
+# 一行一行地读：*t* 之后 *h* 很亮，*h* 之后是 *e*，而到了 *y* 或 *d*，单词常常就结束了。（⏎ 那行是暗的，
+# 因为换行之后是大写字母，图上没有画。）
+#
+# **不加那个 1，会怎样？** 数一数最后十分之一里，有多少字符对在前十分之九里从没出现过。
+
+# %%
+never = pairs[validation_ids[:-1], validation_ids[1:]] == 0
+raw = pairs / pairs.sum(dim=1, keepdim=True)
+loss = -raw[validation_ids[:-1], validation_ids[1:]].log().mean()
+print(f"{never.sum()} of {len(never):,} pairs were never seen;", end=" ")
+print(f"the loss without the added 1 is {loss}")
+
+# %% [markdown]
+# ## 往前多看几个字符
+#
+# **n 元语法（n-gram）** 是连续的 $n$ 个字符。**阶（order）** 为 $n$ 的模型根据前面 $n - 1$
+# 个字符（它的*上下文*）猜最后一个；二元语法的阶是 2。五个字符的上下文有十亿种可能，大多数从没见过。
+
+# %% [markdown]
+# 窍门是：长上下文见过多少，就信它多少，剩下的交给短一点的上下文。Witten 和 Bell 的规则（1991）只靠两个计数：$c(h)$
+# 是上下文 $h$ 出现的次数，$t(h)$ 是跟在它后面的*不同*字符有多少种。后面跟过很多种字符的上下文，总是出人意料，
+# 就少信一些。用 $w$ 表示下一个字符：
+#
+# $$p(w\mid h) = \frac{c(hw) + t(h)\, p(w\mid h')}{c(h) + t(h)},\qquad h' \text{ 是 } h \text{ 去掉最早的一个字符。}$$
+#
+# 没有上下文可用时，规则退回到 $1/V$。（这种写法见 Chen 和 Goodman，1999。）下面就是它的全部，以一个词为例：
+
+# %%
+word, followers = "abracadabra", {}
+for n in (0, 1):  # the length of the context
+    for i in range(n, len(word)):
+        followers.setdefault(word[i - n : i], Counter())[word[i]] += 1
+
+
+def p_after(h, w):
+    shorter = p_after(h[1:], w) if h else 1 / len(set(word))
+    c, t = followers[h].total(), len(followers[h])
+    return (followers[h][w] + t * shorter) / (c + t)
+
+
+# %% [markdown]
+# 手算：*b* 在 11 个字母里占 2 个，字母有 5 种，所以单看它是 $(2 + 5 \cdot \frac{1}{5}) / (11 + 5) = 3/16$。*a*
+# 之后，*b* 来过两次，另外两个字母各一次，所以 $c(h) = 4$，$t(h) = 3$。
+
+# %%
+assert p_after("a", "b") == (2 + 3 * 3 / 16) / (4 + 3)
+assert abs(sum(p_after("a", w) for w in set(word)) - 1) < 1e-12, "a distribution"
+print(f"p(b | a) = {p_after('a', 'b'):.3f}")
+
+# %% [markdown]
+# 对一百万个字符，这样太慢。用张量就快了：每个 n-gram 变成一个整数，写成 $V$ 进制。这里 $a, b, c, d, r$ 是 $0 … 4$，
+# $V = 5$，所以 *ab* 是 $0 \cdot 5 + 1 = 1$。除以 $V$ 就去掉了最后一个字母，留下上下文。在*不同*的字母对里，有三个以
+# *a* 开头：*ab*、*ac*、*ad*。所以 *a* 会留下三次，这就是 $t(h)$。
+
+
+# %% tags=["export"]
+def ngram_codes(ids, n, vocab_size):
+    """Each n-gram as one integer in base V: (N,) int64 -> (N - n + 1,) int64."""
+    places = vocab_size ** torch.arange(n - 1, -1, -1, device=ids.device)
+    return (ids.unfold(0, n, 1) * places).sum(-1)
+
+
+# %% tags=["export"]
+def lookup(keys, values, wanted):
+    """values[i] where keys[i] == wanted, else 0: (K,) sorted, (K,), (N,) -> (N,)."""
+    i = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    return torch.where(keys[i] == wanted, values[i], 0)
+
+
+# %% tags=["export"]
+def count_ngrams(codes, vocab_size):
+    """-> n-grams and their counts: (K,); contexts, their c(h) and their t(h): (M,)."""
+    grams, counts = codes.unique(return_counts=True)
+    before = grams // vocab_size  # without the last character: its context
+    # at: which of the contexts each n-gram has, so that their counts can be added up
+    contexts, at, types = before.unique(return_inverse=True, return_counts=True)
+    totals = torch.zeros_like(types).index_add_(0, at, counts)
+    return grams, counts, contexts, totals, types
+
+
+# %% [markdown]
+# 模型为每一阶保存这五张表。求概率时，从均匀的猜测出发，一阶一阶往上算。以 *abra* 为例：先是四个 1/5，再是
+# $p(a), p(b), p(r), p(a)$；到了 2 阶，第一个以外的（`p[n - 1 :]`）都换成 $p(b\mid a), p(r\mid b), p(a\mid r)$。
+
+
+# %% tags=["export"]
+class WittenBell:
+    """An n-gram model that trusts each context as far as it has seen it.
+
+    p(w|h) = (c(hw) + t(h) p(w|h')) / (c(h) + t(h)). Witten and Bell (1991), method C.
+    """
+
+    def __init__(self, ids, order, vocab_size):
+        if not 1 <= order <= len(ids) or vocab_size**order >= 2**63:
+            sizes = f"{len(ids)} tokens of {vocab_size} characters"
+            raise ValueError(f"order {order} is not allowed for {sizes}")
+        self.vocab_size, self.order = vocab_size, order
+        self.tables = [self.count(ids, n) for n in range(1, order + 1)]
+
+    def count(self, ids, n):
+        return count_ngrams(ngram_codes(ids, n, self.vocab_size), self.vocab_size)
+
+    def probabilities(self, ids):
+        """p of every token but the first, given those before it: (T,) -> (T - 1,)."""
+        p = torch.full((len(ids),), 1 / self.vocab_size, dtype=torch.float64)
+        for n, table in enumerate(self.tables[: len(ids)], start=1):
+            grams, counts, contexts, totals, types = table
+            gram, shorter = ngram_codes(ids, n, self.vocab_size), p[n - 1 :]
+            c, t = (lookup(contexts, x, gram // self.vocab_size) for x in (totals, types))
+            mixed = (lookup(grams, counts, gram) + t * shorter) / (c + t).clamp(min=1)
+            p[n - 1 :] = torch.where(c > 0, mixed, shorter)
+        return p[1:]
+
+    def loss(self, ids):
+        """The mean token loss in nats/character over every token but the first."""
+        return -self.probabilities(ids).log().mean().item()
+
+
+# %%
+small = CharTokenizer(word)
+tensors = WittenBell(torch.tensor(small.encode(word)), 2, small.vocab_size)
+pair = tensors.probabilities(torch.tensor(small.encode("ab")))
+assert abs(pair.item() - p_after("a", "b")) < 1e-12, "the same rule"
+
+# %% [markdown]
+# > **先猜。** 往前看多远才划算？6 阶看到的比 5 阶多，会赢吗？在统计过的文本上呢？
+
+# %%
+V = tokenizer.vocab_size
+orders = [n for n in range(1, 9) if V**n < 2**63]  # an n-gram must be one integer
+counters = {n: WittenBell(train_ids, n, V) for n in orders[:6]}
+n_gram = {n: counter.loss(validation_ids) for n, counter in counters.items()}
+counted = [counter.loss(train_ids[:n_validation]) for counter in counters.values()]
+for order, loss in n_gram.items():
+    print(f"order {order}: {loss:.3f} nats/character, perplexity {math.exp(loss):5.2f}")
+curves = {"last tenth": list(n_gram.values()), "counted text": counted}
+look = {"title": "The counted text grows easier with every order", "note": text.note}
+figures.lines(orders[:6], curves, "order", "loss (nats/character)", **look)
+
+# %% [markdown]
+# 再多一阶，在新文本上变差了，在统计过的文本上却好得多：你第一次遇到了**过拟合（overfitting）**。损害来自哪里？
+# 按较长的上下文出现过多少次分组，逐处比较这两阶。
+
+# %%
+n = orders[:6][-1]  # 6, unless the alphabet is huge
+five, six = (counters[order].probabilities(validation_ids) for order in (n - 1, n))
+harm = (five / six)[n - 2 :].log()  # what order 6 costs more, after five characters
+_, _, contexts, totals, _ = counters[n].tables[-1]
+seen = lookup(contexts, totals, ngram_codes(validation_ids, n, V) // V)
+groups = {"never": (0, 1), "once": (1, 2), "2 to 4": (2, 5), "5 or more": (5, n_train)}
+for name, (low, high) in groups.items():
+    here = (low <= seen) & (seen < high)
+    each, whole = harm[here].mean(), harm[here].sum() / len(harm)
+    share_of_places = here.double().mean()
+    print(f"{name:9} {share_of_places:4.0%}: {each:+.3f} each, {whole:+.3f} in all")
+if text.is_real:
+    assert abs(n_gram[1] - unigram) < 1e-3, "order 1 is the unigram model from above"
+    assert n_gram[6] > n_gram[5], "longer contexts are believed too soon"
+
+# %% [markdown]
+# 上下文没见过时，规则退回去，毫无损失。逐处来看，只见过一次的上下文误导最大；但总的损害有一半来自见过五次及以上的上下文：
+# 规则信它们也信得太早。
+#
+# ## 更谨慎地统计
+#
+# 这是规则的错，不是统计的错。**Kneser 和 Ney** 的规则（1995）经 Chen 和 Goodman（1999）改进，
+# 在后两人的比较中成绩最好。它改了两处。
+#
+# **只出现一次，多半是碰巧。** 所以每个计数都要减去固定的*折扣*：一次的减 $D_1$，两次的减 $D_2$，三次及以上的减 $D_3$。
+# 减下来的部分归较短的上下文。减多少？在这里见过 $k$ 次的 n-gram，在同样长的新文本里会少见一些；少的那部分就是 $D_k$。
+# 它的估计式取自 Chen 和 Goodman，这里不加证明：设见过 $k$ 次的 n-gram 有 $n_k$ 个，则
+# $D_k = k - (k+1)\,Y\,n_{k+1}/n_k$，其中 $Y = n_1/(n_1 + 2n_2)$。
+
+
+# %% tags=["export"]
+def discounts(counts):
+    """What is taken off a count of 0, of 1, of 2, and of 3 or more: (K,) int64 -> (4,)."""
+    seen = [max(1, (counts == k).sum().item()) for k in (1, 2, 3, 4)]
+    Y = seen[0] / (seen[0] + 2 * seen[1])
+    D = [k - (k + 1) * Y * seen[k] / seen[k - 1] for k in (1, 2, 3)]
+    least = 0.1  # in a tiny text a D may be negative, and something must be left over
+    return torch.tensor([0, *(max(d, least) for d in D)], dtype=torch.float64)
+
+
+# %%
+for n in (2, 4, 6):
+    _, seen, *_ = count_ngrams(ngram_codes(train_ids, n, V), V)
+    taken = [round(d, 2) for d in discounts(seen).tolist()[1:]]
+    print(f"order {n}: {(seen == 1).float().mean():.0%} seen once; D = {taken}")
+
+# %% [markdown]
+# **长上下文拿不准时，才会去问短上下文。** 这时，一个字符在那里*出现过多少次*不太要紧，
+# 要紧的是它*出现在多少种不同的地方*。这份文本里 *h* 很常见，但多半在 *th*、*sh* 和 *wh* 里；如果前面不是这几个字母，
+# 就不大可能出现 *h*。所以除了最长的上下文，n-gram 前面有几种不同的字符，就计几次。
+
+# %%
+different = ngram_codes(train_ids, 2, V).unique()  # each pair once, however frequent
+places = torch.bincount(different % V, minlength=V)  # % V: the second of the pair
+for letter in (c for c in "hue" if c in tokenizer.alphabet):
+    (i,) = tokenizer.encode(letter)
+    print(f"{letter}: {share[i]:.1%} of all characters, after {places[i]} different ones")
+
+# %% [markdown]
+# 从短到长逐阶往上算，这一部分是继承来的。`count` 只是给它换了表：在 Witten 和 Bell 的公式里，减去折扣后剩下的计数代替
+# $c$，减下来的（`rest`）代替 $t$。这一格可以跳过；要紧的是它下面的那张表。
+
+
+# %% tags=["export"]
+class KneserNey(WittenBell):
+    """An n-gram model whose short contexts count places, and whose counts pay a discount.
+
+    p(w|h) = (a(hw) - D) / a(h) + γ(h) p(w|h'); γ(h) is the share that the discounts D took. a
+    counts n-grams of the full order, and for shorter ones the different characters before them.
+    Kneser and Ney (1995), ICASSP; "modified" by Chen and Goodman (1999), Comput. Speech Lang. 13.
+    """
+
+    def count(self, ids, n):
+        V = self.vocab_size
+        codes = ngram_codes(ids, min(n + 1, self.order), V)
+        if n < self.order:
+            codes = codes.unique() % V**n  # without their first character
+        grams, counts, contexts, totals, _ = count_ngrams(codes, V)
+        taken = discounts(counts)[counts.clamp(max=3)]
+        at = torch.searchsorted(contexts, grams // V)
+        rest = torch.zeros(len(contexts), dtype=torch.float64).index_add_(0, at, taken)
+        return grams, counts - taken, contexts, totals - rest, rest
+
+
+# %% [markdown]
+# > **先猜。** 6 阶还会输给 5 阶吗？同样的计数，换成更好的规则，能好多少？
+
+# %%
+careful, halves = {}, {}
+for n in orders[1:]:
+    counter = KneserNey(train_ids, n, V)
+    careful[n] = counter.loss(validation_ids)
+    halves[n] = [counter.loss(half) for half in validation_ids.chunk(2)]
+compared = pd.DataFrame({"Witten–Bell": n_gram, "Kneser–Ney": careful})
+compared.index.name = "order"
+compared.round(3)
+
+# %%
+first, second = (min(halves, key=lambda n: halves[n][i]) for i in (0, 1))
+print(f"order {first} is best on the first half, order {second} on the second")
+if text.is_real:
+    assert first == second, "either half would have chosen for the other"
+    assert min(careful, key=careful.get) == 7, "two orders further than before"
+    assert round(careful[7], 3) == 1.517, "with nothing but the same text, counted"
+
+# %% [markdown]
+# 比前一种规则多两阶，损失少 0.15 奈特，其中 0.11 在 5 阶就已经得到。在 2 阶，两种规则不相上下，加 1 的办法也一样：
+# 几乎所有的字符对都见过很多次。（用同一段文本选出最好的阶、再报告它的成绩，成绩可能偏好；在这里，不论用哪一半来选，
+# 给另一半选出的都是这一阶。）
+#
+# **这就是要越过的线。** 两层的模型在笔记本电脑上几分钟就超过 5-gram（第 4 讲）；要越过这条线，得训练更久，
+# 或者要更多层（第 5 讲）。有一件事，统计到哪一阶都做不到，那就是*泛化*：看出两个上下文并不相同，却很相像。这正是
+# Transformer 的用处。
+
+# %% [markdown]
+# ## 统计模型写出的文本
+#
+# 会猜，就会写：按概率抽出下一个字符，接在后面，再抽下一个。`probabilities` 评判的是一段现成的文本；
+# 要问每个可能的下一个字符，就给它这样一段文本：每个字符都跟在同一个上下文之后，一组一组首尾相接。以 *abracadabra*
+# 的五个字母为例，3 阶，在 *ab* 之后：*aba abb abc abd abr*。各组末尾的字母在第 2、5、8……位；`probabilities`
+# 不算最开头的那个字母，所以它们的概率在第 1、4、7……位：`[order - 2 :: order]`。
+
+
+# %%
+def next_probabilities(model, context):
+    """p of each token after a context, which is cut to what the model sees: (V,)."""
+    order, V = model.order, model.vocab_size
+    seen = context[1 - order :]
+    texts = torch.tensor([[*seen, w] for w in range(V)])  # (V, order), laid end to end:
+    return model.probabilities(texts.flatten())[order - 2 :: order]
+
+
+def write(model, prompt, n_new, seed=0):
+    """Draw n_new characters, one by one, from an n-gram model of order 2 or more."""
+    generator, out = torch.Generator().manual_seed(seed), list(prompt)
+    for _ in range(n_new):
+        p = next_probabilities(model, out)
+        out.append(torch.multinomial(p, 1, generator=generator).item())
+    return out
+
+
+# %% [markdown]
+# > **先猜。** 从几阶起，能认出单词？从几阶起，能读到通顺的句子？
+
+# %%
+best_order = min(careful, key=careful.get)
+prompt = tokenizer.encode(text.text[: len("First Citizen:\n")])
+for order in (2, 3, best_order):
+    model = KneserNey(train_ids, order, V)
+    assert abs(next_probabilities(model, prompt).sum() - 1) < 1e-9, "a distribution"
+    print(f"--- order {order}\n{tokenizer.decode(write(model, prompt, 120))}\n")
+
+# %% [markdown]
+# 字母连成音节，再连成单词，接着有了剧本的样子：大写的人名，冒号，换行。意思却没有。
+#
+# ## 回到打乱的行
+#
+# 同样的统计模型，同样的文本，换一种划分：
+
+# %%
+lines = text.text.split("\n")
+random.Random(0).shuffle(lines)
+shuffled = "\n".join(lines)
+mixed_train, mixed_validation = split(torch.tensor(tokenizer.encode(shuffled)))
+fair = careful[best_order]
+flattered = KneserNey(mixed_train, best_order, V).loss(mixed_validation)
+print(f"by position {fair:.3f}, lines shuffled {flattered:.3f} nats/character,")
+print(f"perplexity {math.exp(fair):.2f} and {math.exp(flattered):.2f}")
+
+# %% [markdown]
+# 容易多了。是因为模型已经读过考它的那些场景？还是最后十分之一本来就比别处难？把别的十分之一整段留出来试试：
+
+# %%
+tenth, by_tenth = len(ids) // 10, []
+for i in (0, 3, 6):
+    out = slice(i * tenth, (i + 1) * tenth)
+    others = torch.cat([ids[: out.start], ids[out.stop :]])
+    by_tenth.append(KneserNey(others, best_order, V).loss(ids[out]))
+print("other tenths in one piece:", ", ".join(f"{loss:.3f}" for loss in by_tenth))
+if text.is_real:
+    assert flattered < min(by_tenth), "shuffled is easier than any in one piece"
+
+# %% [markdown]
+# 看来两样都有。别的十分之一也更容易，所以好处大半不是打乱带来的。（一个猜测：最后十分之一大多是新的剧本，
+# 而这几段剧本的其余部分就在训练文本里。）但打乱之后比其中任何一段都容易，大概因为模型读过的正是那些场景。
+# 模型因此变好了吗？没有，是题目变容易了。所以我们按位置切，只切一刀。损失只能和同一种划分上的损失相比。
+
+# %% [markdown]
+# ## 损失记录
+#
+# 第 1 到 4 讲各有一张最后十分之一上的损失表：有统计模型的，从第 2 讲起还有这一讲自己的。（*Bigram* 和 *5-gram* 用
+# Witten 和 Bell 的规则，*Kneser–Ney* 是最好的统计模型，7 阶。）
+
+
+# %% tags=["export"]
+def baseline_losses(text):
+    """What counting the first nine tenths of a text reaches on its last tenth.
+
+    -> {"uniform": ln V, "unigram": …, "bigram": …, "5-gram": …, "Kneser–Ney": …}, in
+    nats/character: the first four by Witten and Bell's rule, the last of order 7
+    """
+    tokenizer = CharTokenizer(text)
+    train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text)))
+    V = tokenizer.vocab_size
+    losses = {"uniform": math.log(V)}
+    for order, name in ((1, "unigram"), (2, "bigram"), (5, "5-gram")):
+        if V**order < 2**63:  # so that an n-gram can be one integer
+            losses[name] = WittenBell(train_ids, order, V).loss(validation_ids)
+    longest = max(order for order in range(1, 8) if V**order < 2**63)
+    losses["Kneser–Ney"] = KneserNey(train_ids, longest, V).loss(validation_ids)
+    return losses
+
+
+# %%
+losses = baseline_losses(text.text)
+loss_log = pd.DataFrame({"nats/character": losses})
+loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
+loss_log.round(3)
+
+# %%
+figures.loss_bars(losses, title="What counting reaches, from worst to best", note=text.note)
+
+# %% [markdown]
+# 从一元语法到 5-gram，每降一级都是因为往前看得更远；最后一级主要靠更好的规则。
+
+# %% [markdown]
+# ## 你做出了什么
+#
+# 分词器、划分、批次，还有一组由低到高的基线。它们都保存在 `course_utils.lessons.data` 里，代码就取自这个 notebook。
+#
+# ## 思考
+#
+# **1.** 为什么字符表必须取自全文，否则分词器就得准备好拒绝？
+#
+# <details><summary>答案</summary>
+#
+# 只在最后十分之一里出现的字符会没有 id。要么一开始就把它放进字符表，要么 `encode` 必须报错。 </details>
+#
+# **2.** 一个模型在验证集上的损失是 0.02。你首先怀疑什么？
+#
+# <details><summary>答案</summary>
+#
+# 答案就在问题里：目标没有挪位，或者模型能看到后面的字符。 </details>
+#
+# **3.** 为什么 6 阶用第一种规则输给 5 阶，用第二种规则却赢了？
+#
+# <details><summary>答案</summary>
+#
+# Witten 和 Bell 的规则信长上下文信得太早，常见的也不例外。Kneser 和 Ney 的规则给每个计数打折扣，
+# 退回短上下文时看的是有多少种地方，这样猜得更好。 </details>
+#
+# **4.** 朋友报告说，在“随机抽出的 10% 的行”上困惑度是 4.5。这比你的统计模型好吗？
+#
+# <details><summary>答案</summary>
+#
+# 不好。随机抽出的行，邻居都在训练文本里。在这样的划分上，你的统计模型困惑度是 4.0（见上文），
+# 所以朋友的更差。 </details>
+
+# %% [markdown]
+# ## 练习
+#
+# 把答案写在 `...` 或 `None` 的位置，再运行这一格。它会显示*正确*，或者*还不对*：
+# 同时告诉你它试了什么输入、应该得到什么、你的代码返回了什么，并猜一猜错在哪里。
+#
+# ### 练习 1.1 · 热身 · 5 分钟
+#
+# 给你模型对真正出现的那些字符给出的概率，返回它的困惑度。
+#
+# <details><summary>提示 1</summary>
+#
+# 先算单个词元的损失，再求均值，最后取指数。顺序很要紧。 </details>
+#
+# <details><summary>提示 2</summary>
+#
+# 四个字符，概率都是 1/2，答案就是 2，与一共有多少种字符无关。 </details>
+
+
+# %% tags=["exercise"]
+def perplexity(probabilities):
+    """probabilities: a list of floats in (0, 1] -> float."""
+    ...
+
+
+checks.check("1.1", perplexity)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def perplexity(probabilities):
+    return math.exp(sum(-math.log(p) for p in probabilities) / len(probabilities))
+
+
+checks.check("1.1", perplexity, quiet=True)
+
+# %% [markdown]
+# ### 练习 1.2 · 热身 · 5 分钟
+#
+# 下一格会打印几个大小。按这些大小手算：`get_batch` 可以从多少个不同的位置取窗口？一个批次问多少个问题？答案是一对整数。
+#
+# <details><summary>提示 1</summary>
+#
+# 用 5 个字符、长度为 3 的窗口试试。最后一个目标必须存在。 </details>
+#
+# <details><summary>提示 2</summary>
+#
+# 一个窗口需要 `T + 1` 个字符：`T` 个词元，再加一个给最后的答案。每个位置问一个问题。 </details>
+
+# %%
+print(checks.sizes("1.2"))
+
+# %% tags=["exercise"]
+places, questions = None, None
+
+checks.check("1.2", places and (places, questions))
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+size = checks.sizes("1.2")
+places, questions = size["N"] - size["T"], size["B"] * size["T"]
+
+checks.check("1.2", (places, questions), quiet=True)
+
+# %% [markdown]
+# ### 练习 1.3 · 核心 · 15 分钟
+#
+# 要在*一整份*数据上评判模型，每个预测都要做，而且只做一次。把 `ids` 切成互不重叠的窗口，每个至多 `T` 个词元，
+# 连同它们的目标。最后一个窗口可以短一些；一个问题也不能丢。
+#
+# <details><summary>提示 1</summary>
+#
+# `N` 个 id 里有 `N - 1` 个问题。如果前一个窗口问了其中 `T` 个，下一个窗口从哪里开始？ </details>
+#
+# <details><summary>提示 2</summary>
+#
+# 把 `ids[:-1]` 和 `ids[1:]` 在同样的地方切开。`torch.Tensor.split` 也许用得上。 </details>
+
+
+# %% tags=["exercise"]
+def windows(ids, T):
+    """ids: (N,) int64 -> a list of (tokens, targets), each of at most T."""
+    ...
+
+
+checks.check("1.3", windows)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def windows(ids, T):
+    return list(zip(ids[:-1].split(T), ids[1:].split(T), strict=True))
+
+
+checks.check("1.3", windows, quiet=True)
+
+# %% [markdown]
+# ### 练习 1.4 · 核心 · 20 分钟
+#
+# 把二元语法模型写成一个函数，每格不再加 1，而是加 `extra`。在 `train` 上计数，返回在 `validation` 上的损失，
+# 单位是每字符奈特数。然后想一想：`extra` 取多少最好？可以在哪段文本上找它？
+#
+# <details><summary>提示 1</summary>
+#
+# 表的一行属于*前面*那个字符；相除之后，一行之和是 1。 </details>
+#
+# <details><summary>提示 2</summary>
+#
+# `extra` 要在相除之前加进计数，这样它也在一行的总和里。 </details>
+#
+# <details><summary>后半题</summary>
+#
+# 在最后十分之一的一半上找，在另一半上报告；用来选过的，就不能再用来报告。 </details>
+
+
+# %% tags=["exercise"]
+def bigram_loss(train, validation, vocab_size, extra):
+    """train, validation: (N,) and (M,) int64 -> float, nats/character."""
+    ...
+
+
+checks.check("1.4", bigram_loss)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def bigram_loss(train, validation, vocab_size, extra):
+    table = torch.full((vocab_size, vocab_size), float(extra), dtype=torch.float64)
+    ones = torch.ones(len(train) - 1, dtype=torch.float64)
+    table.index_put_((train[:-1], train[1:]), ones, accumulate=True)
+    table /= table.sum(dim=1, keepdim=True)
+    return -table[validation[:-1], validation[1:]].log().mean().item()
+
+
+checks.check("1.4", bigram_loss, quiet=True)
+
+# %% [markdown]
+# ### 练习 1.5 · 挑战 · 120 分钟
+#
+# 字节对编码（BPE），大模型就用它来切分文本。反复做这件事：找出最常见的相邻一对（并列时取最小的一对），给它下一个空着的
+# id，从左到右把每一处都换掉。第一个新 id 是 `vocab_size`。检查要的是 `n_merges` 次合并之后的 id。
+#
+# 然后用起来：用 500 次合并切分莎士比亚，在片段上统计一个 3-gram，再把它*每个片段*的损失换算成*每个字符*的奈特数。它胜过
+# 5-gram 吗？
+
+# %% [markdown]
+# <details><summary>提示 1</summary>
+#
+# 写两个函数：一个数相邻对（`collections.Counter(zip(ids, ids[1:]))`），一个替换一对。 </details>
+#
+# <details><summary>提示 2</summary>
+#
+# 在 *aaa* 里，*aa* 出现两次，却只能换一次：换过之后，从它后面继续。 </details>
+#
+# <details><summary>提示 3</summary>
+#
+# 不论怎么切，*文本*还是那份文本，所以总损失可以相比，也可以平摊到字符上：每个片段的损失 × 片段数 ÷ 字符数。 </details>
+#
+# <details><summary>后半题</summary>
+#
+# 在前十分之九上得到各次合并，再在最后十分之一上照做一遍；纯 Python 要几分钟。用 500 次合并，我们的 Kneser–Ney 3-gram
+# 得到每字符 1.641 奈特：比 5-gram（1.669）好，比字符上的 7 阶差。 </details>
+
+
+# %% tags=["exercise"]
+def byte_pairs(ids, vocab_size, n_merges):
+    """ids: a list of ints below vocab_size -> the list after n_merges merges."""
+    ...
+
+
+checks.check("1.5", byte_pairs)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+from collections import Counter
+from itertools import pairwise
+
+
+def byte_pairs(ids, vocab_size, n_merges):
+    for new in range(vocab_size, vocab_size + n_merges):
+        counts, merged, i = Counter(pairwise(ids)), [], 0
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        while i < len(ids):
+            is_best = tuple(ids[i : i + 2]) == best
+            merged.append(new if is_best else ids[i])
+            i += 2 if is_best else 1
+        ids = merged
+    return ids
+
+
+checks.check("1.5", byte_pairs, quiet=True)
+
+# %% [markdown]
+# ### 练习 1.6 · 核心 · 20 分钟
+#
+# 一位同事写的 `get_batch` 能运行，形状都对，损失看起来也正常；可是有什么地方差了一位。写一个测试来分辨：对可以信赖的
+# `get_batch(ids, batch_size, context_length, seed)` 返回 True，对其他的返回 False。要可信，它还必须听从种子。
+# 检查会拿正确的和有毛病的来试；文本和大小由你定。
+#
+# <details><summary>提示 1</summary>
+#
+# `ids = torch.arange(N)` 让每个词元说出自己的位置。那么词元和目标之间必须满足什么？ </details>
+#
+# <details><summary>提示 2</summary>
+#
+# 从一段 `T + 3` 个 id 的文本里取几百个窗口，它们应该从哪些位置开始？ </details>
+#
+# <details><summary>提示 3</summary>
+#
+# 同一个种子用两次，换一个种子，同一批次里的各行：哪些必须相等？ </details>
+
+
+# %% tags=["exercise"]
+def can_be_trusted(get_batch):
+    """get_batch(ids, batch_size, context_length, seed) -> True or False"""
+    ...
+
+
+checks.check("1.6", can_be_trusted)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def can_be_trusted(get_batch):
+    T, ids = 5, torch.arange(8)  # three places to start from
+    tokens, targets = get_batch(ids, 200, T, 0)
+    return (
+        torch.equal(tokens, tokens[:, :1] + torch.arange(T))
+        and torch.equal(targets, tokens + 1)
+        and set(tokens[:, 0].tolist()) == {0, 1, 2}
+        and torch.equal(tokens, get_batch(ids, 200, T, 0)[0])
+        and not torch.equal(tokens, get_batch(ids, 200, T, 1)[0])
+    )
+
+
+checks.check("1.6", can_be_trusted, quiet=True)
+
+# %% [markdown]
+# ## 自测
+#
+# 先选，再展开。
+#
+# **1.** 一个模型的损失降了 ln 2。它的困惑度……
+# （a）减少 2 ·（b）减半 ·（c）要看字符表。
+#
+# <details><summary>答案</summary>
+#
+# （b）。（a）损失之差对应困惑度之*比*。（c）字符表决定均匀猜测的损失是多少，不决定损失之差意味着什么。 </details>
+
+# %% [markdown]
+# **2.** 两个模型的词表不同（65 个字符和 500 个片段）。可以比较的是……
+# （a）每个词元的损失 ·（b）每个词元的困惑度 ·（c）每个字符的损失。
+#
+# <details><summary>答案</summary>
+#
+# （c）。（a）和（b）偏袒把文本切得更碎的一方：切得越碎，每个词元越好猜。 </details>
+
+# %% [markdown]
+# **下一讲：**[2 · 注意力](02_attention.ipynb)，看一个位置怎样学会选择关注哪些位置。
