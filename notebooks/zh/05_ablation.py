@@ -1,0 +1,764 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 5 · 消融实验：层数带来什么？
+#
+# 模型更深就更好吗？每种训练一个，总有一个会赢；可这还不是答案。换一个种子，名次也许就倒过来。这一讲要把问题问得站得住脚：
+# 几个种子，*差异*的区间，再加一句不超出数字的结论。你会看到，最初的答案取决于实验方案，也取决于拿哪段文本来问。
+
+# %% [markdown]
+# **你将学会**：设计配对比较 · 算出区间，并说清它的含义 · 公平地选学习率 · 看出深度在哪里、什么时候划算 ·
+# 给许多实验组排名而不骗自己 · 不写新代码，就给一项实验加一个实验组。
+#
+# **需要**：[第 4 讲](04_train.ipynb)、[二十行 PyTorch](../../book/zh/pytorch.md)、均值和标准差。
+# **时间**：阅读 50 分钟；如果运行的结果已经有了（你用 `course run` 得到的，或者公布的），计算半分钟，
+# 否则最多十五分钟。
+
+# %% tags=["setup"]
+import importlib.util
+import subprocess
+import sys
+
+# On Colab: add the course, replace nothing that is there.
+if importlib.util.find_spec("course_utils") is None:
+    address = "git+https://github.com/shakespeare-layer-by-layer/course"
+    wanted = "anywidget", "psygnal"  # for lesson 6's widget
+    light = [name for name in wanted if importlib.util.find_spec(name) is None]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*install, address, *light], check=True)
+
+# %% tags=["export"]
+import itertools
+
+import torch
+
+# %%
+import pandas as pd
+from scipy import stats
+
+from course_utils import checks, corpus, figures
+from course_utils.research import comparisons, recorded, studies, tables
+
+# %% [markdown]
+# 文本：
+
+# %%
+text = corpus.load()
+print(text.describe())
+
+# %% [markdown]
+# ## 先把问题写下来
+#
+# 一项**实验（study）** 就是一份数据：一个问题，和几个*实验组*（arm），各组只改变同一训练配方里的几项设置。这里的各组有
+# 2、4、6 层；其余全都相同，步数也相同。每个**种子（seed）** 给三个组定下同样的批次，所以这些运行是*配对*的：
+# 批次带来的运气，也许对三个组都有利。配对到底有没有好处，后面会测量。
+
+# %%
+study = studies.STUDIES["depth"]
+print(study.question, study.arms)
+
+# %% [markdown]
+# ## 运行
+#
+# 你自己的运行已经有了，就用你的；没有，就用公布的；还缺的，现在训练。
+#
+# > **先猜。** 6 层会胜过 2 层多少？4 层会正好在中间吗？
+
+# %%
+records = studies.records(study, text, seeds=3)
+steps = records[0].train["steps"]
+print(f"{len(records)} runs of {steps} steps, recipe {records[0].recipe}")
+
+# %%
+final = tables.final_table(records)
+by_arm = final.pivot(index="seed", columns="arm", values="validation_loss")
+by_arm.round(3)
+
+# %%
+depths = [2, 4, 6]
+by_seed = {f"seed {seed}": row.tolist() for seed, row in by_arm.iterrows()}
+title = "One line a seed"
+labels = ("layers", "validation loss (nats/character)")
+figures.lines(depths, by_seed, *labels, title=title, note=text.note)
+
+# %% [markdown]
+# 每条线是一个种子。我们想知道的不是线有多低，而是线有多陡，也就是*差异*。为它付出的代价，列在旁边：
+
+# %%
+arms = tables.arm_table(final)
+costs = ["parameters", "elapsed_s", "training_loss", "validation_loss", "perplexity"]
+arms.set_index("arm")[costs].round(3).astype(object).T
+
+# %% [markdown]
+# `elapsed_s` 是一次运行所用的秒数。每多两层，所增加的参数和时间都和最初的两层一样多。
+#
+# ## 有多大把握？
+#
+# 两个实验组之间的差异，每个种子给出一个。如果深度毫无作用，两个组互换名字也无妨：差异是 $+d$ 还是 $-d$，可能性一样大。
+# 那就按所有可能的方式翻转正负号，数一数均值有多少次和真实的一样极端。这个比例就是**符号翻转检验（sign-flip test）** 的
+# p 值（Fisher，1935）；它不假定钟形曲线。
+
+
+# %% tags=["export"]
+def sign_flip_p(differences):
+    """Two-sided p-value of paired differences, one a seed: Fisher (1935).
+
+    The share of all 2**n flips of signs that are at least as extreme as what was seen.
+    """
+    d = torch.tensor(differences, dtype=torch.float64)
+    flips = list(itertools.product((1.0, -1.0), repeat=len(d)))
+    sums = torch.tensor(flips, dtype=torch.float64) @ d
+    return (sums.abs() >= d.sum().abs() - 1e-12).double().mean().item()
+
+
+# %% tags=["nbval-check-output"]
+for n in (2, 3, 5, 6, 8):
+    print(f"{n} seeds, all pointing the same way: p = {sign_flip_p([0.05] * n):.3f}")
+
+# %% [markdown]
+# 三个种子就算方向完全一致，也只得到 p = 0.25：太少，说明不了问题。从六个起，才能达到通常的 0.05，而且只是对*一个*问题。
+# （n 个都朝一个方向时，2ⁿ 种翻转里只有两种同样极端：p = 2/2ⁿ。像下文那样一次问十三个问题，就要求 p 低于 0.05/13，
+# 也就是要十个种子；原因留到 *Holm 校正*再讲。）所以种子少的实验，用的是假定更多的检验：如果差异按钟形曲线分散，
+# **t 分布（Student's t）** 就能由它们得出一个区间。取 n 个差异的均值，减去真实的均值，再除以标准误，即它们的分散程度 ÷
+# √n：这个数就是 *t*。对每个 n，都知道它怎样分散；n = 3 时，所有 t 里有 95% 落在 −4.3 和 4.3 之间。所以 100 次实验里有
+# 95 次，真实的均值离求得的均值不超过 4.3 个标准误：这就是区间。从这里起，每个结论都用它，代码只有六行：
+
+
+# %%
+def interval(differences, confidence=0.95):
+    """The mean of n differences and its t interval: (low, mean, high)."""
+    d = torch.tensor(differences, dtype=torch.float64)
+    n = len(d)
+    # What 97.5 % of all such t lie below (for 95 %), with n - 1 degrees of freedom: n numbers,
+    # less the one mean that is taken from them
+    t = stats.t.ppf((1 + confidence) / 2, n - 1)
+    half = t * d.std().item() / n**0.5
+    return d.mean().item() - half, d.mean().item(), d.mean().item() + half
+
+
+# %% [markdown]
+# > **先猜。** 先只用三个种子里的两个，再用全部三个。区间会窄多少？
+
+# %%
+for seeds in (2, 3):
+    for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
+        differences = (by_arm[deeper] - by_arm[shallower]).head(seeds)
+        low, mean, high = interval(differences.tolist())
+        print(f"{seeds} seeds, {deeper} - {shallower}: {mean:+.3f} ({low:+.3f} to {high:+.3f})")
+
+# %% [markdown]
+# 看看只有两个种子时的宽度：一个是另一个的两倍多，单凭运气就能这样。两个值的**分散程度（spread）**（即标准差，
+# 平方和要除以 $n - 1$）本身就是噪声，t 会为此留出余地。留多少，看这里：
+
+# %%
+draws = torch.randn(100_000, 8, generator=torch.Generator().manual_seed(0))
+rows = {}
+for n in (2, 3, 6, 8):
+    low, high = draws[:, :n].std(1).quantile(torch.tensor([0.05, 0.95])).tolist()
+    t = stats.t.ppf(0.975, n - 1)
+    rows[n] = {"t": t, "half width in spreads": t / n**0.5}
+    rows[n]["nine of ten spreads seen"] = f"{low:.2f} … {high:.2f} of the true one"
+pd.DataFrame(rows).T.rename_axis("seeds").infer_objects().round(2)
+
+# %% [markdown]
+# 两个种子表现出的分散程度，可能只有真实值的十六分之一，也可能是它的两倍，所以 t 是 12.7；有了第三个种子，
+# 区间平均缩小到不足三分之一。这个数背后的规则是：这样求出的区间，100 次实验里有 95 次会包住真实的平均差异；
+# 眼前这次是不是其中之一，谁也不知道。如果区间不含 0，这个方向的差异就有充分的依据，
+# 对*这套训练配方、这个预算下*的新种子成立；至于更长的训练、别的宽度或别的文本，它什么也没说。
+#
+# ## 六个种子，一块 GPU
+#
+# 课程包里带着一项**已记录的实验（recorded study）**：第 3 讲的基线模型（baseline），2、4、6 层，每种六个种子，
+# 用的是原始方案：学习率恒为 1e-4（学过第 4 讲，你也许会觉得太低；我们也这样看，后面再谈），连续五次评估没有改进就结束。
+# 保留哪一步，由验证集的*前*一半来选，而选过东西的成绩会偏乐观；所以结论针对*后*一半。（后一半更难，差十分之一奈特以上：
+# 只能在同一半之内比较。）
+#
+# > **先猜。** 哪个差距会明显不为零？哪个模型最先停下？
+
+# %%
+depth = recorded.load("depth")
+note = text.note and depth[0].corpus["name"]
+second_half = "reporting_loss"  # of the validation split
+for comparison in comparisons.adjacent(depth, second_half):
+    print(comparison.verdict)
+columns = ["best_step", "training_loss", "validation_loss"]
+tables.final_table(depth).groupby("arm", sort=False)[columns].mean().round(3)
+
+# %% [markdown]
+# 第二对层降低了损失（值不值它的代价，要等到比较方式是时间相等时再问）；第三对层，六个种子看不出有什么作用。
+# 四层和六层越过了第 1 讲的那条线（Kneser–Ney，1.517），这里的两层没有；你那九次短的运行也没有。（`validation_loss`
+# 是在整个验证集上算的，所以表里的差异和结论里的不会每一位都相同。）表里还可以看到，各组停下的步数很不一样。别只看终点，
+# 看看沿途的情形（名字和数字标在六个种子都到达的最后一步）：
+
+# %%
+figures.training_curves(tables.curves(depth), None, note=note)
+
+# %%
+losses = tables.curves(depth).pivot(index="step", columns=["arm", "seed"], values=second_half)
+rows = {}
+for step in (1220, 2440, 4880, 7320, 9150):
+    at = losses.loc[step].unstack("arm")
+    for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
+        low, mean, high = interval((at[deeper] - at[shallower]).tolist())
+        gap = f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+        rows.setdefault(step, {})[f"{deeper} - {shallower}"] = gap
+pd.DataFrame(rows).T.rename_axis("after steps")
+
+# %% [markdown]
+# **深度，就是每一步学得更快。** 走过同样的步数，六层领先四层，直到 7,320 步都很明显，而领先的幅度在缩小。
+# 上面的结论比较的，则是提前停止让各次运行停下的地方：各种深度的步数不同，六个种子也看不出谁领先。
+#
+# ## 在文本的什么地方
+#
+# 每条记录还存着窗口里各处的损失：第一个，只凭一个字符来猜；第二个；然后是第 3 和第 4 个，第 5 到第 8 个，依此类推，
+# 范围每次加倍。
+#
+# > **先猜。** 再加两层，帮助更大的是窗口开头附近，还是窗口深处？
+
+# %%
+places = 2 ** torch.arange(len(depth[0].position_losses))  # each range ends here
+by_place = {}
+for record in depth:
+    losses = torch.tensor(record.position_losses, dtype=torch.float64)
+    by_place.setdefault(record.arm, []).append(losses)
+by_place = {arm: torch.stack(runs) for arm, runs in by_place.items()}  # (seeds, ranges)
+
+# %%
+pairs = [("4 layers", "2 layers"), ("6 layers", "4 layers")]
+gaps = {f"{a} - {b}": (by_place[a] - by_place[b]).T for a, b in pairs}
+series, bands = {}, {}
+for name, of_seeds in gaps.items():
+    low, mean, high = zip(*map(interval, of_seeds.tolist()), strict=True)
+    series[name], bands[name] = mean, (low, high)
+labels = ("characters of the window up to here", "difference of the loss (nats/char.)")
+title = "The second pair of layers pays most from the fifth character on"
+figures.lines(places, series, *labels, log_x=True, bands=bands, title=title, note=note)
+
+# %% [markdown]
+# 色带是六个种子的 95% 区间。在窗口最前面的四个字符上，第二对层的收益不到后面的三分之一；它的价值大半来自第五个字符以后，
+# 第 1 讲的统计模型正是从那里开始缺少例子的。所以在这个方案里，*层数带来什么*的答案是：**每一步学到更多**；到运行结束时，
+# 第二对层还让模型**更会利用更靠前的内容**。（第三对层，看不到这样的差距。）
+#
+# ## 同一个学习率，公平吗？
+#
+# 各种深度用的都是同一个学习率，而它并不是为其中任何一种选的。它们各自最适合哪个？这次扫描换了一套方案：步数固定，有预热，
+# 学习率一直降到结束，没有提前停止。
+#
+# > **先猜。** 深的模型要更高的学习率，还是更低的？
+
+# %%
+rates = tables.rate_table(recorded.load("rates"))
+figures.rate_sweep(rates, note=note)
+
+# %%
+by_rate = rates.pivot(index="learning_rate", columns="n_layers", values="choosing_loss")
+for rate in (0.0003, 0.0024, 0.0096):
+    print(f"at {rate}: 12 layers - 4 layers = {by_rate.loc[rate, 12] - by_rate.loc[rate, 4]:+.3f}")
+
+# %% [markdown]
+# 都不是，至少在这组逐次加倍的取值上：从 2 层到 12 层，最好的都是 0.0024（图上的 2.4），远高于第一项实验的 0.0001。
+# 但是看看，固定一个学习率会得出怎样的深度结论：学习率太低，偏袒深的模型；太高，毁掉深的模型。
+# 如果所有模型共用一个远离最佳值的学习率，这样的“深度研究”研究的其实是学习率。
+#
+# 公平的实验分两步：先用不参与报告的种子（这里是两个）为每个组选学习率，再用新的种子来比较。每一种这样的办法，
+# 就是一种**比较方式（frame）**。记录了五种：原始方案（plain）；公平的学习率（fair rate），一律 1,200 步；
+# 原始方案的提前停止，配公平的学习率（early stopping）；参数量相等（equal parameters，浅的模型做宽一些）；同一块 GPU
+# 上时间相等（equal time，浅的模型多走几步）。
+#
+# > **先猜。** 在哪些比较方式里，六层会领先四层？
+
+# %%
+frames = {"plain": "depth", "fair rate": "depth-fair", "early stopping": "depth-stopping"}
+frames |= {"equal parameters": "depth-parameters", "equal time": "depth-time"}
+of_depth = {
+    frame: sorted(recorded.load(name), key=lambda r: r.model["n_layers"])
+    for frame, name in frames.items()
+}
+verdicts = comparisons.in_frames(of_depth)
+title = "What more layers change, frame by frame (second half)"
+figures.effect_ranking(verdicts.assign(arm=verdicts["name"]), title=title, note=note)
+
+
+# %%
+def intervals(low, high):
+    return [f"{a:+.3f} to {b:+.3f}" for a, b in zip(low, high, strict=True)]
+
+
+both = pd.DataFrame(index=pd.Index(verdicts["name"], name="comparison"))
+both["second half"] = intervals(verdicts["low"], verdicts["high"])
+both["p, Holm"] = verdicts["p_holm"].map("{:.2g}".format).values
+both["whole split"] = intervals(verdicts["whole_low"], verdicts["whole_high"])
+both["p, Holm, whole"] = verdicts["whole_p_holm"].map("{:.2g}".format).values
+both
+
+# %% [markdown]
+# *p* 现在是 t 检验的：1 − 区间仍不含 0 的最大置信度。实心标记通过了 **Holm 校正（Holm's correction）**：一页上有 13
+# 个问题，总有几个靠运气显得好看，所以最小的 p 要乘以 13，下一个乘以 12，依此类推（练习 5.4）。问的是两段文本：
+# 只问后一半，和问整个验证集，后者长一倍。该信哪个？在提前停止的两种比较方式里，即*原始方案*和*提前停止*，
+# 前一半为这些运行选过步：信后一半。在另外三种里，它没有为这些运行选过什么（选过学习率，但用的是别的种子）：
+# 整个验证集量得更准。（在*提前停止*里，六层的学习率 0.0024 在两个种子上比 0.0012 领先 0.006 奈特；换成另一个，
+# 这一行也许会不一样。而且这条规则是看过两段文本之后才定的；原来的计划是后一半。）按 Holm 校正后 p < 0.05 来说：
+#
+# * **四层胜过两层**：原始方案、公平的学习率、参数量相等时都是如此，用哪段文本都成立。公平的学习率加提前停止，还没有定论（只有整个验证集这样说）；时间相等时，两段文本都不这样说。（公平的学习率下还试过一层：两层胜过它。）
+# * **六层对四层**：在整个验证集上，有两种比较方式看得清楚，而它们互相矛盾：公平的学习率下六层更好，时间相等时六层*更差*。后一半两样都看不出。
+# * 所以**结论取决于比较方式，也取决于拿哪段文本来问**。
+#
+# 每个模型又训练到了什么程度？（最后一行比较的组来自两种比较方式，没有共同的计划：*Welch* 的区间用两组各自的分散程度，
+# 比较两个均值。负数对 2 层有利。）
+
+# %%
+for frame, runs in of_depth.items():
+    means = tables.final_table(runs).groupby("n_layers")[["validation_loss", "best_step"]].mean()
+    row = [f"{n}: {m.validation_loss:.3f} at {m.best_step:,.0f}" for n, m in means.iterrows()]
+    print(f"{frame:17} {' · '.join(row)}")
+two = comparisons.losses_of(of_depth["equal time"], "validation_loss")["2 layers, 3020 steps"]
+six = comparisons.losses_of(of_depth["fair rate"], "validation_loss")["6 layers"]
+apart = stats.ttest_ind([*two.values()], [*six.values()], equal_var=False).confidence_interval()
+print(f"2 layers, 3,020 steps, against 6 layers, 1,200: {apart.low:+.3f} to {apart.high:+.3f}")
+
+# %% [markdown]
+# 在整个验证集上，训练更久的两层胜过 1,200 步之后的六层。（在后一半上看不出差异。）所以老实的总结是：
+# *在 1,200 步和再多几千步之后，深度换来每一步学得更快，代价是更多的时间；它能不能换来更低的下限，这些比较方式说不出来*。
+# 没有哪一种让每种深度都既有下降的学习率，又有很长的预算。
+#
+# 所以，下一项该做的就是这样的实验：600、1,200 和 2,400 步（300 步是先看过一眼之后加的），都以下降的学习率收尾，
+# 学习率按每种深度和每种长度分别选，再用八个种子来报告。报告换了新的文本：**课程里没有任何选择碰过的八部完整剧本**，从
+# *Hamlet* 到 *Twelfth Night*。
+#
+# > **先猜。** 每种长度一条线，看损失随深度怎样变。哪些线下降，哪些上升，哪些先降后升？
+
+# %%
+rows = []
+for steps in (300, 600, 1200, 2400):
+    learned = []
+    for n_layers in (1, 2, 4, 6, 8, 12):
+        runs = [r for r in recorded.load(f"depth-{steps}") if r.model["n_layers"] == n_layers]
+        low, mean, high = interval([r.untouched_loss for r in runs])
+        rows.append((f"{steps:,} steps", n_layers, mean, low, high))
+        learned.append(f"{interval([r.training_loss for r in runs])[1]:.2f}")
+by_length = pd.DataFrame(rows, columns=["frame", "n_layers", "loss", "low", "high"])
+title = "Loss on new plays, by depth and length of training"
+print(f"training loss at 2,400 steps: {', '.join(learned)} (1 to 12 layers)")
+label = ("loss on the untouched plays (nats/char.)",) * 2  # in either language
+figures.depth_in_frames(by_length, title=title, loss=label, note=note)
+
+# %% [markdown]
+# 所以单问深度没有答案；**给定训练长度的深度**才有。300 步时，一层和两层之间看不出差异，四层和六层更差。1,200 步时，
+# 均值一直降到最深的模型，只是降得越来越少（最后一步，从八层到十二层，不明显）。2,400 步相当于把文本读了二十遍，
+# 这时四层和六层之间看不出差异，八层和十二层用为它们选的较高的学习率，更差；而训练文本上的损失，十二层最低。600
+# 步的各个标记靠得太近，说不出哪个最好。（[实验结果](../../book/zh/results.md)页对每一步都做了检验。）
+#
+# ## 配对有用吗？
+#
+# 种子带来的运气如果是各组共有的，配对就有用：那时，两个组的损失随种子一起升降，差异就比两个均值更有把握。
+# 一起升降到什么程度，用相关系数 *r* 表示。
+#
+# > **先猜。** 更接近 0，还是更接近 1？
+
+# %%
+widths = []
+for rs in of_depth.values():
+    losses = {arm: [*of.values()] for arm, of in comparisons.losses_of(rs).items()}
+    for one, two in itertools.pairwise(losses.values()):
+        apart = stats.ttest_ind(two, one, equal_var=False).confidence_interval()  # Welch's
+        low, _, high = interval([b - a for a, b in zip(one, two, strict=True)])
+        widths.append((high - low) / (apart.high - apart.low))
+r = verdicts["r"]
+print(f"r: {r.min():.2f} to {r.max():.2f}, mean {r.mean():.2f} over {len(r)} comparisons")
+wider = sum(width > 1 for width in widths)
+print(f"the paired interval is wider in {wider}, on average {sum(widths) / len(widths):.2f} times")
+
+# %% [markdown]
+# 接近 0：配对在这里没有换来好处，还略有损失。六对只留下五个自由度，两组各六个，则最多有十个。（共有的为什么这样少，
+# 我们只能猜：几百步之后，每个模型都走上了自己的路。）我们保留配对的结论，因为计划就是这样定的；下一项实验不必配对。
+#
+# **我们本来能看出多大的差异？** 取六对，差异的分散程度和这里一样，假设确实有某个差异。有多大机会发现它？
+
+# %%
+half_width = (verdicts["high"] - verdicts["low"]).median() / 2
+t = stats.t.ppf(0.975, 5)
+spread = half_width * 6**0.5 / t
+print(f"the differences of a pair spread by {spread:.3f}")
+for true in (0.01, 0.02, 0.03):
+    pretended = true + spread * draws[:, :6]
+    scores = pretended.mean(1) / (pretended.std(1) / 6**0.5)
+    print(f"a true {true} is found in {(scores.abs() > t).float().mean():.0%} of studies")
+
+# %% [markdown]
+# 所以真实的 0.02 完全可能漏掉，Holm 校正之后就更容易漏掉。*看不出差异*从来不等于“没有差异”：每一行自己的区间会说，
+# 它不能排除什么。要说两个组*确实*相等，得先定一个界限，再证明整个区间都在界限之内（练习 5.2）。
+#
+# ## 你自己的实验组
+#
+# 最短而又老实的运行：同样的训练配方，最浅的深度，很少的步数。哪种位置编码会领先？
+#
+# > **先猜。** 四种的名次。
+
+# %%
+short = {"n_layers": 2, "steps": max(1, steps // 12), "evaluate_every": 0, "decay": 0.0}
+kinds = ("none", "learned", "sinusoidal", "rope")
+arms = {kind: {"position": kind, **short} for kind in kinds}
+question = "Which position, after a few steps?"
+own = studies.records(studies.Study("position-short", question, arms), text, seeds=1)
+losses = {r.arm: r.validation_loss for r in own}
+pd.Series(losses, name="nats/character, one seed").sort_values().round(3)
+
+# %% [markdown]
+# 一个种子，很少的步数：只是线索，还不是发现。要成为发现，就给它更多种子。`course ablate position` 会把它完整地跑一遍；
+# 第 3 讲的每项选择，都各有一项实验：
+
+# %%
+for one in studies.CHOICES:
+    print(f"{one.name:10} {one.question} {', '.join(one.arms)}")
+
+# %% [markdown]
+# ## 其他每项选择
+#
+# 每次只改一处，从 modern 训练配方出发（旋转位置编码、QK-norm、Muon；6 层，4 个头，宽度 256，上下文 1,024，
+# dropout 0.2），预算很短（800 步），每组六个种子。各组读的字符数相同，所以 *batch x 2* 只走一半的步数。
+#
+# > **先猜。** 给这四个排个名次：没有残差连接，用 AdamW 代替 Muon，用 ReLU 代替 GELU，没有位置。
+
+# %%
+modern = recorded.whole(recorded.load("choices-modern"), seeds=6)
+ranked = comparisons.against(modern)
+other_task = ranked["arm"].str.startswith("context")
+marked = ranked["arm"].where(~other_task, ranked["arm"] + " (another task)")
+figures.effect_ranking(ranked.assign(arm=marked), note=note)
+
+# %%
+# p is that of the paired t test: with six seeds sign flips can't go below 2 / 2**6
+control = ranked.set_index("arm").loc["unchanged, other seeds"]
+assert control["low"] < 0 < control["high"], "the same arm twice: 0 lies inside, as it should"
+small, clear = (ranked["p"] < 0.05).sum(), ranked["clear"].sum()
+print(f"{len(ranked)} arms; p < 0.05 for {small}, after correction for {clear}")
+
+# %%
+fair = comparisons.against(recorded.whole(recorded.load("choices-fair"), seeds=6))
+for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
+    row = table.set_index("arm").loc["no positions"]
+    cost = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+    print(f"no positions, from the recipe {recipe}: {cost}")
+
+# %% [markdown]
+# 在这套训练配方里，什么都不如残差连接要紧；其次是没有位置，或者位置编码选得不对；再次是做过了头：每处都丢掉一半，
+# 批次放大到四倍而步数只有四分之一，十六个头。用 AdamW 代替 Muon，代价和恒定的学习率差不多，二十分之一奈特。赢的一边有：
+# 更少的 dropout，以及更小的批次配更多的步。有一个组叫 *unchanged, other seeds*（不改，换种子），设置与参照相同，
+# 批次不同：它的区间显示，相同的组能相差多远。
+#
+# 图上没有给出四点警告。只有参照的学习率是调过的：AdamW 接手矩阵时用的是基线的学习率（后来给它单独选一个再问一次，
+# 代价略小；见[实验结果](../../book/zh/results.md)）。改了*上下文*的组，做的是另一个任务（第 4 讲），
+# 不该和其余的放在同一条轴上。而且这些只是一套训练配方里的效果：从基线的模型出发，*没有位置*的代价只是这里的一小部分。
+# 最后，这套训练配方和 `laptop` 都是在这同一个验证集上试出来的，两半都用过（[日志](../../book/log.md)）：
+# 它们的损失偏乐观。
+
+# %% [markdown]
+# 书里的[实验结果](../../book/zh/results.md)页有这项实验的全部数字；记录就在课程包里，上面的一切都由它们算出。
+# 你也可以：挑那页上的一句话，试着推翻它。
+#
+# ## 你做出了什么
+#
+# 一项实验：知道答案之前，就说清要问什么；报告差异，也报告它有多不确定；并且知道自己看不出什么。
+#
+# ## 思考
+#
+# **1.** 什么时候，差异的区间比两个组各自的区间所显示的更窄？什么时候不是这样？
+#
+# <details><summary>答案</summary>
+#
+# 各组的损失随种子一起升降时（r 接近 1）。r 接近 0 时，它甚至还略宽一些，因为 n 对留下的自由度比两组各 n
+# 个更少。 </details>
+#
+# **2.** 在你自己的实验里，各组的步数相同。如果改成*秒数*相同，谁会占便宜？
+#
+# <details><summary>答案</summary>
+#
+# 浅的，它们每秒走的步更多：比较方式是时间相等时，六层失去了领先。 </details>
+#
+# **3.** 有人试了 20 个组，每组一个种子，然后报告最好的。问题出在哪里？
+#
+# <details><summary>答案</summary>
+#
+# 二十个里最好的，多少也是运气最好的：它的损失偏乐观（练习 5.5 会说偏了多少）。给它和参照都换上新种子，
+# 才能见分晓。 </details>
+
+# %% [markdown]
+# ## 练习
+#
+# 补全每个代码骨架，再运行那一格；回答会说还有什么不对。答案折叠在下面。
+
+# %% [markdown]
+# ### 练习 5.1 · 热身 · 10 分钟
+#
+# 一项虚构的实验，六个配对种子，一套训练配方，一种预算：4 层对 2 层得到 −0.042 奈特/字符（95% 区间 −0.057 到
+# −0.026），6 层对 4 层得到 −0.007（−0.022 到 +0.008）。有人为它写了六句话。哪几句说过头了？
+#
+# <details><summary>提示 1</summary>
+#
+# 六句里有两句，说的正是区间所说的。其余的，问一问：哪一格、哪个数能检验它？ </details>
+#
+# <details><summary>提示 2</summary>
+#
+# 说过头有四种：由看不出差异说成相等，给一个区间安上概率，说成原因，换了预算。 </details>
+
+# %%
+for letter, sentence in checks.sizes("5.1").items():
+    print(f"({letter}) {sentence}")
+
+# %% tags=["exercise"]
+too_much = None  # such as {"a", "b"}
+
+checks.check("5.1", too_much)
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+fine = ("predict better", "see no difference")
+too_much = {
+    letter
+    for letter, sentence in checks.sizes("5.1").items()
+    if not any(words in sentence for words in fine)
+}
+
+checks.check("5.1", too_much, quiet=True)
+
+# %% [markdown]
+# ### 练习 5.2 · 核心 · 15 分钟
+#
+# *看不出差异*不是*相等*。要说两个组在 `bound` 之内相等（界限在实验之前就定好），平均差异的整个区间必须落在 −`bound`
+# 和 +`bound` 之间（Schuirmann 的两个单侧检验，1987，各为 5%：所以用的是 90% 区间，它的 `t` 已经给出）。返回是否如此。
+# 然后取界限 0.02，拿*原始方案：6 层对 4 层*来问（`comparisons.losses_of(depth)` 给出后一半上的
+# `{arm: {seed: loss}}`）：这是练习，不能算结论，因为你先看过了数字。
+#
+# <details><summary>提示 1</summary>
+#
+# 除了 `t`，需要的东西上面的 `interval` 里都有。 </details>
+#
+# <details><summary>提示 2</summary>
+#
+# 0 在不在里面并不要紧：差异可以是有把握的，*同时*又小得不值得在意。 </details>
+
+
+# %% tags=["exercise"]
+def equal_within(differences, bound, t):
+    """differences: n >= 2 numbers, one a seed -> bool"""
+    ...
+
+
+checks.check("5.2", equal_within)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def equal_within(differences, bound, t):
+    d = torch.tensor(differences, dtype=torch.float64)
+    half = t * d.std() / len(d) ** 0.5
+    return bool(-bound < d.mean() - half and d.mean() + half < bound)
+
+
+checks.check("5.2", equal_within, quiet=True)
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+losses = comparisons.losses_of(depth)
+gaps = [losses["6 layers"][seed] - losses["4 layers"][seed] for seed in range(6)]
+print(equal_within(gaps, 0.02, stats.t.ppf(0.95, 5)))
+
+# %% [markdown]
+# ### 练习 5.3 · 核心 · 15 分钟
+#
+# 手算配对的 $t$ 区间。两个组，各六个种子；`t` 是从 t 分布表里查到的数。给出差异的下限、均值和上限，差异是 `losses` 减
+# `others`。两个字典里种子的顺序不一定相同。
+#
+# <details><summary>提示 1</summary>
+#
+# 先求六个差异，每个种子一个。从此以后，原来的两个组就不用管了。 </details>
+#
+# <details><summary>提示 2</summary>
+#
+# 均值 ± $t$ × 差异的分散程度（除以 $n - 1$）÷ $\sqrt n$。 </details>
+
+
+# %% tags=["exercise"]
+def paired_interval(losses, others, t):
+    """losses, others: dicts, seed -> nats/character -> (low, mean, high)"""
+    ...
+
+
+checks.check("5.3", paired_interval)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def paired_interval(losses, others, t):
+    pairs = [losses[seed] - others[seed] for seed in losses]
+    differences = torch.tensor(pairs, dtype=torch.float64)
+    mean, spread = differences.mean().item(), differences.std().item()
+    half = t * spread / len(pairs) ** 0.5
+    return mean - half, mean, mean + half
+
+
+checks.check("5.3", paired_interval, quiet=True)
+
+# %% [markdown]
+# ### 练习 5.4 · 核心 · 20 分钟
+#
+# 拿七个组和基线比较，单凭运气，其中也可能有一个达到 $p < 0.05$。Holm（1979）：把 $m$ 个 p 值中最小的乘以 $m$，
+# 下一个乘以 $m - 1$，依此类推；并且哪个都不能小于前一个，也不能大于 1。按原来的顺序返回它们。
+#
+# <details><summary>提示 1</summary>
+#
+# 沿着排好序的 p 值走，随时记住到目前为止的最大值。 </details>
+#
+# <details><summary>提示 2</summary>
+#
+# `sorted(range(m), key=p_values.__getitem__)` 给出位置，这样每个结果都能写到该在的地方。 </details>
+
+
+# %% tags=["exercise"]
+def holm(p_values):
+    """m p-values -> m adjusted ones; those up to 0.05 may be called differences"""
+    ...
+
+
+checks.check("5.4", holm)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def holm(p_values):
+    m, largest, adjusted = len(p_values), 0.0, [0.0] * len(p_values)
+    for rank, i in enumerate(sorted(range(m), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (m - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+checks.check("5.4", holm, quiet=True)
+
+# %% [markdown]
+# ### 练习 5.5 · 挑战 · 30 分钟
+#
+# 二十个组其实全都一样，最好的那个却显得不错：显得好了多少？给你许多次模拟实验的损失，
+# 返回最好的组对各种子的均值比全部组的均值低多少，再对各次实验取平均。检查会让你的函数跑 4,000 次实验，每次 20 个组，
+# 先用一个种子，再用六个，并说出结果。
+#
+# <details><summary>提示 1</summary>
+#
+# 三个轴，依次三个问题：对种子求均值；每次实验里取最低的；对各次实验求均值。 </details>
+#
+# <details><summary>提示 2</summary>
+#
+# `means = losses.mean(2)` 的形状是（trials, arms）。`min` 该沿哪个轴取？ </details>
+
+
+# %% tags=["exercise"]
+def seeming_gain(losses):
+    """losses: (trials, arms, seeds) -> float, nats/character"""
+    ...
+
+
+checks.check("5.5", seeming_gain)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def seeming_gain(losses):
+    means = losses.mean(2)
+    return (means.mean(1) - means.min(1).values).mean().item()
+
+
+checks.check("5.5", seeming_gain, quiet=True)
+
+# %% [markdown]
+# ### 练习 5.6 · 挑战 · 120 分钟
+#
+# 在选出最佳学习率的那段文本上报告它的损失，就会偏乐观。用留出文本的一半为每个组选学习率，
+# 再报告这个学习率在另一半上的损失。要检查的部分就是这个函数，需要 20 分钟。
+#
+# 剩下的用一个晚上：做一项实验，2 层和 6 层，`learning_rate` 各取四个值（`studies.Study` 加上 `recipe="fair"`，
+# 其中只有 AdamW 在训练；步数要少），再用第 4 讲的 `evaluate` 分别评估两半（`course_utils.training` 里的
+# `checkpoints.load_model(record.checkpoint)` 给出一次运行的模型和分词器）。在报告的那一半上，
+# 每个组选定的学习率比这一半自己的最低损失高多少？如果选和报告都用同一半，这个差距就不会显露出来。
+
+# %% [markdown]
+# <details><summary>提示 1</summary>
+#
+# `min(row, key=row.get)` 就是损失最低的学习率。 </details>
+#
+# <details><summary>提示 2</summary>
+#
+# 按位置切开留出的文本。两半难度不同，所以各组只能在同一半之内比较。 </details>
+
+
+# %% tags=["exercise"]
+def honest_losses(choosing, reporting):
+    """Both: arm -> {learning rate: loss}, one a half -> arm -> (learning rate, loss)"""
+    ...
+
+
+checks.check("5.6", honest_losses)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
+def honest_losses(choosing, reporting):
+    best = {arm: min(row, key=row.get) for arm, row in choosing.items()}
+    return {arm: (rate, reporting[arm][rate]) for arm, rate in best.items()}
+
+
+checks.check("5.6", honest_losses, quiet=True)
+
+# %% [markdown]
+# ## 自测
+#
+# 先选，再展开答案。
+#
+# **1. 三个配对差异：+5、+3、−1。符号翻转检验的 p 值是……**
+# (a) 1/8 · (b) 1/4 · (c) 1/2
+#
+# <details><summary>答案</summary>
+#
+# **(c)** 总和是 7。八种翻转里，±(5 + 3 − 1) 和 ±(5 + 3 + 1) 同样极端：共四种。(a) 只算了真实看到的；(b) 忘了 +9 比
+# +7 更极端。 </details>
+
+# %% [markdown]
+# **2. 差异的 95% 区间是 −0.02 到 +0.01。所以……**
+# (a) 两个组相等 · (b) 看不出差异 · (c) 第一个组更好的概率是 95%
+#
+# <details><summary>答案</summary>
+#
+# **(b)** (a) 说过头了：−0.02 仍有可能。(c) 不是它的意思：95% 属于求区间的规则，不属于这个组。 </details>
+
+# %% [markdown]
+# **3. 你可以用很多种子，想让区间的宽度减半。需要多少种子？**
+# (a) 原来的两倍 · (b) 原来的四倍 · (c) 靠增加种子办不到
+#
+# <details><summary>答案</summary>
+#
+# **(b)** 误差随 $\sqrt n$ 下降。如果随 $n$ 下降，(a) 才对。(c) 说的是所有种子共有的误差，例如数据里的缺陷；
+# 那样的误差，什么区间都显示不出来。 </details>
+
+# %% [markdown]
+# **4. 为什么各组要用同样的种子？**
+# (a) 结果可以重复 · (b) 各组共有的运气会从差异里消去 · (c) 求一个均值所需的运行更少
+#
+# <details><summary>答案</summary>
+#
+# **(b)**，前提是有这样的运气：从相关系数看，这里几乎没有。(a) 只要种子固定，就都成立。(c) 不对：
+# 均值和以前一样不确定。 </details>
+
+# %% [markdown]
+# **5. 二十个组，每组一个种子；最好的比基线低 0.02。下一步呢？**
+# (a) 发表 · (b) 用新种子，把最好的和基线再比一次 · (c) 二十个全部再跑一遍，取两次中最好的
+#
+# <details><summary>答案</summary>
+#
+# **(b)** 新种子对挑选一无所知。(a) 报告的是运气（5.5 会说有多少）。(c) 又凭运气挑了一次。 </details>
+
+# %% [markdown]
+# **下一讲：**[6 · 采样](06_sampling.ipynb)，模型在那里开口说话。
