@@ -12,14 +12,14 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] english="30eb6971"
 # # 1 · 数据：文本变成数字
 #
 # 语言模型做的事，就是猜接下来是什么。要让它猜，先得把文本变成数字；要评判它猜得好不好，
 # 先得知道只靠统计频次能做到什么程度。这一讲两件事都做。末尾那个最好的统计模型划出一条线，后面几讲的 Transformer
 # 就要越过这条线。
 
-# %% [markdown]
+# %% [markdown] english="e7ee55ea"
 # **你将学会**：把文本变成整数，再变回来 · 划分数据时不骗自己 · 取出训练批次 · 读懂以奈特为单位的损失，以及困惑度 ·
 # 搭一个很难打败的 n 元语法模型。
 #
@@ -39,6 +39,11 @@ if importlib.util.find_spec("course_utils") is None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*install, address, *light], check=True)
 
+# 图、表和提示都用中文。
+import os
+
+os.environ.setdefault("COURSE_LANGUAGE", "zh")
+
 # %%
 import random
 import re
@@ -53,19 +58,19 @@ import math
 
 import torch
 
-# %% [markdown]
+# %% [markdown] english="5041a2a3"
 # ## 文本
 #
 # Tiny Shakespeare 是一个文件，收有莎士比亚剧本的约 40,000 行。课程先在你的电脑上找它，找不到就下载。两样都不成时，
 # 你会得到一份*练习文本*，由课程自己的模型写成，每一页都会注明：这时 `text.is_real` 是 False，`text.note`
 # 就是标在图旁的那句说明。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text = corpus.load()
 print(text.describe())
 print(text.text[:250])
 
-# %% [markdown]
+# %% [markdown] english="7fe5072b"
 # 总共只有六十五种字符：字母、少许标点、一个数字、空格和换行。
 #
 # > **先猜。** 哪个字符出现得最多？前三名合起来占全文多少？
@@ -73,13 +78,13 @@ print(text.text[:250])
 # %%
 counts = pd.Series(list(text.text)).value_counts()
 share = counts.head(3).sum() / counts.sum()
-print(f"{len(counts)} characters; the three most frequent make up {share:.0%}")
+print(f"{len(counts)} 种字符；最常见的三种占 {share:.0%}")
 figures.character_counts(counts.head(30), note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="30cffb29"
 # 空格居首，然后是 *e*、*t* 和 *o*。刻度上每条线相差十倍；最少见的 35 种字符还在这之下，直到只出现一次的 `$`。
 
-# %% [markdown]
+# %% [markdown] english="842e6419"
 # ## 为什么用字符，不用词？
 #
 # 同样一段文本，以词为单位的模型要猜的次数少。但它付出双重代价：每个不同的词都要有自己的向量；它还会碰到从没见过的词。
@@ -91,12 +96,12 @@ cut = int(0.9 * len(text.text))
 first, last = text.text[:cut], text.text[cut:]
 words_of = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*").findall  # letters, apostrophes inside
 words, known = set(words_of(text.text)), set(words_of(first))
-print(f"{len(words):,} different words, {len(counts)} different characters")
+print(f"不同的词 {len(words):,} 个，不同的字符 {len(counts)} 种")
 new = [word not in known for word in words_of(last)]
-print(f"never seen before: {sum(new) / max(1, len(new)):.1%} of the words,", end=" ")
-print(f"{len(set(last) - set(first))} of the characters")
+print(f"从没见过的：词有 {sum(new) / max(1, len(new)):.1%}，", end=" ")
+print(f"字符有 {len(set(last) - set(first))} 种")
 
-# %% [markdown]
+# %% [markdown] english="24c7f2eb"
 # 对模型来说，这样的词个个都是空白。大模型把文本切成常见的*片段*（练习 1.5 就写这样一个切分器）。我们坚持用字符：
 # 字符表很小，也没有什么是未知的；只是小模型得拿出一部分能力来学拼写。
 #
@@ -105,13 +110,13 @@ print(f"{len(set(last) - set(first))} of the characters")
 # **分词器（tokenizer）** 把文本变成整数，再变回来。我们用的是最小的一种：字符的 id，就是它在排好序的字符表里的位置。
 # 自己动手写，一个字典就够了。
 
-# %% tags=["nbval-check-output"]
+# %%
 alphabet = sorted(set("to be or not to be"))
 id_of = {character: i for i, character in enumerate(alphabet)}
 print(alphabet)
 print([id_of[character] for character in "robot"])
 
-# %% [markdown]
+# %% [markdown] english="38eb4cbf"
 # 写成类，再补上两样：变回文本的方法，和遇到没见过的字符时一条清楚的错误信息。
 
 
@@ -149,21 +154,21 @@ class CharTokenizer:
 # %%
 tokenizer = CharTokenizer(text.text)
 ids = torch.tensor(tokenizer.encode(text.text))
-assert tokenizer.decode(ids) == text.text, "encoding loses nothing"
+assert tokenizer.decode(ids) == text.text, "编码不丢失任何东西"
 if text.is_real:
-    assert tokenizer.vocab_size == 65, "Tiny Shakespeare has 65 different characters"
-print(f"{len(ids):,} ids, the first ten: {ids[:10].tolist()}")
+    assert tokenizer.vocab_size == 65, "Tiny Shakespeare 有 65 种不同的字符"
+print(f"{len(ids):,} 个 id，前十个：{ids[:10].tolist()}")
 
-# %% [markdown]
+# %% [markdown] english="53a2634d"
 # 分词器要是悄悄丢掉未知字符，你的提示文本就变了，而你会到模型里去找毛病。这一个会当场拒绝。
 
-# %% tags=["nbval-check-output"]
+# %%
 try:
     CharTokenizer("abc ").encode("a cab №5")
 except ValueError as error:
     print(error)
 
-# %% [markdown]
+# %% [markdown] english="7f3fefb8"
 # ## 训练与验证
 #
 # 模型从前十分之九学习，再用它从没见过的最后十分之一来评判。我们只切一刀，按**位置**切，尽管机器学习大多先打乱再切。
@@ -181,19 +186,19 @@ def split(ids, fraction=0.9):
 # %%
 train_ids, validation_ids = split(ids)
 n_train, n_validation = len(train_ids), len(validation_ids)
-assert n_train + n_validation == len(ids), "no character is lost or used twice"
+assert n_train + n_validation == len(ids), "每个字符都用到，且只用一次"
 if text.is_real:
-    assert (n_train, n_validation) == (1_003_854, 111_540), "the usual 90/10 split"
+    assert (n_train, n_validation) == (1_003_854, 111_540), "通常的 90/10 划分"
 unseen = set(validation_ids.tolist()) - set(train_ids.tolist())
-print(f"{n_train:,} to learn from, {n_validation:,} to be judged by")
-print(f"kinds of character that occur in the last tenth alone: {len(unseen)}")
+print(f"{n_train:,} 个字符用来学习，{n_validation:,} 个用来评判")
+print(f"只在最后十分之一里出现的字符种数：{len(unseen)}")
 
-# %% [markdown]
+# %% [markdown] english="47bda076"
 # 要是切之前先把各行打乱呢？那么最后十分之一里的一行，原来的邻居就在训练文本里：同样的人名，同一场争吵。
 #
 # > **先猜。** 最后十分之一会变容易，还是变难？模型会变好吗？记下你的答案：这一讲快结束时，你会亲自测量。
 
-# %% [markdown]
+# %% [markdown] english="4720afe3"
 # ## 批次
 #
 # 一步训练看 `B` 个窗口，每个窗口是从随机位置取出的 `T` 个字符。每个位置上的问题都是“接下来是什么？”，
@@ -219,15 +224,15 @@ def get_batch(ids, batch_size, context_length, generator=None):
 B, T = 2, 11
 tokens, targets = get_batch(train_ids, B, T, torch.Generator().manual_seed(5))
 assert tokens.shape == targets.shape == (B, T)
-assert torch.equal(tokens[:, 1:], targets[:, :-1]), "a target is the token one place on"
+assert torch.equal(tokens[:, 1:], targets[:, :-1]), "目标就是后一位的词元"
 for row in range(B):
     print(f"{tokenizer.decode(tokens[row])!r} -> {tokenizer.decode(targets[row])!r}")
 
 # %%
 asked, answers = tokenizer.decode(tokens[0]), tokenizer.decode(targets[0])
-figures.shifted(asked, answers, title="Each position asks, the next character answers")
+figures.shifted(asked, answers, title="每个位置提问，下一个字符回答")
 
-# %% [markdown]
+# %% [markdown] english="8f0933c5"
 # 虚线把每个目标和它所指的那个词元连起来，那个词元就在后一位。一个 11 个字符的窗口里有 11 个问题：第一个字符之后是什么，
 # 前两个之后是什么，依此类推。
 
@@ -235,9 +240,9 @@ figures.shifted(asked, answers, title="Each position asks, the next character an
 for t in range(4):
     before = tokenizer.decode(tokens[0, : t + 1])
     after = tokenizer.decode(targets[0, t : t + 1])
-    print(f"{before!r:>10} is followed by {after!r}")
+    print(f"{before!r:>10} 之后是 {after!r}")
 
-# %% [markdown]
+# %% [markdown] english="aaedfa33"
 # Transformer 一次回答窗口里的全部 `T` 个问题。
 #
 # **忘了挪这一位，会怎样？** 那么每个位置要答的，就是它手里已有的那个字符。想看看会学到什么，
@@ -253,13 +258,13 @@ answer = unshifted.argmax(dim=1)  # of each character, the most frequent
 right = (answer[validation_ids] == validation_ids).float().mean()
 letter = counts.index[2]
 written = tokenizer.decode([answer[tokenizer.encode(letter)[0]]] * 10)
-print(f"{right:.0%} right; after {letter!r} it writes {written!r}")
+print(f"猜对 {right:.0%}；在 {letter!r} 之后写出 {written!r}")
 
-# %% [markdown]
+# %% [markdown] english="0f0f7e2c"
 # 分数是满分，写出来的却像按键卡住了。换成*损失*（下一节定义），这个成绩是 0。记住这个症状：
 # **损失接近零，说明答案就在问题里。** 它在第 2 讲还会出现，藏得更深。
 
-# %% [markdown]
+# %% [markdown] english="fce719ac"
 # ## 猜得好，值多少？
 #
 # 模型给每个可能的下一个字符一个概率 $p$。**单个词元的损失（token loss）** 是真正出现的那个字符的 $-\ln p$，
@@ -269,11 +274,11 @@ print(f"{right:.0%} right; after {letter!r} it writes {written!r}")
 
 # %%
 p = torch.linspace(0.01, 1, 100)
-curve = {"token loss": (1 / p).log()}
-title = "A sure guess that fails is expensive"
-figures.lines(p, curve, "probability of what came", "token loss (nats)", title=title)
+curve = {"单个词元的损失": (1 / p).log()}
+title = "把握十足却猜错，代价很大"
+figures.lines(p, curve, "真正出现的字符的概率", "单个词元的损失（奈特）", title=title)
 
-# %% [markdown]
+# %% [markdown] english="ada62d8e"
 # 概率减半，损失就增加 $\ln 2$，曲线上处处如此。在 $p = 0$ 处，损失是无穷大，所以好模型从不完全排除任何可能。
 #
 # 知道真实概率的人（这里真实概率是 $p$，猜的是 $q$）平均损失是 $-\sum p \ln p$，这就是**熵（entropy）**。
@@ -283,24 +288,24 @@ figures.lines(p, curve, "probability of what came", "token loss (nats)", title=t
 # **困惑度（perplexity）** 是 $e^{\text{loss}}$：难度相当于从这么多个等可能的选项里猜。抛硬币是 2，掷骰子是 6。
 # 灌了铅的骰子要小一些，因为你可以往偏的那面押，只要你知道它偏。
 
-# %% tags=["nbval-check-output"]
+# %%
 loaded, fair = [1 / 2] + [1 / 10] * 5, [1 / 6] * 6
-games = {"coin": ([1 / 2] * 2, [1 / 2] * 2), "die": (fair, fair)}
-games |= {"loaded die": (loaded, loaded), "loaded die, thought fair": (loaded, fair)}
+games = {"硬币": ([1 / 2] * 2, [1 / 2] * 2), "骰子": (fair, fair)}
+games |= {"灌铅的骰子": (loaded, loaded), "灌铅的骰子，当成没灌的来猜": (loaded, fair)}
 for name, (p, q) in games.items():
     loss = -sum(true * math.log(guess) for true, guess in zip(p, q, strict=True))
-    print(f"{name:24} {loss:.3f} nats, as hard as {math.exp(loss):.2f} equal choices")
+    print(f"{loss:.3f} 奈特，难度如同 {math.exp(loss):.2f} 个等可能的选项：{name:24}")
 
-# %% [markdown]
+# %% [markdown] english="220c7867"
 # ## 猜法的阶梯
 #
 # 最笨的模型给全部 65 个字符同样的概率。
 
 # %%
 uniform = math.log(tokenizer.vocab_size)
-print(f"uniform: {uniform:.3f} nats/character, perplexity {math.exp(uniform):.1f}")
+print(f"均匀：每字符 {uniform:.3f} 奈特，困惑度 {math.exp(uniform):.1f}")
 
-# %% [markdown]
+# %% [markdown] english="c8295189"
 # 第二笨的知道前面数出的频次：每个字符的损失，是它在训练文本里所占比例的 $-\ln$。
 #
 # > **先猜。** 从 65 个等可能的选项，降到多少个？
@@ -308,9 +313,9 @@ print(f"uniform: {uniform:.3f} nats/character, perplexity {math.exp(uniform):.1f
 # %%
 share = torch.bincount(train_ids, minlength=tokenizer.vocab_size) / len(train_ids)
 unigram = -share[validation_ids].log().mean().item()
-print(f"unigram: {unigram:.3f} nats/character, perplexity {math.exp(unigram):.1f}")
+print(f"一元语法：每字符 {unigram:.3f} 奈特，困惑度 {math.exp(unigram):.1f}")
 
-# %% [markdown]
+# %% [markdown] english="cb6dd1d3"
 # 现在让猜测依赖前一个字符：*q* 之后是 *u*。这就是**二元语法（bigram）** 模型，它只需要一张字符对的表。给每一格加 1，
 # 从没出现过的字符对就不会让损失变成无穷大。
 
@@ -319,17 +324,17 @@ pairs = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
 pairs.index_put_((train_ids[:-1], train_ids[1:]), torch.tensor(1.0), accumulate=True)
 after = (pairs + 1) / (pairs + 1).sum(dim=1, keepdim=True)
 bigram = -after[validation_ids[:-1], validation_ids[1:]].log().mean().item()
-print(f"bigram: {bigram:.3f} nats/character, perplexity {math.exp(bigram):.1f}")
+print(f"二元语法：每字符 {bigram:.3f} 奈特，困惑度 {math.exp(bigram):.1f}")
 
 # %%
 common = [tokenizer.encode(c)[0] for c in counts.index[:16]]
 names = tokenizer.decode(common)
-labels = ("this character", "next character", "probability")
-title = "How often one character follows another"
+labels = ("这个字符", "下一个字符", "概率")
+title = "一个字符之后跟着另一个字符的概率"
 table = after[common][:, common]
 figures.heatmaps(table, names, names, labels=labels, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="fe1e26db"
 # 一行一行地读：*t* 之后 *h* 很亮，*h* 之后是 *e*，而到了 *y* 或 *d*，单词常常就结束了。（⏎ 那行是暗的，
 # 因为换行之后是大写字母，图上没有画。）
 #
@@ -339,16 +344,16 @@ figures.heatmaps(table, names, names, labels=labels, title=title, note=text.note
 never = pairs[validation_ids[:-1], validation_ids[1:]] == 0
 raw = pairs / pairs.sum(dim=1, keepdim=True)
 loss = -raw[validation_ids[:-1], validation_ids[1:]].log().mean()
-print(f"{never.sum()} of {len(never):,} pairs were never seen;", end=" ")
-print(f"the loss without the added 1 is {loss}")
+print(f"{len(never):,} 对里有 {never.sum()} 对从没见过；", end=" ")
+print(f"不加 1 的损失是 {loss}")
 
-# %% [markdown]
+# %% [markdown] english="58c05cb7"
 # ## 往前多看几个字符
 #
 # **n 元语法（n-gram）** 是连续的 $n$ 个字符。**阶（order）** 为 $n$ 的模型根据前面 $n - 1$
 # 个字符（它的*上下文*）猜最后一个；二元语法的阶是 2。五个字符的上下文有十亿种可能，大多数从没见过。
 
-# %% [markdown]
+# %% [markdown] english="87ceac9d"
 # 窍门是：长上下文见过多少，就信它多少，剩下的交给短一点的上下文。Witten 和 Bell 的规则（1991）只靠两个计数：$c(h)$
 # 是上下文 $h$ 出现的次数，$t(h)$ 是跟在它后面的*不同*字符有多少种。后面跟过很多种字符的上下文，总是出人意料，
 # 就少信一些。用 $w$ 表示下一个字符：
@@ -370,16 +375,16 @@ def p_after(h, w):
     return (followers[h][w] + t * shorter) / (c + t)
 
 
-# %% [markdown]
+# %% [markdown] english="44775b22"
 # 手算：*b* 在 11 个字母里占 2 个，字母有 5 种，所以单看它是 $(2 + 5 \cdot \frac{1}{5}) / (11 + 5) = 3/16$。*a*
 # 之后，*b* 来过两次，另外两个字母各一次，所以 $c(h) = 4$，$t(h) = 3$。
 
 # %%
 assert p_after("a", "b") == (2 + 3 * 3 / 16) / (4 + 3)
-assert abs(sum(p_after("a", w) for w in set(word)) - 1) < 1e-12, "a distribution"
+assert abs(sum(p_after("a", w) for w in set(word)) - 1) < 1e-12, "是一个概率分布"
 print(f"p(b | a) = {p_after('a', 'b'):.3f}")
 
-# %% [markdown]
+# %% [markdown] english="80a02cd1"
 # 对一百万个字符，这样太慢。用张量就快了：每个 n-gram 变成一个整数，写成 $V$ 进制。这里 $a, b, c, d, r$ 是 $0 … 4$，
 # $V = 5$，所以 *ab* 是 $0 \cdot 5 + 1 = 1$。除以 $V$ 就去掉了最后一个字母，留下上下文。在*不同*的字母对里，有三个以
 # *a* 开头：*ab*、*ac*、*ad*。所以 *a* 会留下三次，这就是 $t(h)$。
@@ -410,7 +415,7 @@ def count_ngrams(codes, vocab_size):
     return grams, counts, contexts, totals, types
 
 
-# %% [markdown]
+# %% [markdown] english="c3f25eda"
 # 模型为每一阶保存这五张表。求概率时，从均匀的猜测出发，一阶一阶往上算。以 *abra* 为例：先是四个 1/5，再是
 # $p(a), p(b), p(r), p(a)$；到了 2 阶，第一个以外的（`p[n - 1 :]`）都换成 $p(b\mid a), p(r\mid b), p(a\mid r)$。
 
@@ -452,9 +457,9 @@ class WittenBell:
 small = CharTokenizer(word)
 tensors = WittenBell(torch.tensor(small.encode(word)), 2, small.vocab_size)
 pair = tensors.probabilities(torch.tensor(small.encode("ab")))
-assert abs(pair.item() - p_after("a", "b")) < 1e-12, "the same rule"
+assert abs(pair.item() - p_after("a", "b")) < 1e-12, "是同一条规则"
 
-# %% [markdown]
+# %% [markdown] english="19739c37"
 # > **先猜。** 往前看多远才划算？6 阶看到的比 5 阶多，会赢吗？在统计过的文本上呢？
 
 # %%
@@ -464,12 +469,12 @@ counters = {n: WittenBell(train_ids, n, V) for n in orders[:6]}
 n_gram = {n: counter.loss(validation_ids) for n, counter in counters.items()}
 counted = [counter.loss(train_ids[:n_validation]) for counter in counters.values()]
 for order, loss in n_gram.items():
-    print(f"order {order}: {loss:.3f} nats/character, perplexity {math.exp(loss):5.2f}")
-curves = {"last tenth": list(n_gram.values()), "counted text": counted}
-look = {"title": "The counted text grows easier with every order", "note": text.note}
-figures.lines(orders[:6], curves, "order", "loss (nats/character)", **look)
+    print(f"{order} 阶：每字符 {loss:.3f} 奈特，困惑度 {math.exp(loss):5.2f}")
+curves = {"最后十分之一": list(n_gram.values()), "统计过的文本": counted}
+look = {"title": "每高一阶，统计过的文本都更好猜", "note": text.note}
+figures.lines(orders[:6], curves, "阶", "损失（奈特/字符）", **look)
 
-# %% [markdown]
+# %% [markdown] english="173fea59"
 # 再多一阶，在新文本上变差了，在统计过的文本上却好得多：你第一次遇到了**过拟合（overfitting）**。损害来自哪里？
 # 按较长的上下文出现过多少次分组，逐处比较这两阶。
 
@@ -479,17 +484,17 @@ five, six = (counters[order].probabilities(validation_ids) for order in (n - 1, 
 harm = (five / six)[n - 2 :].log()  # what order 6 costs more, after five characters
 _, _, contexts, totals, _ = counters[n].tables[-1]
 seen = lookup(contexts, totals, ngram_codes(validation_ids, n, V) // V)
-groups = {"never": (0, 1), "once": (1, 2), "2 to 4": (2, 5), "5 or more": (5, n_train)}
+groups = {"没见过": (0, 1), "见一次": (1, 2), "见 2 到 4 次": (2, 5), "至少 5 次": (5, n_train)}
 for name, (low, high) in groups.items():
     here = (low <= seen) & (seen < high)
     each, whole = harm[here].mean(), harm[here].sum() / len(harm)
     share_of_places = here.double().mean()
-    print(f"{name:9} {share_of_places:4.0%}: {each:+.3f} each, {whole:+.3f} in all")
+    print(f"{name:9} {share_of_places:4.0%}：每处 {each:+.3f}，合计 {whole:+.3f}")
 if text.is_real:
-    assert abs(n_gram[1] - unigram) < 1e-3, "order 1 is the unigram model from above"
-    assert n_gram[6] > n_gram[5], "longer contexts are believed too soon"
+    assert abs(n_gram[1] - unigram) < 1e-3, "1 阶就是前面的一元语法模型"
+    assert n_gram[6] > n_gram[5], "较长的上下文信得太早"
 
-# %% [markdown]
+# %% [markdown] english="2179865c"
 # 上下文没见过时，规则退回去，毫无损失。逐处来看，只见过一次的上下文误导最大；但总的损害有一半来自见过五次及以上的上下文：
 # 规则信它们也信得太早。
 #
@@ -518,9 +523,9 @@ def discounts(counts):
 for n in (2, 4, 6):
     _, seen, *_ = count_ngrams(ngram_codes(train_ids, n, V), V)
     taken = [round(d, 2) for d in discounts(seen).tolist()[1:]]
-    print(f"order {n}: {(seen == 1).float().mean():.0%} seen once; D = {taken}")
+    print(f"{n} 阶：只见过一次的占 {(seen == 1).float().mean():.0%}；D = {taken}")
 
-# %% [markdown]
+# %% [markdown] english="113a81c3"
 # **长上下文拿不准时，才会去问短上下文。** 这时，一个字符在那里*出现过多少次*不太要紧，
 # 要紧的是它*出现在多少种不同的地方*。这份文本里 *h* 很常见，但多半在 *th*、*sh* 和 *wh* 里；如果前面不是这几个字母，
 # 就不大可能出现 *h*。所以除了最长的上下文，n-gram 前面有几种不同的字符，就计几次。
@@ -530,9 +535,9 @@ different = ngram_codes(train_ids, 2, V).unique()  # each pair once, however fre
 places = torch.bincount(different % V, minlength=V)  # % V: the second of the pair
 for letter in (c for c in "hue" if c in tokenizer.alphabet):
     (i,) = tokenizer.encode(letter)
-    print(f"{letter}: {share[i]:.1%} of all characters, after {places[i]} different ones")
+    print(f"{letter}：占全部字符的 {share[i]:.1%}，出现在 {places[i]} 种字符之后")
 
-# %% [markdown]
+# %% [markdown] english="96b39fa2"
 # 从短到长逐阶往上算，这一部分是继承来的。`count` 只是给它换了表：在 Witten 和 Bell 的公式里，减去折扣后剩下的计数代替
 # $c$，减下来的（`rest`）代替 $t$。这一格可以跳过；要紧的是它下面的那张表。
 
@@ -558,7 +563,7 @@ class KneserNey(WittenBell):
         return grams, counts - taken, contexts, totals - rest, rest
 
 
-# %% [markdown]
+# %% [markdown] english="36529560"
 # > **先猜。** 6 阶还会输给 5 阶吗？同样的计数，换成更好的规则，能好多少？
 
 # %%
@@ -568,18 +573,18 @@ for n in orders[1:]:
     careful[n] = counter.loss(validation_ids)
     halves[n] = [counter.loss(half) for half in validation_ids.chunk(2)]
 compared = pd.DataFrame({"Witten–Bell": n_gram, "Kneser–Ney": careful})
-compared.index.name = "order"
+compared.index.name = "阶"
 compared.round(3)
 
 # %%
 first, second = (min(halves, key=lambda n: halves[n][i]) for i in (0, 1))
-print(f"order {first} is best on the first half, order {second} on the second")
+print(f"前一半上最好的是 {first} 阶，后一半上最好的是 {second} 阶")
 if text.is_real:
-    assert first == second, "either half would have chosen for the other"
-    assert min(careful, key=careful.get) == 7, "two orders further than before"
-    assert round(careful[7], 3) == 1.517, "with nothing but the same text, counted"
+    assert first == second, "不论哪一半，为另一半选出的都一样"
+    assert min(careful, key=careful.get) == 7, "比前一种规则多两阶"
+    assert round(careful[7], 3) == 1.517, "只靠统计同一份文本"
 
-# %% [markdown]
+# %% [markdown] english="daab50c2"
 # 比前一种规则多两阶，损失少 0.15 奈特，其中 0.11 在 5 阶就已经得到。在 2 阶，两种规则不相上下，加 1 的办法也一样：
 # 几乎所有的字符对都见过很多次。（用同一段文本选出最好的阶、再报告它的成绩，成绩可能偏好；在这里，不论用哪一半来选，
 # 给另一半选出的都是这一阶。）
@@ -588,7 +593,7 @@ if text.is_real:
 # 或者要更多层（第 5 讲）。有一件事，统计到哪一阶都做不到，那就是*泛化*：看出两个上下文并不相同，却很相像。这正是
 # Transformer 的用处。
 
-# %% [markdown]
+# %% [markdown] english="61fb8d9f"
 # ## 统计模型写出的文本
 #
 # 会猜，就会写：按概率抽出下一个字符，接在后面，再抽下一个。`probabilities` 评判的是一段现成的文本；
@@ -615,7 +620,7 @@ def write(model, prompt, n_new, seed=0):
     return out
 
 
-# %% [markdown]
+# %% [markdown] english="0e40b655"
 # > **先猜。** 从几阶起，能认出单词？从几阶起，能读到通顺的句子？
 
 # %%
@@ -623,10 +628,10 @@ best_order = min(careful, key=careful.get)
 prompt = tokenizer.encode(text.text[: len("First Citizen:\n")])
 for order in (2, 3, best_order):
     model = KneserNey(train_ids, order, V)
-    assert abs(next_probabilities(model, prompt).sum() - 1) < 1e-9, "a distribution"
-    print(f"--- order {order}\n{tokenizer.decode(write(model, prompt, 120))}\n")
+    assert abs(next_probabilities(model, prompt).sum() - 1) < 1e-9, "是一个概率分布"
+    print(f"--- {order} 阶\n{tokenizer.decode(write(model, prompt, 120))}\n")
 
-# %% [markdown]
+# %% [markdown] english="3ed0328d"
 # 字母连成音节，再连成单词，接着有了剧本的样子：大写的人名，冒号，换行。意思却没有。
 #
 # ## 回到打乱的行
@@ -640,10 +645,10 @@ shuffled = "\n".join(lines)
 mixed_train, mixed_validation = split(torch.tensor(tokenizer.encode(shuffled)))
 fair = careful[best_order]
 flattered = KneserNey(mixed_train, best_order, V).loss(mixed_validation)
-print(f"by position {fair:.3f}, lines shuffled {flattered:.3f} nats/character,")
-print(f"perplexity {math.exp(fair):.2f} and {math.exp(flattered):.2f}")
+print(f"每字符奈特数：按位置切 {fair:.3f}，打乱各行 {flattered:.3f}；")
+print(f"困惑度：{math.exp(fair):.2f} 和 {math.exp(flattered):.2f}")
 
-# %% [markdown]
+# %% [markdown] english="7cef5357"
 # 容易多了。是因为模型已经读过考它的那些场景？还是最后十分之一本来就比别处难？把别的十分之一整段留出来试试：
 
 # %%
@@ -652,16 +657,16 @@ for i in (0, 3, 6):
     out = slice(i * tenth, (i + 1) * tenth)
     others = torch.cat([ids[: out.start], ids[out.stop :]])
     by_tenth.append(KneserNey(others, best_order, V).loss(ids[out]))
-print("other tenths in one piece:", ", ".join(f"{loss:.3f}" for loss in by_tenth))
+print("别的十分之一，整段留出：", ", ".join(f"{loss:.3f}" for loss in by_tenth))
 if text.is_real:
-    assert flattered < min(by_tenth), "shuffled is easier than any in one piece"
+    assert flattered < min(by_tenth), "打乱之后比任何一整段都容易"
 
-# %% [markdown]
+# %% [markdown] english="c4d6bca2"
 # 看来两样都有。别的十分之一也更容易，所以好处大半不是打乱带来的。（一个猜测：最后十分之一大多是新的剧本，
 # 而这几段剧本的其余部分就在训练文本里。）但打乱之后比其中任何一段都容易，大概因为模型读过的正是那些场景。
 # 模型因此变好了吗？没有，是题目变容易了。所以我们按位置切，只切一刀。损失只能和同一种划分上的损失相比。
 
-# %% [markdown]
+# %% [markdown] english="85f56108"
 # ## 损失记录
 #
 # 第 1 到 4 讲各有一张最后十分之一上的损失表：有统计模型的，从第 2 讲起还有这一讲自己的。（*Bigram* 和 *5-gram* 用
@@ -689,17 +694,17 @@ def baseline_losses(text):
 
 # %%
 losses = baseline_losses(text.text)
-loss_log = pd.DataFrame({"nats/character": losses})
-loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
+loss_log = pd.DataFrame({"奈特/字符": losses})
+loss_log["困惑度"] = loss_log["奈特/字符"].map(math.exp)
 loss_log.round(3)
 
 # %%
-figures.loss_bars(losses, title="What counting reaches, from worst to best", note=text.note)
+figures.loss_bars(losses, title="统计能达到的损失，从最差到最好", note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="b2f41a0e"
 # 从一元语法到 5-gram，每降一级都是因为往前看得更远；最后一级主要靠更好的规则。
 
-# %% [markdown]
+# %% [markdown] english="c56182c6"
 # ## 你做出了什么
 #
 # 分词器、划分、批次，还有一组由低到高的基线。它们都保存在 `course_utils.lessons.data` 里，代码就取自这个 notebook。
@@ -732,7 +737,7 @@ figures.loss_bars(losses, title="What counting reaches, from worst to best", not
 # 不好。随机抽出的行，邻居都在训练文本里。在这样的划分上，你的统计模型困惑度是 4.0（见上文），
 # 所以朋友的更差。 </details>
 
-# %% [markdown]
+# %% [markdown] english="5afb8853"
 # ## 练习
 #
 # 把答案写在 `...` 或 `None` 的位置，再运行这一格。它会显示*正确*，或者*还不对*：
@@ -767,7 +772,7 @@ def perplexity(probabilities):
 
 checks.check("1.1", perplexity, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="30a86ce7"
 # ### 练习 1.2 · 热身 · 5 分钟
 #
 # 下一格会打印几个大小。按这些大小手算：`get_batch` 可以从多少个不同的位置取窗口？一个批次问多少个问题？答案是一对整数。
@@ -794,7 +799,7 @@ places, questions = size["N"] - size["T"], size["B"] * size["T"]
 
 checks.check("1.2", (places, questions), quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="cd44f0f6"
 # ### 练习 1.3 · 核心 · 15 分钟
 #
 # 要在*一整份*数据上评判模型，每个预测都要做，而且只做一次。把 `ids` 切成互不重叠的窗口，每个至多 `T` 个词元，
@@ -825,7 +830,7 @@ def windows(ids, T):
 
 checks.check("1.3", windows, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="bb93fe51"
 # ### 练习 1.4 · 核心 · 20 分钟
 #
 # 把二元语法模型写成一个函数，每格不再加 1，而是加 `extra`。在 `train` 上计数，返回在 `validation` 上的损失，
@@ -864,7 +869,7 @@ def bigram_loss(train, validation, vocab_size, extra):
 
 checks.check("1.4", bigram_loss, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="e7ac2d93"
 # ### 练习 1.5 · 挑战 · 120 分钟
 #
 # 字节对编码（BPE），大模型就用它来切分文本。反复做这件事：找出最常见的相邻一对（并列时取最小的一对），给它下一个空着的
@@ -873,7 +878,7 @@ checks.check("1.4", bigram_loss, quiet=True)
 # 然后用起来：用 500 次合并切分莎士比亚，在片段上统计一个 3-gram，再把它*每个片段*的损失换算成*每个字符*的奈特数。它胜过
 # 5-gram 吗？
 
-# %% [markdown]
+# %% [markdown] english="e042ef9b"
 # <details><summary>提示 1</summary>
 #
 # 写两个函数：一个数相邻对（`collections.Counter(zip(ids, ids[1:]))`），一个替换一对。 </details>
@@ -920,7 +925,7 @@ def byte_pairs(ids, vocab_size, n_merges):
 
 checks.check("1.5", byte_pairs, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="ba1df403"
 # ### 练习 1.6 · 核心 · 20 分钟
 #
 # 一位同事写的 `get_batch` 能运行，形状都对，损失看起来也正常；可是有什么地方差了一位。写一个测试来分辨：对可以信赖的
@@ -964,7 +969,7 @@ def can_be_trusted(get_batch):
 
 checks.check("1.6", can_be_trusted, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="c7949d52"
 # ## 自测
 #
 # 先选，再展开。
@@ -976,7 +981,7 @@ checks.check("1.6", can_be_trusted, quiet=True)
 #
 # (b)。(a) 损失之差对应困惑度之*比*。(c) 字符表决定均匀猜测的损失是多少，不决定损失之差意味着什么。 </details>
 
-# %% [markdown]
+# %% [markdown] english="73257dc5"
 # **2.** 两个模型的词表不同（65 个字符和 500 个片段）。可以比较的是……
 # (a) 每个词元的损失 · (b) 每个词元的困惑度 · (c) 每个字符的损失。
 #
@@ -984,5 +989,5 @@ checks.check("1.6", can_be_trusted, quiet=True)
 #
 # (c)。(a) 和 (b) 偏袒把文本切得更碎的一方：切得越碎，每个词元越好猜。 </details>
 
-# %% [markdown]
+# %% [markdown] english="328313ad"
 # **下一讲：**[2 · 注意力](02_attention.ipynb)，看一个位置怎样学会选择关注哪些位置。

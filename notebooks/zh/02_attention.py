@@ -12,14 +12,14 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] english="7a2e385f"
 # # 2 · 注意力：该关注哪些位置
 #
 # 第 1 讲的 5-gram 只往回看四个字符，永远是紧挨着的那四个。可是，下一个轮到谁说话，也许取决于十行之前出现的一个名字；
 # 这一行能不能就此结束，要看它已经有多长。**注意力**（attention）让每个位置根据自己读到的内容，决定前面哪些位置重要。
 # 你会先用三个字符手算一遍，再用六行代码写出来，单独训练它，看看它值多少奈特。
 
-# %% [markdown]
+# %% [markdown] english="3f4af579"
 # **你将学会**：由 x 算出查询、键和值 · 把注意力写成加权平均 · 说清分数为什么要除以 √D · 遮住未来，并认得忘记遮住时的症状
 # · 把一个向量切成多个头。
 #
@@ -39,6 +39,11 @@ if importlib.util.find_spec("course_utils") is None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*install, address, *light], check=True)
 
+# 图、表和提示都用中文。
+import os
+
+os.environ.setdefault("COURSE_LANGUAGE", "zh")
+
 # %% tags=["export"]
 import math
 
@@ -53,18 +58,18 @@ from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
 from course_utils.training import evaluation, runs
 
-# %% [markdown]
+# %% [markdown] english="fda9ef0b"
 # 第 1 讲结束时，我们手里是一串整数。模型把每个整数变成由 `C` 个数组成的向量，这些数就是它的**通道**（channel）；
 # 第 3 讲会学出这些向量，这里先用随机数。一个批次有 `B` 条序列，一条序列有 `T` 个位置，一个查询有 `D`
 # 个通道。这几个大小取不同的质数，轴要是弄反了，一定会暴露。
 
-# %% tags=["nbval-check-output"]
+# %%
 B, T, C, D = 2, 5, 11, 7
 torch.manual_seed(0)
 x = torch.randn(B, T, C)
-print("x: what each position knows,", tuple(x.shape))
+print("x：每个位置知道的内容，", tuple(x.shape))
 
-# %% [markdown]
+# %% [markdown] english="cd9a6c25"
 # ## 第 1 步：对过去求平均
 #
 # 利用过去，最没意思的办法是求平均：位置 $t$ 取位置 $0 … t$ 的平均值。写成循环：
@@ -72,7 +77,7 @@ print("x: what each position knows,", tuple(x.shape))
 # %%
 by_loop = torch.stack([x[:, : t + 1].mean(dim=1) for t in range(T)], dim=1)
 
-# %% [markdown]
+# %% [markdown] english="ef874479"
 # 同样的事也可以用矩阵乘法来做：乘上一个下三角矩阵，它每行之和为 1。后面的一切都建立在这一点上：
 # *对各个位置加权平均，就是矩阵乘法*。一次乘法，就把全部 `T` 个位置同时算完。
 #
@@ -81,11 +86,11 @@ by_loop = torch.stack([x[:, : t + 1].mean(dim=1) for t in range(T)], dim=1)
 # %%
 equal = torch.ones(T, T).tril()
 equal = equal / equal.sum(dim=1, keepdim=True)
-assert torch.allclose(equal @ x, by_loop, atol=1e-6), "a triangle of weights is a mean"
-labels = ("position", "listens to position", "weight")
-figures.heatmaps(equal, labels=labels, title="Equal weights: the mean of the past")
+assert torch.allclose(equal @ x, by_loop, atol=1e-6), "三角形的权重就是求平均"
+labels = ("位置", "关注的位置", "权重")
+figures.heatmaps(equal, labels=labels, title="相等的权重：对过去求平均")
 
-# %% [markdown]
+# %% [markdown] english="9c131820"
 # 第 $t$ 行把注意力平均分给它能看到的 $t + 1$ 个位置。对角线以上都是未来，什么也分不到。
 #
 # **Softmax** 把分数变成权重：以 $e$ 为底、分数为指数求幂，再除以这一行的总和。让过去的分数都是 0，未来的分数都是
@@ -94,12 +99,12 @@ figures.heatmaps(equal, labels=labels, title="Equal weights: the mean of the pas
 # %%
 future = torch.ones(T, T, dtype=torch.bool).triu(diagonal=1)
 scores = torch.zeros(T, T).masked_fill(future, -math.inf)
-assert torch.allclose(scores.softmax(dim=-1), equal), "equal scores give equal weights"
+assert torch.allclose(scores.softmax(dim=-1), equal), "分数相等，权重就相等"
 
-# %% [markdown]
+# %% [markdown] english="e3df0049"
 # 那么只剩下一个问题：更好的分数从哪里来。
 
-# %% [markdown]
+# %% [markdown] english="17ad127c"
 # ## 第 2 步：查询、键和值，手算一遍
 #
 # 求平均时，读到的是什么并不重要：紧挨着的一个 *q*，和很久以前的一个空格，分量一样。所以，每个位置根据自己知道的内容，
@@ -113,7 +118,7 @@ assert torch.allclose(scores.softmax(dim=-1), equal), "equal scores give equal w
 #
 # 查询与键有多匹配，看两者的点积。取三个字符、两个通道，矩阵由我们自己定：
 
-# %% tags=["nbval-check-output"]
+# %%
 three = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])  # a row a character
 W_q = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
 W_k = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
@@ -122,21 +127,21 @@ q, k, v = three @ W_q, three @ W_k, three @ W_v
 for name, matrix in {"q": q, "k": k, "v": v}.items():
     print(name, matrix.tolist())
 
-# %% [markdown]
+# %% [markdown] english="707d9cdf"
 # > **先猜。** 拿纸笔算一算：最后一个字符的查询是 (2, 1)。哪个键与它最匹配？
 #
 # （代码还除以了 $\sqrt 2$，并遮住了未来：见第 3 步和第 4 步。）
 
-# %% tags=["nbval-check-output"]
+# %%
 fit = q @ k.T  # row: who asks; column: who is asked
-print("q · k of the last:", fit[2].tolist())
+print("最后一个查询的 q · k：", fit[2].tolist())
 hidden = torch.ones(3, 3, dtype=torch.bool).triu(diagonal=1)
 masked = (fit / math.sqrt(2)).masked_fill(hidden, -math.inf)
 by_hand_weights = masked.softmax(dim=-1)
-print("weights:\n", by_hand_weights.round(decimals=2))
-print("what each hears:\n", (by_hand_weights @ v).round(decimals=2))
+print("权重：\n", by_hand_weights.round(decimals=2))
+print("每个位置读到的内容：\n", (by_hand_weights @ v).round(decimals=2))
 
-# %% [markdown]
+# %% [markdown] english="a129afe4"
 # 第一个键是 (0, 1)，匹配程度为 1；第二个键是 (1, 0)，匹配程度为 2；最后一个键两样都有，匹配程度为 3。经过
 # softmax，最后一个字符从第一个值取 .14，从第二个值取 .28，从自己的值取 .58。注意力就是这么回事。下面把它画成图，
 # 标上代码里的形状（`k.mT` 把 (B, T, D) 变成 (B, D, T)）：
@@ -149,9 +154,9 @@ weights = scores.masked_fill(future, -math.inf).softmax(dim=-1)
 out = weights @ v
 tensors = {"x": x, "q": q, "scores": scores, "out": out}
 shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-figures.attention_flow(shapes, title="Attention: from x to what is heard")
+figures.attention_flow(shapes, title="注意力：从 x 到读到的内容")
 
-# %% [markdown]
+# %% [markdown] english="75511a2e"
 # 从上往下，顺着箭头看。代码里只有两行让不同的位置相通：一行算分数，每个位置都向每个位置发问；一行乘以
 # `v`，每个位置求出自己的加权平均。下面这一段，要能默写出来：
 
@@ -167,7 +172,7 @@ def attention(x, W_q, W_k, W_v):
 
 assert torch.allclose(attention(x, W_q, W_k, W_v), out)
 
-# %% [markdown]
+# %% [markdown] english="47f463c2"
 # ## 第 3 步：为什么要除以 √D？
 #
 # 如果 $q$ 和 $k$ 里的数相互独立，均值为 0，方差为 1，那么
@@ -176,8 +181,8 @@ assert torch.allclose(attention(x, W_q, W_k, W_v), out)
 #
 # > **先猜。** 有十个同样好的键，$D$ 为 1024，运气最好的那个键分到多少注意力？
 
-# %% tags=["nbval-check-output"]
-sizes, luckiest = (4, 16, 64, 256, 1024), {"raw": [], "divided by √D": []}
+# %%
+sizes, luckiest = (4, 16, 64, 256, 1024), {"不除": [], "除以 √D": []}
 for d in sizes:
     chance = torch.Generator().manual_seed(0)
     ask = torch.randn(100, 1, d, generator=chance)  # a hundred queries,
@@ -186,32 +191,32 @@ for d in sizes:
     for name, scale in zip(luckiest, (1, math.sqrt(d)), strict=True):
         weights = (dots / scale).softmax(-1)
         luckiest[name].append(weights.amax(-1).mean().item())
-    print(f"D = {d:4}: standard deviation of the scores {dots.std():4.1f}")
+    print(f"D = {d:4}：分数的标准差 {dots.std():4.1f}")
 
 # %%
-labels = ("channels D (log scale)", "largest of ten weights")
-look = {"baselines": {"even": 0.1}, "log_x": True, "low": 0}
-title = "Why √D: the share of the luckiest key"
+labels = ("通道数 D（对数刻度）", "十个权重中最大的一个")
+look = {"baselines": {"均分": 0.1}, "log_x": True, "low": 0}
+title = "为什么要除以 √D：运气最好的键分到多少"
 figures.lines(sizes, luckiest, *labels, **look, title=title)
 
-# %% [markdown]
+# %% [markdown] english="3fdb297b"
 # 不除的话，$D$ 越大，最大的权重越接近 1；64 个通道是常用的大小，这时它已经超过 0.8。这对学习不利：权重已经是 1
 # 的地方，分数稍微一动，结果丝毫不变，也就没有梯度来指出，本该关注*另外*哪个位置。除过之后，十个键里运气最好的也一直在 0.3
 # 左右。
 #
 # 现在让每个查询都多关注自己的第一个键。有多少查询得到了像样的梯度，也就是至少 0.0001？
 
-# %% tags=["nbval-check-output"]
-for name, scale in {"raw": 1, "divided by √D": math.sqrt(1024)}.items():
+# %%
+for name, scale in {"不除": 1, "除以 √D": math.sqrt(1024)}.items():
     scores = dots.clone().requires_grad_()  # D = 1024
     (scores / scale).softmax(-1)[:, 0].sum().backward()
     heard = (scores.grad.abs().amax(-1) >= 1e-4).float().mean()
-    print(f"{name:13}: {heard:.0%} of the queries")
+    print(f"{name:13}：{heard:.0%} 的查询")
 
-# %% [markdown]
+# %% [markdown] english="a33c5227"
 # 不除的话，大多数查询已经凭运气选定了。
 
-# %% [markdown]
+# %% [markdown] english="056e34db"
 # ## 第 4 步：不许看未来
 #
 # 训练时，每道题的答案就在右边一格；模型要是能看到那里，就会学着去看。所以，要在 softmax *之前*把未来的分数设为
@@ -240,25 +245,25 @@ def attention_weights(q, k):
 H = 3
 q, k, v = (torch.randn(B, H, T, D) for _ in range(3))
 weights, ones = attention_weights(q, k), torch.ones(B, H, T)
-assert torch.allclose(weights.sum(-1), ones), "softmax runs over the keys"
-assert (weights.triu(diagonal=1) == 0).all(), "nobody listens to the future"
-assert torch.allclose(weights[..., 0, 0], ones[..., 0]), "the first has only itself"
+assert torch.allclose(weights.sum(-1), ones), "softmax 沿着键计算"
+assert (weights.triu(diagonal=1) == 0).all(), "谁也不关注未来"
+assert torch.allclose(weights[..., 0, 0], ones[..., 0]), "第一个位置只有自己可看"
 
-# %% [markdown]
+# %% [markdown] english="67b4e0a9"
 # PyTorch 用一个函数就做完了这一切。结果和我们的一致吗？
 
 # %%
 by_hand = attention_weights(q, k) @ v
 library = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-assert torch.allclose(by_hand, library, atol=1e-6), "our four steps are PyTorch's one"
+assert torch.allclose(by_hand, library, atol=1e-6), "我们的四步就是 PyTorch 的一步"
 
-# %% [markdown]
+# %% [markdown] english="76fa6b4a"
 # 一致。所以后面的模型用 PyTorch 的函数：它不必把 `(T, T)` 的权重写进内存。
 #
 # 有没有未来的信息漏进来？改动最后一个词元的键和值，看哪些输出变了。只试一个输入不算证明，但去掉掩码，它立刻就不通过，
 # 可见它确实在检查。
 
-# %% tags=["nbval-check-output"]
+# %%
 k_changed, v_changed = k.clone(), v.clone()
 k_changed[:, :, -1] += 1
 v_changed[:, :, -1] += 1
@@ -266,9 +271,9 @@ for causal in (True, False):
     before = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     after = F.scaled_dot_product_attention(q, k_changed, v_changed, is_causal=causal)
     moved = (after - before).abs().amax(dim=(0, 1, 3)) > 1e-6
-    print(f"mask {causal!s:5}: positions that moved {moved.tolist()}")
+    print(f"掩码 {causal!s:5}：输出变了的位置 {moved.tolist()}")
 
-# %% [markdown]
+# %% [markdown] english="023dd1bd"
 # ## 多个头
 #
 # 一行权重，一次只能跟踪一类东西。所以注意力要并排做 `H` 次。现在每个 $W$ 都是 (C, C)，对 x 只投影一次；然后把 q、k、v
@@ -276,9 +281,9 @@ for causal in (True, False):
 # 也一样：
 
 # %%
-figures.heads_cut(T, H * D, H, title="Channels cut into heads")
+figures.heads_cut(T, H * D, H, title="把通道切成多个头")
 
-# %% [markdown]
+# %% [markdown] english="a535e570"
 # 分数的个数是一个宽头的 `H` 倍，每个分数要累加的乘积却只有 `H` 分之一：乘法的总次数不变。
 
 
@@ -298,19 +303,19 @@ def merge_heads(x):
 x = torch.randn(B, T, H * D)
 heads_of_x = split_heads(x, H)
 assert heads_of_x.shape == (B, H, T, D)
-assert torch.equal(merge_heads(heads_of_x), x), "splitting and merging lose nothing"
-assert torch.equal(heads_of_x[:, 1], x[..., D : 2 * D]), "the second head has the second D"
+assert torch.equal(merge_heads(heads_of_x), x), "切开再拼回，什么也不丢"
+assert torch.equal(heads_of_x[:, 1], x[..., D : 2 * D]), "第二个头得到第二组 D 个通道"
 
-# %% [markdown]
+# %% [markdown] english="6b70e585"
 # **忘了转置，会出什么错？** 直接 `view` 成 `(B, H, T, D)`，形状没错，也没有报错来提醒你：第一个头里装的，
 # 现在是最前面几个位置的全部通道。
 
 # %%
 cut = x.view(B, H, T, D)
-assert cut.shape == heads_of_x.shape, "the shape can't tell"
-print(f"channels in their right place: {(cut == heads_of_x).float().mean():.0%}")
+assert cut.shape == heads_of_x.shape, "光看形状看不出来"
+print(f"位置正确的通道：{(cut == heads_of_x).float().mean():.0%}")
 
-# %% [markdown]
+# %% [markdown] english="32a68352"
 # 各个头并排放着，还没有交流：第一个通道里只有第一个头读到的内容，没有别的。第四个矩阵 $W_o$，也就是**输出投影**（output
 # projection），把它们混合起来：$\text{out} = \text{merge}(\text{heads})\,W_o$。有了它，注意力才完整。
 # [练习 2.6](#exercise-2-6-core-30-min) 请你从 x 和四个矩阵出发，把它写出来。
@@ -340,14 +345,14 @@ for last in (T, 2, 1):
     ours = causal_attention(q[:, :, -last:], k, v)
     assert torch.allclose(ours, by_hand[:, :, -last:], atol=1e-6)
 
-# %% [markdown]
+# %% [markdown] english="733d52ca"
 # ## 单靠注意力，值多少？
 #
 # 现在来训练它。下面是会用注意力的最小模型：每个字符一个向量（**嵌入**，embedding），每个位置一个向量（**位置**，
 # position），两者相加，第 3 讲会细讲；做一次注意力；再用这个位置自己的向量，加上它读到的内容，
 # 给每个可能的下一个字符打分（这些分数就是 **logits**）。`listen` 是我们要换来换去的部分。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text, profile = corpus.load(), profiles.current()
 print(text.describe())
 tokenizer = CharTokenizer(text.text)
@@ -379,7 +384,7 @@ class Listener(nn.Module):
         return self.score(x + self.out(heard))
 
 
-# %% [markdown]
+# %% [markdown] english="33b592fe"
 # 训练只有六行：取一个批次，算损失，求梯度，走一步。[第 4 讲](04_train.ipynb)会逐一讲解。走多少步，
 # 取决于你的机器（`profile`）。
 
@@ -406,14 +411,14 @@ def trained(listen, n_heads, seed=0, T=32):
     return model, F.cross_entropy(logits, validation_ids[1 : whole + 1]).item()
 
 
-# %% [markdown]
+# %% [markdown] english="eb268cf3"
 # 关注过去有四种方式：什么都不看；对过去一视同仁；用一个会选择的头；用四个这样的头。每种用三个种子，因为运气也会左右损失。
 #
 # > **先猜。** *nothing*（什么都不看）只看得到一个字符，和二元语法一样；*mean of the past*（对过去求平均）最多看到 32
 # > 个。谁会赢？从一个头到四个头，又能改进多少？
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def nothing(q, k, v):
     return torch.zeros_like(v)
 
@@ -430,37 +435,37 @@ ways = {
     "four heads": (causal_attention, 4),
 }
 baselines = baseline_losses(text.text)
-print(f"{steps} steps of 32 windows, {len(seeds)} seeds each")
-print(f"the bigram, by counting: {baselines['bigram']:.3f} nats/character")
+print(f"{steps} 步，每步 32 个窗口，各用 {len(seeds)} 个种子")
+print(f"二元语法（靠统计）：{baselines['bigram']:.3f} 奈特/字符")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 listeners = {
     name: [trained(listen, n_heads, seed) for seed in seeds]
     for name, (listen, n_heads) in ways.items()
 }
 losses = pd.DataFrame({name: [loss for _, loss in each] for name, each in listeners.items()})
 noise = losses.std()
-pd.DataFrame({"mean loss": losses.mean(), "standard deviation": noise}).round(3)
+pd.DataFrame({"平均损失": losses.mean(), "标准差": noise}).round(3)
 
-# %% [markdown]
+# %% [markdown] english="49539031"
 # 把两行之差和最后一列的离散程度比一比。*nothing* 是一个还没学完的二元语法。*mean of the past*
 # 只好一点点，仍不如二元语法，也许因为许多字符一平均，在哪里都差不多。会选择的头带来的改进是离散程度的许多倍；用四个头，
 # 损失又降了一些。对其中原因的常见猜测是：四个头可以同时跟踪好几样东西。
 
-# %% [markdown]
+# %% [markdown] english="fa6f29c2"
 # ## 忘了掩码，会出什么错？
 #
 # 模型相同，步数也相同，只是每个位置都可以看右边。
 #
 # > **先猜。** 它的损失是多少？它会写出什么？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 without, loss_without = trained(F.scaled_dot_product_attention, 4)
 masked = losses["four heads"][0]
-print(f"loss with the mask {masked:.3f}, without it {loss_without:.3f} nats/character")
+print(f"有掩码的损失 {masked:.3f}，没有掩码的损失 {loss_without:.3f} 奈特/字符")
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def write(model, prompt, n_new, T=32):
     """Draw one character after the other; what comes later is not there yet."""
     generator, out = torch.Generator().manual_seed(0), tokenizer.encode(prompt)
@@ -471,27 +476,27 @@ def write(model, prompt, n_new, T=32):
 
 
 line = tokenizer.decode(validation_ids[:20].tolist())
-for name, listener in {"with": listeners["four heads"][0][0], "without": without}.items():
-    print(f"--- {name} the mask\n{write(listener, line[:9], 100)}\n")
+for name, listener in {"有": listeners["four heads"][0][0], "没有": without}.items():
+    print(f"--- {name}掩码\n{write(listener, line[:9], 100)}\n")
 
-# %% [markdown]
+# %% [markdown] english="03aba815"
 # 损失低到没有哪个守规矩的模型能接近，写出来的东西却结结巴巴。看看这个作弊者的注意力图：
 
-# %%
+# %% tags=["nbval-ignore-output"]
 with torch.no_grad():
     q, k, _ = without.queries_keys_values(without.embed(validation_ids[None, :20]))
     cheat = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1)[0]
 ahead = cheat.diagonal(1, -2, -1).mean()
-print(f"weight on the next position, mean of all heads and rows: {ahead:.2f}")
-heads = [f"head {h}" for h in range(1, len(cheat) + 1)]
-labels, title = ("query", "key", "weight"), "The cheater: no mask"
+print(f"落在下一个位置上的权重（对所有头和所有行取平均）：{ahead:.2f}")
+heads = [f"头 {h}" for h in range(1, len(cheat) + 1)]
+labels, title = ("查询", "键", "权重"), "作弊者：没有掩码"
 figures.heatmaps(cheat, line, line, heads, labels, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="4c91668a"
 # 权重落在对角线*右边*一格，答案就在那里。轮到模型自己写的时候，没有答案可看。症状和第 1 讲里的一样：
 # **损失接近零，说明答案就在题目里。**
 
-# %% [markdown]
+# %% [markdown] english="8e149e9b"
 # ## 训练好的头在看什么
 #
 # 不作弊的头学到了什么？我们借一个训练好的模型：你跑过第 5 讲，就用你自己的；没有，就用课程自带的；再没有，
@@ -499,16 +504,16 @@ figures.heatmaps(cheat, line, line, heads, labels, title=title, note=text.note)
 # 算出的权重；一层先做注意力，再对每个位置分别处理。这个模型有两层；L2:H1 是第二层的 1
 # 号头。（查询和键还经过缩放，并按位置旋转：见第 3 讲。）
 
-# %%
+# %% tags=["nbval-ignore-output"]
 model, record = runs.small_model(text)
 maps = evaluation.attention_maps(model, validation_ids[None, :20])
 second = {name: weights for name, weights in maps.items() if name.startswith("L2")}
 few = dict(list(second.items())[:4])
-labels, title = ("query", "key", "weight"), "Who listens to whom, layer 2"
+labels, title = ("查询", "键", "权重"), "谁关注谁（第 2 层）"
 shown = torch.stack(list(few.values()))
 figures.heatmaps(shown, line, line, list(few), labels, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="dbeb52aa"
 # 每幅小图是一个头，每行是一个位置。权重多半在对角线附近，个别行看得更远。第 0 行的权重全在位置 0
 # 上：除了自己，那里没有别的位置可看。
 #
@@ -531,15 +536,15 @@ places = {
 places["copies"] = places["copies"] * (1 - places["gaps"])  # each place in one column
 places["elsewhere"] = torch.ones(n, n).tril() - sum(places.values())
 
-# %%
+# %% tags=["nbval-ignore-output"]
 maps = evaluation.attention_maps(model, stretch[None])
 maps["equal"] = torch.ones(n, n).tril() / torch.arange(1, n + 1)[:, None]
 shares = [[(w * place).sum(-1).mean() for place in places.values()] for w in maps.values()]
-labels = ("layer and head", "listens to", "share")
-title = "What each head listens to"
+labels = ("层和头", "关注的对象", "份额")
+title = "每个头关注什么"
 figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="e709ed6b"
 # 把每一行与 *equal* 对照着看。它们有分工吗？各有偏重，但没有哪个头把注意力全给一类：在公布的模型里，三个头给前一个字符
 # .27 到 .39，L2:H1 给 .15，而 *equal* 只给 .03；只有 L2:H1 给空白的比 *equal* 多（.24，对 .16）。*elsewhere*
 # 是我们这几列解释不了的部分。注意力图告诉你一个头在*看*哪里；它*重不重要*，第 4 讲会把它关掉来测量。
@@ -547,33 +552,33 @@ figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, n
 # 你也来看看。指向一个字符（也可以用方向键移过去）：每个长条是一个头，显示它在这个位置关注哪些字符。点一下，就关掉这个头，
 # 并显示在这段文字上要付出的代价。文字可以改。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 widgets.inside({"2 layers": model}, tokenizer, tokenizer.decode(validation_ids[:120]), model=0)
 
-# %% [markdown]
+# %% [markdown] english="edf0d83e"
 # ## 损失记录
 #
 # 作弊者不列入：它的数字算不上预测。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 log = baselines | losses.mean().to_dict()
 loss_log = pd.DataFrame({"nats/character": log}).sort_values("nats/character", ascending=False)
-loss_log["perplexity"] = loss_log["nats/character"].map(math.exp)
+loss_log["困惑度"] = loss_log["nats/character"].map(math.exp)
 loss_log.round(3)
 
-# %%
-figures.loss_bars(log, title="What a listener reaches, beside the counters", note=text.note)
+# %% tags=["nbval-ignore-output"]
+figures.loss_bars(log, title="注意力能达到的损失，与统计模型相比", note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="bbebc7d8"
 # 只有一次注意力，又几乎没怎么训练，就已经胜过二元语法，但离 5-gram 还有距离，更不用说
 # Kneser–Ney。它缺了什么，第 3 讲会一样一样地试。
 
-# %% [markdown]
+# %% [markdown] english="52bad059"
 # ## 你做出了什么
 #
 # 注意力：从对过去求平均，到许多个各自选择的头，结果与 PyTorch 自己的一致。它会接着用在第 3 讲。
 
-# %% [markdown]
+# %% [markdown] english="8ad6af78"
 # ## 思考
 #
 # **1.** 掩码为什么必须加在 softmax 之前，而不是之后？
@@ -589,7 +594,7 @@ figures.loss_bars(log, title="What a listener reaches, beside the counters", not
 # 每列之和会是 1，于是每个位置*得到*的注意力是固定的，而有的位置可能一点注意力也给不出去。第一个 assert
 # 会发现，也就是“softmax 沿着键计算”；第三个也会：第一个位置与后面所有位置同在一列。</details>
 
-# %% [markdown]
+# %% [markdown] english="c19f50f7"
 # **3.** 没有位置信息的注意力：把前面的词元打乱，最后一个位置的输出会变吗？
 #
 # <details><summary>答案</summary>
@@ -611,7 +616,7 @@ figures.loss_bars(log, title="What a listener reaches, beside the counters", not
 # 也许在休息：权重之和必须是 1，在这里派不上用场的头，可以把权重放在值影响很小的地方（*attention sink*，注意力汇）。
 # 只有关掉它才知道。</details>
 
-# %% [markdown]
+# %% [markdown] english="313828f9"
 # ## 练习
 #
 # 把答案写在 `...` 或 `None` 的位置，然后运行单元格。它会显示*正确*或*还不对*；不对时，还会给出它试的输入、期望的结果、
@@ -646,7 +651,7 @@ def may_listen(T):
 
 checks.check("2.1", may_listen, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="6560e250"
 # ### 练习 2.2 · 热身 · 5 分钟
 #
 # 按照下一个单元格打印的大小，动手算一算：如果一个不漏，一次注意力要为一个批次计算多少个分数
@@ -675,7 +680,7 @@ computed, surviving = rows * size["T"], rows * (size["T"] + 1) // 2
 
 checks.check("2.2", (computed, surviving), quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="7ae02884"
 # ### 练习 2.3 · 核心 · 15 分钟
 #
 # 不用 `softmax`，写出沿最后一个轴的 softmax。分数可能有 1,000 那么大，也可能是 $-\infty$；每行至少有一个有限的分数。
@@ -707,7 +712,7 @@ def softmax(scores):
 
 checks.check("2.3", softmax, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="9f353a93"
 # ### 练习 2.4 · 核心 · 20 分钟
 #
 # 长文本会用*滑动窗口*：每个位置只关注自己和之前的 `width - 1` 个位置，此外一概不看。写出这种注意力，包括缩放和掩码。
@@ -740,7 +745,7 @@ def sliding_attention(q, k, v, width):
 
 checks.check("2.4", sliding_attention, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="9840a93c"
 # ### 练习 2.5 · 挑战 · 90 分钟
 #
 # 这是 FlashAttention（Dao 等，2022）背后的想法：绝不同时保存所有分数。写出因果注意力，把键分成每块 `size`
@@ -753,7 +758,7 @@ checks.check("2.4", sliding_attention, quiet=True)
 # 一次全算：每个头、每条序列需要 8192² × 4 字节 = 256 MiB，softmax 还会再复制一份。每块 64 个键：8192 × 64 × 4 字节 = 2
 # MiB。</details>
 
-# %% [markdown]
+# %% [markdown] english="71860f11"
 # <details><summary>提示 1</summary>
 #
 # 新的一块让最大值从 $m$ 升到 $m'$ 时，此前累加的每一项都偏大，是应有值的 $e^{m' - m}$ 倍。</details>
@@ -796,7 +801,7 @@ def attention_in_blocks(q, k, v, size):
 
 checks.check("2.5", attention_in_blocks, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="21d9fd05"
 # ### 练习 2.6 · 核心 · 30 分钟
 #
 # 这就是注意力本身：由 x 和四个矩阵算出因果多头注意力。每个 $W$ 都是 (C, C)，用法是 `x @ W`（`nn.Linear`
@@ -836,7 +841,7 @@ def multi_head_attention(x, W_q, W_k, W_v, W_o, n_heads):
 
 checks.check("2.6", multi_head_attention, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="cd65bc1e"
 # ## 自测
 #
 # 先选，再展开答案。
@@ -848,7 +853,7 @@ checks.check("2.6", multi_head_attention, quiet=True)
 #
 # (b)：第一个位置只看得到自己，而只有一个分数时，softmax 的结果是 1。(a) 和 (c) 都得有第二个键才行。</details>
 
-# %% [markdown]
+# %% [markdown] english="75d6f010"
 # **2.** 位置数 `T` 加倍，一层的分数个数……
 # (a) 加倍 · (b) 变成四倍 · (c) 不变。
 #
@@ -856,7 +861,7 @@ checks.check("2.6", multi_head_attention, quiet=True)
 #
 # (b)：每个位置都要问每个位置。(a) 说的是查询的个数。(c) 说的是*学出来的*权重的个数。</details>
 
-# %% [markdown]
+# %% [markdown] english="2a4685c3"
 # **3.** `C` 不变，`H` 加倍，注意力里学出来的权重的个数……
 # (a) 加倍 · (b) 不变 · (c) 减半。
 #
@@ -864,7 +869,7 @@ checks.check("2.6", multi_head_attention, quiet=True)
 #
 # (b)：只是通道的切法变了。(a) 要有更宽的头才行。(c) 忘了头也多了。</details>
 
-# %% [markdown]
+# %% [markdown] english="ab042af0"
 # **4.** 不除以 √D，而是除以 `D`，会……
 # (a) 让权重几乎均等 · (b) 让权重几乎全有或全无 · (c) 毫无影响，矩阵会学着补偿。
 #
@@ -873,7 +878,7 @@ checks.check("2.6", multi_head_attention, quiet=True)
 # (a)：分数变小，而很小的数经过 softmax，结果是平的。(b) 是完全不除时的情形。(c) 只对了一半：训练可以补回来，
 # 但起步时权重几乎相等。</details>
 
-# %% [markdown]
+# %% [markdown] english="0a49787b"
 # **5.** 你的验证损失是 0.08。首先该怀疑的是……
 # (a) 运气 · (b) 掩码 · (c) 头太多。
 #
@@ -881,5 +886,5 @@ checks.check("2.6", multi_head_attention, quiet=True)
 #
 # (b)。(a) 运气只值零点零零几奈特，比较种子的那张表已经显示出来。(c) 在这里，多几个头也只好了零点零几奈特。</details>
 
-# %% [markdown]
+# %% [markdown] english="6c34af99"
 # **下一讲：** [3 · 模型](03_model.ipynb)，在那里，注意力成为一个块的前一半。

@@ -12,12 +12,12 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] english="dc8c7d2a"
 # # 3 · 模型：从一个字符到一次猜测
 #
 # **Transformer** 就是注意力，加上顺序感，加上对听来的内容做一番加工，再加上一条什么都不会丢失的通路。你先见到一个训练好的，看它怎样写；然后用零件搭起来，每个零件都简明得凭记忆就能敲出来，也都用它降低的损失来证明自己；最后故意把它弄坏，弄清哪项测试能查出哪种 bug。
 
-# %% [markdown]
+# %% [markdown] english="b4e3ae23"
 # **你将学会**：写出仅解码器的 Transformer · 用“没有它会怎样”解释每个零件 · 在训练之前检验模型 · 逐层读懂训练好的模型。
 #
 # **需要**：[第 2 讲](02_attention.ipynb)，导数的概念，以及 PyTorch 的模块（[二十行 PyTorch](../../book/zh/pytorch.md)）。**时间：** 阅读一小时，计算四分钟，做到核心练习为止两小时。
@@ -34,6 +34,11 @@ if importlib.util.find_spec("course_utils") is None:
     light = [name for name in wanted if importlib.util.find_spec(name) is None]
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*install, address, *light], check=True)
+
+# 图、表和提示都用中文。
+import os
+
+os.environ.setdefault("COURSE_LANGUAGE", "zh")
 
 # %% tags=["export"]
 from dataclasses import dataclass
@@ -55,23 +60,23 @@ from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
 from course_utils.training import runs
 
-# %% [markdown]
+# %% [markdown] english="d54d9fd6"
 # ## 先看整体，再看零件
 #
 # 文本和字符表同第 1 讲，还有一个两层的模型，是有人用笔记本电脑花几分钟训练的。
 #
 # 让它写一段。它给每个可能接下来的字符打一个分，这些分叫 **logits**；softmax 把它们变成概率；抽出一个字符，接到后面；再问一次模型。`temperature` 让可能的字符更可能一点（第 6 讲）。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text, profile = corpus.load(), profiles.current()
-print(text.describe(), f"\nprofile {profile.name}")
+print(text.describe(), f"\n运行档 {profile.name}")
 tokenizer = CharTokenizer(text.text)
 V = tokenizer.vocab_size
 train_ids, validation_ids = split(torch.tensor(tokenizer.encode(text.text)))
 trained, record = runs.small_model(text)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 @torch.no_grad()
 def speak(model, prompt, n_characters, temperature=0.8):
     """The prompt, and so many characters more."""
@@ -88,17 +93,17 @@ trained.eval()  # no dropout; more below
 prompt = text.fitting_prompt()
 print(speak(trained, prompt, 300))
 
-# %% [markdown]
+# %% [markdown] english="504b40c3"
 # 写出来的没有意思，可是看看有多少地方是对的：大写的人名后面跟着冒号，长短像诗行，词要么真有，要么像是会有。没有人写过任何规则。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 tokens = torch.tensor([tokenizer.encode(prompt)])
 shapes = {"tokens": tokens, "x": trained.embedding(tokens), "logits": trained(tokens)}
 shapes = {name: tuple(tensor.shape) for name, tensor in shapes.items()}
-how = {"position": trained.config.position, "title": "The whole decoder"}
+how = {"position": trained.config.position, "title": "整个解码器"}
 figures.decoder_stack(shapes, len(trained.blocks), **how)
 
-# %% [markdown]
+# %% [markdown] english="0f9399e4"
 # 这就是它的全部，从下往上读；**仅解码器（decoder-only）** 的意思是：没有什么来编码另一段文本。**嵌入（embedding）** 把每个词元变成 `C` 个通道的向量；**层（layer）**，代码里叫块（block），每层往上面加两次东西；最后一次归一化；再由**输出头（head）**（不是注意力的头，而是一个线性映射）给下一个字符打分。（这个模型用的是第 5 讲的 `laptop` 配方；它的*旋转*位置编码和优化器 *Muon*，后面会讲到。）
 #
 # ## 嵌入
@@ -109,19 +114,19 @@ figures.decoder_stack(shapes, len(trained.blocks), **how)
 embedding = nn.Embedding(11, 6)
 ids = torch.tensor([3, 1, 4])
 product = F.one_hot(ids, 11).float() @ embedding.weight
-assert torch.equal(embedding(ids), product), "a lookup is a product with one-hots"
+assert torch.equal(embedding(ids), product), "查表就是乘独热向量"
 
-# %% [markdown]
+# %% [markdown] english="69564bfa"
 # > **先猜。** 训练好的模型从没听说过元音或大写。哪些字符的向量会靠得近？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 vectors = trained.embedding.weight.detach()
-title = "Characters as the trained model sees them"
+title = "训练好的模型眼里的字符"
 picture = figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
 print(picture.get_label())  # what a screen reader says
 picture
 
-# %% [markdown]
+# %% [markdown] english="f800d2a9"
 # 大写在一边，小写在另一边，句末的符号离两边都远：出现在同样位置的字符靠在一起。有一对不合规律：在全部 128 个通道里，最近的两个是 `$` 和 `&`，它们在文本里只出现一次和三次。它们几乎从来不是答案，所以差不多每一步训练都把两者往同一个方向推；这是*共享嵌入*（见下）容许的。
 #
 # ## 一架小模型的梯子
@@ -145,7 +150,7 @@ class Sizes:
 small = Sizes(V, context_length=32, n_layers=2, n_heads=4, d_model=64, d_ff=256)
 T, C, steps = small.context_length, small.d_model, 3 * profile.demo_steps
 
-# %% [markdown]
+# %% [markdown] english="0be0a2da"
 # 它们都由同一个函数来训练（循环是第 4 讲的主题）。宽度、头、上下文、步数和批次与第 2 讲相同；学习率是 0.003 而不是 0.01：单独一个注意力受得了后者，整个模型受不了（试试看）。运气也会让损失变动。所以每一级都用三个种子训练，在整个最后十分之一上测量，打印平均值和**标准差（standard deviation）**：种子通常离平均值多远。比它还小的差异说明不了什么：这是个粗略的标准，第 4 讲有精确的。
 
 
@@ -181,7 +186,7 @@ def climb(rung, make):
     models = [learn(make, seed)[0] for seed in range(3)]
     with torch.no_grad():
         ladder[rung] = pd.Series([loss_of(model, *held_out).item() for model in models])
-    print(f"{rung}: {ladder[rung].mean():.3f}, seeds ± {ladder[rung].std():.3f}")
+    print(f"{rung}：{ladder[rung].mean():.3f}，种子 ±{ladder[rung].std():.3f}")
     return models[0]
 
 
@@ -205,12 +210,12 @@ class Rung(nn.Module):
         return self.head(x)
 
 
-# %% [markdown]
+# %% [markdown] english="aeb0c5a7"
 # **第一级**是一个嵌入和一个输出头：它看到一个字符，猜下一个。第 1 讲的哪个损失，是它最好能指望的？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 one_character = climb("one character", lambda: Rung(positions=False))
-print(f"bigram: {baselines['bigram']:.3f}")
+print(f"二元语法：{baselines['bigram']:.3f}")
 
 # %%
 often = torch.bincount(train_ids).topk(12).indices  # the most frequent characters
@@ -219,15 +224,15 @@ counted = torch.stack([torch.bincount(f, minlength=V) / len(f) for f in follower
 with torch.no_grad():
     learned = one_character(often[:, None])[:, 0].softmax(-1)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 tables = torch.stack([counted, learned])[:, :, often]
 names = [tokenizer.decode([c]) for c in often]
-labels = ("this character", "the next", "probability")
-title = "The same table, counted and learned"
-kinds = ["counted", "learned by gradient"]
+labels = ("这个字符", "下一个字符", "概率")
+title = "同一张表，统计来的和学来的"
+kinds = ["统计来的", "靠梯度学来的"]
 figures.heatmaps(tables, names, names, kinds, labels, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="1bfcc919"
 # 二元语法：两者都只知道一个字符，别的都不知道。第 1 讲靠统计得到的，网络靠梯度学到了，连表都一样。要做得更好，一个位置就得从别的位置那里听到消息。
 #
 # ## 注意力，带可学习的权重
@@ -256,15 +261,15 @@ class SelfAttention(nn.Module):
         return self.out(merge_heads(causal_attention(*self.heads(x))))
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 bag = climb("+ attention", lambda: Rung(SelfAttention(small), positions=False))
 line = held_out[0][:1]
 shuffled = torch.cat([line[:, torch.randperm(T - 1)], line[:, -1:]], dim=1)
 with torch.no_grad():
     in_order, mixed = bag(line)[:, -1], bag(shuffled)[:, -1]
-assert torch.allclose(in_order, mixed, atol=1e-4), "no positions: a bag of characters"
+assert torch.allclose(in_order, mixed, atol=1e-4), "没有位置：一袋字符"
 
-# %% [markdown]
+# %% [markdown] english="b987c8fb"
 # 什么也没变。这个模型读的是一*袋字符*：它知道有哪些字母来过，不知道 `h` 在 `t` 后面。读到句号时，它分不清 *"dog bites man."* 和 *"man bites dog."*。
 #
 # ## 位置
@@ -273,10 +278,10 @@ assert torch.allclose(in_order, mixed, atol=1e-4), "no positions: a bag of chara
 #
 # > **先猜。** 与注意力本身相比，顺序值多少？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 
-# %% [markdown]
+# %% [markdown] english="4936cc6b"
 # 知道顺序，比不知道顺序时听见别人说话，值得还多一点。（第 2 讲里，*four heads* 是 2.288，接近这一级；*nothing* 是 2.531，接近 *one character*：那里学习率更大，输出头有偏置，*nothing* 也有位置。）
 #
 # ## MLP
@@ -299,12 +304,12 @@ class MLP(nn.Module):
         return self.out(F.gelu(self.up(x)))
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 PAIR = (SelfAttention, MLP)
 _ = climb("+ MLP", lambda: Rung(*(part(small) for part in PAIR)))
 _ = climb("+ a second pair", lambda: Rung(*(part(small) for part in PAIR * 2)))
 
-# %% [markdown]
+# %% [markdown] english="31ab3c74"
 # 每一样降低的损失，都是种子所能解释的好几倍。为什么第二对有用，这架梯子答不了：第二对可以在第一对的成果上接着做，权重也多了一倍。那就多叠几层？没有你先信着的那个加号，六层模型学到的，不过是各个字符的频率（[见表](#what-breaks-without-each-part)）。
 #
 # ## 残差流
@@ -328,35 +333,35 @@ def gradient_by_depth(plus, depth=12):
     return [x.grad.norm().log10().item() for x in stages]
 
 
-curves = {"with the plus": gradient_by_depth(True), "without": gradient_by_depth(False)}
-passed_on = 10 ** ((curves["without"][0] - curves["without"][-1]) / 11)
-print(f"without, one MLP passes on {passed_on:.4f}")
-labels = ("after MLP number", "length of the gradient (log10)")
-title = "What comes back to each of twelve"
+curves = {"有加号": gradient_by_depth(True), "没有加号": gradient_by_depth(False)}
+passed_on = 10 ** ((curves["没有加号"][0] - curves["没有加号"][-1]) / 11)
+print(f"没有加号，一个 MLP 传下去 {passed_on:.4f}")
+labels = ("第几个 MLP 之后", "梯度的长度（log10）")
+title = "传回十二个 MLP 的各有多少"
 figures.lines(range(1, 13), curves, *labels, title=title)
 
-# %% [markdown]
+# %% [markdown] english="5834d9ae"
 # 刻度是对数的：少一就是十分之一。从右往左读，那是梯度走的方向。有加号，所有层听到的都差不多；没有加号，每层大约只传下去六分之一。这六分之一不是深度造成的。对有 $n$ 个输入通道的映射，PyTorch 在 $\pm 1/\sqrt n$ 之间均匀地抽权重，所以权重的方差是 $1/(3n)$。前向时，$n$ 项之和的方差就是输入方差的三分之一。反向时，求和走的是另一侧：为 256 个通道抽的权重，求和只有 64 项；为 64 个通道抽的，求和却有 256 项。方差于是变成十二分之一和三分之四；合起来是九分之一，也就是长度的三分之一。GELU 在 0 处的斜率是一半，$1/3 \cdot 1/2 = 1/6$。所以你看到的**梯度消失（vanishing gradient）** 是真的，把权重取大些就能治好；可是这样治好的普通深层网络还是更差（He 等，2016）。加号为什么有用，至今没有定论。一种常见的说法：有了它，一层一开始就把 $x$ 原样传下去，只需学一个修正；没有它，每层都得把下一层需要的东西全部重建一遍。（光是梯度小，也不会让训练停下：第 4 讲的优化器 AdamW 会把每个梯度除以它平常的大小。）
 #
 # ## 归一化
 #
 # 所有子层都写进同一条流，流就越来越大。**归一化（norm）** 把每个位置的通道带回标准的大小。**LayerNorm** 减去它们的均值，除以它们的标准差，再各乘上一个学到的增益。三个通道，手算一遍：
 
-# %% tags=["nbval-check-output"]
+# %%
 channels = torch.tensor([1.0, 4.0, 7.0])
 mean = channels.mean()
 deviation = ((channels - mean) ** 2).mean().sqrt()
-print(f"mean {mean:.0f}, standard deviation {deviation:.3f}, divided by it", end=" ")
+print(f"均值 {mean:.0f}，标准差 {deviation:.3f}，除以它得到", end=" ")
 print([round(value, 3) for value in ((channels - mean) / deviation).tolist()])
-print("nn.LayerNorm:", [round(v, 3) for v in nn.LayerNorm(3)(channels).tolist()])
+print("nn.LayerNorm：", [round(v, 3) for v in nn.LayerNorm(3)(channels).tolist()])
 
-# %% [markdown]
+# %% [markdown] english="3621ebe1"
 # **它放在哪里？** 放在每个子层之前（**前置归一化，pre-norm**）：子层读到的是整理过的副本，流本身不动。最早的 Transformer 里，它放在流上，每次相加之后（*后置归一化，post-norm*）：每次归一化都重新缩放整条流，连同梯度，所以深的模型需要小心地预热，也就是让学习率在最初几步慢慢爬上去（第 4 讲；Xiong 等，2020）。
 
 # %%
-figures.block_sides(title="One block, and where its norms stand")
+figures.block_sides(title="一个块，归一化放在哪里")
 
-# %% [markdown]
+# %% [markdown] english="8f673d7c"
 # ## 块
 #
 # 把左边那个写成代码。要记住的就是这两行：*x 加上对归一化后的 x 做的注意力，再对结果加上对归一化后的 x 做的 MLP。*
@@ -378,7 +383,7 @@ class PlainBlock(nn.Module):
         return x
 
 
-# %% [markdown]
+# %% [markdown] english="3d7ae93a"
 # 它就是大家所说的 Transformer 块吗？PyTorch 里最接近的是 `nn.TransformerEncoderLayer`：编码器的层加上因果掩码，就是我们的块（它的解码器层还会读另一段文本）。给它同样的权重：
 
 
@@ -401,9 +406,9 @@ def as_pytorch(block):
 
 
 plain, x = PlainBlock(small), torch.randn(2, T, C)
-assert torch.allclose(as_pytorch(plain)(x), plain(x), atol=1e-5), "PyTorch's is ours"
+assert torch.allclose(as_pytorch(plain)(x), plain(x), atol=1e-5), "PyTorch 的就是我们的"
 
-# %% [markdown]
+# %% [markdown] english="8395068c"
 # 现在自己写一个，用 GPT-2 自己的名字和偏置：[练习 3.7](#exercise-3-7-core-40-min) 是本讲的主要练习。
 #
 # ## 整个模型
@@ -433,7 +438,7 @@ class PlainGPT(nn.Module):
         return self.head(self.norm(x))
 
 
-# %% [markdown]
+# %% [markdown] english="fce1d96d"
 # **初始化。** 权重从小的随机数开始。流是 $2L$ 个子层写入的内容之和，所以它的方差会长到一个子层的 $2L$ 倍；写入时缩小到 $1/\sqrt{2L}$，那么不管模型多深，和的大小都不变。
 #
 # 要多小才行？最初的猜测应当是均匀的。
@@ -455,15 +460,15 @@ def initialise(model, std=0.02):
             nn.init.normal_(weight, std=std * smaller if writes else std)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for std in (0.002, 0.02, 0.06, 1.0):
     torch.manual_seed(0)
     model = PlainGPT(small)
     initialise(model, std)
     with torch.no_grad():
-        print(f"std {std}: first loss {loss_of(model, *few):.2f}, uniform {math.log(V):.2f}")
+        print(f"标准差 {std}：初始损失 {loss_of(model, *few):.2f}，均匀分布 {math.log(V):.2f}")
 
-# %% [markdown]
+# %% [markdown] english="de9b7ffd"
 # 最初的损失远高于 $\ln V$，说明模型*有把握却错了*。看到 20 这样的初始损失，先查初始化。太小在这里看不出来。对 $C$ 个通道的映射，标准差取 $1/\sqrt C$ 时大小保持不变：GPT-2 的 1,600 个通道是 0.025，我们的 64 个是 0.125。所以我们的小模型可以从大一点开始，取 0.06，这是在这个验证集上用一个种子试几次挑出来的；梯子会检验它。
 #
 # ## 先测试，再训练
@@ -498,8 +503,8 @@ def one_batch(model, tokens, targets):
 
 
 # %%
-TESTS = {"first loss": (first_loss, 0.2), "causality": (leak, 1e-5)}
-TESTS["one batch"] = (one_batch, 0.5)
+TESTS = {"初始损失": (first_loss, 0.2), "因果性": (leak, 1e-5)}
+TESTS["一个批次"] = (one_batch, 0.5)
 eight_lines = get_batch(train_ids, 8, T, torch.Generator().manual_seed(0))
 
 # %%
@@ -507,10 +512,10 @@ torch.manual_seed(0)
 model = PlainGPT(small)
 for name, (test, most) in TESTS.items():
     got = test(model, *eight_lines)
-    assert got < most, f"{name}: there is a bug"
-    print(f"{name}: {got:.4f}, allowed {most}")
+    assert got < most, f"{name}：有 bug"
+    print(f"{name}：{got:.4f}，容许 {most}")
 
-# %% [markdown]
+# %% [markdown] english="94c6c403"
 # 但这三项测试能查出人们常犯的错吗？埋几个 bug 看看。每个都替换掉某个零件的 `forward`。再加上第四项测试，与 PyTorch 的块对比：
 
 
@@ -564,22 +569,22 @@ def planted(bug, kind):
 
 
 # %%
-FOUR = TESTS | {"PyTorch's block": (against_pytorch, 1e-5)}
+FOUR = TESTS | {"PyTorch 的块": (against_pytorch, 1e-5)}
 bugs = {bug: SelfAttention for bug in (no_mask, no_scale, heads_not_turned)}
 bugs |= {no_output_projection: SelfAttention, no_residual: PlainBlock}
 bugs[positions_of_the_batch] = PlainGPT
 cases = {bug.__name__: (planted(bug, kind), eight_lines) for bug, kind in bugs.items()}
 loud = PlainGPT(small)
 initialise(loud, std=1.0)
-cases["weights too large"] = (loud, eight_lines)
-cases["targets not shifted"] = (PlainGPT(small), (eight_lines[0], eight_lines[0]))
+cases["权重太大"] = (loud, eight_lines)
+cases["目标没有错开"] = (PlainGPT(small), (eight_lines[0], eight_lines[0]))
 rows = {}
 for case, (model, batch) in cases.items():
     got = {name: test(model, *batch) < most for name, (test, most) in FOUR.items()}
-    rows[case] = {name: "–" if passed else "found" for name, passed in got.items()}
+    rows[case] = {name: "–" if passed else "查出" for name, passed in got.items()}
 pd.DataFrame(rows).T
 
-# %% [markdown]
+# %% [markdown] english="28a6ce8a"
 # 竖着看每一列。三项测试查出八个 bug 里的五个。缺了 √D，或缺了 $W_o$，模型照样能把八行背下来：它算的是另一个函数，只有另一个来源（这里是 PyTorch 的块）才看得出来。目标没有错开一位，表现为初始损失*低于* $\ln V$：共享嵌入的输出头一开始就会说出刚读到的字符，而那里它正好是答案。而沿批次而不是沿时间计数的位置，四项测试都通过了。[练习 3.5](#exercise-3-5-core-25-min) 会找到它。
 #
 # ## 一般形式
@@ -588,7 +593,7 @@ pd.DataFrame(rows).T
 
 
 # %%
-figures.rotary_turn(((5, 3), (20, 18)), 20, title="Both turned: the same angle")
+figures.rotary_turn(((5, 3), (20, 18)), 20, title="两支都转了：夹角不变")
 
 
 # %% tags=["export"]
@@ -616,9 +621,9 @@ query, key = torch.randn(2, 1, 8).expand(2, 23, 8)  # one of each, at every plac
 scores = rotate(query, angles) @ rotate(key, angles).mT  # last two axes swapped
 for distance in range(20):
     alike = scores.diagonal(-distance)  # of all pairs so far apart
-    assert torch.allclose(alike, alike[0], atol=1e-4), "the distance decides"
+    assert torch.allclose(alike, alike[0], atol=1e-4), "由距离决定"
 
-# %% [markdown]
+# %% [markdown] english="6cad49c5"
 # 比旋转更早的，有可学习的向量（Gehring 等，2017）和**正弦位置编码（sinusoids）**（Vaswani 等，2017）：后者是固定的，取同样那些角度的正弦和余弦，*加*上去。什么都不用（`none`）时，几层的模型对顺序也不是全无知觉（Haviv 等，2022），因为掩码让位置 4 对五个值取平均，让位置 49 对五十个取平均。所有的开关放在一处（各自的含义，在它的代码出现时说）：
 
 
@@ -686,7 +691,7 @@ def check_config(config):
     return wrong
 
 
-# %% [markdown]
+# %% [markdown] english="1018565c"
 # （折叠的单元格会拒绝不可能的设置。）**dropout** 在训练时把随机的一部分数设为 0，其余的放大，这样就没有什么会单单依赖其中一个：在注意力里针对注意力权重（加起来为 1 的那些行，不是学到的矩阵），在 `Block` 里针对每个子层写入的内容，在 `GPT` 里针对嵌入。`qk_norm` 的用意，是在学习率高时让得分不失控；`cache` 是第 6 讲的。前馈网络多了三种激活函数。`swiglu` 里面的宽度要加倍，因为一半要作为*门*去乘另一半；所以它的权重是一倍半。
 
 
@@ -749,7 +754,7 @@ class FeedForward(nn.Module):
         return self.out(activate(self.up(x), self.activation))
 
 
-# %% [markdown]
+# %% [markdown] english="ed555c6f"
 # **RMSNorm** 什么也不减，只除以均方的平方根 $\sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$。块的开关：归一化的位置，以及加号本身。`GPT` 里的 `scale` 把嵌入放大到正弦位置编码的大小。*buffer* 是随模型一起搬到 GPU、但不参与学习的张量；`persistent=False` 让它不进检查点。
 
 
@@ -821,7 +826,7 @@ class GPT(nn.Module):
         return self.head(self.norm(x))
 
 
-# %% [markdown]
+# %% [markdown] english="9525f98f"
 # 一个位置加什么、转多少，由单独的函数给出：第 6 讲要用到文本中间的位置。开关都不动时，什么也不变：一般的模型给出与简明版相同的 logits。而拨动其中任何一个，前面的输出也听不到最后的词元。
 
 
@@ -845,21 +850,21 @@ def count_parameters(model):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-# %% tags=["nbval-check-output"]
+# %%
 plain, general = PlainGPT(small), GPT(GPTConfig(**asdict(small), dropout=0.0))
 # state_dict: {name: tensor}
 weights = {n.replace("mlp", "feed_forward"): w for n, w in plain.state_dict().items()}
 general.load_state_dict(weights)  # copies tensors to the parameters of these names
-assert torch.equal(general(eight_lines[0]), plain(eight_lines[0])), "switches at rest"
+assert torch.equal(general(eight_lines[0]), plain(eight_lines[0])), "开关都不动"
 switches = [{name: value} for name, values in CHOICES.items() for value in values]
 switches += [{"tie_embeddings": False}, {"qk_norm": True}, {"residual": False}]
 for switch in switches:
     variant = GPT(replace(general.config, **switch))
-    assert leak(variant, *eight_lines) < 1e-5, f"{switch} looks ahead"
+    assert leak(variant, *eight_lines) < 1e-5, f"{switch} 偷看了后面"
 for n_layers in (2, 4, 6):
-    print(f"{n_layers} layers: {count_parameters(GPT(GPTConfig(n_layers=n_layers))):,}")
+    print(f"{n_layers} 层：{count_parameters(GPT(GPTConfig(n_layers=n_layers))):,}")
 
-# %% [markdown]
+# %% [markdown] english="28402071"
 # （这些参数量，是第 5 讲的 baseline 在三种深度下的。）
 #
 # ## 梯子的顶端
@@ -867,7 +872,7 @@ for n_layers in (2, 4, 6):
 # 简明版的 GPT 带来归一化、共享嵌入和 0.06 的起点。然后用旋转位置编码代替可学习的位置：一次从 GPT-2 的小起点开始，一次从我们的起点开始。
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def started(model, std=0.06):
     """The model, begun again with weights that suit its width."""
     initialise(model, std)
@@ -876,24 +881,24 @@ def started(model, std=0.06):
 
 small_rope = replace(general.config, position="rope")
 plain_trained = climb("plain GPT", lambda: started(PlainGPT(small)))
-_ = climb("rotary GPT, small start", lambda: GPT(small_rope))
+_ = climb("旋转位置编码的 GPT，小的起点", lambda: GPT(small_rope))
 finished = climb("rotary GPT", lambda: started(GPT(small_rope)))
 
-# %%
+# %% tags=["nbval-ignore-output"]
 one_character.config = small  # speak asks how long its context is
 both = {"one character": one_character, "the finished GPT": finished}
 for rung, model in both.items():
     torch.manual_seed(0)
     print(f"--- {rung}\n{speak(model, prompt, 120)}\n")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 means = {rung: losses.mean() for rung, losses in ladder.items()}
 counters = [name for name in ("bigram", "5-gram", "Kneser–Ney") if name in baselines]
 rungs = means | {name: baselines[name] for name in counters}
-title = "The ladder: each part for the loss it removes"
+title = "梯子：每个零件降低多少损失"
 figures.loss_bars(rungs, title=title, note=text.note, ranked=False, low=1)
 
-# %% [markdown]
+# %% [markdown] english="5dd33b41"
 # 完成的模型是最好的一级，领先的幅度是种子差异的好几倍；它越过了二元语法，离 5-gram 和 Kneser–Ney 还远：它才训练了几秒钟。归一化、共享嵌入和另一个起点，合起来对损失的影响不超过种子的影响。起点是要紧的：从 GPT-2 的 0.02 开始，我们的 64 个通道不比没有归一化的那一级走得更远。旋转位置编码为什么有帮助，梯子答不了。一个猜测：可学习的向量要为每一对位置弄明白“前一个”是什么意思，而旋转编码的一个头，一次就为所有位置学会了。
 #
 # ## 缺了一个零件，会坏在哪里
@@ -903,14 +908,14 @@ figures.loss_bars(rungs, title=title, note=text.note, ranked=False, low=1)
 # > **先猜**顺序，从最好到最差。
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def changed_model(change, n_layers=6):
     """A deeper rotary GPT with that change."""
     return started(GPT(replace(small_rope, n_layers=n_layers, **change)))
 
 
 broken, begun = {}, {}
-changes = {"all as it should be": {}, "post-norm": {"norm_placement": "post"}}
+changes = {"一切正常": {}, "post-norm": {"norm_placement": "post"}}
 changes |= {"no norm": {"norm": "none"}, "no residual": {"residual": False}}
 changes["neither"] = {"norm": "none", "residual": False}
 for name, change in changes.items():
@@ -920,21 +925,21 @@ for name, change in changes.items():
     with torch.no_grad():
         broken[name] = pd.Series([loss_of(m, *few).item() for m in models])
 spread = {name: (losses.mean(), losses.std()) for name, losses in broken.items()}
-table = pd.DataFrame(spread, index=["mean loss", "standard deviation"]).T
-table["logits' spread at first"] = begun
+table = pd.DataFrame(spread, index=["平均损失", "标准差"]).T
+table["logits 最初的离散程度"] = begun
 table.round(4)
 
-# %% [markdown]
+# %% [markdown] english="d360c251"
 # *neither*（两样都没有）卡在均匀分布的损失上，而且在有任何梯度之前，前向传播就看得出来：它的 logits 从 0 开始，因为每一层都把接到的东西缩小。只缺加号时，模型知道各字符的频率（一元语法：3.347），此外一无所知。*no norm*（无归一化）落在后面。后置归一化在这里没有预热，却领先前置归一化，领先的幅度是种子差异的一倍半；一百步、三个种子还定不了胜负。那么，着急的时候呢？一个种子，三层，学习率十倍：
 
-# %%
-for name in ("all as it should be", "no norm"):
+# %% tags=["nbval-ignore-output"]
+for name in ("一切正常", "no norm"):
     make = partial(changed_model, changes[name], n_layers=3)
     _, losses = learn(make, rate=3e-2, n_steps=steps // 3)
     worst, last = max(losses), losses[-1]
-    print(f"{name}: the worst loss on the way is {worst:.3g}, the last {last:.3g}")
+    print(f"{name}：途中最高的损失 {worst:.3g}，最后的 {last:.3g}")
 
-# %% [markdown]
+# %% [markdown] english="393b0a1f"
 # 没有归一化，十倍的学习率把模型毁了；有归一化，它还能学。
 #
 # ## 看看里面
@@ -943,14 +948,14 @@ for name in ("all as it should be", "no norm"):
 #
 # > **先猜。** 哪些位置会变得相像？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 kinds = {"learned, start": started(PlainGPT(small)).positions.detach()}
 kinds["learned"] = plain_trained.positions.detach()
 kinds["sinusoidal"] = sinusoidal_positions(T, C)
-figures.position_similarity(kinds, title="How alike two positions are", note=text.note)
+figures.position_similarity(kinds, title="两个位置有多像", note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="10fc51a4"
 # 相邻的位置变得更像，靠前的位置变得与靠后的不像。在正弦位置编码里，相似程度也随距离下降。
 #
 # **流里带着什么。** 所有子层都写进同一条流，所以在任何地方都可以读它：在每一层之后接上最后的归一化和输出头，就当模型到此为止。这叫 **logit lens**（nostalgebraist，2020）。本讲开头的那个模型来读它从没见过的一行。
@@ -976,30 +981,30 @@ with torch.no_grad():
     stages = [trained.head(trained.norm(x)).softmax(-1)[0] for x in stream]
 guesses = [tokenizer.decode(p.argmax(-1)) for p in stages]
 
-# %%
+# %% tags=["nbval-ignore-output"]
 right = torch.stack([p.gather(-1, line[1:, None])[:, 0] for p in stages])
-title, written = "What the model would say after each layer", tokenizer.decode(line)
+title, written = "每一层之后，模型会说什么", tokenizer.decode(line)
 hits = [sum(a == b for a, b in zip(g, written[1:], strict=True)) for g in guesses]
-print(f"right of {len(written) - 1}: before any layer {hits[0]}, after each {hits[1:]}")
+print(f"{len(written) - 1} 个里猜对：任何层之前 {hits[0]}，各层之后 {hits[1:]}")
 figures.logit_lens(guesses, right, written, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="b2a526e0"
 # 颜色是*真正*接下来的那个字符的概率。在任何层之前，模型说的是*它刚读到的字符*：共享嵌入的输出头问的是，流像哪个嵌入。第 1 层之后猜对了几个，第 2 层之后大约一半。中间那一行要小心读：第 1 层被训练来服务第 2 层，而不是这个输出头；没有为某一层调过的 lens 可能误导人（Belrose 等，2023）。下面对任何文本里你指到的任何字符都做同样的事；点一下，就去掉一层或一个头：
 
-# %%
+# %% tags=["nbval-ignore-output"]
 widgets.inside({"2 layers": trained}, tokenizer, written, model=0)
 
-# %% [markdown]
+# %% [markdown] english="9adec182"
 # ## 你搭起了什么
 #
 # 一个 GPT，从六个尺寸一直到 logits，每个零件都标了价，并且与 PyTorch 的块相等；三项测试，模型先通过了，才配用你的电，还有它们漏掉的东西。**损失记录**，加上本讲的各级：
 
-# %%
+# %% tags=["nbval-ignore-output"]
 log = pd.DataFrame({"nats/character": pd.Series(baselines | means)})
-log["seeds ±"] = pd.Series({rung: losses.std() for rung, losses in ladder.items()})
+log["种子 ±"] = pd.Series({rung: losses.std() for rung, losses in ladder.items()})
 log.sort_values("nats/character", ascending=False).round(3)
 
-# %% [markdown]
+# %% [markdown] english="88981697"
 # 所有的行都在整个最后十分之一上测量。但我们的模型读的是 32 个字符的窗口，开头几个位置读到的很少，而计数模型一直读下去：上下文长度不同，损失就不能比。第 2 讲的表用的是同样的窗口，可以和这张放在一起看。
 #
 # ## 思考
@@ -1067,7 +1072,7 @@ parameters = sizes["n_layers"] * one_layer + rest
 
 checks.check("3.1", parameters, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="e78b829d"
 # ### 练习 3.2 · 核心 · 10 分钟
 #
 # 写 RMSNorm：每个位置的通道除以它们均方的平方根，再各乘一个通道的增益。`eps` 加在均方上，在根号*里面*：根号在 0 处无限陡，加在外面的话，全是零的位置会得到 `nan` 的梯度。
@@ -1097,7 +1102,7 @@ def rms_norm(x, gain, eps):
 
 checks.check("3.2", rms_norm, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="98b79ecb"
 # ### 练习 3.3 · 核心 · 15 分钟
 #
 # 本讲的 `rotate` 把通道 $i$ 和通道 $i + D/2$ 一起转。原论文和许多公开模型的权重转的是*相邻的*：通道 $2i$ 和 $2i+1$，转 `angles[t, i]`。把这样的权重装进另一种，得到的就是噪声。写出转相邻通道的版本。
@@ -1128,7 +1133,7 @@ def turn_neighbours(x, angles):
 
 checks.check("3.3", turn_neighbours, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="15058ba2"
 # ### 练习 3.4 · 核心 · 15 分钟
 #
 # 写一个能查出任何泄漏的探针：模型是否有*任何*输出依赖*后面的*词元？本讲只改了最后一个词元。检查会给你这样的模型：在某一块里泄漏，在整段时间上泄漏，或在第一个位置泄漏；也有没问题的；都处于评估模式。
@@ -1165,7 +1170,7 @@ def looks_ahead(model, vocab_size, context_length):
 
 checks.check("3.4", looks_ahead, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="947ec9f7"
 # ### 练习 3.5 · 核心 · 25 分钟
 #
 # 检查会一个接一个地给你没训练过的模型，每个要么没问题，要么有一个 bug。像本讲这样测试它，返回 bug 的名字：
@@ -1230,7 +1235,7 @@ def find_bug(model, vocab_size, context_length):
 
 checks.check("3.5", find_bug, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="6591943b"
 # ### 练习 3.6 · 挑战 · 90 分钟
 #
 # 分辨位置的第五种办法。ALiBi（Press、Smith 和 Lewis，2022）不往流里加任何东西；它让距离*付出代价*。头 $h = 1 \dots H$ 从查询 $t$ 与键 $s$ 的得分里减去 $2^{-8h/H} \cdot (t - s)$。写出加到得分上的偏置，在 $s > t$ 处为 $-\infty$。
@@ -1281,7 +1286,7 @@ def alibi(n_heads, T):
 
 checks.check("3.6", alibi, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="7709362e"
 # ### 练习 3.7 · 核心 · 40 分钟
 #
 # 重头戏：GPT-2 的一个块，从 x 和它公开权重的张量开始。它有课程省去的东西：每个线性映射有偏置，每个归一化有平移。映射是 `x @ weight + bias`，GELU 是 `F.gelu(h, approximate="tanh")`；下面的 F 就是 `d_ff`。
@@ -1336,7 +1341,7 @@ def gpt2_block(x, weights, n_heads):
 
 checks.check("3.7", gpt2_block, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="6083d661"
 # ## 自测
 #
 # 先选，再展开答案。

@@ -12,12 +12,12 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] english="5c9f9a0c"
 # # 4 · 训练：从噪声到诗句
 #
 # 第 3 讲借给你一个训练循环。这一讲由你亲手来写：衡量其中每个选择值多少，看着噪声变成诗句，直到自己的模型把 5-gram 甩在身后；然后再打开模型，看看里面。
 
-# %% [markdown]
+# %% [markdown] english="f5172bdd"
 # **你将学会**：凭记忆写出训练循环 · 找到合适的学习率 · 看曲线说出是哪种 bug · 分清差异和运气 · 精确地测量损失，并适时停下 · 说出模型里的某个头在做什么。
 #
 # **需要**：[第 3 讲](03_model.ipynb)和 [二十行 PyTorch](../../book/zh/pytorch.md)。**时间：** 阅读一小时；在笔记本电脑上计算四分钟，用 GPU 更快；做到核心练习为止两小时。
@@ -34,6 +34,11 @@ if importlib.util.find_spec("course_utils") is None:
     light = [name for name in wanted if importlib.util.find_spec(name) is None]
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*install, address, *light], check=True)
+
+# 图、表和提示都用中文。
+import os
+
+os.environ.setdefault("COURSE_LANGUAGE", "zh")
 
 # %% tags=["export"]
 import math
@@ -60,26 +65,26 @@ from course_utils.lessons.data import (
 from course_utils.lessons.model import GPT, GPTConfig, count_parameters, positions_at
 from course_utils.training import runs
 
-# %% [markdown]
+# %% [markdown] english="a39473c1"
 # ## 要超过的损失
 #
 # 文本照第 1 讲的方式切分；损失记录的开头，是第 1 讲那些计数模型在验证集上的损失。第 2、3 讲加进了几乎没训练过的模型，这一讲加进训练好的。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text, profile, device = corpus.load(), profiles.current(), profiles.device()
-print(text.describe(), f"\nprofile {profile.name}, on {device.type}")
+print(text.describe(), f"\n运行档 {profile.name}，设备 {device.type}")
 tokenizer = CharTokenizer(text.text)
 ids = torch.tensor(tokenizer.encode(text.text), device=device)
 train_ids, validation_ids = split(ids)
 baselines = baseline_losses(text.text)
 pd.Series(baselines, name="nats/character").round(3).to_frame()
 
-# %% [markdown]
+# %% [markdown] english="8f8c00c6"
 # ## 训练，十行就够
 #
 # 先看训练本身：一个小模型（两层、64 个通道、上下文长度 32、旋转位置编码），一个优化器，一个由五个动词组成的循环：取一个批次，预测，算损失，求梯度，走一步。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 sizes = {"n_layers": 2, "n_heads": 4, "d_model": 64, "d_ff": 256, "dropout": 0.0}
 small = GPTConfig(tokenizer.vocab_size, context_length=32, position="rope", **sizes)
 torch.manual_seed(0)
@@ -94,11 +99,11 @@ for step in range(profile.demo_steps):
     loss.backward()
     optimizer.step()
     if step % max(1, profile.demo_steps // 5) == 0:
-        print(f"step {step:3}: loss {loss.item():.2f} nats/character")
+        print(f"第 {step:3} 步：损失 {loss.item():.2f} 奈特/字符")
 shapes = {"tokens": tuple(tokens.shape), "logits": tuple(logits.shape)}
-figures.training_step(shapes, title="One training step")
+figures.training_step(shapes, title="一步训练")
 
-# %% [markdown]
+# %% [markdown] english="0565f734"
 # 损失从大约 ln 65 = 4.17（均匀瞎猜）朝二元语法的水平下降。`backward` 是把梯度*加*到已有的梯度上，所以要先调用 `zero_grad`。（*裁剪*下面再讲。）这几行写错了也不会报错：[练习 4.1](#exercise-4-1-warm-up-10-min) 给出四条曲线。亲手写出这几行，就是本讲的主要练习 [4.2](#exercise-4-2-core-40-min)。
 #
 # ## 一步走多远，又有多少是运气
@@ -147,7 +152,7 @@ def attempt(rate, seed=0, make=adamw, share=steady, ids=train_ids, steps=steps):
     return model, losses, held
 
 
-# %% [markdown]
+# %% [markdown] english="cf61f440"
 # 七个学习率，每个用三个种子。
 #
 # > **先猜。** 画出最终损失随学习率变化的曲线。同一学习率下，三个种子相差多远？
@@ -157,41 +162,41 @@ rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 trials = {rate: [attempt(rate, seed) for seed in seeds] for rate in rates}
 final = {rate: [held[-1] for _, _, held in three] for rate, three in trials.items()}
 
-# %%
-by_seed = {f"seed {seed}": [final[rate][seed] for rate in rates] for seed in seeds}
-labels = ("learning rate (log scale)", "loss on held-out text (nats/character)")
-title = "The loss after training, against the rate"
+# %% tags=["nbval-ignore-output"]
+by_seed = {f"种子 {seed}": [final[rate][seed] for rate in rates] for seed in seeds}
+labels = ("学习率（对数刻度）", "留出文本上的损失（奈特/字符）")
+title = "训练后的损失与学习率"
 figures.lines(rates, by_seed, *labels, baselines, log_x=True, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="32c01636"
 # 像一只碗，两边都很陡。而运气也有大小。从这里起，差异算不算数，只用*同一个标准*来判定：按种子逐对比较各次试验，给平均差一个 95% 置信区间；三个种子时，它是差值标准差的 ±2.5 倍（见第 5 讲）。区间里有 0，就不要去找原因。
 
 
 # %%
 def compared(losses):
     """losses: name -> a loss a seed. Each row against the first, seed by seed."""
-    table = pd.DataFrame(losses, index=[f"seed {seed}" for seed in seeds]).T
+    table = pd.DataFrame(losses, index=[f"种子 {seed}" for seed in seeds]).T
     differences = table.sub(table.iloc[0])
     mean, margin = differences.mean(axis=1), 2.5 * differences.std(axis=1)
-    table["difference"], table["± (95 %)"] = mean, margin
-    table["counts"] = (mean.abs() > margin).map({True: "yes", False: "no"})
-    table.loc[table.index[0], "counts"] = "–"
+    table["差值"], table["± (95 %)"] = mean, margin
+    table["算数"] = (mean.abs() > margin).map({True: "是", False: "否"})
+    table.loc[table.index[0], "算数"] = "–"
     return table.round(3)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 best = min(rates, key=lambda rate: sum(final[rate]))
 near = sorted(rates, key=lambda rate: sum(final[rate]))[:4]
-compared({f"rate {rate:g}": final[rate] for rate in near})
+compared({f"学习率 {rate:g}": final[rate] for rate in near})
 
-# %%
-noisy = {f"rate {rate:g}": trials[rate][0][1] for rate in (1e-4, best, 1e-1)}
+# %% tags=["nbval-ignore-output"]
+noisy = {f"学习率 {rate:g}": trials[rate][0][1] for rate in (1e-4, best, 1e-1)}
 smooth = pd.DataFrame(noisy).ewm(span=10).mean()  # recent ones weigh most
-labels = ("step", "training loss (nats/character)")
-title = "Too low, about right, too high (smoothed over ten steps)"
+labels = ("step", "训练损失（奈特/字符）")
+title = "太低、正好、太高（十步平滑）"
 figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="3b494491"
 # 最好的学习率，各种子相差不到 0.03 奈特；学习率高到三倍，相差就到 0.12：噪声的大小并不固定。学习率降到三分之一，损失只高一点；升到三倍，就高得多；两个差异都算数。图里，学习率太低时曲线平滑，到最后还在下降；太高时先跳到均匀分布的损失之上，再落下来，然后一直*悬*在远高于最好结果的地方。
 #
 # ## 往哪个方向走
@@ -199,15 +204,15 @@ figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note
 # 普通的 **SGD** 沿着梯度走，所有权重用同一个学习率。**动量（momentum）** 沿着一个逐渐淡忘的梯度之和走（PyTorch 里取 0.9 时，最多是单个梯度的十倍长）：在批次之间变号的部分会相互抵消。**AdamW** 给每个权重自己的步长：近期梯度的均值，除以它们均方的平方根（Kingma 和 Ba，2015）。它的**权重衰减（weight decay）** 把权重轻轻拉向 0，与梯度分开（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，并在三个学习率里取最好的。
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def sgd(model, rate):
     return torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
 
 
 by_sgd = [[attempt(rate, s, sgd)[2][-1] for s in seeds] for rate in (0.1, 0.3, 1.0)]
-compared({"AdamW": final[best], "SGD, momentum": min(by_sgd, key=sum)})
+compared({"AdamW": final[best], "SGD，动量": min(by_sgd, key=sum)})
 
-# %% [markdown]
+# %% [markdown] english="97bf84e8"
 # 差别很明显：200 步，SGD 取三个学习率（代码里的 0.1、0.3 和 1.0）中最好的，AdamW 取七个中最好的。这张表没有说为什么。有一种解释别人检验过：梯度下降会把少见的词落在后面（Kunstner 等，2024）。
 #
 # **看什么。** 看梯度的长度，以及一步让权重移动了它们自身的几分之几：经验法则说，约千分之一（Karpathy，2015）。
@@ -219,7 +224,7 @@ def length(tensors):
     return torch.cat([tensor.detach().flatten() for tensor in tensors]).norm().item()
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 model = GPT(small).to(device)
 optimizer, draw, watched = adamw(model, best), torch.Generator().manual_seed(0), []
@@ -237,7 +242,7 @@ shown = sorted({0, 1, 2, steps // 20, steps // 4, steps // 2, steps - 1})
 table = pd.DataFrame(watched, index=range(1, steps + 1)).rename_axis("step")
 table.iloc[shown].round(4)
 
-# %% [markdown]
+# %% [markdown] english="a5844bd7"
 # 最初几步让权重移动百分之几，后来的不到百分之一：比经验法则大；不过这次训练很短，学习率又一直停在峰值。
 #
 # ## 一个古怪的批次
@@ -246,11 +251,11 @@ table.iloc[shown].round(4)
 #
 # > **先猜。** 那个批次让损失升高多少？裁剪与不裁剪，当时和二十步之后各是多少？（先跑一个从没遇到它的副本。）
 
-# %%
+# %% tags=["nbval-ignore-output"]
 strange = torch.full_like(
     targets, train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item()
 )
-print(f"before the strange batch: {held_out_loss(model):.3f}")
+print(f"遇到古怪批次之前：{held_out_loss(model):.3f}")
 for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True, 0.1)):
     # Together, so that the copied optimiser moves the copied model
     copied, its_optimizer, its_draw = copy.deepcopy((model, optimizer, draw))
@@ -263,10 +268,10 @@ for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True,
         norm = torch.nn.utils.clip_grad_norm_(copied.parameters(), limit)
         its_optimizer.step()
         if i in (0, 20):
-            print(f"{'strange' if meets_it else 'good'} batch, clip at {limit}:", end=" ")
-            print(f"gradient {norm:.2f}, {i} steps later {held_out_loss(copied):.3f}")
+            print(f"{'strange' if meets_it else 'good'} 批次，裁剪到 {limit}：", end=" ")
+            print(f"梯度 {norm:.2f}，{i} 步之后 {held_out_loss(copied):.3f}")
 
-# %% [markdown]
+# %% [markdown] english="e768a583"
 # 不裁剪，这一个批次当即让损失升高近十分之一奈特，二十步之后，那个副本仍落后于第一个；裁剪到 1 的已经追上。（打印的是裁剪之前的梯度。只有一个种子；裁剪到 0.1 时，正常的梯度也会被裁剪，而我们猜想，AdamW 除的仍是先前那些较长梯度的大小。）刚开始的 AdamW，第一步感觉不到裁剪：那时均值除以均方根就是 $g/|g|$，一个符号。到了后来，一个巨大的梯度会留在两个滑动平均里，裁剪把它挡在外面。
 #
 # ## 一次训练的设置
@@ -307,7 +312,7 @@ class TrainConfig:
             raise ValueError("weight_decay, warmup, evaluate_every, patience: 0 or more")
 
 
-# %% [markdown]
+# %% [markdown] english="34919e74"
 # ## 什么时候走多远
 #
 # 刚开始的 AdamW，均值里只有一两个梯度，所以学习率先用几步爬上去，这叫**预热（warm-up）**（Goyal 等，2017）；然后保持不变，最后下降。（也可以沿余弦下降：Loshchilov 和 Hutter，2017，以及[练习 4.3](#exercise-4-3-core-15-min)。）函数给出的是峰值的*比例*。
@@ -330,16 +335,16 @@ def learning_rate_at(step, config):
 schedules, shapes = {}, {}
 for warmup, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
     config = TrainConfig(steps=steps, warmup_steps=warmup, decay=decay)
-    name = f"warm-up {warmup}, decay {decay:.0%}"
+    name = f"预热 {warmup}，衰减 {decay:.0%}"
     shapes[name] = [learning_rate_at(step, config) for step in range(steps)]
     schedules[name] = [attempt(1e-2, s, share=shapes[name].__getitem__)[2][-1] for s in seeds]
 
-# %%
+# %% tags=["nbval-ignore-output"]
 print(compared(schedules))
-labels, title = ("step", "share of the peak"), "Four schedules"
+labels, title = ("step", "峰值的比例"), "四种学习率安排"
 figures.lines(range(1, steps + 1), shapes, *labels, title=title)
 
-# %% [markdown]
+# %% [markdown] english="b7009a84"
 # 没有一行算数。竖着看：只看种子 1，这一讲会夸预热；只看种子 2，会告诫你别用衰减。这不证明学习率安排没有用：推荐它们的人测的是长得多的训练。
 #
 # ## 精确地测量
@@ -379,15 +384,15 @@ def evaluate(model, ids):
     return token_losses(model, ids).mean().item()
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 each = token_losses(model, validation_ids)
 by_window = each[: len(each) // 32 * 32].view(-1, 32).mean(1)
-print(f"all {len(each):,} predictions: {evaluate(model, validation_ids):.3f}")
-for name, n in {"one batch of 16": 16, "512": 512, "200 batches of 64": 12_800}.items():
+print(f"全部 {len(each):,} 次预测：{evaluate(model, validation_ids):.3f}")
+for name, n in {"一批 16": 16, "512": 512, "200 批 × 64": 12_800}.items():
     error = by_window.std() / math.sqrt(n)
-    print(f"{name:>17} windows: ± {error:.4f} (standard error)")
+    print(f"{name:>17} 个窗口：±{error:.4f}（标准误）")
 
-# %% [markdown]
+# %% [markdown] english="f8525bf7"
 # 单个批次通常偏差百分之几奈特，我们的 512 个窗口约偏差百分之一。[nanoGPT](https://github.com/karpathy/nanoGPT) 的 200 批 × 64 能准到 0.002，而读的字符比整个验证集还多。*精确*的意思是：对这十分之一、照这种切法是精确的；这十分之一本身只是一个样本。
 #
 # ## 为什么验证损失又升了上去
@@ -401,13 +406,13 @@ tenth = len(losses) // 10
 x = range(tenth, 10 * tenth + 1, tenth)
 seen = [sum(losses[i - tenth : i]) / tenth for i in x]
 
-# %%
-curves = {"trained on": seen, "held out": held}
-labels = ("step", "loss (nats/character)")
-title = "One chapter, read again and again"
+# %% tags=["nbval-ignore-output"]
+curves = {"训练过的": seen, "留出的": held}
+labels = ("step", "损失（奈特/字符）")
+title = "同一章，反复读"
 figures.lines(x, curves, *labels, baselines, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="1d56bf59"
 # 起初两个都下降：模型学到的东西，对所有这类文本都成立。后来它开始把*这一份*文本背下来，这就是**过拟合（overfitting）**：背下来的东西换个地方就不成立，而交叉熵对“有把握却错了”罚得最重。dropout（Srivastava 等，2014；第 3 讲）和更多的文本都能推迟它。
 #
 # **提前停止（early stopping）**（Prechelt，1998）等几次评估，若没有新的最好成绩，就退回到最好的权重。耐心值为二时，下面打印的最后一行是哪一行？
@@ -432,22 +437,22 @@ class EarlyStopping:
         return 0 < self.patience <= self.waited
 
 
-# %% tags=["nbval-check-output"]
+# %%
 stopping = EarlyStopping(patience=2)
 for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
-    said = "best so far" if stopping.update(loss) else ""
-    print(loss, said, "stop" if stopping.should_stop else "")
+    said = "目前最好" if stopping.update(loss) else ""
+    print(loss, said, "停下" if stopping.should_stop else "")
     if stopping.should_stop:
         break
 
-# %% [markdown]
+# %% [markdown] english="8aa56ca0"
 # 持平不算变好：注意第二个 2.4。2.3 本来是会来的：耐心值是一次下注。（验证损失甚至可能很久以后再降一次：Nakkiran 等，2020。）
 #
 # ## 完整的循环
 #
 # 只差两样，零件就齐了，到时候就该做[练习 4.2](#exercise-4-2-core-40-min) 了。批次大到内存放不下时，分成几份来读：每份的损失乘以它占的行数比例，`backward` 会把梯度加起来。模型里有 dropout 时，走一步之前调用 `model.train()`，测量之前调用 `model.eval()`。这里的模型，是第 5 讲实验里最小的那个：
 
-# %%
+# %% tags=["nbval-ignore-output"]
 spec = runs.depth_spec(2, text)
 every = max(1, profile.loop_steps // 5)
 config = TrainConfig(
@@ -460,7 +465,7 @@ config = TrainConfig(
 )
 print(spec.model)
 
-# %% [markdown]
+# %% [markdown] english="e6d2f576"
 # 评估时要做的事单独放，好让循环在一页里放得下：`write` 写出一段样例（第 6 讲），`report` 用同一种精确的测法取两个损失。
 
 
@@ -492,7 +497,7 @@ def report(model, step):
     return measured["validation_loss"]
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 torch.manual_seed(config.seed)
 model, context = GPT(spec.model).to(device), spec.model.context_length
 optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
@@ -517,17 +522,17 @@ for step in range(config.steps):
             break
 model.load_state_dict(kept)  # back to the best
 speed = (step + 1) * tokens.numel() / seconds
-print(f"best validation loss {stopping.best:.3f} nats/character", end=", ")
-print(f"{speed:,.0f} characters/s in {tokens.device.type} float32")
+print(f"最好的验证损失 {stopping.best:.3f} 奈特/字符", end=", ")
+print(f"每秒 {speed:,.0f} 个字符，{tokens.device.type} float32")
 
-# %% [markdown]
+# %% [markdown] english="edb859d3"
 # 虚线是训练集开头 20,000 个字符上的损失，到目前大多在验证损失之上。（两份文本不同；对这么年轻的模型，也许那 20,000 个字符更难：这是猜测。）那么它*写*出了什么？每次用的是同一份运气：
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for step, written in samples.items():
-    print(f"--- step {step}\n{written}\n")
+    print(f"--- 第 {step} 步\n{written}\n")
 
-# %% [markdown]
+# %% [markdown] english="2255ffba"
 # 噪声已经有了词的样子；要看到诗句，还得等完整的训练。
 #
 # ## Muon：只看一个矩阵
@@ -557,25 +562,25 @@ def orthogonal(matrix, iterations=5):
     return x
 
 
-# %% [markdown]
+# %% [markdown] english="dd95a007"
 # 这是你的循环里某个矩阵的最后一个梯度。
 #
 # > **先猜。** 哪些奇异值最难推到 1？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 gradient = model.blocks[0].attention.out.weight.grad.cpu()
-ways = {"before": gradient / torch.linalg.matrix_norm(gradient, 2)}
-ways |= {f"{n} iterations": orthogonal(gradient, n) for n in (3, 5)}
+ways = {"之前": gradient / torch.linalg.matrix_norm(gradient, 2)}
+ways |= {f"{n} 次迭代": orthogonal(gradient, n) for n in (3, 5)}
 values = {}
 for name, matrix in ways.items():
     values[name] = torch.linalg.svdvals(matrix)
     half = values[name][: len(gradient) // 2]
-    print(f"{name:>12}, the stronger half: {half.min():.2f} … {half.max():.2f}")
-labels = ("rank of the direction", "singular value")
-x, title = range(1, len(gradient) + 1), "A gradient's directions, before and after"
+    print(f"{name:>12}，较强的一半：{half.min():.2f} … {half.max():.2f}")
+labels = ("方向的排名", "奇异值")
+x, title = range(1, len(gradient) + 1), "梯度的各个方向，之前和之后"
 figures.lines(x, values, *labels, title=title)
 
-# %% [markdown]
+# %% [markdown] english="143cd37e"
 # 之前，少数方向很强，多数几乎为零。最弱的最难：一次迭代只能把很小的值乘上它的 `a`，不会更多。五次迭代把较强的一半带到 0.43 … 1.00。`laptop` 为了省计算只取三次，这一半停在 0.09 … 1.65：更接近相等，但不相等。
 #
 # 最后是大小。方阵形的正交更新，保持输入的长度不变。高的矩阵把它分给更多的输出，所以每个输出移动得少。宽的矩阵只保留一部分，但分享它的输出也少，所以每个移动得和方阵一样：
@@ -586,10 +591,10 @@ for rows, columns in ((64, 64), (256, 64), (64, 256)):
     update = orthogonal(torch.randn(rows, columns, generator=draw))
     moved = update @ torch.randn(columns, 1000, generator=draw)
     factor = max(1.0, rows / columns) ** 0.5
-    print(f"{rows:3} x {columns:3}: each output moves by {moved.std():.2f}", end=", ")
-    print(f"times the factor {factor:.0f}: {moved.std() * factor:.2f}")
+    print(f"{rows:3} × {columns:3}：每个输出移动 {moved.std():.2f}", end=", ")
+    print(f"乘上倍数 {factor:.0f}：{moved.std() * factor:.2f}")
 
-# %% [markdown]
+# %% [markdown] english="d14bb781"
 # 给高的矩阵乘上 √(行数 / 列数)，同一个学习率就能让这三种矩阵的输出移动得一样多。
 #
 # ## 一般形式
@@ -646,7 +651,7 @@ class Muon(torch.optim.Optimizer):
             weights.sub_(update * (group["lr"] * max(1.0, rows / columns) ** 0.5))
 
 
-# %% [markdown]
+# %% [markdown] english="b9bcddad"
 # Muon 移动各块里的矩阵，其余归 AdamW。而且只有矩阵才衰减：增益的自然位置是 1；到了 0，它那个通道就关掉了。
 
 
@@ -678,7 +683,7 @@ def make_optimizers(model, config):
     return optimizers
 
 
-# %% [markdown]
+# %% [markdown] english="f323d7d4"
 # 循环里的一步，加上两样东西。`rate` 是每个优化器自己峰值的比例。批次大到内存放不下时，按 `micro_batches` 分几份来读，每份按它占的行数计。取默认值时，它就是那个普通的一步（第三个单元格）。
 
 
@@ -728,15 +733,15 @@ for micro_batches in (None, 1, 4):
         optimizer.param_groups[0]["peak"] = best
         training_step(fresh, [optimizer], tokens, targets, 1.0, 1.0, None, micro_batches)
     after.append(next_character_loss(fresh, tokens, targets).item())
-assert max(after) - min(after) < 1e-4, "one step, whichever way it is written"
+assert max(after) - min(after) < 1e-4, "怎么写都是同样的一步"
 same = torch.allclose(orthogonalise(gradient[None])[0], orthogonal(gradient), atol=1e-3)
-assert same, "all matrices at once, or one"
+assert same, "所有矩阵一起，或一个一个"
 
-# %% [markdown]
+# %% [markdown] english="e32fa1dd"
 # 那么，Muon 在这里更好吗？两者都用不变的学习率：
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def by(kind, seed):
     config = TrainConfig(optimizer=kind, learning_rate=best, seed=seed)
     torch.manual_seed(seed)
@@ -749,39 +754,39 @@ def by(kind, seed):
 
 compared({kind: [by(kind, seed) for seed in seeds] for kind in ("adamw", "muon")})
 
-# %% [markdown]
+# %% [markdown] english="19383983"
 # 更好：按本讲的标准，以每步的损失论。（这里的 *adamw* 与第一张表的不完全一样：*betas* 不同（它们决定两个均值淡忘得多快）；增益不衰减；有裁剪。）
 #
 # ## 完整的训练
 #
-# 这台机器用的训练配方。那些零碎的数字，是在验证集上试出来的最好结果（[日志](../../book/log.md)）。如果你或者课程以前跑过一模一样的训练，就从磁盘读取；否则在笔记本电脑上要几分钟。（网页版里的[试玩页](../../book/zh/playground.md)会在浏览器里训练同一份配方，从同一个种子开始，一边学一边写。）
+# 这台机器用的训练配方。那些零碎的数字，是在验证集上试出来的最好结果（[日志](../../book/log.md)）。如果你或者课程以前跑过一模一样的训练，就从磁盘读取；否则在笔记本电脑上要几分钟。（网页版里的[游乐场](../../book/zh/playground.md)会在浏览器里训练同一份配方，从同一个种子开始，一边学一边写。）
 
-# %%
+# %% tags=["nbval-ignore-output"]
 print(spec.train)
 model, record = runs.small_model(text, device)
 curve = pd.DataFrame(record.history).assign(arm=record.arm, seed=record.seed)
 figures.training_curves(curve, baselines, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="96439e98"
 # 这里的虚线是最近几个批次的平均损失，不花额外的计算，但会滞后。验证损失只测了一次：一个单独的点。（软件包的训练器就是你的循环，多了计时和进度条。它为提前停止只读验证集的一半，好让另一半没有参与过任何选择：第 5 讲。）用同一种测法：
 
-# %%
+# %% tags=["nbval-ignore-output"]
 loss = evaluate(model, validation_ids)
-assert abs(loss - record.validation_loss) < 2e-3, "the weights on disk are the best"
+assert abs(loss - record.validation_loss) < 2e-3, "磁盘上的就是最好的权重"
 begin = evaluate(model, train_ids[: len(validation_ids)])
-print(f"training split, its first tenth: {begin:.3f} nats/character")
-print(f"validation split: {loss:.3f} nats/character")
+print(f"训练集的前十分之一：{begin:.3f} 奈特/字符")
+print(f"验证集：{loss:.3f} 奈特/字符")
 print(write(model, text.fitting_prompt(), 200))
 for name in ("5-gram", "Kneser–Ney"):
     if name in baselines:
-        print(f"{name}: {baselines[name]:.3f}, the model {loss - baselines[name]:+.3f}")
+        print(f"{name}：{baselines[name]:.3f}，模型与它相差 {loss - baselines[name]:+.3f}")
 order = 5 if "5-gram" in baselines else 2  # five are too many for a very large alphabet
 tables = WittenBell(train_ids.cpu(), order, tokenizer.vocab_size).tables
 counts = sum(len(grams) for grams, *_ in tables)
-print(f"The {order}-gram model keeps {counts:,} counts,", end=" ")
-print(f"yours {count_parameters(model):,} weights.")
+print(f"{order}-gram 模型存了 {counts:,} 个计数，", end=" ")
+print(f"你的模型有 {count_parameters(model):,} 个权重。")
 
-# %% [markdown]
+# %% [markdown] english="4b603769"
 # **它是背下来的吗？** 它在训练文本上的损失更低，但也许那份文本本来就更容易。计数模型可以回答：依次留出每个十分之一，统计其余九份，看损失是多少。
 
 # %%
@@ -792,21 +797,21 @@ for i, left_out in enumerate(tenths):
     counter = WittenBell(rest, order, tokenizer.vocab_size)
     costs.append(counter.loss(left_out))
 
-# %%
-labels = ("tenth of the text, left out", "its loss (nats/character)")
-title = "How hard is each tenth for a counter?"
-print(f"last tenth above the first: counter {costs[-1] - costs[0]:.2f}", end=", ")
-print(f"your model {loss - begin:.2f} nats/character")
-figures.lines(range(1, 11), {"counter": costs}, *labels, title=title, note=text.note)
+# %% tags=["nbval-ignore-output"]
+labels = ("留出的那个十分之一", "它的损失（奈特/字符）")
+title = "对计数模型来说，每个十分之一有多难？"
+print(f"最后一份比第一份高：计数模型 {costs[-1] - costs[0]:.2f}", end=", ")
+print(f"你的模型 {loss - begin:.2f} 奈特/字符")
+figures.lines(range(1, 11), {"计数模型": costs}, *labels, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="5de7f15b"
 # 没有一个计数模型读过用来测它的那十分之一；而最后那份，也就是我们的验证集，是所有里面最难的。从第一份到最后一份，计数模型的差距就有你的模型差距的大半。所以差距多半来自文本，留给“背下来”去解释的不多。
 #
 # ## 损失记录
 #
 # *ten lines* 那一行是最好学习率的 200 步，用 512 个窗口测的；其余都是精确的。上下文长度不同，损失就不能比。最好的计数模型一直领先到第 5 讲。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 lines = {"ten lines": final[best][0], "your loop": stopping.best, "2 layers": loss}
 log = pd.DataFrame({"nats/character": baselines | lines})
 read = {"ten lines": small.context_length, "your loop": context, "2 layers": context}
@@ -814,25 +819,25 @@ log["context"] = pd.Series(read, dtype="Int64")
 log["perplexity"] = log["nats/character"].map(math.exp)
 log.round(3)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 figures.loss_bars(log["nats/character"].to_dict(), note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="f75f84b4"
 # ## 看看里面
 #
 # **它往回看多远？** 把损失按在上下文中的位置拆开。
 #
 # > **先猜。** 在第一个位置，它只读了一个字符。那它相当于第 1 讲的哪个模型？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 losses = token_losses(model, validation_ids)
 by_place = losses[: len(losses) // context * context].view(-1, context)
 means, errors = by_place.mean(0), by_place.std(0) / math.sqrt(len(by_place))
-print(f"first place: {means[0]:.2f} ± {2 * errors[0]:.2f}, bigram {baselines['bigram']:.2f}")
-title = "What each extra character is worth"
+print(f"第一个位置：{means[0]:.2f} ± {2 * errors[0]:.2f}，二元语法 {baselines['bigram']:.2f}")
+title = "每多读一个字符值多少"
 figures.loss_by_position(means, baselines, errors, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="f771d6bb"
 # 在第一个位置，它比二元语法还差，差得超出了误差带。（猜测：训练时 128 个位置里只有一个是第一个。）大约十个位置之内，它就追到了 5-gram；过了几十个，多得到的就淹没在误差带里了。每个窗口都从难的位置开始：这就是为什么上下文长度不同，损失不能比。
 #
 # **各个头在看哪里？** 第 2 讲的那些权重，从每一层工作时取出，用的是模型没见过的一行。
@@ -851,14 +856,14 @@ def weights_of(model, tokens):
     return torch.stack(maps)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 line = validation_ids[11:29]
 weights = weights_of(model, line[None])[:, 0].cpu()
-assert weights.triu(1).abs().max() == 0, "masked in every layer"
-title = "Where each head looks"
+assert weights.triu(1).abs().max() == 0, "每一层都有掩码"
+title = "每个头在看哪里"
 figures.attention_maps(weights, tokenizer.decode(line), title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="b70290a7"
 # 画斜线的一半是未来。对角线旁边亮，是“前一两个字符”；一列亮，是许多位置都回头去看的地方。每个标题里的数，是在这 18 个字符里的平均距离。换成完整的窗口：
 
 # %%
@@ -868,13 +873,13 @@ places = torch.arange(context)
 back = (weights * (places[:, None] - places)).sum(-1).mean((1, 3))
 even = places.double().mean() / 2
 
-# %%
-heads = [f"head {h + 1}" for h in range(spec.model.n_heads)]
-layers = [f"layer {i + 1}" for i in range(spec.model.n_layers)]
-print(f"mean distance in windows of {context}; a head that does not choose: {even:.1f}")
+# %% tags=["nbval-ignore-output"]
+heads = [f"第 {h + 1} 头" for h in range(spec.model.n_heads)]
+layers = [f"第 {i + 1} 层" for i in range(spec.model.n_layers)]
+print(f"在长 {context} 的窗口里的平均距离；不加选择的头：{even:.1f}")
 pd.DataFrame(back, layers, heads).round(1)
 
-# %% [markdown]
+# %% [markdown] english="7286a83e"
 # **图告诉你一个头看哪里，没告诉你它重不重要。** 想知道重不重要，就把它关掉再测。一个 hook 改变进入那个线性映射的内容，各部分正是通过它写进残差流的；先改成 0。
 #
 # > **先猜。** 模型最离不开哪一部分？
@@ -900,31 +905,31 @@ parts, D = {}, spec.model.d_model // spec.model.n_heads
 for i, block in enumerate(model.blocks, start=1):
     for h in range(spec.model.n_heads):
         channels = slice(h * D, (h + 1) * D)
-        parts[f"layer {i} · head {h + 1}"] = block.attention.out, channels
-    parts[f"layer {i} · feed-forward"] = block.feed_forward.out, slice(None)
+        parts[f"第 {i} 层 · 第 {h + 1} 头"] = block.attention.out, channels
+    parts[f"第 {i} 层 · 前馈"] = block.feed_forward.out, slice(None)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 intact = evaluate(model, validation_ids[:20_000])
 zero = torch.zeros_like
 removed = {name: without(model, *part, zero) for name, part in parts.items()}
-title = "What the model loses with each part set to 0"
+title = "把每个部分设为 0，模型损失多少"
 figures.parts_removed(removed, intact, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="da561b39"
 # 差得最多的，是缺了第一层的前馈网络，远远超过其他。但要注意高度：1.584 + 3.162 比均匀瞎猜的 ln 65 = 4.17 还差。缺一样东西，不会比什么都不知道更差：是其余部分被从没遇到过的输入*误导*了。**均值消融（mean ablation）** 想做得温和些：让那一部分停在它对许多文本的均值上（Wang 等，2022），这里是对一起读入的一千个位置取均值。
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def at_mean(channels):
     return channels.mean((0, 1))
 
 
-feed = {name: part for name, part in parts.items() if "feed-forward" in name}
+feed = {name: part for name, part in parts.items() if "前馈" in name}
 for name, part in feed.items():
-    print(f"{name}: +{removed[name] - intact:.2f} at 0", end=", ")
-    print(f"+{without(model, *part, at_mean) - intact:.2f} at its mean")
+    print(f"{name}：设为 0，+{removed[name] - intact:.2f}", end=", ")
+    print(f"设为均值，+{without(model, *part, at_mean) - intact:.2f}")
 
-# %% [markdown]
+# %% [markdown] english="01521f57"
 # 停在均值上，第一个网络的代价小了，总和又低于均匀瞎猜。第二个的代价却*更大*：那个均值，模型也没遇到过。两个数都不是一个部分*唯一的*价值；要说清你取的是哪一个。各个头留给[练习 4.5](#exercise-4-5-core-20-min)。而且两种测法量的都是*这个模型里*的一个部分：训练时就没有它，其他部分会学会它的一些活儿（第 5 讲）。
 #
 # ## 你搭起了什么
@@ -971,14 +976,14 @@ curves = checks.sizes("4.1")
 
 def draw_losses(on):
     lines = {name: curve[on] for name, curve in curves.items()}
-    labels, title = ("step", "loss (nats/character)"), f"Four bugs: the loss, {on}"
+    labels, title = ("step", "损失（奈特/字符）"), f"四个 bug：损失，{on}"
     return figures.lines(range(1, 81), lines, *labels, low=0, title=title)
 
 
 draw_losses("training")
 
 # %%
-draw_losses("held out")
+draw_losses("留出的")
 
 # %% tags=["exercise"]
 bugs = ...  # four names, such as ("rate too low", …)
@@ -999,7 +1004,7 @@ bugs = [diagnosis(*curve.values()) for curve in checks.sizes("4.1").values()]
 
 checks.check("4.1", bugs, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="a97a67bb"
 # ### 练习 4.2 · 核心 · 40 分钟
 #
 # 重头戏：凭记忆用普通的 PyTorch 写训练循环。`batches[i]` 的每一行比上下文长一个字符，所以词元和目标都从中取。每个批次都当作放不下，分成 `parts` 份来读（`rows.chunk(parts)`，最后一份可能短些），各份的梯度加起来等于整个批次平均损失的梯度。先裁剪，再用 `torch.optim.AdamW(model.parameters())` 以学习率 `rates[i]` 走一步，然后一次算出在 `held_out` 上的损失。模型交给你时处于评估模式，而且有 dropout。
@@ -1059,7 +1064,7 @@ def train(model, batches, held_out, rates, parts, clip_norm):
 
 checks.check("4.2", train, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="3070953a"
 # ### 练习 4.3 · 核心 · 15 分钟
 #
 # 写出另一种有名的学习率安排。预热照本讲的：第 0 步的比例是 $1/w$，第 $w-1$ 步是 1。然后是半个余弦波：从第 $w$ 步的 1，降到最后一步（即 `steps - 1`）的 `floor`。
@@ -1092,7 +1097,7 @@ def cosine(step, steps, warmup_steps, floor):
 
 checks.check("4.3", cosine, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="d3c89b12"
 # ### 练习 4.4 · 核心 · 20 分钟
 #
 # 试五次，找到一个好的学习率。`trial(rate)` 训练一个很小的模型，给出留出文本上的损失；最好的学习率在 0.001 和 10 之间，每个模型各不相同。算找到的标准：损失不高于最好学习率的一半或两倍处的损失（两者取较差的）。
@@ -1126,7 +1131,7 @@ def best_rate(trial):
 
 checks.check("4.4", best_rate, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="130828de"
 # ### 练习 4.5 · 核心 · 20 分钟
 #
 # 关掉一个头：逐通道地把它放在对所有文本和位置的均值上，其余的头不动。返回这时注意力写进残差流的内容。`W_o` 的用法是 `x @ W_o`。（答案后面的单元格测量本讲各个头，用的是一起读入的 1,024 个位置上的均值。）
@@ -1158,14 +1163,14 @@ def head_at_its_mean(heads, W_o, head):
 
 checks.check("4.5", head_at_its_mean, quiet=True)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 costs = {}
 for name in parts.keys() - feed.keys():
     at_its_mean = without(model, *parts[name], at_mean)
-    costs[name] = {"at 0": removed[name] - intact, "at its mean": at_its_mean - intact}
+    costs[name] = {"设为 0": removed[name] - intact, "设为均值": at_its_mean - intact}
 pd.DataFrame(costs).T.sort_index().round(3)
 
-# %% [markdown]
+# %% [markdown] english="515bee23"
 # ### 练习 4.6 · 核心 · 10 分钟
 #
 # 亲手裁剪。所有参数的梯度看作*一个*长向量：它长于 `limit` 时，全部乘以同一个倍数，让它恰好长 `limit`。梯度可能全是 0。
@@ -1197,7 +1202,7 @@ def clip(gradients, limit):
 
 checks.check("4.6", clip, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="38dc8800"
 # ### 练习 4.7 · 挑战 · 60 分钟
 #
 # AdamW，与库里做的一样。保留梯度的均值（旧值占 $\beta_1$）和梯度平方的均值（旧值占 $\beta_2$），都从 0 开始；在第 $t = 1, 2, \dots$ 步除以 $1 - \beta^t$，因为它们起初太小。每一步先把权重缩小 `rate` × `weight_decay` 这个比例，再移动 `rate` × 均值 /（√均方 + `eps`）。
@@ -1238,7 +1243,7 @@ def adamw(weight, gradients, rate, betas, eps, weight_decay):
 
 checks.check("4.7", adamw, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="36b89d19"
 # ## 自测
 #
 # 先选，再展开答案。

@@ -12,13 +12,13 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] english="9f20aa7b"
 # # 5 · 消融实验：层数带来什么？
 #
 # 模型更深就更好吗？每种训练一个，总有一个会赢；可这还不是答案。换一个种子，名次也许就倒过来。这一讲要把问题问得站得住脚：
 # 几个种子，*差异*的区间，再加一句不超出数字的结论。你会看到，最初的答案取决于实验方案，也取决于拿哪段文本来问。
 
-# %% [markdown]
+# %% [markdown] english="1ad3ac98"
 # **你将学会**：设计配对比较 · 算出区间，并说清它的含义 · 公平地选学习率 · 看出深度在哪里、什么时候划算 ·
 # 给许多实验组排名而不骗自己 · 不写新代码，就给一项实验加一个实验组。
 #
@@ -39,6 +39,11 @@ if importlib.util.find_spec("course_utils") is None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*install, address, *light], check=True)
 
+# 图、表和提示都用中文。
+import os
+
+os.environ.setdefault("COURSE_LANGUAGE", "zh")
+
 # %% tags=["export"]
 import itertools
 
@@ -51,14 +56,14 @@ from scipy import stats
 from course_utils import checks, corpus, figures
 from course_utils.research import comparisons, recorded, studies, tables
 
-# %% [markdown]
+# %% [markdown] english="d437d446"
 # 文本：
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text = corpus.load()
 print(text.describe())
 
-# %% [markdown]
+# %% [markdown] english="739c3d77"
 # ## 先把问题写下来
 #
 # 一项**实验（study）** 就是一份数据：一个问题，和几个*实验组*（arm），各组只改变同一训练配方里的几项设置。这里的各组有
@@ -69,39 +74,39 @@ print(text.describe())
 study = studies.STUDIES["depth"]
 print(study.question, study.arms)
 
-# %% [markdown]
+# %% [markdown] english="b6715629"
 # ## 运行
 #
 # 你自己的运行已经有了，就用你的；没有，就用公布的；还缺的，现在训练。
 #
 # > **先猜。** 6 层会胜过 2 层多少？4 层会正好在中间吗？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 records = studies.records(study, text, seeds=3)
 steps = records[0].train["steps"]
-print(f"{len(records)} runs of {steps} steps, recipe {records[0].recipe}")
+print(f"{len(records)} 次运行，每次 {steps} 步，训练配方 {records[0].recipe}")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 final = tables.final_table(records)
 by_arm = final.pivot(index="seed", columns="arm", values="validation_loss")
 by_arm.round(3)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 depths = [2, 4, 6]
-by_seed = {f"seed {seed}": row.tolist() for seed, row in by_arm.iterrows()}
-title = "One line a seed"
-labels = ("layers", "validation loss (nats/character)")
+by_seed = {f"种子 {seed}": row.tolist() for seed, row in by_arm.iterrows()}
+title = "每个种子一条线"
+labels = ("层数", "验证损失（奈特/字符）")
 figures.lines(depths, by_seed, *labels, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="13c74169"
 # 每条线是一个种子。我们想知道的不是线有多低，而是线有多陡，也就是*差异*。为它付出的代价，列在旁边：
 
-# %%
+# %% tags=["nbval-ignore-output"]
 arms = tables.arm_table(final)
 costs = ["parameters", "elapsed_s", "training_loss", "validation_loss", "perplexity"]
 arms.set_index("arm")[costs].round(3).astype(object).T
 
-# %% [markdown]
+# %% [markdown] english="b3edf0a4"
 # `elapsed_s` 是一次运行所用的秒数。每多两层，所增加的参数和时间都和最初的两层一样多。
 #
 # ## 有多大把握？
@@ -123,11 +128,11 @@ def sign_flip_p(differences):
     return (sums.abs() >= d.sum().abs() - 1e-12).double().mean().item()
 
 
-# %% tags=["nbval-check-output"]
+# %%
 for n in (2, 3, 5, 6, 8):
-    print(f"{n} seeds, all pointing the same way: p = {sign_flip_p([0.05] * n):.3f}")
+    print(f"{n} 个种子，方向全都相同：p = {sign_flip_p([0.05] * n):.3f}")
 
-# %% [markdown]
+# %% [markdown] english="d3245387"
 # 三个种子就算方向完全一致，也只得到 p = 0.25：太少，说明不了问题。从六个起，才能达到通常的 0.05，而且只是对*一个*问题。
 # （n 个都朝一个方向时，2ⁿ 种翻转里只有两种同样极端：p = 2/2ⁿ。像下文那样一次问十三个问题，就要求 p 低于 0.05/13，
 # 也就是要十个种子；原因留到 *Holm 校正*再讲。）所以种子少的实验，用的是假定更多的检验：如果差异按钟形曲线分散，
@@ -148,17 +153,17 @@ def interval(differences, confidence=0.95):
     return d.mean().item() - half, d.mean().item(), d.mean().item() + half
 
 
-# %% [markdown]
+# %% [markdown] english="534b8be2"
 # > **先猜。** 先只用三个种子里的两个，再用全部三个。区间会窄多少？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for seeds in (2, 3):
     for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
         differences = (by_arm[deeper] - by_arm[shallower]).head(seeds)
         low, mean, high = interval(differences.tolist())
-        print(f"{seeds} seeds, {deeper} - {shallower}: {mean:+.3f} ({low:+.3f} to {high:+.3f})")
+        print(f"{seeds} 个种子，{deeper} - {shallower}：{mean:+.3f}（{low:+.3f} 到 {high:+.3f}）")
 
-# %% [markdown]
+# %% [markdown] english="0d64d7b5"
 # 看看只有两个种子时的宽度：一个是另一个的两倍多，单凭运气就能这样。两个值的**分散程度（spread）**（即标准差，
 # 平方和要除以 $n - 1$）本身就是噪声，t 会为此留出余地。留多少，看这里：
 
@@ -168,11 +173,11 @@ rows = {}
 for n in (2, 3, 6, 8):
     low, high = draws[:, :n].std(1).quantile(torch.tensor([0.05, 0.95])).tolist()
     t = stats.t.ppf(0.975, n - 1)
-    rows[n] = {"t": t, "half width in spreads": t / n**0.5}
-    rows[n]["nine of ten spreads seen"] = f"{low:.2f} … {high:.2f} of the true one"
-pd.DataFrame(rows).T.rename_axis("seeds").infer_objects().round(2)
+    rows[n] = {"t": t, "半宽（分散程度的倍数）": t / n**0.5}
+    rows[n]["看到的分散程度（十次里有九次）"] = f"真实值的 {low:.2f} … {high:.2f}"
+pd.DataFrame(rows).T.rename_axis("种子数").infer_objects().round(2)
 
-# %% [markdown]
+# %% [markdown] english="d8a923dd"
 # 两个种子表现出的分散程度，可能只有真实值的十六分之一，也可能是它的两倍，所以 t 是 12.7；有了第三个种子，
 # 区间平均缩小到不足三分之一。这个数背后的规则是：这样求出的区间，100 次实验里有 95 次会包住真实的平均差异；
 # 眼前这次是不是其中之一，谁也不知道。如果区间不含 0，这个方向的差异就有充分的依据，
@@ -196,7 +201,7 @@ for comparison in comparisons.adjacent(depth, second_half):
 columns = ["best_step", "training_loss", "validation_loss"]
 tables.final_table(depth).groupby("arm", sort=False)[columns].mean().round(3)
 
-# %% [markdown]
+# %% [markdown] english="1b1d1a55"
 # 第二对层降低了损失（值不值它的代价，要等到比较方式是时间相等时再问）；第三对层，六个种子看不出有什么作用。
 # 四层和六层越过了第 1 讲的那条线（Kneser–Ney，1.517），这里的两层没有；你那九次短的运行也没有。（`validation_loss`
 # 是在整个验证集上算的，所以表里的差异和结论里的不会每一位都相同。）表里还可以看到，各组停下的步数很不一样。别只看终点，
@@ -212,11 +217,11 @@ for step in (1220, 2440, 4880, 7320, 9150):
     at = losses.loc[step].unstack("arm")
     for deeper, shallower in (("4 layers", "2 layers"), ("6 layers", "4 layers")):
         low, mean, high = interval((at[deeper] - at[shallower]).tolist())
-        gap = f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+        gap = f"{mean:+.3f}（{low:+.3f} 到 {high:+.3f}）"
         rows.setdefault(step, {})[f"{deeper} - {shallower}"] = gap
-pd.DataFrame(rows).T.rename_axis("after steps")
+pd.DataFrame(rows).T.rename_axis("步数")
 
-# %% [markdown]
+# %% [markdown] english="d7f485b4"
 # **深度，就是每一步学得更快。** 走过同样的步数，六层领先四层，直到 7,320 步都很明显，而领先的幅度在缩小。
 # 上面的结论比较的，则是提前停止让各次运行停下的地方：各种深度的步数不同，六个种子也看不出谁领先。
 #
@@ -242,11 +247,11 @@ series, bands = {}, {}
 for name, of_seeds in gaps.items():
     low, mean, high = zip(*map(interval, of_seeds.tolist()), strict=True)
     series[name], bands[name] = mean, (low, high)
-labels = ("characters of the window up to here", "difference of the loss (nats/char.)")
-title = "The second pair of layers pays most from the fifth character on"
+labels = ("到此为止的窗口字符数", "损失之差（奈特/字符）")
+title = "第二对层的收益主要在第五个字符以后"
 figures.lines(places, series, *labels, log_x=True, bands=bands, title=title, note=note)
 
-# %% [markdown]
+# %% [markdown] english="7a6ee512"
 # 色带是六个种子的 95% 区间。在窗口最前面的四个字符上，第二对层的收益不到后面的三分之一；它的价值大半来自第五个字符以后，
 # 第 1 讲的统计模型正是从那里开始缺少例子的。所以在这个方案里，*层数带来什么*的答案是：**每一步学到更多**；到运行结束时，
 # 第二对层还让模型**更会利用更靠前的内容**。（第三对层，看不到这样的差距。）
@@ -265,9 +270,9 @@ figures.rate_sweep(rates, note=note)
 # %%
 by_rate = rates.pivot(index="learning_rate", columns="n_layers", values="choosing_loss")
 for rate in (0.0003, 0.0024, 0.0096):
-    print(f"at {rate}: 12 layers - 4 layers = {by_rate.loc[rate, 12] - by_rate.loc[rate, 4]:+.3f}")
+    print(f"学习率 {rate}：12 层 - 4 层 = {by_rate.loc[rate, 12] - by_rate.loc[rate, 4]:+.3f}")
 
-# %% [markdown]
+# %% [markdown] english="83e1c13a"
 # 都不是，至少在这组逐次加倍的取值上：从 2 层到 12 层，最好的都是 0.0024（图上的 2.4），远高于第一项实验的 0.0001。
 # 但是看看，固定一个学习率会得出怎样的深度结论：学习率太低，偏袒深的模型；太高，毁掉深的模型。
 # 如果所有模型共用一个远离最佳值的学习率，这样的“深度研究”研究的其实是学习率。
@@ -287,23 +292,23 @@ of_depth = {
     for frame, name in frames.items()
 }
 verdicts = comparisons.in_frames(of_depth)
-title = "What more layers change, frame by frame (second half)"
+title = "层数增加改变了什么，逐种比较方式来看（后一半）"
 figures.effect_ranking(verdicts.assign(arm=verdicts["name"]), title=title, note=note)
 
 
 # %%
 def intervals(low, high):
-    return [f"{a:+.3f} to {b:+.3f}" for a, b in zip(low, high, strict=True)]
+    return [f"{a:+.3f} 到 {b:+.3f}" for a, b in zip(low, high, strict=True)]
 
 
-both = pd.DataFrame(index=pd.Index(verdicts["name"], name="comparison"))
-both["second half"] = intervals(verdicts["low"], verdicts["high"])
-both["p, Holm"] = verdicts["p_holm"].map("{:.2g}".format).values
-both["whole split"] = intervals(verdicts["whole_low"], verdicts["whole_high"])
-both["p, Holm, whole"] = verdicts["whole_p_holm"].map("{:.2g}".format).values
+both = pd.DataFrame(index=pd.Index(verdicts["name"], name="比较"))
+both["后一半"] = intervals(verdicts["low"], verdicts["high"])
+both["p，Holm 校正"] = verdicts["p_holm"].map("{:.2g}".format).values
+both["整个验证集"] = intervals(verdicts["whole_low"], verdicts["whole_high"])
+both["p，Holm 校正，整个验证集"] = verdicts["whole_p_holm"].map("{:.2g}".format).values
 both
 
-# %% [markdown]
+# %% [markdown] english="58f53b53"
 # *p* 现在是 t 检验的：1 − 区间仍不含 0 的最大置信度。实心标记通过了 **Holm 校正（Holm's correction）**：一页上有 13
 # 个问题，总有几个靠运气显得好看，所以最小的 p 要乘以 13，下一个乘以 12，依此类推（练习 5.4）。问的是两段文本：
 # 只问后一半，和问整个验证集，后者长一倍。该信哪个？在提前停止的两种比较方式里，即*原始方案*和*提前停止*，
@@ -323,14 +328,14 @@ both
 # %%
 for frame, runs in of_depth.items():
     means = tables.final_table(runs).groupby("n_layers")[["validation_loss", "best_step"]].mean()
-    row = [f"{n}: {m.validation_loss:.3f} at {m.best_step:,.0f}" for n, m in means.iterrows()]
+    row = [f"{n} 层：{m.validation_loss:.3f}，{m.best_step:,.0f} 步" for n, m in means.iterrows()]
     print(f"{frame:17} {' · '.join(row)}")
 two = comparisons.losses_of(of_depth["equal time"], "validation_loss")["2 layers, 3020 steps"]
 six = comparisons.losses_of(of_depth["fair rate"], "validation_loss")["6 layers"]
 apart = stats.ttest_ind([*two.values()], [*six.values()], equal_var=False).confidence_interval()
-print(f"2 layers, 3,020 steps, against 6 layers, 1,200: {apart.low:+.3f} to {apart.high:+.3f}")
+print(f"2 层 3,020 步，对 6 层 1,200 步：{apart.low:+.3f} 到 {apart.high:+.3f}")
 
-# %% [markdown]
+# %% [markdown] english="8b87356c"
 # 在整个验证集上，训练更久的两层胜过 1,200 步之后的六层。（在后一半上看不出差异。）所以诚实的总结是：
 # *在 1,200 步和再多几千步之后，深度换来每一步学得更快，代价是更多的时间；它能不能换来更低的下限，这些比较方式说不出来*。
 # 没有哪一种让每种深度都既有下降的学习率，又有很长的预算。
@@ -348,15 +353,15 @@ for steps in (300, 600, 1200, 2400):
     for n_layers in (1, 2, 4, 6, 8, 12):
         runs = [r for r in recorded.load(f"depth-{steps}") if r.model["n_layers"] == n_layers]
         low, mean, high = interval([r.untouched_loss for r in runs])
-        rows.append((f"{steps:,} steps", n_layers, mean, low, high))
+        rows.append((f"{steps:,} 步", n_layers, mean, low, high))
         learned.append(f"{interval([r.training_loss for r in runs])[1]:.2f}")
 by_length = pd.DataFrame(rows, columns=["frame", "n_layers", "loss", "low", "high"])
-title = "Loss on new plays, by depth and length of training"
-print(f"training loss at 2,400 steps: {', '.join(learned)} (1 to 12 layers)")
-label = ("loss on the untouched plays (nats/char.)",) * 2  # in either language
+title = "新剧本上的损失，按深度和训练长度"
+print(f"2,400 步时的训练损失：{', '.join(learned)}（1 到 12 层）")
+label = ("未见剧本上的损失（奈特/字符）",) * 2  # in either language
 figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 
-# %% [markdown]
+# %% [markdown] english="29336f0b"
 # 所以单问深度没有答案；**给定训练长度的深度**才有。300 步时，一层和两层之间看不出差异，四层和六层更差。1,200 步时，
 # 均值一直降到最深的模型，只是降得越来越少（最后一步，从八层到十二层，不明显）。2,400 步相当于把文本读了二十遍，
 # 这时四层和六层之间看不出差异，八层和十二层用为它们选的较高的学习率，更差；而训练文本上的损失，十二层最低。600
@@ -378,11 +383,11 @@ for rs in of_depth.values():
         low, _, high = interval([b - a for a, b in zip(one, two, strict=True)])
         widths.append((high - low) / (apart.high - apart.low))
 r = verdicts["r"]
-print(f"r: {r.min():.2f} to {r.max():.2f}, mean {r.mean():.2f} over {len(r)} comparisons")
+print(f"r：{r.min():.2f} 到 {r.max():.2f}，{len(r)} 次比较的均值 {r.mean():.2f}")
 wider = sum(width > 1 for width in widths)
-print(f"the paired interval is wider in {wider}, on average {sum(widths) / len(widths):.2f} times")
+print(f"配对的区间在 {wider} 次比较里更宽，平均是另一个的 {sum(widths) / len(widths):.2f} 倍")
 
-# %% [markdown]
+# %% [markdown] english="d5e4b984"
 # 接近 0：配对在这里没有换来好处，还略有损失。六对只留下五个自由度，两组各六个，则最多有十个。（共有的为什么这样少，
 # 我们只能猜：几百步之后，每个模型都走上了自己的路。）我们保留配对的结论，因为计划就是这样定的；下一项实验不必配对。
 #
@@ -392,13 +397,13 @@ print(f"the paired interval is wider in {wider}, on average {sum(widths) / len(w
 half_width = (verdicts["high"] - verdicts["low"]).median() / 2
 t = stats.t.ppf(0.975, 5)
 spread = half_width * 6**0.5 / t
-print(f"the differences of a pair spread by {spread:.3f}")
+print(f"一对的差异，分散程度是 {spread:.3f}")
 for true in (0.01, 0.02, 0.03):
     pretended = true + spread * draws[:, :6]
     scores = pretended.mean(1) / (pretended.std(1) / 6**0.5)
-    print(f"a true {true} is found in {(scores.abs() > t).float().mean():.0%} of studies")
+    print(f"真实的差异 {true}：{(scores.abs() > t).float().mean():.0%} 的实验能发现它")
 
-# %% [markdown]
+# %% [markdown] english="86c65f2a"
 # 所以真实的 0.02 完全可能漏掉，Holm 校正之后就更容易漏掉。*看不出差异*从来不等于“没有差异”：每一行自己的区间会说，
 # 它不能排除什么。要说两个组*确实*相等，得先定一个界限，再证明整个区间都在界限之内（练习 5.2）。
 #
@@ -408,16 +413,16 @@ for true in (0.01, 0.02, 0.03):
 #
 # > **先猜。** 四种的名次。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 short = {"n_layers": 2, "steps": max(1, steps // 12), "evaluate_every": 0, "decay": 0.0}
 kinds = ("none", "learned", "sinusoidal", "rope")
 arms = {kind: {"position": kind, **short} for kind in kinds}
-question = "Which position, after a few steps?"
+question = "走了很少几步，哪种位置编码领先？"
 own = studies.records(studies.Study("position-short", question, arms), text, seeds=1)
 losses = {r.arm: r.validation_loss for r in own}
-pd.Series(losses, name="nats/character, one seed").sort_values().round(3)
+pd.Series(losses, name="奈特/字符，一个种子").sort_values().round(3)
 
-# %% [markdown]
+# %% [markdown] english="b3551073"
 # 一个种子，很少的步数：只是线索，还不是发现。要成为发现，就给它更多种子。`course ablate position` 会把它完整地跑一遍；
 # 第 3 讲的每项选择，都各有一项实验：
 
@@ -425,7 +430,7 @@ pd.Series(losses, name="nats/character, one seed").sort_values().round(3)
 for one in studies.CHOICES:
     print(f"{one.name:10} {one.question} {', '.join(one.arms)}")
 
-# %% [markdown]
+# %% [markdown] english="0de3ae86"
 # ## 其他每项选择
 #
 # 每次只改一处，从 modern 训练配方出发（旋转位置编码、QK-norm、Muon；6 层，4 个头，宽度 256，上下文 1,024，
@@ -436,25 +441,23 @@ for one in studies.CHOICES:
 # %%
 modern = recorded.whole(recorded.load("choices-modern"), seeds=6)
 ranked = comparisons.against(modern)
-other_task = ranked["arm"].str.startswith("context")
-marked = ranked["arm"].where(~other_task, ranked["arm"] + " (another task)")
-figures.effect_ranking(ranked.assign(arm=marked), note=note)
+figures.effect_ranking(comparisons.tasks_marked(ranked), note=note)
 
 # %%
 # p is that of the paired t test: with six seeds sign flips can't go below 2 / 2**6
 control = ranked.set_index("arm").loc["unchanged, other seeds"]
-assert control["low"] < 0 < control["high"], "the same arm twice: 0 lies inside, as it should"
+assert control["low"] < 0 < control["high"], "同一个组做两次：0 在区间里，本该如此"
 small, clear = (ranked["p"] < 0.05).sum(), ranked["clear"].sum()
-print(f"{len(ranked)} arms; p < 0.05 for {small}, after correction for {clear}")
+print(f"{len(ranked)} 个组；p < 0.05 的有 {small} 个，校正之后有 {clear} 个")
 
 # %%
 fair = comparisons.against(recorded.whole(recorded.load("choices-fair"), seeds=6))
-for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
+for recipe, table in (("modern", ranked), ("baseline，公平的学习率", fair)):
     row = table.set_index("arm").loc["no positions"]
-    cost = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-    print(f"no positions, from the recipe {recipe}: {cost}")
+    cost = f"{row['difference']:+.3f}（{row['low']:+.3f} 到 {row['high']:+.3f}）"
+    print(f"没有位置，从训练配方 {recipe} 出发：{cost}")
 
-# %% [markdown]
+# %% [markdown] english="25e86ac0"
 # 在这套训练配方里，什么都不如残差连接要紧；其次是没有位置，或者位置编码选得不对；再次是做过了头：每处都丢掉一半，
 # 批次放大到四倍而步数只有四分之一，十六个头。用 AdamW 代替 Muon，代价和恒定的学习率差不多，二十分之一奈特。赢的一边有：
 # 更少的 dropout，以及更小的批次配更多的步。有一个组叫 *unchanged, other seeds*（不改，换种子），设置与参照相同，
@@ -466,7 +469,7 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
 # 最后，这套训练配方和 `laptop` 都是在这同一个验证集上试出来的，两半都用过（[日志](../../book/log.md)）：
 # 它们的损失偏乐观。
 
-# %% [markdown]
+# %% [markdown] english="b6b05a81"
 # 书里的[实验结果](../../book/zh/results.md)页有这项实验的全部数字；记录就在课程包里，上面的一切都由它们算出。
 # 你也可以：挑那页上的一句话，试着推翻它。
 #
@@ -496,12 +499,12 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
 # 二十个里最好的，多少也是运气最好的：它的损失偏乐观（练习 5.5 会说偏了多少）。给它和参照都换上新种子，
 # 才能见分晓。 </details>
 
-# %% [markdown]
+# %% [markdown] english="f6b0a03e"
 # ## 练习
 #
 # 补全每个代码骨架，再运行那一格；回答会说还有什么不对。答案折叠在下面。
 
-# %% [markdown]
+# %% [markdown] english="e2c02e45"
 # ### 练习 5.1 · 热身 · 10 分钟
 #
 # 一项虚构的实验，六个配对种子，一套训练配方，一种预算：4 层对 2 层得到 −0.042 奈特/字符（95% 区间 −0.057 到
@@ -525,7 +528,7 @@ too_much = None  # such as {"a", "b"}
 checks.check("5.1", too_much)
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
-fine = ("predict better", "see no difference")
+fine = ("预测得更准", "看不出差别")
 too_much = {
     letter
     for letter, sentence in checks.sizes("5.1").items()
@@ -534,7 +537,7 @@ too_much = {
 
 checks.check("5.1", too_much, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="30640603"
 # ### 练习 5.2 · 核心 · 15 分钟
 #
 # *看不出差异*不是*相等*。要说两个组在 `bound` 之内相等（界限在实验之前就定好），平均差异的整个区间必须落在 −`bound`
@@ -574,7 +577,7 @@ losses = comparisons.losses_of(depth)
 gaps = [losses["6 layers"][seed] - losses["4 layers"][seed] for seed in range(6)]
 print(equal_within(gaps, 0.02, stats.t.ppf(0.95, 5)))
 
-# %% [markdown]
+# %% [markdown] english="40425669"
 # ### 练习 5.3 · 核心 · 15 分钟
 #
 # 手算配对的 $t$ 区间。两个组，各六个种子；`t` 是从 t 分布表里查到的数。给出差异的下限、均值和上限，差异是 `losses` 减
@@ -609,7 +612,7 @@ def paired_interval(losses, others, t):
 
 checks.check("5.3", paired_interval, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="3208d789"
 # ### 练习 5.4 · 核心 · 20 分钟
 #
 # 拿七个组和基线比较，单凭运气，其中也可能有一个达到 $p < 0.05$。Holm（1979）：把 $m$ 个 p 值中最小的乘以 $m$，
@@ -644,7 +647,7 @@ def holm(p_values):
 
 checks.check("5.4", holm, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="15f64a17"
 # ### 练习 5.5 · 挑战 · 30 分钟
 #
 # 二十个组其实全都一样，最好的那个却显得不错：显得好了多少？给你许多次模拟实验的损失，
@@ -677,7 +680,7 @@ def seeming_gain(losses):
 
 checks.check("5.5", seeming_gain, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="f4d11fb8"
 # ### 练习 5.6 · 挑战 · 120 分钟
 #
 # 在选出最佳学习率的那段文本上报告它的损失，就会偏乐观。用留出文本的一半为每个组选学习率，
@@ -688,7 +691,7 @@ checks.check("5.5", seeming_gain, quiet=True)
 # `checkpoints.load_model(record.checkpoint)` 给出一次运行的模型和分词器）。在报告的那一半上，
 # 每个组选定的学习率比这一半自己的最低损失高多少？如果选和报告都用同一半，这个差距就不会显露出来。
 
-# %% [markdown]
+# %% [markdown] english="0f31276d"
 # <details><summary>提示 1</summary>
 #
 # `min(row, key=row.get)` 就是损失最低的学习率。 </details>
@@ -715,7 +718,7 @@ def honest_losses(choosing, reporting):
 
 checks.check("5.6", honest_losses, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="7ea882c3"
 # ## 自测
 #
 # 先选，再展开答案。
@@ -728,7 +731,7 @@ checks.check("5.6", honest_losses, quiet=True)
 # **(c)** 总和是 7。八种翻转里，±(5 + 3 − 1) 和 ±(5 + 3 + 1) 同样极端：共四种。(a) 只算了真实看到的；(b) 忘了 +9 比
 # +7 更极端。 </details>
 
-# %% [markdown]
+# %% [markdown] english="785421b4"
 # **2. 差异的 95% 区间是 −0.02 到 +0.01。所以……**
 # (a) 两个组相等 · (b) 看不出差异 · (c) 第一个组更好的概率是 95%
 #
@@ -736,7 +739,7 @@ checks.check("5.6", honest_losses, quiet=True)
 #
 # **(b)** (a) 说过头了：−0.02 仍有可能。(c) 不是它的意思：95% 属于求区间的规则，不属于这个组。 </details>
 
-# %% [markdown]
+# %% [markdown] english="4906fcd7"
 # **3. 你可以用很多种子，想让区间的宽度减半。需要多少种子？**
 # (a) 原来的两倍 · (b) 原来的四倍 · (c) 靠增加种子办不到
 #
@@ -745,7 +748,7 @@ checks.check("5.6", honest_losses, quiet=True)
 # **(b)** 误差随 $\sqrt n$ 下降。如果随 $n$ 下降，(a) 才对。(c) 说的是所有种子共有的误差，例如数据里的缺陷；
 # 那样的误差，什么区间都显示不出来。 </details>
 
-# %% [markdown]
+# %% [markdown] english="a0070b08"
 # **4. 为什么各组要用同样的种子？**
 # (a) 结果可以重复 · (b) 各组共有的运气会从差异里消去 · (c) 求一个均值所需的运行更少
 #
@@ -754,7 +757,7 @@ checks.check("5.6", honest_losses, quiet=True)
 # **(b)**，前提是有这样的运气：从相关系数看，这里几乎没有。(a) 只要种子固定，就都成立。(c) 不对：
 # 均值和以前一样不确定。 </details>
 
-# %% [markdown]
+# %% [markdown] english="164ba456"
 # **5. 二十个组，每组一个种子；最好的比基线低 0.02。下一步呢？**
 # (a) 发表 · (b) 用新种子，把最好的和基线再比一次 · (c) 二十个全部再跑一遍，取两次中最好的
 #
@@ -762,5 +765,5 @@ checks.check("5.6", honest_losses, quiet=True)
 #
 # **(b)** 新种子对挑选一无所知。(a) 报告的是运气（5.5 会说有多少）。(c) 又凭运气挑了一次。 </details>
 
-# %% [markdown]
+# %% [markdown] english="c0be428f"
 # **下一讲：**[6 · 采样](06_sampling.ipynb)，模型在那里开口说话。

@@ -12,14 +12,14 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] english="ca6ac72b"
 # # 6 · 采样：让它开口
 #
 # 训练好的模型给每个可能的下一个字符一个概率。该取哪一个？每次都取概率最大的，它就兜圈子；完全按概率来抽，
 # 它时不时会冒出荒唐话。这一讲讲的是两者之间的地带：温度、top-k、top-p；也讲怎样写得快，怎样分清一段文字是写得好，
 # 还是运气好。
 
-# %% [markdown]
+# %% [markdown] english="bec9af8b"
 # **你将学会**：用几行代码写出常用的采样规则 · 说清每条规则怎样改变分布 · 用键值缓存加快生成，并说清它的代价 ·
 # 以人写的文字为尺度，衡量一段文字。
 #
@@ -38,6 +38,11 @@ if importlib.util.find_spec("course_utils") is None:
     light = [name for name in wanted if importlib.util.find_spec(name) is None]
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*install, address, *light], check=True)
+
+# 图、表和提示都用中文。
+import os
+
+os.environ.setdefault("COURSE_LANGUAGE", "zh")
 
 # %% tags=["export"]
 import math
@@ -58,7 +63,7 @@ from course_utils.generation import quality
 from course_utils.lessons.data import CharTokenizer, split
 from course_utils.training import runs
 
-# %%
+# %% tags=["nbval-ignore-output"]
 text = corpus.load()
 print(text.describe())
 tokenizer = CharTokenizer(text.text)
@@ -66,7 +71,7 @@ models = {arm: one.eval() for arm, one in runs.depth_models(text).items()}
 model = models["6 layers"]
 device, context = next(model.parameters()).device, model.config.context_length
 
-# %% [markdown]
+# %% [markdown] english="463a0401"
 # ## 先看整体
 #
 # 模型并不写作。它只是读，然后给出概率；总得有人来选，接到后面，再问一次。写作就是这个循环，可变的只有怎么选。
@@ -85,19 +90,19 @@ def write_with(choose, n=240):
     return tokenizer.decode(written[0])
 
 
-# %% [markdown]
+# %% [markdown] english="311a9780"
 # 容易想到两种选法：取概率最大的字符，或者按概率随机抽一个。
 #
 # > **先猜。** 其中一种，写到三行以后就不像样了。是哪一种？怎么个不像样？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 likeliest = write_with(lambda logits: logits.argmax(-1, keepdim=True))
-print("── the likeliest\n" + likeliest)
+print("── 概率最大的\n" + likeliest)
 drawn = write_with(lambda logits: torch.multinomial(logits.softmax(-1), 1))
-print("\n── by probability\n" + drawn)
+print("\n── 按概率抽取的\n" + drawn)
 
-# %% [markdown]
+# %% [markdown] english="32e7a122"
 # 总取概率最大的，就会兜圈子，尽管每一步取的都是最好的。另一种会把开头好好的词写坏。下面讲的一切，都在这两者之间。
 #
 # ## 写坏的词从哪里来
@@ -106,27 +111,29 @@ print("\n── by probability\n" + drawn)
 #
 # > **先猜。** 在这段提示文本之后，有多少个字符称得上候选？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 with torch.no_grad():
     logits, inside = model(tokens)[0, [-1, -3]].cpu()  # after the space; after "wil"
 probabilities = logits.softmax(dim=-1)
 before = pd.Series(probabilities, index=list(tokenizer.alphabet))
 rare = before[before < 0.01]
-print(f"{before.nlargest(5).sum():.0%} of the mass lies on five characters;", end=" ")
-print(f"{len(rare)} have less than 1 % each, together {rare.sum():.1%}")
-before.nlargest(12).round(4).to_frame("probability").T
+print(f"五个字符占去总概率的 {before.nlargest(5).sum():.0%}；", end=" ")
+print(f"{len(rare)} 个字符各不到 1%，合计 {rare.sum():.1%}")
+before.nlargest(12).round(4).to_frame("概率").T
 
-# %% [markdown]
+# %% [markdown] english="dc3de61f"
 # 空格之后，很多字符都说得通，少见的也不例外：*keep* 和 *obey* 就以其中的字符开头。在词的中间，说得通的很少：
 # 换成别的字符，就成了训练文本里没有的词。
 
 
 # %%
 def words(text):
-    return re.findall(r"\w[\w']*", text.lower())
+    """At most 30 letters each, for a text may have no blanks."""
+    return re.findall(r"\w[\w']{,29}", text.lower())
 
 
 training_text, held_out = split(text.text)
+held_out = held_out[: 2**26 // tokenizer.vocab_size]  # tables of (N, V): 256 MB each at most
 vocabulary = set(words(training_text))
 beginnings = {word[:n] for word in vocabulary for n in range(1, len(word) + 1)}
 is_letter = re.compile(r"[\w']").match
@@ -142,7 +149,7 @@ def breaks(begun):
     return ~(torch.tensor(goes_on) | torch.tensor(ends))
 
 
-# %% [markdown]
+# %% [markdown] english="2fe8fd25"
 # 让每个模型把整个验证文本读一遍。在每个位置上，它给这类字符的概率之和，就是失误的风险；一个词完好写完的概率，
 # 是各个位置上（1 − 风险）的乘积（代码里把对数相加）。
 
@@ -159,7 +166,8 @@ def begun_words(text):
     """After each character, the word that is being written; "" between words."""
     begun, found = "", []
     for c in text:
-        begun = (begun + c.lower()).lstrip("'") if is_letter(c) else ""
+        goes_on = is_letter(c) and len(begun) < 30
+        begun = (begun + c.lower()).lstrip("'") if goes_on else ""
         found.append(begun)
     return found
 
@@ -183,16 +191,16 @@ def slips(p):
     return by_place, 1 - whole[1:].exp().mean().item()
 
 
-# %% [markdown]
+# %% [markdown] english="76bd95df"
 # > **先猜。** 写到词的第几个字母之后，风险最大？完好写完的词占多大比例？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for arm, p in expected.items():
     by_place, share = slips(p)
     risks = ", ".join(f"{x:.1%}" for x in by_place)
-    print(f"{arm}: {risks} after 1 to 6 letters; {share:.0%} of the words broken")
+    print(f"{arm}：写完 1 到 6 个字母之后的风险 {risks}；写坏的词占 {share:.0%}")
 
-# %% [markdown]
+# %% [markdown] english="eb4e393e"
 # 写完一两个字母时，几乎没有风险，因为接什么都说得通；写完三个字母是 8%，写完六个是 18%（6
 # 层）。词大多很短，所以写坏的占五分之一。
 #
@@ -220,9 +228,9 @@ def draw(logits, generator=None):
 rows, luck = logits.expand(1000, -1), torch.Generator()
 ours = draw(rows, luck.manual_seed(0))
 theirs = torch.multinomial(rows.softmax(-1), 1, generator=luck.manual_seed(0))
-assert torch.equal(ours, theirs), "the same race, under the same luck"
+assert torch.equal(ours, theirs), "运气相同，赛跑就相同"
 
-# %% [markdown]
+# %% [markdown] english="634e1946"
 # ## 温度
 #
 # 在做 softmax 之前，先把 logits 除以一个数 $\tau$，分布就会变窄或变宽（Ackley、Hinton 和 Sejnowski，1985）：
@@ -239,17 +247,17 @@ temperatures = torch.linspace(0.05, 3.0, 60)
 entropies = {}
 for seen, z in {prompt: logits, prompt[:-2]: inside}.items():
     each = torch.distributions.Categorical(logits=z / temperatures[:, None]).entropy()
-    assert (each.diff() > -1e-5).all(), "a higher temperature never narrows"
+    assert (each.diff() > -1e-5).all(), "温度升高，分布不会变窄"
     entropies[repr(seen[-5:])] = each
 
-# %%
-labels = ("temperature", "entropy (nats)")
-all_equal = {"all equal": math.log(tokenizer.vocab_size)}
-title = "Entropy of the next character, by what came before"
+# %% tags=["nbval-ignore-output"]
+labels = ("temperature", "熵（奈特）")
+all_equal = {"全部相等": math.log(tokenizer.vocab_size)}
+title = "下一个字符的熵，按前面的内容"
 look = {"baselines": all_equal, "title": title, "note": text.note}
 figures.lines(temperatures, entropies, *labels, **look)
 
-# %% [markdown]
+# %% [markdown] english="fb387dbd"
 # 在模型有把握的地方，低于 1 的温度已经没什么可以收紧；在它没把握的地方，温度会减少选择。高于 1
 # 时，连有把握的地方也放开了，词就散了架。用一个旋钮管住所有位置，太粗糙了。
 #
@@ -304,10 +312,10 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
     return logits
 
 
-# %% [markdown]
+# %% [markdown] english="2825511f"
 # 用能心算的数来检验：概率 0.5、0.25、0.15、0.1。
 
-# %% tags=["nbval-check-output"]
+# %%
 easy = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
 rules = [{"temperature": 0}, {"temperature": 0.5}, {"top_k": 2}]
 rules += [{"top_p": 0.7}, {"top_k": 3, "top_p": 0.8}]
@@ -319,9 +327,9 @@ for settings in rules:
 k_then_p = filter_logits(filter_logits(easy, top_k=3), top_p=0.8)
 p_then_k = filter_logits(filter_logits(easy, top_p=0.8), top_k=3)
 kept = [(z > -math.inf).sum().item() for z in (k_then_p, p_then_k)]
-assert kept == [2, 3], "the order is part of the rule"
+assert kept == [2, 3], "顺序也是规则的一部分"
 
-# %% [markdown]
+# %% [markdown] english="9026a0ed"
 # top-p 放在 top-k 之后，所以 $p$ 指的是在还能抽到的字符里占的份额：最后一行里，top-k 留下
 # 0.56、0.28、0.17，其中两个就达到 0.8。顺序反过来，会留下三个。
 #
@@ -329,27 +337,27 @@ assert kept == [2, 3], "the order is part of the rule"
 #
 # > **先猜。** 保留最好的五个，原来每个都不到 1% 的那些字符会怎样？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 five = filter_logits(logits, top_k=5)
 broken = five.masked_fill(five == -math.inf, 1e-10).softmax(-1)
 unlikely = torch.tensor((before < 0.01).to_numpy())
-print(f"the rare ones: {rare.sum():.1%} for the model,", end=" ")
-print(f"{broken[unlikely].sum():.1%} after the broken filter,", end=" ")
-print(f"{five.softmax(-1)[unlikely].sum():.0%} after ours")
+print(f"少见的字符：在模型那里占 {rare.sum():.1%}，", end=" ")
+print(f"经过弄坏的过滤器占 {broken[unlikely].sum():.1%}，", end=" ")
+print(f"经过我们的过滤器占 {five.softmax(-1)[unlikely].sum():.0%}")
 
-# %% [markdown]
+# %% [markdown] english="46806887"
 # 该去掉的字符，过滤器反而把它们抬高了，而且什么错也不报：只是文字变得古怪。现在换上正确的规则：
 
-# %%
+# %% tags=["nbval-ignore-output"]
 rules = [{"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8}]
 columns = {"before": before}
 for settings in rules:
     name = ", ".join(f"{name} {value}" for name, value in settings.items())
     columns[name] = filter_logits(logits, **settings).softmax(-1)
-table, title = pd.DataFrame(columns), f"What follows {prompt!r}"
+table, title = pd.DataFrame(columns), f"{prompt!r} 之后是什么"
 figures.next_character(table, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="ad48f487"
 # 十行代码就能做出一个游乐场：一个以设置为参数的函数，每个设置配一个滑块。
 
 
@@ -360,12 +368,12 @@ def play(temperature, top_k, top_p):
     return figures.next_character(table, title=title, note=text.note)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 V = tokenizer.vocab_size
 degrees, mass = (0.0, 2.0, 0.05, 0.8), (0.05, 1.0, 0.05, 0.9)  # low, high, step, start
 widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
 
-# %% [markdown]
+# %% [markdown] english="7464f1d5"
 # ## 什么让模型意外
 #
 # 来看一行三个模型都没见过的文字。对一个字符来说，*单个词元的损失*就是它的 $-\ln p$；在一段文字上取平均，
@@ -382,16 +390,16 @@ at = slice(stop - len(line), stop)
 guesses = {arm: p[at.start - 1 : at.stop - 1] for arm, p in expected.items()}
 losses = {arm: -p[range(len(line)), held_out_ids[at]].log() for arm, p in guesses.items()}
 
-# %%
+# %% tags=["nbval-ignore-output"]
 rows = [one.config.n_layers for one in models.values()]
-labels = ("layers", "the next character of the line", "token loss (nats)")
-look = {"labels": labels, "title": "The loss of each character", "note": text.note}
+labels = ("层数", "这一行的下一个字符", "单个词元的损失（奈特）")
+look = {"labels": labels, "title": "每个字符的损失", "note": text.note}
 figures.heatmaps(torch.stack(list(losses.values())), rows, list(line), **look)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 widgets.inside(models, tokenizer, line)
 
-# %% [markdown]
+# %% [markdown] english="9c5e1b15"
 # 词的开头大多是亮的，其余大多是暗的，只有个别第二个字母例外。（在上面选一个模型，指向这一行或你自己的一行里的某个字符：
 # 每一层在那里预期的是什么？）在整个验证文本上，按字符在词中的位置来统计：
 
@@ -402,27 +410,27 @@ for arm, p in expected.items():
     each = -p[:-1].gather(1, held_out_ids[1:, None]).flatten().log()
     by_place[arm] = [each[asked & (place[:-1] == n)].mean() for n in places]
 
-# %%
+# %% tags=["nbval-ignore-output"]
 gain = [few - many for few, many in zip(by_place["2 layers"], by_place["6 layers"], strict=True)]
-print(f"6 layers save {gain[0]:.2f} nats at a first letter, {gain[6]:.2f} after six letters")
-labels = ("letters of the word before it", "token loss (nats)")
-title = "What a character costs, by its place in the word"
+print(f"6 层在首字母上省下 {gain[0]:.2f} 奈特，在六个字母之后省下 {gain[6]:.2f} 奈特")
+labels = ("这个词在它之前的字母数", "单个词元的损失（奈特）")
+title = "一个字符的损失，按它在词中的位置"
 figures.lines(places, by_place, *labels, low=0, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="5af94279"
 # 首字母的代价几乎是后面任何一个字母的两倍：词是在那里选定的。在这三个模型里（各只有一个种子），增加层数，
 # 在首字母上收获很小，在长词的内部收获更大。top-p 留下多少个字符，也取决于这些位置；每个字符下面的数字，是 6
 # 层模型在那里有多少个候选（9 表示九个或更多）：
 
-# %%
+# %% tags=["nbval-ignore-output"]
 print(f"{'':12}{line}")
 for p in (0.5, 0.9):
     kept = filter_logits(guesses["6 layers"].log(), top_p=p) > -math.inf
     kept = kept.sum(-1).tolist()
     digits = "".join(str(min(9, n)) for n in kept)
-    print(f"{f'top-p {p}':12}{digits}   from {min(kept)} to {max(kept)}")
+    print(f"{f'top-p {p}':12}{digits}   从 {min(kept)} 到 {max(kept)}")
 
-# %% [markdown]
+# %% [markdown] english="d688578a"
 # 固定的 $k$ 做不到这一点：要是大到够词的开头用，就会在词的中间放进胡言乱语。
 #
 # ## 写得快
@@ -431,7 +439,7 @@ for p in (0.5, 0.9):
 # **键值缓存**（key-value cache）保存每一层的键和值，于是只有最新的字符要经过模型。
 
 # %%
-figures.kv_cache(7, title="What a cache keeps, and what is new")
+figures.kv_cache(7, title="缓存里存着什么，什么是新的")
 
 
 # %% tags=["export"]
@@ -457,9 +465,9 @@ caches = [KVCache(context) for _ in range(model.config.n_layers)]
 with torch.no_grad():
     one_by_one = [model(tokens[:, [i]], caches) for i in range(tokens.shape[1])]
     at_once = model(tokens)
-assert torch.allclose(torch.cat(one_by_one, dim=1), at_once, atol=1e-3), "the past is kept"
+assert torch.allclose(torch.cat(one_by_one, dim=1), at_once, atol=1e-3), "过去原样保留"
 
-# %% [markdown]
+# %% [markdown] english="66a3a1cc"
 # 只要 `generate` 把缓存交给第 3 讲的模型，模型就会在每一层调用它：`k, v = cache.extend(k, v)`，然后是
 # `causal_attention(q, k, v)`，只用最新的查询。它们的位置从 `cache.length` 往后数，每个查询能看到自己以及之前的所有键。
 #
@@ -479,17 +487,17 @@ def window_start(length, context_length):
     return max(0, -(-(length - context_length) // jump) * jump)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 lengths = range(1, 4 * context)
 seen = {
-    "jumps, cached": [length - window_start(length, context) for length in lengths],
-    "slides, no cache": [min(length, context) for length in lengths],
+    "跳动，有缓存": [length - window_start(length, context) for length in lengths],
+    "滑动，没有缓存": [min(length, context) for length in lengths],
 }
-labels = ("length of the text (characters)", "read by the model (characters)")
-title = f"What a context of {context} characters sees"
+labels = ("文字的长度（字符）", "模型读到的（字符）")
+title = f"{context} 个字符的上下文能看到多少"
 figures.lines(lengths, seen, *labels, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="79d43044"
 # 代价就是这条锯齿：刚跳过之后，模型知道的只有它本来能知道的一半。按[第 4 讲](04_train.ipynb)里两层模型的逐位置损失，
 # 这几乎没有坏处：在那里，几十个字符以外的内容带来的改进小得测不出来。还是那个循环，现在加上缓存，每跳一次，
 # 缓存就重新开始：
@@ -538,7 +546,7 @@ def generate(
     return torch.cat([tokens, *new], dim=1)
 
 
-# %% [markdown]
+# %% [markdown] english="4fde3308"
 # 缓存只能改变时间，别的都不能变。所以拿它和另一个循环比：后者每写一个字符，都把同样的窗口重读一遍。
 #
 # > **先猜。** 用缓存，速度是几倍？
@@ -553,17 +561,17 @@ def generate_plainly(model, tokens, max_new_tokens, generator):
     return tokens
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 ways, took, texts = {"plain": generate_plainly, "cached": generate}, {}, {}
 for name, method in 3 * list(ways.items()):
     begin, generator = time.perf_counter(), torch.Generator(device).manual_seed(0)
     texts[name] = method(model, tokens, 2 * context, generator=generator)
     took.setdefault(name, []).append(time.perf_counter() - begin)
-assert torch.equal(texts["plain"], texts["cached"]), "a cache changes only the time"
+assert torch.equal(texts["plain"], texts["cached"]), "缓存只改变时间"
 times = min(took["plain"]) / min(took["cached"])
-print(f"{2 * context} characters, the best of three: {times:.1f} times as fast")
+print(f"{2 * context} 个字符，三次中取最好的：速度是 {times:.1f} 倍")
 
-# %% [markdown]
+# %% [markdown] english="c719609c"
 # 刚才写的是一整段文字，开头很短，每跳一次还要重读。现在只看一个字符：
 #
 # > **先猜。** 看时间怎样随前面文字的长度变化，有缓存和没有缓存：哪条线会上升，哪条不变？
@@ -594,14 +602,14 @@ several = [  # a busy moment of the machine spoils one of five
 ]
 each = dict(zip(ways, torch.tensor(several).amin(dim=0).tolist(), strict=True))
 
-# %%
-labels = ("length of the text (characters)", "one more character (ms)")
-title = "What a cache saves"
+# %% tags=["nbval-ignore-output"]
+labels = ("文字的长度（字符）", "再写一个字符（毫秒）")
+title = "缓存省下多少时间"
 dear = each["without"][0] / each["with a cache"][0]
-print(f"{lengths[0]} characters at once take {dear:.1f} times as long as one")
+print(f"一次读 {lengths[0]} 个字符，用时是读一个的 {dear:.1f} 倍")
 figures.lines(lengths, each, *labels, low=0, title=title, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="50a6b8e0"
 # 没有缓存，时间随文字变长而增加；有缓存，时间不变，但远高于零：任何一次前向传播都要花这么多（我们猜，
 # 是花在启动许多小运算上）。文字越长，缓存省得越多。
 #
@@ -613,14 +621,14 @@ with torch.no_grad():
     model(tokens, cache)
 held = sum(layer.k.nbytes + layer.v.nbytes for layer in cache)
 formula = 2 * c.n_layers * c.context_length * c.d_model * 4
-assert held == formula, "keys and values, 4 bytes a number"
+assert held == formula, "键和值，每个数 4 字节"
 
-# %%
+# %% tags=["nbval-ignore-output"]
 weights = sum(w.nbytes for w in model.parameters())
 for n in (1, 64):
-    print(f"texts: {n}; cache: {n * held / 1e6:.1f} MB; weights: {weights / 1e6:.1f} MB")
+    print(f"文字段数：{n}；缓存：{n * held / 1e6:.1f} MB；权重：{weights / 1e6:.1f} MB")
 
-# %% [markdown]
+# %% [markdown] english="b371a1f0"
 # 只写一段文字时，它很小；写很多段，或者上下文很长时，它就占大头。所以大模型让几个头共用键和值（多查询注意力，multi-query
 # attention，Shazeer，2019；分组查询，grouped-query，Ainslie 等，2023），服务器则按页分配这部分内存（PagedAttention，Kwon
 # 等，2023）。
@@ -629,7 +637,7 @@ for n in (1, 64):
 #
 # 模型、提示文本和种子都相同，规则有四种。请读出声来。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 judge = quality.Judge(text)
 rules = [{"temperature": 0.0}, {"temperature": 0.7}]
 rules += [{"temperature": 1.0, "top_p": 0.9}, {"temperature": 1.5}]
@@ -637,7 +645,7 @@ for settings in rules:
     written = judge.sample(model, prompt, 160, seed=1, **settings)
     print(f"── {settings}\n{prompt}{written}\n")
 
-# %% [markdown]
+# %% [markdown] english="f66c6c07"
 # 贪心又卡住了。（写过 128 个字符以后，它可能与开头那次的循环不同：那里的窗口是滑动的，这里是跳的。）在大模型里，
 # 循环会自我加强：一个短语每读一遍，就变得更可能（Holtzman 等，2020）。我们的模型呢？让它读一小段验证文本，
 # 同一段读了又读；作为对比，再让它每次读新的一段。
@@ -651,7 +659,7 @@ once = held_out_ids.unfold(0, n + 1, n + 1)[:200].to(device)  # for a text witho
 if pieces := [line[:n] + "\n" for line in held_out.split("\n")[1:] if len(line) >= n]:
     once = torch.tensor([tokenizer.encode(piece) for piece in pieces[:200]], device=device)
 others = torch.cat([once.roll(i, dims=0) for i in range(rounds)], dim=1)
-read_in = {"the same again": once.repeat(1, rounds), "another each time": others}
+read_in = {"重读同一段": once.repeat(1, rounds), "每次换一段": others}
 
 
 # %%
@@ -667,7 +675,7 @@ def middle_half(values):
     return values.quantile(torch.tensor([0.25, 0.5, 0.75]), dim=0)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 curves, bands = {}, {}
 for name, rows in read_in.items():
     # pad: a 0 in front for the first token, which nobody predicts
@@ -675,36 +683,36 @@ for name, rows in read_in.items():
     certain = losses_of_all[..., 1:].mean(dim=-1).neg().exp()
     low, curves[name], high = middle_half(certain)
     bands[name] = low, high
-labels = ("round", "probability of a character")
+labels = ("第几遍", "一个字符的概率")
 look = {"bands": bands, "low": 0, "note": text.note}
-title = f"Reading {n} characters again: median and middle half of {len(once)} pieces"
+title = f"重读 {n} 个字符：{len(once)} 段文字的中位数和中间一半"
 figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 
-# %% [markdown]
+# %% [markdown] english="ca1dcde2"
 # 两条线几乎重合：就算刚读过一模一样的话，这个模型也没有从中得到什么。它没有学会找到前面的那一份，再照着往下写（*归纳头*，
 # induction head，会这样做；Olsson 等，2022）。那为什么兜圈子？从每个地方出发，贪心都只有一条路；
 # 如果几个字符就能决定下一步，那么这几个字符一旦再次出现，它就绕回来了。要几个字符才能决定？一次失误的影响又有多久？
 # 训练时，模型只读真正的文字；自己失误之后，它读到的是从没见过的东西（**曝光偏差**，exposure bias，Ranzato
 # 等，2016）。所以，我们也把每个窗口里的一个字符弄坏。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 size = min(context, len(held_out_ids))
 rows = held_out_ids.to(device).unfold(0, size, size)[:400]
 with torch.no_grad():
     whole = model(rows)[:, -1].argmax(-1)
     for n in (2, 4, 8, 16, 32):
         same = (model(rows[:, -n:])[:, -1].argmax(-1) == whole).float().mean()
-        print(f"the last {n:2} characters lead to the same choice in {same:.0%}")
+        print(f"只看最后 {n:2} 个字符，有 {same:.0%} 选得一样")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 spoilt, at = rows.clone(), size // 2
 spoilt[:, at] = rows[:, at].roll(1)  # another window's
 harm = (losses_in(spoilt) - losses_in(rows)).mean(dim=0)[at:]
 for first, last in ((1, 1), (2, 5), (6, 10), (11, 20), (21, 40)):
-    which = f"{first} to {last}" if first < last else f"{first}"
-    print(f"{which:>8} after it: {harm[first - 1 : last].mean():+.3f} nats each")
+    which = f"{first} 到 {last}" if first < last else f"{first}"
+    print(f"之后第 {which:>8} 个：每个 {harm[first - 1 : last].mean():+.3f} 奈特")
 
-# %% [markdown]
+# %% [markdown] english="122efe1d"
 # 在人写的文字上，十次里有九次，十六个字符就能决定。贪心的文字每一步都更有把握（见下文），所以我们猜，在那里，
 # 它们能决定的时候更多：足以让圈子合拢，也足以让它偶尔从另一条路离开。一次失误会弄坏后面几个字符，然后就忘掉了，
 # 至少在后文由人写成的地方是这样。（这两点说的都是这么小的模型。）人也这样贪心吗？用模型的眼光，看看三段文字：
@@ -716,15 +724,15 @@ for name, degree in {"drawn": 1.0, "greedy": 0.0}.items():
 rows = torch.tensor([tokenizer.encode(one) for one in shown.values()], device=device)
 each = losses_in(rows)[:, -size // 2 :]
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for name, row in zip(shown, each, strict=True):
-    print(f"{name}: {row.mean():.2f} nats a character, at most {row.max():.1f}")
+    print(f"{name}：平均每个字符 {row.mean():.2f} 奈特，最多 {row.max():.1f}")
 same = (expected["6 layers"][:-1].argmax(-1) == held_out_ids[1:]).double().mean()
-print(f"people take the likeliest character at {same:.0%} of all places")
-look = {"labels": ("", "character", "token loss (nats)"), "note": text.note}
-figures.heatmaps(each, list(shown), title="Surprise along three texts", **look)
+print(f"人在 {same:.0%} 的位置上取概率最大的字符")
+look = {"labels": ("", "字符", "单个词元的损失（奈特）"), "note": text.note}
+figures.heatmaps(each, list(shown), title="三段文字里，每一处有多意外", **look)
 
-# %% [markdown]
+# %% [markdown] english="ebf4702d"
 # 人写的文字有亮有暗，抽取的文字也是；贪心的文字从来不亮。概率最大的文字，并不是典型的文字。下面是三个度量，每个三行代码：
 
 
@@ -751,9 +759,9 @@ def distinct_2(text):
 theirs = judge.measure(held_out[:2000])
 for measure in (repetition, known_words, distinct_2):
     ours = measure(held_out[:2000])
-    assert ours == theirs[measure.__name__] or not judge.has_words, "the helper's"
+    assert ours == theirs[measure.__name__] or not judge.has_words, "应与课程包的结果相同"
 
-# %% [markdown]
+# %% [markdown] english="b9f24d20"
 # 不在已知词里的，就是*编造*的词。每个温度写八段（温度为 0 时，八段都一样），再取四十段人写的文字：
 #
 # > **先猜。** 重复率和已知词的比例怎样随温度变化？人在哪里？
@@ -777,27 +785,27 @@ for name, measure in {"repetition": repetition, "known words": known_words}.item
     measured[name] = torch.stack([each[degree] for degree in degrees], dim=1)
     measured[f"human, {name}"] = each["human"][:, None].expand(flat)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 curves = {name: middle for name, (_, middle, _) in measured.items()}
 bands = {name: (low, high) for name, (low, _, high) in measured.items()}
-look = {"bands": bands, "title": "Two ways to go wrong (median and middle half)"}
-figures.lines(degrees, curves, "temperature", "share", **look, note=text.note)
+look = {"bands": bands, "title": "两种出错的方式（中位数和中间一半）"}
+figures.lines(degrees, curves, "temperature", "比例", **look, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="a725f66c"
 # 接近 0，它重复；温度高，它编造；两者之间，哪样都不严重。人也会编造一点：新的篇章里有新的名字和词。
 # 所以最好的比例是人的比例，不是 100%。而且，单凭已知词，分不清一段文字是不是在兜圈子：温度为 0
 # 时，已知词和人写的一样多。词里那些小小的失误，加起来是不是正好等于编造的词？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 invented = 1 - torch.tensor([known_words(one) for one in written[1.0]])
 error = invented.std() / len(invented) ** 0.5
-print(f"added up: {slips(expected['6 layers'])[1]:.1%} of the words;", end=" ")
-print(f"written at temperature 1: {invented.mean():.1%} ± {error:.1%} (standard error)")
+print(f"加起来：写坏的词占 {slips(expected['6 layers'])[1]:.1%}；", end=" ")
+print(f"温度为 1 时写出的：编造的词占 {invented.mean():.1%} ± {error:.1%}（标准误）")
 if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned something
     cold, free = measured["repetition"][1, [0, 5]]
-    assert cold > free, "the likeliest text goes in circles"
+    assert cold > free, "概率最大的文字会兜圈子"
 
-# %% [markdown]
+# %% [markdown] english="e9a6dd69"
 # 差不多，也许略少一些：可能因为人写的文字里有模型没读过的名字。
 #
 # ## 哪种深度写得最好？
@@ -808,7 +816,7 @@ if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned s
 # * **最长照抄**：与训练文本逐字相同的最长一段；人写的那一行里，纯属巧合。
 # * **5-gram 损失**：第 1 讲的统计模型在这段文字上的损失；这位评判者，学的是同一份文本。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 about, rule = (models, judge, prompt, 8 * context), quality.SETTINGS[-1:]
 tables = [quality.compare_samples(*about, seed, rule) for seed in range(6)]
 table = pd.concat(tables).drop_duplicates(["arm", "text"])
@@ -817,10 +825,10 @@ by_arm = table.groupby("arm", sort=False)[columns]
 summary = by_arm.mean().round(3).astype(str) + " ± " + by_arm.std().round(3).astype(str)
 summary.assign(texts=by_arm.size())
 
-# %%
+# %% tags=["nbval-ignore-output"]
 figures.sample_comparison(table, note=text.note)
 
-# %% [markdown]
+# %% [markdown] english="33bc19f0"
 # ± 后面是单段文字的标准差；最后一行由四段人写的文字得出，用来作标尺。两层的模型，已知词似乎少一些，
 # 但每种深度只有一个模型，度量却有五个，这也许只是运气；四层和六层分不出高下。它们都比人写的文字好预测，
 # 也许因为规则砍掉了一些选择。损失不需要采样，更加可靠（但要看第 5 讲）。
@@ -830,10 +838,10 @@ figures.sample_comparison(table, note=text.note)
 # 课程自己的组件当着你的面写，你愿意的话，三个模型可以同时写，运气也相同。试试看：把温度拉到 0，等着它兜圈子；设成
 # 1.5，关掉 top-p，再慢慢收紧 top-p，直到词又出现；自己写第一行，勾上*全部并排*，看哪种深度能顺着它写得最久。
 
-# %%
+# %% tags=["nbval-ignore-output"]
 widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 
-# %% [markdown]
+# %% [markdown] english="b2103d22"
 # ## 你做出了什么
 #
 # 温度、top-k 和 top-p，合在一个函数里，含义与各个库一致；一个精确的缓存，代价你也清楚；还有一把衡量文字的尺子。
@@ -853,7 +861,7 @@ widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 # 键和值变成 8 倍，权重不会；要启动的运算也不会变多，而我们猜，大部分时间都花在启动上。所以写 8
 # 段花的时间，应该只比写一段多一点。</details>
 
-# %% [markdown]
+# %% [markdown] english="fb7fc368"
 # ## 练习
 #
 # 写出每个代码骨架的函数体，然后运行它的单元格。
@@ -898,7 +906,7 @@ def loop_of(text):
 
 checks.check("6.1", loop_of, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="a970ed9a"
 # ### 练习 6.2 · 核心 · 25 分钟
 #
 # *投机解码*（Leviathan 等，2023）。小模型按自己的分布 $q$ 起草一个词元；大模型的分布是
@@ -959,7 +967,7 @@ def draft_and_verify(target, draft, tokens, n, at_once=4):
 
 checks.check("6.2", speculate, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="7dbcf4d0"
 # ### 练习 6.3 · 核心 · 10 分钟
 #
 # 过滤后的 logits 代表一个分布，求它的熵，以奈特为单位。有些 logits 是 $-\infty$；去掉的词元对熵没有贡献。
@@ -990,7 +998,7 @@ def entropy_of(logits):
 
 checks.check("6.3", entropy_of, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="4011bd43"
 # ### 练习 6.4 · 核心 · 30 分钟
 #
 # *束搜索*（beam search）寻找概率最大的文字。它保留 `width` 段写了开头的文字，给每一段接上每一个词元，再从中留下概率最大的
@@ -1038,7 +1046,7 @@ def beam_search(next_log_p, prompt, n, width):
 
 checks.check("6.4", beam_search, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="fe904355"
 # ### 练习 6.5 · 核心 · 15 分钟
 #
 # 根据描述写出规则。*Min-p*（Nguyen 等，2024）：一个词元的概率，只要不低于最大概率的某个给定比例，就留下来。去掉的词元变成
@@ -1070,7 +1078,7 @@ def min_p(logits, share):
 
 checks.check("6.5", min_p, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="39038c73"
 # ### 练习 6.6 · 挑战 · 30 分钟
 #
 # 为了避免循环，Keskar 等（2019）把出现过的每个词元的 logit 除以一个惩罚系数。照字面去做，有些词元反而变得*更可能*。
@@ -1107,7 +1115,7 @@ def penalise(logits, seen, penalty):
 
 checks.check("6.6", penalise, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="4983e096"
 # ### 练习 6.7 · 挑战 · 120 分钟
 #
 # *典型采样*（typical sampling，Meister 等，2023）：你已经看到，人只有一半的时候取概率最大的字符。所以，看每个词元的损失
@@ -1146,7 +1154,7 @@ def typical_keeps(probabilities, mass):
 
 checks.check("6.7", typical_keeps, quiet=True)
 
-# %% [markdown]
+# %% [markdown] english="b86c0a1a"
 # ## 自测
 #
 # 先选，再展开答案。
