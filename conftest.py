@@ -44,3 +44,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path.stem not in FIRST, item.path not in slow))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """A lesson's kernel, started after this, speaks the lesson's language."""
+    os.environ["COURSE_LANGUAGE"] = "zh" if item.path.parent.name == "zh" else "en"

@@ -15,8 +15,8 @@ usage() {
   ./run.sh               set up, then run the whole experiment; results go to results/
   ./run.sh --out DIR     the same, with any option of \`course run\`
   ./run.sh test          run every test (arguments go to pytest; -m "not slow" takes a minute)
-  ./run.sh lab           open the lessons in JupyterLab (arguments go to it)
-  ./run.sh book          build the book into _build/html, and say how to read it
+  ./run.sh lab           open the lessons in JupyterLab (arguments go to it); COURSE_LANGUAGE=zh before it: in Chinese
+  ./run.sh book          build the book, English and Chinese, into _build/html, and say how to read it
   ./run.sh COMMAND       any other command of \`course\`; \`./run.sh run --help\` shows its options
   ./run.sh help          show this text
 
@@ -139,17 +139,22 @@ test)
     case "$#$1" in 0 | 2-m) set -- -n 2 "$@" ;; esac # all tests, or all that bear a mark
     exec pytest "$@"
     ;;
-lab) # begins among the lessons; reports and figures in results/ lie one folder up; no news pops up
+lab) # begins among the lessons of the reader's language; reports and figures in results/ lie further up; no news pops up
     shift
-    cd "$root/notebooks" || exit 1
-    exec jupyter-lab --ServerApp.root_dir="$root" --ServerApp.preferred_dir="$root/notebooks" \
-        --ContentsManager.hide_globs="['0*.py', '__pycache__', '*~']" --LabApp.news_url=None "$@"
+    lessons=$root/notebooks
+    case ${COURSE_LANGUAGE:-${LC_ALL:-${LC_MESSAGES:-$LANG}}} in zh*) lessons=$lessons/zh ;; esac
+    cd "$lessons" || exit 1
+    exec jupyter-lab --ServerApp.root_dir="$root" --ServerApp.preferred_dir="$lessons" \
+        --ContentsManager.hide_globs="['0*.py', '*.po', '__pycache__', '*~']" --LabApp.news_url=None "$@"
     ;;
 book)
     shift
     cd "$root" || exit 1
     # One thread: on models as small as a page's, two would mostly wait for each other.
-    OMP_NUM_THREADS=1 jupyter-book build . -W -n --keep-going "$@" || exit
+    export OMP_NUM_THREADS=1
+    COURSE_LANGUAGE=en jupyter-book build . -W -n --keep-going "$@" || exit
+    COURSE_LANGUAGE=zh jupyter-book build . --toc book/zh/_toc.yml --path-output _build/zh -W -n --keep-going "$@" || exit
+    rm -rf _build/html/zh && cp -R _build/zh/_build/html _build/html/zh || exit
     # Opened from the disk, a page can't load the model that writes on it; served, it can.
     printf '\nTo read it at http://localhost:8000, leave this running:\n%q -m http.server -b localhost -d %q\n' \
         "$venv/bin/python" "$root/_build/html" >&2

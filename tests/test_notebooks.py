@@ -20,6 +20,7 @@ from helpers import ROOT, by_path
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 SCRIPTS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
+CHINESE = ROOT / "notebooks/zh"
 NAMES = ["01_data", "02_attention", "03_model", "04_train", "05_ablation", "06_sampling"]
 
 
@@ -38,8 +39,9 @@ def code_cells(notebook):
     ]
 
 
-def test_six_pairs_in_step_with_their_outputs():
+def test_six_pairs_a_language_in_step_with_their_outputs():
     assert [path.stem for path in NOTEBOOKS] == [path.stem for path in SCRIPTS] == NAMES
+    assert sorted(path.stem for path in CHINESE.glob("*.ipynb")) == NAMES
     done = tool("notebooks", "--check")
     assert done.returncode == 0, done.stderr
 
@@ -185,7 +187,8 @@ def installed(wheel, tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_alone_as_a_plain_script_with_only_the_wheel(name, installed, tmp_path):
     """In an empty folder, with what the wheel brings, on a bare interpreter: sitecustomize makes
-    IPython and ipywidgets impossible to import. Colab's test and nbval run lessons in kernels.
+    IPython and ipywidgets impossible to import. The Chinese one, for Colab's test and nbval run
+    the English in kernels, and the code is the same but for words.
     All but one read a tenth of the practice text: on all of it they only measure longer. What the
     third makes of nearly nothing is seen too: its text has 300 characters."""
     (tmp_path / "sitecustomize.py").write_text(
@@ -200,11 +203,12 @@ def test_alone_as_a_plain_script_with_only_the_wheel(name, installed, tmp_path):
         "COURSE_CACHE": str(tmp_path / "cache"),
         "COURSE_CORPUS": str(tmp_path / "some.txt") if measures_much else "",
         "COURSE_RESULTS": "",
+        "COURSE_LANGUAGE": "zh",
     }
     assert (
         "ModuleNotFoundError" in run([installed, "-c", "import IPython"], tmp_path, **bare).stderr
     )
-    shutil.copy(ROOT / "notebooks" / f"{name}.py", tmp_path)
+    shutil.copy(CHINESE / f"{name}.py", tmp_path)
     done = run([installed, f"{name}.py"], tmp_path, **bare)
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -1,7 +1,8 @@
 """Run the lessons and store their outputs: notebooks/NN_<topic>.py -> .ipynb, byte-stable.
 
-Runs in the laptop profile, unless COURSE_PROFILE says otherwise, and names the cells that took
-long: what a reader waits for, the text before the cell says.
+Those in notebooks/zh/ run in Chinese, the others in English, all in the laptop profile, unless
+COURSE_PROFILE says otherwise. Names the cells that took long: what a reader waits for, the text
+before the cell says.
 """
 
 import argparse
@@ -29,14 +30,14 @@ def prepare(script):
 
 
 def run(script):
-    """Execute top to bottom in the laptop profile, in the notebook's own folder."""
+    """Execute top to bottom in the laptop profile, in the notebook's own folder and language."""
     from nbclient import NotebookClient
 
     notebook = prepare(script)
-    os.environ.setdefault("COURSE_PROFILE", "laptop")
-    where = {"metadata": {"path": str(FOLDER)}}
-    client = NotebookClient(notebook, timeout=1800, resources=where)
-    client.execute()
+    language = "zh" if script.parent.name == "zh" else "en"
+    here = {"metadata": {"path": str(script.parent)}}
+    client = NotebookClient(notebook, timeout=1800, resources=here)
+    client.execute(env={"COURSE_PROFILE": "laptop", **os.environ, "COURSE_LANGUAGE": language})
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -103,19 +104,20 @@ def heard(outputs):
 def problems(script):
     """What is wrong with a pair, as short sentences."""
     target = script.with_suffix(".ipynb")
+    name = target.relative_to(FOLDER)
     if not target.is_file():
-        return [f"{target.name} is missing"]
+        return [f"{name} is missing"]
     notebook = nbformat.read(target, as_version=4)
     found = []
     if jupytext.writes(notebook, fmt="py:percent") != script.read_text(encoding="utf-8"):
-        found.append(f"{target.name} and {script.name} differ")
+        found.append(f"{name} and {script.name} differ")
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if not any(cell.outputs for cell in code) or any(cell.execution_count is None for cell in code):
-        found.append(f"{target.name} has cells that were not run")
+        found.append(f"{name} has cells that were not run")
     if any(output.output_type == "error" for cell in code for output in cell.outputs):
-        found.append(f"{target.name} holds an error")
+        found.append(f"{name} holds an error")
     if any(heard(cell.outputs) != cell.outputs for cell in code):
-        found.append(f"{target.name} has a picture that nobody hears")
+        found.append(f"{name} has a picture that nobody hears")
     return found
 
 
@@ -123,7 +125,12 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a part of a name (default: all)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="a part of a path, such as 01_data (in both languages) or zh/01 (default: all)",
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--sync",
@@ -137,9 +144,10 @@ def main():
     )
     args = parser.parse_args()
 
-    scripts = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+    scripts = [s for at in (FOLDER, FOLDER / "zh") for s in sorted(at.glob("[0-9][0-9]_*.py"))]
     if args.names:
-        scripts = [s for s in scripts if any(name in s.stem for name in args.names)]
+        paths = {script: script.relative_to(ROOT).as_posix() for script in scripts}
+        scripts = [s for s, path in paths.items() if any(name in path for name in args.names)]
     if not scripts:
         sys.exit(f"no lesson of {FOLDER.name}/ is called {' or '.join(args.names) or 'NN_*.py'}")
     if args.check:
@@ -150,7 +158,7 @@ def main():
         notebook = sync(script) if args.sync else run(script)
         nbformat.write(notebook, script.with_suffix(".ipynb"))
         script.write_text(jupytext.writes(notebook, fmt="py:percent"), encoding="utf-8")
-        print(f"wrote {script.stem}.ipynb")
+        print(f"wrote {script.relative_to(FOLDER).with_suffix('.ipynb')}")
 
 
 if __name__ == "__main__":
