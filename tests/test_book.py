@@ -5,11 +5,13 @@ import functools
 import io
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,11 @@ from course_utils import figures
 from helpers import ROOT, by_path, tree
 from pages import AXE, BARRIERS, barriers, end_transitions, go, pale_words, serving, watched
 
-PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+PAGES, CHINESE = (
+    re.findall(r"(?:root|file): (\S+)", (ROOT / toc).read_text(encoding="utf-8"))
+    for toc in ("_toc.yml", "book/zh/_toc.yml")
+)
+IN_CHINESE = ["--toc", "book/zh/_toc.yml", "--path-output", "_build/zh"]
 OF_EACH_KIND = ("book/intro", "book/results", "notebooks/02_attention", "search")
 LESSONS = [page for page in PAGES if page.startswith("notebooks/")]
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -72,20 +78,23 @@ def book(tmp_path_factory):
     root = tmp_path_factory.mktemp("book")
     for path in tree():
         name = path.relative_to(ROOT)
-        if name.parts[0] in ("_config.yml", "_toc.yml", "README.md", "book", "notebooks"):
+        if name.parts[0] in ("_config.yml", "_toc.yml", "README.md", "book", "notebooks", "tools"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, root / name)
     for name in STRAY:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("no title, and a [dead link](nowhere.md)", encoding="utf-8")
-    done = subprocess.run(
-        [command, "build", ".", "-W", "-n", "--keep-going"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    assert "WARNING" not in done.stdout + done.stderr
+    for language, options in {"en": [], "zh": IN_CHINESE}.items():
+        done = subprocess.run(
+            [command, "build", ".", "-W", "-n", "--keep-going", *options],
+            cwd=root,
+            env=os.environ | {"COURSE_LANGUAGE": language},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+        assert "WARNING" not in done.stdout + done.stderr
+    shutil.move(root / "_build/zh/_build/html", root / "_build/html/zh")
     return root / "_build/html"
 
 
@@ -143,12 +152,17 @@ def test_all_pages_are_built_and_no_others(book):
         for path in book.rglob("*.html")
         if "_static" not in path.parts
     }
-    assert names == {f"{page}.html" for page in PAGES} | {"index.html", "search.html"}
+    frame = ["index", "search", "zh/index", "zh/search"]
+    chinese = [f"zh/{page}" for page in CHINESE]
+    assert names == {f"{page}.html" for page in [*PAGES, *frame, *chinese]}
     assert len(LESSONS) == 6
     assert sum(path.stat().st_size for path in (book / "_static").rglob("*")) < 12e6
 
 
-@pytest.mark.parametrize("name", [*PAGES, "index", "search"])
+ZH = ["zh/book/zh/intro", "zh/notebooks/zh/02_attention", "zh/search"]
+
+
+@pytest.mark.parametrize("name", [*PAGES, "index", "search", *ZH])
 def test_a_page_is_whole_and_asks_no_other_host(visit, site, book, name):
     facts = visit(f"{name}.html")
     assert not facts["problems"]
@@ -159,7 +173,7 @@ def test_a_page_is_whole_and_asks_no_other_host(visit, site, book, name):
     assert not [link for link in local if not (book / link).is_file()], "links that lead nowhere"
 
 
-@pytest.mark.parametrize("name", [*PAGES, "search"])
+@pytest.mark.parametrize("name", [*PAGES, "search", *ZH])
 def test_a_page_can_be_read_by_all(visit, name):
     facts = visit(f"{name}.html")
     assert facts["barriers"] == []
@@ -257,16 +271,60 @@ def test_figures_say_in_words_what_they_show(visit, name):
 
 
 @pytest.mark.parametrize(
-    ("word", "lesson"), [("attention", "2 · Attention"), ("perplexity", "4 · Training")]
+    ("word", "lesson"),
+    [("attention", "2 · Attention"), ("perplexity", "4 · Training"), ("注意力", "2 · 注意力")],
 )
 def test_search_finds_the_lesson(window, site, word, lesson):
     page = watched(window.new_page())
-    page.goto(f"{site}search.html?q={word}")
+    page.goto(f"{site}{'' if word.isascii() else 'zh/'}search.html?q={word}")
     page.wait_for_selector("#search-results li a")
     page.wait_for_load_state("networkidle")
     results = page.locator("#search-results li > a").all_inner_texts()
     page.close()
     assert any(result.startswith(lesson) for result in results), results
+
+
+def headings(page):
+    return re.findall(r'<section[^>]* id="([^"]+)"', page.read_text(encoding="utf-8"))
+
+
+def test_each_page_leads_to_its_twin_at_the_same_heading(window, site, book):
+    for name in CHINESE:
+        chinese, english = book / f"zh/{name}.html", book / f"{name.replace('/zh/', '/')}.html"
+        assert headings(chinese) == headings(english), name
+    page = watched(window.new_page())
+    go(page, f"{site}notebooks/02_attention.html#many-heads")
+    for words, folder in (("中文", "zh/notebooks/zh"), ("English", "notebooks")):
+        page.locator(".btn-language", has_text=words).click()
+        page.wait_for_url(f"{site}{folder}/02_attention.html#many-heads")
+    go(page, f"{site}book/log.html")
+    page.locator(".btn-language").click()
+    page.wait_for_url(f"{site}zh/book/zh/intro.html")
+    page.close()
+
+
+def test_a_page_says_where_its_chinese_lags_behind(tmp_path):
+    languages = by_path("book/_ext/course_languages.py")
+    (tmp_path / "book").mkdir()
+    english = (
+        "# One\n\nOne word.\n\n## Two\n\nTwo words.\n\n## Three\n\nThree or more words here.\n"
+    )
+    (tmp_path / "book/a.md").write_text(english, encoding="utf-8")
+    stamps = [
+        languages.translations.digest(u.text) for u in languages.translations.sections(english)
+    ]
+    chinese = [
+        f"% english: {stamps[0]}\n# 一\n\n一。\n",
+        "% english: 0000beef\n## 二\n\n二。\n",
+        f"% english: {stamps[2]}\n## Three\n\nThree or more words here.\n",
+    ]
+    content = ["\n".join(chinese)]
+    languages.mark_stale(SimpleNamespace(srcdir=tmp_path), "book/zh/a", content)
+    one, two, three = re.split(r"^#+ ", content[0], flags=re.MULTILINE)[1:]
+    assert "{note}" not in one
+    assert "译文还没有跟上" in two
+    assert 'href="../../../book/a.html"' in two
+    assert "还没有中文译文" in three
 
 
 HOSTS = {  # that pages may link to, and what follows the host

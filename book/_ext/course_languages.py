@@ -1,0 +1,171 @@
+"""The book in two languages: each page leads to its twin, and says where its Chinese lags behind.
+
+With COURSE_LANGUAGE=zh the pages of book/zh/_toc.yml are built, else those of _toc.yml. The
+Chinese book lies in the folder zh of the English one.
+"""
+
+import json
+import os
+import re
+from itertools import pairwise
+from pathlib import Path
+from posixpath import dirname, join, normpath
+
+import parity
+import translations
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.transforms import SphinxTransform
+
+CHINESE = os.environ.get("COURSE_LANGUAGE") == "zh"
+IN_CHINESE = {  # of Sphinx's settings, those that a reader sees
+    "language": "zh_CN",
+    "html_title": "逐层读懂莎士比亚",
+    "nb_code_prompt_show": "展开代码",
+    "nb_code_prompt_hide": "收起代码",
+    "togglebutton_hint": "点击展开",
+    "togglebutton_hint_hide": "点击收起",
+}
+IN_THEME = {"toc_title": "本页内容"}
+PROMPTS = {  # of course_book's folded cells
+    "Show the set-up": "展开准备代码",
+    "Hide the set-up": "收起准备代码",
+    "Show the imports": "展开导入语句",
+    "Hide the imports": "收起导入语句",
+}
+WIDE = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef“”…—"
+NEWER = "本节的英文已更新，译文还没有跟上：[看英文]({})。"
+UNTRANSLATED = "本节还没有中文译文，下面是[英文]({})。"
+
+
+def source(docname, root):
+    """The file behind a page, or None: the text of a lesson, not its notebook."""
+    found = (Path(root, docname).with_suffix(suffix) for suffix in (".py", ".md"))
+    return next((path for path in found if path.is_file()), None)
+
+
+def english(docname):
+    """book/zh/intro -> book/intro"""
+    return docname.replace("/zh/", "/")
+
+
+def headings(path):
+    """The ids of an English page's headings, in order."""
+    found = {}
+    for unit in translations.units(path):
+        tokens = [] if unit.is_code else parity.PARSER.parse(unit.text)
+        for token, words in pairwise(tokens):
+            if token.type == "heading_open":
+                kept = (t.content for t in words.children if t.type in ("text", "code_inline"))
+                found.setdefault(nodes.make_id("".join(kept)))
+    return [*found]
+
+
+# --- the Chinese pages ----------------------------------------------------------------------------
+def mark_stale(app, docname, content):
+    """Put a note below the heading of each cell or section whose Chinese is not up to date."""
+    path = source(english(docname), app.srcdir)
+    if path is None or path == source(docname, app.srcdir):
+        return
+    current = {translations.digest(unit.text) for unit in translations.units(path)}
+    address = "../" * (docname.count("/") + 1) + english(docname) + ".html"
+
+    def noted(unit):
+        about = UNTRANSLATED if not unit.is_said else NEWER if unit.english not in current else ""
+        title = re.match(r"(\s*#+ .*\n)?", unit.text)[0]
+        link = about.replace("]({})", "</a>").replace("[", f'<a href="{address}">')
+        note = f"\n```{{note}}\n{link}\n```\n\n" if about else ""
+        return title + note + unit.text[len(title) :]
+
+    if path.suffix == ".md":
+        content[0] = "".join(noted(unit) for unit in translations.sections(content[0]))
+        return
+    notebook = json.loads(content[0])
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            stamp = cell["metadata"].get("english", "")
+            cell["source"] = noted(translations.Unit("".join(cell["source"]), stamp))
+    content[0] = json.dumps(notebook)
+
+
+class LikeTheEnglish(SphinxTransform):
+    """A Chinese page's headings bear the ids of the English ones, so that links lead to both.
+
+    What leads to a page that has no Chinese twin leads out to the English one.
+    """
+
+    default_priority = 870  # before MyST looks for what a link names
+
+    def apply(self):
+        docname = self.env.docname
+        sections, ids = (
+            [*self.document.findall(nodes.section)],
+            headings(source(english(docname), self.env.srcdir)),
+        )
+        slugs = self.document.myst_slugs
+        slugs.clear()
+        for section, name in zip(sections, ids, strict=False):
+            section["ids"] = [name]
+            self.document.ids[name] = section
+            slugs[name] = (section.line, name, section[0].astext())
+        for node in [*self.document.findall(addnodes.pending_xref)]:
+            if address := self.outside(node):
+                node.replace_self(nodes.reference("", "", *node.children, refuri=address))
+
+    def outside(self, node):
+        """Where a link to an English page without a Chinese twin leads, or None."""
+        docname, page, anchor = self.env.docname, node["reftarget"], node.get("reftargetid")
+        if node["refdomain"] != "doc":  # MyST found no such file
+            page, _, anchor = page.partition("#")
+            page = normpath(join(dirname(docname), page)).partition(".")[0]
+        name = english(page)
+        if page in self.env.found_docs or source(name, self.env.srcdir) is None:
+            return None
+        return "../" * (docname.count("/") + 1) + f"{name}.html" + (f"#{anchor}" if anchor else "")
+
+
+def close_up(app, doctree):
+    """Let no line's end in the source be a blank between two Chinese signs; say what is folded."""
+    for text in [*doctree.findall(nodes.Text)]:
+        at = text.parent.index(text)
+        if text.astext() == "\n" and 0 < at < len(text.parent) - 1:
+            before, after = text.parent[at - 1].astext(), text.parent[at + 1].astext()
+            if re.search(f"[{WIDE}]$", before) and re.match(f"[{WIDE}]", after):
+                text.parent.remove(text)
+    for cell in doctree.findall(nodes.container):
+        for name in ("prompt_show", "prompt_hide"):
+            if name in cell:
+                cell[name] = PROMPTS.get(cell[name], cell[name])
+
+
+# --- all pages ------------------------------------------------------------------------------------
+def lead_to_twin(app, pagename, templatename, context, doctree):
+    """A button that leads to the same page in the other language, or else to the book in it."""
+    up = "../" * pagename.count("/")
+    if CHINESE:
+        address, words, title = (
+            f"{up}../{english(pagename)}.html",
+            "English",
+            "This page in English",
+        )
+    else:
+        twin = Path(pagename).parent / "zh" / Path(pagename).name
+        here = "/" not in pagename or source(twin, app.srcdir)
+        page, title = (twin, "这一页的中文版") if here else (Path("book/zh/intro"), "中文版")
+        page = pagename if "/" not in pagename else page.as_posix()
+        address, words = f"{up}zh/{page}.html", "中文"
+    button = {"type": "link", "url": address, "text": words, "tooltip": title, "label": "language"}
+    context["header_buttons"].append(button)
+
+
+def setup(app):
+    app.connect("html-page-context", lead_to_twin, priority=900)
+    if CHINESE:
+        for name, words in IN_CHINESE.items():
+            setattr(app.config, name, words)
+        app._init_i18n()  # was done before extensions are asked
+        app.connect("config-inited", lambda app, config: config.html_theme_options.update(IN_THEME))
+        app.connect("source-read", mark_stale)
+        app.connect("doctree-read", close_up, priority=900)  # after course_book
+        app.add_transform(LikeTheEnglish)
+    return {"parallel_read_safe": True}
