@@ -223,8 +223,7 @@ def sgd(model, rate):
     return torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
 
 
-bar = tqdm((0.1, 0.3, 1.0), "rates", leave=False)
-by_sgd = [[attempt(rate, s, sgd)[2][-1] for s in seeds] for rate in bar]
+by_sgd = [[attempt(r, s, sgd)[2][-1] for s in seeds] for r in tqdm((0.1, 0.3, 1.0), leave=False)]
 compared({"AdamW": final[best], "SGD, momentum": min(by_sgd, key=sum)})
 
 # %% [markdown]
@@ -360,8 +359,7 @@ def learning_rate_at(step, config):
 
 # %% tags=["nbval-ignore-output"]
 schedules, shapes = {}, {}
-plans = (0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)
-for warmup, decay in tqdm(plans, "schedules", leave=False):
+for warmup, decay in tqdm([(0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)], leave=False):
     config = TrainConfig(steps=steps, warmup_steps=warmup, decay=decay)
     name = f"warm-up {warmup}, decay {decay:.0%}"
     shapes[name] = [learning_rate_at(step, config) for step in range(steps)]

@@ -53,6 +53,7 @@ from torch.nn import functional as F
 # %%
 import pandas as pd
 from torch import nn
+from tqdm import tqdm
 
 from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
@@ -439,9 +440,9 @@ print(f"{steps} 步，每步 32 个窗口，各用 {len(seeds)} 个种子")
 print(f"二元语法（靠统计）：{baselines['bigram']:.3f} 奈特/字符")
 
 # %% tags=["nbval-ignore-output"]
+bar = tqdm(ways.items(), "ways", leave=False)
 listeners = {
-    name: [trained(listen, n_heads, seed) for seed in seeds]
-    for name, (listen, n_heads) in ways.items()
+    name: [trained(listen, n_heads, seed) for seed in seeds] for name, (listen, n_heads) in bar
 }
 losses = pd.DataFrame({name: [loss for _, loss in each] for name, each in listeners.items()})
 noise = losses.std()

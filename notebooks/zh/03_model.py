@@ -55,6 +55,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import pandas as pd
+from tqdm import tqdm
 
 from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
@@ -183,7 +184,7 @@ baselines, ladder = baseline_losses(text.text), {}
 
 def climb(rung, make):
     """Train three seeds, put their losses on the ladder. -> the first model"""
-    models = [learn(make, seed)[0] for seed in range(3)]
+    models = [learn(make, seed)[0] for seed in tqdm(range(3), rung, leave=False)]
     with torch.no_grad():
         ladder[rung] = pd.Series([loss_of(model, *held_out).item() for model in models])
     print(f"{rung}：{ladder[rung].mean():.3f}，种子 ±{ladder[rung].std():.3f}")
@@ -918,7 +919,7 @@ broken, begun = {}, {}
 changes = {"一切正常": {}, "post-norm": {"norm_placement": "post"}}
 changes |= {"no norm": {"norm": "none"}, "no residual": {"residual": False}}
 changes["neither"] = {"norm": "none", "residual": False}
-for name, change in changes.items():
+for name, change in tqdm(changes.items(), "variants", leave=False):
     make = partial(changed_model, change)
     begun[name] = make()(eight_lines[0]).std().item()
     models = [learn(make, seed, n_steps=steps // 3)[0] for seed in range(3)]

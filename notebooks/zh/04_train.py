@@ -52,6 +52,7 @@ import copy
 import time
 
 import pandas as pd
+from tqdm import tqdm
 
 from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.attention import attention_weights
@@ -157,9 +158,10 @@ def attempt(rate, seed=0, make=adamw, share=steady, ids=train_ids, steps=steps):
 #
 # > **先猜。** 画出最终损失随学习率变化的曲线。同一学习率下，三个种子相差多远？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-trials = {rate: [attempt(rate, seed) for seed in seeds] for rate in rates}
+bar = tqdm(rates, "rates", leave=False)
+trials = {rate: [attempt(rate, seed) for seed in seeds] for rate in bar}
 final = {rate: [held[-1] for _, _, held in three] for rate, three in trials.items()}
 
 # %% tags=["nbval-ignore-output"]
@@ -209,7 +211,7 @@ def sgd(model, rate):
     return torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
 
 
-by_sgd = [[attempt(rate, s, sgd)[2][-1] for s in seeds] for rate in (0.1, 0.3, 1.0)]
+by_sgd = [[attempt(r, s, sgd)[2][-1] for s in seeds] for r in tqdm((0.1, 0.3, 1.0), leave=False)]
 compared({"AdamW": final[best], "SGD，动量": min(by_sgd, key=sum)})
 
 # %% [markdown] english="97bf84e8"
@@ -331,9 +333,9 @@ def learning_rate_at(step, config):
     return min(1.0, up, down)
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 schedules, shapes = {}, {}
-for warmup, decay in ((0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)):
+for warmup, decay in tqdm([(0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)], leave=False):
     config = TrainConfig(steps=steps, warmup_steps=warmup, decay=decay)
     name = f"预热 {warmup}，衰减 {decay:.0%}"
     shapes[name] = [learning_rate_at(step, config) for step in range(steps)]
@@ -504,7 +506,7 @@ optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
 draw = torch.Generator().manual_seed(config.seed)
 stopping, rows, live, seconds = EarlyStopping(config.patience), [], widgets.Live(), 0.0
 samples = {0: write(model, text.fitting_prompt())}
-for step in range(config.steps):
+for step in tqdm(range(config.steps), "steps", leave=False):
     begin = time.perf_counter()
     tokens, targets = get_batch(train_ids, config.batch_size, context, draw)
     loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
@@ -752,7 +754,8 @@ def by(kind, seed):
     return held_out_loss(model)
 
 
-compared({kind: [by(kind, seed) for seed in seeds] for kind in ("adamw", "muon")})
+kinds = tqdm(("adamw", "muon"), "optimisers", leave=False)
+compared({kind: [by(kind, seed) for seed in seeds] for kind in kinds})
 
 # %% [markdown] english="19383983"
 # 更好：按本讲的标准，以每步的损失论。（这里的 *adamw* 与第一张表的不完全一样：*betas* 不同（它们决定两个均值淡忘得多快）；增益不衰减；有裁剪。）

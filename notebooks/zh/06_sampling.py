@@ -57,6 +57,7 @@ import time
 
 import pandas as pd
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from course_utils import checks, corpus, figures, widgets
 from course_utils.generation import quality
@@ -172,9 +173,10 @@ def begun_words(text):
     return found
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 held_out_ids = torch.tensor(tokenizer.encode(held_out))
-expected = {arm: read(one, held_out_ids) for arm, one in models.items()}
+bar = tqdm(models.items(), "reading", leave=False)
+expected = {arm: read(one, held_out_ids) for arm, one in bar}
 begun = begun_words(held_out)
 place = torch.tensor([len(word) for word in begun])
 in_word, number = place > 0, (place == 1).cumsum(0)  # which word of the text
@@ -766,10 +768,10 @@ for measure in (repetition, known_words, distinct_2):
 #
 # > **先猜。** 重复率和已知词的比例怎样随温度变化？人在哪里？
 
-# %%
+# %% tags=["nbval-ignore-output"]
 degrees, length = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4), 4 * context
 written = {}
-for degree in degrees:
+for degree in tqdm(degrees, "temperatures", leave=False):
     generator = torch.Generator(device).manual_seed(0)
     rows = generate(model, tokens.expand(8, -1), length, degree, generator=generator)
     written[degree] = [tokenizer.decode(row[tokens.shape[1] :]) for row in rows]
