@@ -409,7 +409,7 @@ x = range(tenth, 10 * tenth + 1, tenth)
 seen = [sum(losses[i - tenth : i]) / tenth for i in x]
 
 # %% tags=["nbval-ignore-output"]
-curves = {"训练过的": seen, "留出的": held}
+curves = {"trained on": seen, "held out": held}
 labels = ("step", "损失（奈特/字符）")
 title = "同一章，反复读"
 figures.lines(x, curves, *labels, baselines, title=title, note=text.note)
@@ -986,7 +986,7 @@ def draw_losses(on):
 draw_losses("training")
 
 # %%
-draw_losses("留出的")
+draw_losses("held out")
 
 # %% tags=["exercise"]
 bugs = ...  # four names, such as ("rate too low", …)
