@@ -1,9 +1,11 @@
 // The button of the other language leads to the heading that is being read, in the same tab.
 const link = document.querySelector(".btn-language");
+const top = (section) => section.getBoundingClientRect().top;
+const sections = [...document.querySelectorAll("article section[id]")];
 link.removeAttribute("target");
 link.addEventListener("click", () => {
-  const begun = [...document.querySelectorAll("article section[id]")].filter(
-    (section) => section.getBoundingClientRect().top < innerHeight / 3,
-  );
-  link.hash = begun.length > 1 ? begun.at(-1).id : "";
+  const named = sections.filter(({ id }) => id === location.hash.slice(1));
+  const inSight = named.find((section) => top(section) >= 0 && top(section) < innerHeight);
+  const begun = sections.filter((section) => top(section) < innerHeight / 3);
+  link.hash = (inSight ?? begun.slice(1).at(-1))?.id ?? "";
 });
