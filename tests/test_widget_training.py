@@ -138,15 +138,19 @@ def test_the_lines_are_lesson_1s(window, text):
 class Visit:
     """The page with "Train it here", by the smallest recipe, and what a reader does there."""
 
-    def __init__(self, context, site, mirrors=(), sha256="", steps=20):
+    READY = ".training .sampler-main[aria-disabled=false]"
+
+    def __init__(
+        self, context, site, mirrors=(), sha256="", steps=20, name="training", ready=READY
+    ):
         self.page = watched(context.new_page(), site)
         settings, train = named_recipe("smoke")
         train = replace(train, steps=steps)
         places = {"sha256": sha256, "mirrors": mirrors, "practice": "practice.txt"}
         about = {"model": asdict(GPTConfig(**settings)), "train": asdict(train), "corpus": places}
         self.page.route("**/training.json", lambda route: route.fulfill(json=about))
-        self.page.goto(f"{site}training.html")
-        self.page.wait_for_selector(".training .sampler-main[aria-disabled=false]")
+        self.page.goto(f"{site}{name}.html")
+        self.page.wait_for_selector(ready)
 
     def press(self, name):
         self.page.get_by_role("button", name=name, exact=True).click()
@@ -189,8 +193,8 @@ def test_a_reader_trains_and_takes_the_weights(context, site, text, tmp_path):
 
 WEIGHTS = """async () => {
   const { recall } = await import("/playground/kept.mjs");
-  const { weights, told } = await recall();
-  return [[...weights], told.losses, told.held.map(({ loss }) => loss)];
+  const { runs } = await recall();
+  return runs.map(({ weights, told }) => [[...weights], told.losses, told.held]);
 }"""
 
 
@@ -203,30 +207,37 @@ REACHED = """async (step) => {
 }"""
 
 
-def test_a_training_that_was_closed_goes_on_as_if_nothing_had_been(browser, site, folder):
+def test_a_race_that_was_closed_goes_on_as_if_each_model_were_alone(browser, site, folder, text):
     """Closed once it had paused, and once in the middle of its steps: the same bits."""
-    steps, ends = 300, []
-    for breaks in (False, True):
+    short = text[:20_000].encode()
+    (folder / "short.txt").write_bytes(short)
+    source = [f"{site}short.txt"], hashlib.sha256(short).hexdigest()
+    steps, ends = 60, []
+    for race in (False, True):
         context = browser.new_context()
-        visit = Visit(context, site, steps=steps)
+        visit = Visit(context, site, *source, steps=steps)
+        visit.page.get_by_label("2, 4 and 6 layers race").set_checked(race)
         visit.press("Train")
-        if breaks:
+        if race:
             visit.page.evaluate(REACHED, 30)
             paused = visit.wait(f"of {steps} steps; kept in this browser")
             visit.close()
-            visit = Visit(context, site, steps=steps)
+            visit = Visit(context, site, *source, steps=steps)
             assert visit.wait("kept") == paused
             visit.press("Go on")
             visit.page.get_by_role("button", name="Pause", exact=True).wait_for()
             visit.page.close()
-            visit = Visit(context, site, steps=steps)
+            visit = Visit(context, site, *source, steps=steps)
             visit.press("Go on")
         visit.wait("Trained")
         ends.append(visit.page.evaluate(WEIGHTS))
         visit.close()
         context.close()
-    assert len(ends[0][1]) == steps
-    assert ends[0] == ends[1]
+    (alone,), (two, four, six) = ends
+    assert len(alone[1]) == steps
+    assert alone == four
+    assert len(two[0]) < len(four[0]) < len(six[0])
+    assert [len(losses) for _, losses, _ in (two, six)] == [steps, steps]
 
 
 HIDE = """(hidden) => {
@@ -303,7 +314,7 @@ def test_it_can_be_used_by_everybody(browser, site, folder, look):
 SPOIL = """async () => {
   const { keep, recall } = await import("/playground/kept.mjs");
   const kept = await recall();
-  kept.weights[7] = NaN;
+  kept.runs[0].weights[7] = NaN;
   await keep(kept);
 }"""
 

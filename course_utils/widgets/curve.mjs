@@ -1,4 +1,4 @@
-// The losses of a training as it goes, by its steps, and the lines that counting has drawn.
+// The losses of models as they learn, by their steps, and the lines that counting has drawn.
 
 import { _ } from "./words.mjs";
 
@@ -18,45 +18,53 @@ export class Curve {
   constructor() {
     this.element = draw("svg", { role: "img", class: "training-curve", height: HEIGHT });
     this.lines = [];
-    this.losses = []; // of each step's batch
-    this.held = []; // {step, loss} over the whole validation split
+    this.lanes = [];
     new ResizeObserver(() => this.paint()).observe(this.element);
   }
 
-  /** @param {{name: string, loss: number}[]} lines @param {number} steps in all */
-  put({ lines, steps, losses, held }) {
-    Object.assign(this, { lines, steps, losses: [...losses], held: [...held] });
+  /**
+   * @param {{name: string, loss: number}[]} lines @param {number} steps in all
+   * @param {import("./lane.mjs").Lane[]} lanes one a model; what they cross is told to them
+   */
+  put(lines, steps, lanes) {
+    Object.assign(this, { lines, steps, lanes });
+    this.element.classList.toggle("training-race", lanes.length > 1);
     this.paint();
-  }
-
-  /** Which lines the last whole reading lies below. */
-  get crossed() {
-    const last = this.held.at(-1);
-    return last ? this.lines.filter(({ loss }) => last.loss < loss) : [];
   }
 
   /** The same in words. */
   get words() {
-    if (!this.held.length) return _`The curve of the loss: nothing has been measured yet.`;
-    const points = this.held.map(({ step, loss }) => _`${loss.toFixed(3)} after ${step} steps`);
-    const below = this.crossed.map(({ name }) => name).join(", ") || _`none`;
-    return _`Validation loss: ${points.join(", ")}. Lines it lies below: ${below}.`;
+    return this.lanes.map((lane) => this.wordsOf(lane)).join(" ");
+  }
+
+  wordsOf({ title, held, crossed }) {
+    const name = title && `${title}: `;
+    if (!held.length) return name + _`The curve of the loss: nothing has been measured yet.`;
+    const points = held.map(({ step, loss }) => _`${loss.toFixed(3)} after ${step} steps`);
+    const below = crossed.join(", ") || _`none`;
+    return name + _`Validation loss: ${points.join(", ")}. Lines it lies below: ${below}.`;
   }
 
   paint() {
+    for (const lane of this.lanes) {
+      lane.crossed = this.lines.filter(({ loss }) => lane.loss < loss).map(({ name }) => name);
+    }
     const width = this.element.clientWidth;
     if (!width || !this.lines.length) return;
     this.place(width);
     this.element.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     this.element.setAttribute("aria-label", this.words);
-    this.element.replaceChildren(...this.grid(width), ...this.labels(width), ...this.curves());
+    const curves = this.lanes.map((lane, which) => this.curve(lane, which));
+    this.element.replaceChildren(...this.grid(width), ...this.labels(width), ...curves);
   }
 
   /** Where a step and a loss lie. */
   place(width) {
-    const high = Math.max(...this.lines.map(({ loss }) => loss), ...this.losses) + 0.1;
-    const all = [...this.lines, ...this.held].map(({ loss }) => loss);
-    const low = Math.min(...all, ...this.losses) - 0.15;
+    const batches = this.lanes.flatMap(({ losses }) => losses);
+    const held = this.lanes.flatMap((lane) => lane.held);
+    const all = [...this.lines, ...held].map(({ loss }) => loss);
+    const high = Math.max(...this.lines.map(({ loss }) => loss), ...batches) + 0.1;
+    const low = Math.min(...all, ...batches) - 0.15;
     const across = (width - LEFT - RIGHT) / Math.log(this.steps);
     const down = (HEIGHT - TOP - BOTTOM) / (high - low);
     this.x = (step) => LEFT + across * Math.log(step);
@@ -80,26 +88,29 @@ export class Curve {
     ];
   }
 
-  /** The lines' names, from below, each above the one before. */
+  /** The lines' names, from below, each above the one before; ticked once a model is below. */
   labels(width) {
-    const crossed = this.crossed;
+    const crossed = this.lanes.flatMap((lane) => lane.crossed);
     let free = HEIGHT;
     return [...this.lines]
       .sort((a, b) => a.loss - b.loss)
-      .map((line) => {
-        free = Math.min(this.y(line.loss) + 4, free - LABEL_PX);
-        const name = `${crossed.includes(line) ? "✓ " : ""}${line.name} ${line.loss.toFixed(2)}`;
-        return draw("text", { class: "training-label", x: width - RIGHT + 6, y: free }, name);
+      .map(({ name, loss }) => {
+        free = Math.min(this.y(loss) + 4, free - LABEL_PX);
+        const label = `${crossed.includes(name) ? "✓ " : ""}${name} ${loss.toFixed(2)}`;
+        return draw("text", { class: "training-label", x: width - RIGHT + 6, y: free }, label);
       });
   }
 
-  curves() {
-    const points = this.losses.map((loss, i) => `${this.x(i + 1)},${this.y(loss)}`);
-    const whole = this.held.map(({ step, loss }) => [this.x(step), this.y(loss)]);
-    return [
+  /** One model's: its batches, and a line from one whole reading to the next. */
+  curve({ losses, held }, which) {
+    const points = losses.map((loss, i) => `${this.x(i + 1)},${this.y(loss)}`);
+    const whole = held.map(({ step, loss }) => [this.x(step), this.y(loss)]);
+    const all = draw("g", { "data-run": which });
+    all.append(
       draw("polyline", { class: "training-batches", points: points.join(" ") }),
       draw("polyline", { class: "training-held", points: whole.join(" ") }),
       ...whole.map(([cx, cy]) => draw("circle", { class: "training-point", cx, cy, r: 4 })),
-    ];
+    );
+    return all;
   }
 }

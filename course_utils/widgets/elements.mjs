@@ -18,6 +18,31 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** @param {string} name what stands on it @param {() => void} onclick */
+export function button(name, onclick, properties = {}) {
+  return make("button", { type: "button", onclick, ...properties }, name);
+}
+
+/**
+ * Let files be dropped anywhere on an element, as if they had been chosen in its input.
+ * @param {Element} el @param {HTMLInputElement} input tells of them by its change, while it is on
+ */
+export function takeDropped(el, input) {
+  const dragged = (event) => {
+    const { dataTransfer, relatedTarget, type } = event;
+    const leaves = type === "dragleave" && !el.contains(relatedTarget);
+    if (type === "drop" || leaves) el.classList.remove("sampler-dragged");
+    if (type === "dragleave" || !dataTransfer?.types.includes("Files")) return;
+    event.preventDefault(); // or the browser shows the file itself
+    if (input.disabled) return;
+    if (type === "dragover") el.classList.add("sampler-dragged");
+    if (type !== "drop") return;
+    input.files = dataTransfer.files; // so that its name is shown
+    input.dispatchEvent(new Event("change"));
+  };
+  for (const name of ["dragover", "dragleave", "drop"]) el.addEventListener(name, dragged);
+}
+
 /** A character as it is shown where it stands alone. */
 export function visible(character) {
   return { " ": "␣", "\n": "⏎", "\t": "⇥" }[character] ?? character;

@@ -1,15 +1,14 @@
 // What stands between controls and texts: buttons, a line of news, a bar of progress, and a place
 // for a reader's own file.
 
-import { make } from "./elements.mjs";
+import { button, make, takeDropped } from "./elements.mjs";
+import { Status } from "./status.mjs";
 import { _ } from "./words.mjs";
 
 export class Frame {
   /** What the reader wants is told to these functions; onFile gets the file. */
   constructor({ onGenerate, onOne, onStop, onLink, onFile }) {
-    const button = (name, onclick) => make("button", { type: "button", onclick }, name);
-    this.generate = button(_`Generate`, onGenerate);
-    this.generate.className = "sampler-main";
+    this.generate = button(_`Generate`, onGenerate, { className: "sampler-main" });
     this.one = button(_`One character`, onOne);
     this.stop = button(_`Stop`, onStop);
     this.pressed = null; // which of them began what is being written
@@ -23,7 +22,9 @@ export class Frame {
     this.file.addEventListener("click", () => {
       this.file.value = ""; // the same file may be chosen again
     });
-    this.file.addEventListener("change", () => this.opened(this.file.files));
+    this.file.addEventListener("change", () => {
+      for (const file of this.file.files) onFile(file);
+    });
   }
 
   /** Put all parts where the reader sees them. */
@@ -39,35 +40,17 @@ export class Frame {
       this.progress,
       texts.element,
     );
-    for (const name of ["dragover", "dragleave", "drop"]) {
-      el.addEventListener(name, (event) => this.dragged(event, el));
-    }
+    this.element = el;
   }
 
   /** @param {boolean} page whether this is one */
   allow(page) {
     this.page = page;
     this.own.hidden = this.link.hidden = !page;
+    if (!page) return;
+    takeDropped(this.element, this.file);
     // A model that was trained on the same page comes as if it had been chosen here.
-    if (page) document.addEventListener("course-model", ({ detail }) => this.onFile(detail));
-  }
-
-  dragged(event, el) {
-    const { dataTransfer, relatedTarget, type } = event;
-    if (type === "dragleave") {
-      if (!el.contains(relatedTarget)) el.classList.remove("sampler-dragged");
-      return;
-    }
-    if (!this.page || !dataTransfer?.types.includes("Files")) return;
-    event.preventDefault(); // or the browser shows the file itself
-    el.classList.toggle("sampler-dragged", type === "dragover");
-    if (type !== "drop") return;
-    this.file.files = dataTransfer.files; // so that its name is shown
-    this.opened(dataTransfer.files);
-  }
-
-  opened([file]) {
-    if (file) this.onFile(file);
+    document.addEventListener("course-model", ({ detail }) => this.onFile(detail));
   }
 
   /**
@@ -95,32 +78,5 @@ export class Frame {
   advance(share) {
     this.progress.value = share;
     this.progress.hidden = false;
-  }
-}
-
-/** How things stand: what is wrong with the inputs, else that no answer comes, else the news. */
-export class Status {
-  constructor() {
-    this.element = make("p", { className: "sampler-status", role: "status" });
-    this.news = ""; // what is done, was done or went wrong
-    this.wrong = false; // whether it went wrong
-    this.problem = ""; // with the inputs
-    this.silence = ""; // what to say while no answer comes
-  }
-
-  say(news, wrong = false) {
-    this.show({ news, wrong, problem: "" });
-  }
-
-  /** @param {string} problem what is wrong with the inputs; "": nothing is */
-  refuse(problem) {
-    this.show({ news: "", problem });
-  }
-
-  show(changes) {
-    Object.assign(this, changes);
-    const warning = this.problem || this.silence;
-    this.element.textContent = warning || this.news;
-    this.element.classList.toggle("sampler-wrong", Boolean(warning) || this.wrong);
   }
 }

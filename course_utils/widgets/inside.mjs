@@ -3,8 +3,7 @@
 // letters.mjs, lens.mjs and heads.mjs, then what the model writes. This shell asks whoever stands
 // behind `model` (host.mjs says how) for a whole text at once; pointing only redraws.
 
-import { make, percent, unknownTo, visible } from "./elements.mjs";
-import { Status } from "./frame.mjs";
+import { button, make, percent, unknownTo, visible } from "./elements.mjs";
 import { Heads } from "./heads.mjs";
 import { Host } from "./host.mjs";
 import { Lens } from "./lens.mjs";
@@ -12,6 +11,7 @@ import { Letters, quoted } from "./letters.mjs";
 import { Models } from "./models.mjs";
 import { Reading } from "./reading.mjs";
 import { draw, encode, filter, windowStart } from "./sampler.mjs";
+import { Status } from "./status.mjs";
 import { _ } from "./words.mjs";
 
 const TYPING_MS = 300; // after the last key, the text is taken for finished
@@ -189,7 +189,6 @@ function told(reading, place, alphabet) {
 /** The inputs, the line of news, and the words about the whole text. */
 class Desk {
   constructor({ onText, onModel, onWrite, onRestore }) {
-    const button = (name, onclick) => make("button", { type: "button", onclick }, name);
     this.text = make("textarea", { rows: 3, spellcheck: false, "aria-label": _`Text` });
     this.choice = make("select", { "aria-label": _`Model`, disabled: true });
     this.go = button(_`Write on`, onWrite);

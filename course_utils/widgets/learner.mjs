@@ -2,8 +2,9 @@
 // and moves some of the weights. Nobody is asked for a number here that the package would not have:
 // weights, windows and rates come from the seed as in course_utils/training/engine.py.
 
-import { Network, shapes } from "./network.mjs";
+import { Network } from "./network.mjs";
 import { clipping, learningRateAt, makeOptimizers } from "./optimizers.mjs";
+import { shapes } from "./safetensors.mjs";
 import { Twister } from "./twister.mjs";
 
 const STD = 0.02; // of fresh weights
@@ -33,7 +34,7 @@ export class Learner {
   initialise() {
     const { vocab_size: V, d_model: C, n_layers: L } = this.model;
     const random = new Twister(this.train.seed);
-    const sizes = shapes(this.model).map(([, R, columns]) => (R > 1 ? R * columns : 0));
+    const sizes = Object.values(shapes(this.model)).map(([R, columns = 0]) => R * columns);
     // PyTorch fills each part as it makes it, the head too; these numbers are thrown away.
     for (const size of [...sizes, V * C]) random.skip(size);
     this.network.names.forEach((name, i) => {

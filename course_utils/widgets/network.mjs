@@ -7,6 +7,7 @@
 
 import { positionAngles } from "./gpt.mjs";
 import { Memory } from "./kernels.mjs";
+import { shapes } from "./safetensors.mjs";
 
 const BLOCK = 32; // positions of a window that attend together: beyond them nothing is worked out
 const HIDDEN = -1e30; // the score of what may not be seen
@@ -259,21 +260,6 @@ class Layer {
   }
 }
 
-/** The names and shapes of a model's weights, in the order of PyTorch's named_parameters. */
-export function shapes({ vocab_size: V, n_layers: L, d_model: C, d_ff: F }) {
-  const all = [["embedding.weight", V, C]];
-  for (let i = 0; i < L; i++) {
-    all.push([`blocks.${i}.attention.qkv.weight`, 3 * C, C]);
-    all.push([`blocks.${i}.attention.out.weight`, C, C]);
-    all.push([`blocks.${i}.feed_forward.up.weight`, F, C]);
-    all.push([`blocks.${i}.feed_forward.out.weight`, C, F]);
-    all.push([`blocks.${i}.norm_1.weight`, 1, C]);
-    all.push([`blocks.${i}.norm_2.weight`, 1, C]);
-  }
-  all.push(["norm.weight", 1, C]);
-  return all;
-}
-
 /** What the parts are made from: the memory, the sizes, and room that the layers share. */
 class Plan {
   constructor(config, windows) {
@@ -283,10 +269,10 @@ class Plan {
     this.memory = new Memory();
     // The alphabet is filled up to eights, with characters that never come.
     const padded = shapes({ ...config, vocab_size: 8 * Math.ceil(config.vocab_size / 8) });
-    const planned = () => padded.map(([, R, columns]) => this.memory.plan(R, columns));
-    this.weights = planned();
-    this.gradients = planned();
-    this.names = padded.map(([name]) => name);
+    const plan = ([R, width]) => (width ? this.memory.plan(R, width) : this.memory.plan(1, R));
+    this.weights = Object.values(padded).map(plan);
+    this.gradients = Object.values(padded).map(plan);
+    this.names = Object.keys(padded);
     const angles = positionAngles(T, C / H);
     this.angles = { cos: angles.map(Math.cos), sin: angles.map(Math.sin) };
     this.shared = {

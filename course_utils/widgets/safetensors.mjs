@@ -126,8 +126,8 @@ function checkAlphabet(alphabet, size) {
   return characters;
 }
 
-/** The weights that a model has, and their shapes: the names of its state_dict. */
-function shapes(config) {
+/** The weights that a model has, and their shapes, by the names of its state_dict, in order. */
+export function shapes(config) {
   const { vocab_size: V, context_length: T, d_model: C, d_ff: F } = config;
   const halves = config.activation === "swiglu" ? 2 : 1;
   const shapes = { "embedding.weight": [V, C] };

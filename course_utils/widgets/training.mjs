@@ -2,29 +2,34 @@
 // loss cross the lines that counting has drawn, and what it writes become verse. This shell tells
 // trainer.mjs what the reader wants, and board.mjs what the trainer tells.
 
-import { Board, words } from "./board.mjs";
+import { Board } from "./board.mjs";
+import { words } from "./lane.mjs";
 import { _ } from "./words.mjs";
 
+const RACE = [2, 4, 6]; // layers
 const SAMPLER = ".sampler-place.sampler"; // the widget that writes, if the page has it
 
 export default {
-  /** @param {{el: Element, about: object}} place about: training.json, with whole addresses */
-  render({ el, about }) {
-    new Training(el, about);
+  /**
+   * @param {object} place {el, about: training.json, with whole addresses, begin: whether to learn
+   *   at once, from where a kept training stands}
+   */
+  render({ el, about, begin }) {
+    new Training(el, about, begin);
   },
 };
 
 class Training {
-  constructor(el, about) {
-    Object.assign(this, { about, title: document.title });
+  constructor(el, about, begin) {
+    Object.assign(this, { about, begin, title: document.title });
     this.problem = ""; // that is to be told once things have settled
     this.rests = false; // because nobody looks
     this.board = new Board(el, {
       onMain: () => this.press(),
       onAnew: () => this.start(),
-      onSave: () => this.have("save"),
-      onPlay: () => this.have("play"),
       onFile: () => this.start(),
+      onSave: (which) => this.have("save", which),
+      onPlay: (which) => this.have("play", which),
     });
     document.addEventListener("visibilitychange", () => this.looked());
     this.call("recall");
@@ -67,7 +72,10 @@ class Training {
     this.state = state;
     this.board.settle(state, document.querySelector(SAMPLER) !== null);
     this.board.status.say(this.problem || news, Boolean(this.problem));
-    if (state !== "busy") this.problem = "";
+    if (state === "busy") return;
+    this.problem = "";
+    if (this.begin && state !== "ended") this.press(); // what is trained already stays
+    this.begin = false;
   }
 
   /** The one button that means what makes sense now. */
@@ -78,7 +86,8 @@ class Training {
   }
 
   start() {
-    this.call("start", { file: this.board.file.files[0] });
+    const layers = this.board.race.checked ? RACE : [this.about.model.n_layers];
+    this.call("start", { file: this.board.file.files[0], layers });
   }
 
   go() {
@@ -112,9 +121,9 @@ class Training {
 
   ended({ kept }) {
     this.rests = false;
-    const loss = this.board.curve.held.at(-1).loss.toFixed(3);
+    const { reached } = this.board;
     const where = kept ? _`, and kept in this browser` : "";
-    this.become("ended", _`Trained: validation loss ${loss}. The weights are yours${where}.`);
+    this.become("ended", _`Trained: validation loss ${reached}. The weights are yours${where}.`);
     this.looked();
   }
 
@@ -125,14 +134,15 @@ class Training {
     this.call("recall");
   }
 
-  /** Have the weights as a file. @param {"save" | "play"} wanted what for */
-  have(wanted) {
+  /** Have a model's weights as a file. @param {"save" | "play"} wanted what for */
+  have(wanted, which) {
     this.wanted = wanted;
-    this.ask("file");
+    this.ask("file", { which });
   }
 
-  take({ bytes, step }) {
-    const file = new File([bytes], `trained-in-the-page_${step}-steps.safetensors`);
+  take({ bytes, name, step }) {
+    const title = `trained-in-the-page_${name.replace(" ", "-")}_${step}-steps`;
+    const file = new File([bytes], `${title}.safetensors`);
     if (this.wanted === "play") {
       document.querySelector(SAMPLER).scrollIntoView({ block: "start" });
       document.dispatchEvent(new CustomEvent("course-model", { detail: file }));
