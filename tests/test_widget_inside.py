@@ -14,7 +14,7 @@ from helpers import small_model
 from pages import PAGE, barriers, pale_words, published, spoil, watched
 
 TEXT = "ROMEO:\nBut soft, what light through yonder window breaks?"
-NOTE = ".inside > .inside-note"
+NOTE = ".inside-view > .inside-note"
 LOSS = ".inside-loss"
 # The page hears of a change when its words have changed: nothing else is waited for.
 SAYS = "([place, words]) => document.querySelector(place).textContent.includes(words)"
@@ -158,8 +158,8 @@ def test_it_works_by_keyboard_alone(page):
         "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"
     )
     page.get_by_label("Text", exact=True).focus()
-    order = ["Model", "Write on", "Everything on", "The text; arrow keys choose a character"]
-    for expected in order:
+    order = ["Model", "", "Write on", "Everything on", "The text; arrow keys choose a character"]
+    for expected in order:  # the second is a box to tick
         page.keyboard.press("Tab")
         assert page.evaluate(focused) == expected
     for key in ("Home", "ArrowRight", "ArrowRight", "ArrowLeft"):
@@ -210,7 +210,7 @@ def test_what_is_shown(page, deepest, check):
         (SHOWN[0], "reading.guesses(stage, place,", "reading.guesses(stage, place + 1,"),
         (SHOWN[1], "Math.sqrt(weight); //", "weight; //"),
         (SHOWN[1], "this.layer, this.head, place)", "this.head, this.layer, place)"),
-        (SHOWN[2], "this.over ?? this.chosen", "this.chosen"),
+        (SHOWN[2], "this.pointer.over ?? this.pointer.chosen", "this.pointer.chosen"),
         (SHOWN[2], "this.onPoint(strip?.weights ?? [])", "this.onPoint([])"),
     ],
 )
@@ -276,11 +276,32 @@ def test_fewer_layers_have_fewer_rows(page):
         assert page.locator(".inside-layer").count() == layers
 
 
+def test_models_side_by_side_are_at_the_same_place(page):
+    page.get_by_label("all side by side").check()
+    views = [page.get_by_role("group", name=record.arm, exact=True) for record in published()]
+    place = TEXT.index("light")
+    views[1].locator(f"[data-place='{place - 1}']").click()
+    views[1].locator(".inside-letters").press("ArrowRight")
+    for view, record in zip(views, published(), strict=True):
+        nats = read_by_pytorch(checkpoints.load_model(record.checkpoint))[2]
+        note = view.locator("> .inside-note")
+        assert f"next “l”: {nats[place - 1]:.2f} nats; layer" in note.inner_text()
+        assert f"{nats.mean():.3f} nats a character" in view.locator(LOSS).inner_text()
+        assert note.get_attribute("aria-live") == ("polite" if view is views[1] else "off")
+    views[2].get_by_role("button", name="Layer 5, switch off").click()
+    views[2].locator(LOSS, has_text="Without L5").wait_for()
+    assert all("The whole text" in view.locator(LOSS).inner_text() for view in views[:2])
+    page.get_by_label("all side by side").uncheck()
+    page.wait_for_function("document.querySelectorAll('.inside-view').length === 1")
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_fits_and_can_be_read_by_all(open_page, width):
     page = open_page(viewport={"width": width, "height": 844}, reduced_motion="reduce")
-    press(page, "Layer 2, switch off")
-    says(page, LOSS, "Without L2:")
+    page.get_by_label("all side by side").check()
+    view = page.get_by_role("group", name=DEEPEST, exact=True)
+    view.get_by_role("button", name="Layer 2, switch off").click()
+    view.locator(LOSS, has_text="Without L2").wait_for()
     press(page, "Write on")
     says(page, ".inside [role=status]", "written")
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -136,7 +136,7 @@ def inside(models, tokenizer, text="ROMEO:\nBut soft, what light", **settings):
     """Look inside a model: point at a character of a text, switch heads and layers off.
 
     models: as for sampler. text: at most the context long; it can be edited.
-    settings: model, the number of the one to begin with.
+    settings: model, the number of the one to begin with; together, whether all stand side by side.
     """
     _play("inside", InsideHost(models, tokenizer, {"text": text, **settings}))
 

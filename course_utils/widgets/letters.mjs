@@ -7,12 +7,14 @@ import { _ } from "./words.mjs";
 const MOST_NATS = 5; // from here on a character has the full colour
 
 export class Letters {
-  /** @param {() => void} onPoint another character is pointed at: `place` */
-  constructor(onPoint) {
-    this.onPoint = onPoint;
+  /**
+   * @param {{chosen: number?, over: number?}} pointer where the reader is, which several rows of
+   *   the same text share; chosen: the last character, until the reader chooses
+   * @param {() => void} onPoint another character is pointed at: `place`
+   */
+  constructor(pointer, onPoint) {
+    Object.assign(this, { pointer, onPoint });
     this.letters = [];
-    this.chosen = null; // the last character, until the reader chooses
-    this.over = null;
     this.element = make("div", {
       className: "inside-letters",
       tabIndex: 0,
@@ -27,7 +29,7 @@ export class Letters {
 
   /** The place that all else is about; the last is the one after the text. */
   get place() {
-    return this.over ?? this.chosen;
+    return this.pointer.over ?? this.pointer.chosen;
   }
 
   /** @param {string[]} characters @param {number[]} surprises nats of all but the first */
@@ -42,22 +44,22 @@ export class Letters {
     this.letters.push(make("span", { className: "inside-end" }, "…"));
     this.letters.slice(1).forEach((letter, i) => (letter.dataset.place = i + 1));
     this.element.replaceChildren(...this.letters);
-    this.over = null;
-    this.chosen = Math.min(this.chosen ?? characters.length - 1, characters.length);
-    this.mark();
+    this.pointer.over = null;
+    const chosen = this.pointer.chosen ?? characters.length - 1;
+    this.pointer.chosen = Math.min(chosen, characters.length);
   }
 
   /** @param {string} [place] while the pointer is over it */
   look(place) {
-    this.over = place === undefined ? null : Number(place);
-    this.point();
+    this.pointer.over = place === undefined ? null : Number(place);
+    this.onPoint();
   }
 
   /** @param {string} [place] from now on */
   choose(place) {
     if (place === undefined) return;
-    this.chosen = Number(place);
-    this.point();
+    this.pointer.chosen = Number(place);
+    this.onPoint();
   }
 
   walk(event) {
@@ -71,16 +73,12 @@ export class Letters {
     const to = ways[event.key];
     if (to === undefined || last < 1) return;
     event.preventDefault();
-    this.over = null;
+    this.pointer.over = null;
     this.choose(to);
     this.letters[to].scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
-  point() {
-    this.mark();
-    this.onPoint();
-  }
-
+  /** Show where the reader is. */
   mark() {
     this.marked?.classList.remove("inside-at");
     this.marked = this.letters[this.place];
