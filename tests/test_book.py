@@ -379,6 +379,15 @@ def test_the_cover_shows_a_text_by_the_model(book):
     assert 'class="sampler-place"' in cover
 
 
+@pytest.mark.parametrize("name", ["book/intro", "notebooks/04_train"])
+def test_a_page_offers_to_train(book, name):
+    """By a link that leads to the playground where there is no JavaScript."""
+    page = (book / f"{name}.html").read_text(encoding="utf-8")
+    place = r'<div class="training-place"><a href="([^"#]*)#train-one-yourself">'
+    (link,) = re.findall(place, page)
+    assert ((book / name).parent / link).resolve() == (book / "book/playground.html").resolve()
+
+
 def test_the_licence_of_what_the_book_carries_lies_beside_it(book):
     carried = book / "_static/mathjax"
     assert (carried / "tex-chtml.js").is_file()

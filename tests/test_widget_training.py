@@ -260,6 +260,24 @@ def test_a_hidden_tab_rests_and_says_so(context, site):
     visit.close()
 
 
+def test_a_button_trains_there_and_then(context, site, folder):
+    """Nothing is fetched before it is pressed; what was trained on another page is not lost."""
+    link = '<div class="training-place"><a href="training.html">Train here</a></div>'
+    page = re.sub('<div class="sampler-place".*?</div>', link, PAGE)
+    (folder / "waits.html").write_text(page, encoding="utf-8")
+    for fresh in (True, False):
+        visit, asked = Visit(context, site, name="waits", ready=".training-place > button"), []
+        visit.page.on("request", lambda sent, asked=asked: asked.append(sent.url))
+        fetched = visit.page.evaluate("JSON.stringify(performance.getEntriesByType('resource'))")
+        assert "mount.mjs" in fetched
+        assert "/playground/" not in fetched
+        visit.press("Train here")
+        visit.wait("Trained")
+        assert visit.page.evaluate("document.activeElement.textContent") == "Train anew"
+        assert any(address.endswith("practice.txt") for address in asked) == fresh
+        visit.close()
+
+
 def test_a_text_comes_by_its_hash_or_from_the_reader(context, site, folder):
     """And what is not a text to learn from is refused in a sentence, with nothing lost."""
     markup = "<img src=x onerror=alert(1)>\r\n" * 100

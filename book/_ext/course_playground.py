@@ -10,6 +10,7 @@ from shutil import copyfile
 import pandas as pd
 import torch
 from docutils import nodes
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from course_utils import corpus, figures, files, widgets
@@ -19,6 +20,8 @@ from course_utils.names import translated
 from course_utils.training import checkpoints, evaluation, recipes, runs
 
 PRACTICE = "practice.txt"
+TRAINING_LESSON = "04_train"
+TRAIN = {"en": "Train it in this page", "zh": "在本页训练它"}
 STILLS = {
     "temperature 0.5": {"temperature": 0.5},
     "temperature 1.5": {"temperature": 1.5},
@@ -64,6 +67,23 @@ def training():
 def finished(app, error):
     if not error and app.builder.format == "html":
         copy_parts(Path(app.outdir, "playground"))
+
+
+def offer_training(app, doctree, docname):
+    """Where the lesson on training names the playground, let it train in its own page."""
+    if not docname.endswith(TRAINING_LESSON) or app.builder.format != "html":
+        return
+    for link in doctree.findall(nodes.reference):
+        address = link.get("refuri", "").partition("#")[0]
+        if not address.endswith("playground.html"):
+            continue
+        words = TRAIN[app.config.language[:2]]
+        place = f'<a href="{address}#train-one-yourself">{words}</a>'
+        offer = nodes.raw("", f'<div class="training-place">{place}</div>', format="html")
+        paragraph = link.parent
+        paragraph.parent.insert(paragraph.parent.index(paragraph) + 1, offer)
+        return
+    logging.getLogger(__name__).warning(f"{docname} names no playground, so it can't train there")
 
 
 class Still(SphinxDirective):
@@ -125,5 +145,6 @@ def deepest():
 def setup(app):
     app.add_directive("playground_still", Still)
     app.add_directive("lens_still", Lens)
+    app.connect("doctree-resolved", offer_training)
     app.connect("build-finished", finished)
     return {"parallel_read_safe": True}

@@ -1,6 +1,7 @@
 // The widgets on a page of the book: where it has <div class="sampler-place">, "inside-place" or
-// "training-place", one is put when the reader comes near. The models run in workers; their weights
-// are loaded when they are needed.
+// "training-place", one is put when the reader comes near; but where a place holds a link, which
+// becomes a button, not before this is pressed. The models run in workers; their weights are loaded
+// when they are needed.
 
 const PARTS = new URL("../playground/", import.meta.url); // course_playground.py puts them there
 const KINDS = {
@@ -121,7 +122,8 @@ async function recipe() {
   return { ...about, parts: PARTS.href };
 }
 
-async function mount(place) {
+/** @param {boolean} [begin] whether the widget is to begin at once: somebody has asked for it */
+async function mount(place, begin = false) {
   const { front, styles } = KINDS[[...place.classList].find((name) => name in KINDS)];
   for (const name of styles) {
     const style = document.createElement("link");
@@ -132,7 +134,8 @@ async function mount(place) {
     const trains = place.matches(".training-place");
     const asked = trains ? recipe() : meet(place);
     const [widget, found] = await Promise.all([import(part(front)), asked]);
-    widget.default.render({ el: place, [trains ? "about" : "model"]: found });
+    widget.default.render({ el: place, [trains ? "about" : "model"]: found, begin });
+    if (begin) place.querySelector("button").focus({ preventScroll: true });
   } catch {
     place.textContent = "The widget could not be loaded.";
   }
@@ -148,11 +151,20 @@ function come(entries) {
 
 const seen = new IntersectionObserver(come, { rootMargin: NEAR });
 
+/** Let a place's link, which leads to the same widget elsewhere, do here what it says. */
+function wait(place, link) {
+  const button = document.createElement("button");
+  Object.assign(button, { type: "button", textContent: link.textContent });
+  button.addEventListener("click", () => mount(place, true), { once: true });
+  link.replaceWith(button);
+}
+
 function look() {
   for (const place of document.querySelectorAll(PLACES)) {
+    const link = place.querySelector(":scope > a");
     const here = place.getBoundingClientRect().top < innerHeight;
-    if (here)
-      mount(place); // an observer first hears when all scripts have run
+    if (link) wait(place, link);
+    else if (here) mount(place); // an observer first hears when all scripts have run
     else seen.observe(place);
   }
 }
