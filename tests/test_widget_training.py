@@ -13,6 +13,7 @@ from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import evaluate, next_character_loss
 from course_utils.training import checkpoints, engine, trainer
 from course_utils.training.recipes import named_recipe
+from helpers import small_model
 from pages import AXE, BARRIERS, PAGE, spoil, watched
 
 LEARN = """async ([about, file, steps, count]) => {
@@ -196,6 +197,32 @@ WEIGHTS = """async () => {
   const { runs } = await recall();
   return runs.map(({ weights, told }) => [[...weights], told.losses, told.held]);
 }"""
+
+
+def test_weights_of_the_package_go_on_as_there(context, site, folder, text, tmp_path):
+    """With fresh optimizers; what the page can't train is refused in a sentence."""
+    model_config, train, ids = recipe("smoke", text)
+    alphabet = "".join(CharTokenizer(text).alphabet)
+    model = trainer.new_model(replace(model_config, n_layers=3), replace(train, seed=5))
+    checkpoints.save_model(tmp_path / "mine.safetensors", model, alphabet)
+    other = small_model(vocab_size=len(alphabet), context_length=32)
+    checkpoints.save_model(tmp_path / "other.safetensors", other, alphabet)
+
+    visit = Visit(context, site)
+    own = visit.page.get_by_label("A text of yours, or weights")
+    own.set_input_files(tmp_path / "other.safetensors")
+    visit.wait("A page can train only models of the laptop recipe's kind")
+    own.set_input_files(tmp_path / "mine.safetensors")
+    visit.wait("Trained")
+    said = visit.page.locator(".training-note").inner_text()
+    assert "Going on from mine.safetensors, with a fresh optimizer state." in said
+    ((_, losses, _),) = visit.page.evaluate(WEIGHTS)
+    visit.close()
+
+    steady = engine.make_engine(model, split(ids)[0], train)
+    for _ in range(train.steps):
+        steady.step()
+    assert losses == pytest.approx(steady.losses[: train.steps].tolist(), abs=1e-3)
 
 
 REACHED = """async (step) => {

@@ -18,7 +18,8 @@ export class Board {
     this.main = button(MAIN.empty, onMain, { className: "sampler-main" });
     this.anew = button(_`Start over`, onAnew);
     this.race = make("input", { type: "checkbox" });
-    this.file = make("input", { type: "file", accept: ".txt,text/plain" });
+    const accept = ".txt,text/plain,.safetensors";
+    this.file = make("input", { type: "file", accept, multiple: true });
     this.file.addEventListener("change", onFile);
     this.status = new Status();
     this.numbers = make("p", { className: "training-numbers" });
@@ -31,7 +32,8 @@ export class Board {
 
   mount(el) {
     const race = make("label", {}, this.race, _` 2, 4 and 6 layers race`);
-    const own = make("label", { className: "sampler-file" }, _`A text of yours: `, this.file);
+    const files = [_`A text of yours, or weights: `, this.file];
+    const own = make("label", { className: "sampler-file" }, ...files);
     const parts = [this.numbers, this.legend, this.curve.element, this.note, this.samples];
     this.result = make("div", {}, ...parts);
     el.classList.add("sampler", "training");

@@ -1,7 +1,9 @@
 // The text to learn from: the reader's own file, Tiny Shakespeare from its public mirrors, or the
 // practice text that comes with the page. The same rules as in course_utils/corpus.py.
 
+import { unknownTo } from "./elements.mjs";
 import { FileError } from "./safetensors.mjs";
+import { encode } from "./sampler.mjs";
 import { _ } from "./words.mjs";
 
 const MOST_BYTES = 2 ** 24;
@@ -57,12 +59,13 @@ function decode(bytes, name) {
 /**
  * A text as tokens, its first nine tenths to learn from.
  * @param {string} text @param {number} context the model's
+ * @param {string[]} [known] its alphabet, if it has one
  * @returns {{alphabet: string[], ids: Int32Array, held: Int32Array}}
  */
-export function prepare(text, context) {
+export function prepare(text, context, known) {
   const characters = Array.from(text);
   const different = new Set(characters);
-  const alphabet = [...different].sort((a, b) => a.codePointAt(0) - b.codePointAt(0));
+  const alphabet = known ?? [...different].sort((a, b) => a.codePointAt(0) - b.codePointAt(0));
   const cut = Math.floor(0.9 * characters.length);
   if (characters.length < 100 || cut <= context || different.size < 2) {
     const least = Math.max(100, Math.ceil((context + 1) / 0.9));
@@ -73,7 +76,8 @@ export function prepare(text, context) {
   if (different.size > MOST_CHARACTERS) {
     throw new FileError(_`A text may have ${MOST_CHARACTERS} different characters in a page.`);
   }
-  const idOf = new Map(alphabet.map((character, id) => [character, id]));
-  const ids = Int32Array.from(characters, (character) => idOf.get(character));
+  const { ids: all, unknown } = encode(alphabet, text);
+  if (unknown.length) throw new FileError(unknownTo(_`The model`, alphabet, text));
+  const ids = Int32Array.from(all);
   return { alphabet, ids: ids.slice(0, cut), held: ids.slice(cut) };
 }

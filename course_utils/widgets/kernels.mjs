@@ -23,9 +23,11 @@ import {
   spread,
   subtract,
 } from "./assembly.mjs";
+import { _ } from "./words.mjs";
 
 const ROWS = 4; // of a tile: with its eight columns, sixteen registers hold all that is needed
 const COLUMNS = 8;
+const MOST_BYTES = 2 ** 30;
 const AT_ONCE = 4; // steps along the sum before the loop turns
 
 /**
@@ -214,6 +216,7 @@ export class Memory {
   open() {
     const turned = this.plan(1, this.largest);
     const panel = this.plan(this.longest, COLUMNS);
+    if (this.used > MOST_BYTES) throw new Error(_`the model is too large for a page`);
     const memory = new WebAssembly.Memory({ initial: Math.ceil(this.used / 2 ** 16) });
     for (const matrix of this.planned) {
       matrix.values = new Float32Array(memory.buffer, matrix.at, matrix.R * matrix.C);

@@ -133,6 +133,11 @@ export class Learner {
     return Object.fromEntries(whole);
   }
 
+  /** Begin with these, instead of noise. */
+  set weights(named) {
+    this.network.names.forEach((name, i) => this.network.weights[i].values.set(named[name]));
+  }
+
   /** All that the next steps depend on, of this thread's: arrays in a fixed order. */
   get memory() {
     return this.optimizers.flatMap((optimizer) => optimizer?.kept ?? []);

@@ -11,6 +11,23 @@ import { shapes } from "./safetensors.mjs";
 
 const BLOCK = 32; // positions of a window that attend together: beyond them nothing is worked out
 const HIDDEN = -1e30; // the score of what may not be seen
+const KIND = {
+  position: "rope",
+  norm: "layernorm",
+  norm_placement: "pre",
+  activation: "gelu",
+  tie_embeddings: true,
+  qk_norm: true,
+  residual: true,
+  dropout: 0,
+};
+
+/** Whether a model is of the kind that learns here, in sizes that kernels.mjs can count. */
+export function canLearn(config) {
+  const { d_model: C, n_heads: H, d_ff: F, context_length: T } = config;
+  const sizes = (C / H) % 8 === 0 && F % 8 === 0 && T % BLOCK === 0;
+  return sizes && Object.entries(KIND).every(([name, value]) => config[name] === value);
+}
 
 /** A linear map without a bias: (N, I) -> (N, O). */
 class Linear {

@@ -1,5 +1,5 @@
 // A training in threads of its own, so that the page never waits for it. Asked {kind: "start",
-// about, file, layers}, {kind: "recall", about}, {kind: "pause"}, {kind: "go"} or {kind: "file",
+// about, files, layers}, {kind: "recall", about}, {kind: "pause"}, {kind: "go"} or {kind: "file",
 // which}, it tells of what happens: {kind: "news" | "text" | "learning" | "step" | "held" |
 // "sample" | "paused" | "ended" | "file" | "nothing" | "error", …}. `about` is the page's
 // training.json: the recipe, and where the text is found; `layers` are those of each model that is
@@ -8,14 +8,17 @@
 import { find, prepare } from "./corpus.mjs";
 import { Hands, threadsFor } from "./hands.mjs";
 import { keep, recall } from "./kept.mjs";
+import { canLearn } from "./network.mjs";
 import { countedLines } from "./ngrams.mjs";
 import { Runner } from "./runner.mjs";
-import { FileError } from "./safetensors.mjs";
+import { FileError, readSafetensors } from "./safetensors.mjs";
 import { _ } from "./words.mjs";
 
 const SAMPLES_EVERY = 40; // steps
 const KEPT_EVERY_MS = 5000;
 const PATIENCE_MS = 3000;
+const OTHER_KIND = _`A page can train only models of the laptop recipe's kind: rotary positions, \
+normed queries and keys, no dropout.`;
 
 function tell(kind, content = {}, transfer = []) {
   self.postMessage({ kind, ...content }, transfer);
@@ -32,10 +35,12 @@ class Training {
   /**
    * @param {object} about @param {{text: string}} found
    * @param {object[]} models each one's GPTConfig, but for the size of the alphabet
+   * @param {string[]} [known] the alphabet, if the models have one
    * @param {object} [kept] to go on from
    */
-  constructor(about, found, models, kept) {
-    const { alphabet, ids, held } = prepare(found.text, about.model.context_length);
+  constructor(about, found, models, known, kept) {
+    if (!models.every(canLearn)) throw new FileError(OTHER_KIND);
+    const { alphabet, ids, held } = prepare(found.text, models[0].context_length, known);
     const threads = kept?.threads ?? threadsFor(navigator.hardwareConcurrency || 1);
     const hands = new Hands(threads);
     const task = { train: about.train, alphabet, ids, held, threads, hands };
@@ -53,12 +58,14 @@ class Training {
     return this.runners[0].step === this.task.train.steps;
   }
 
-  async begin(kept) {
+  /** From what was kept, else from weights, else from noise. */
+  async begin({ kept, weights }) {
     const { hands, train, ids, held, threads } = this.task;
     const models = this.runners.map(({ model }) => model);
     await hands.ask("begin", (number) => ({ models, train, ids, held, threads, number }));
     for (const runner of this.runners) {
       if (kept) await runner.resume(kept.runs[runner.which]);
+      else if (weights) runner.learner.weights = weights;
       else runner.learner.initialise();
     }
   }
@@ -106,7 +113,8 @@ class Training {
     const { recipe, found, lines, elapsed_s, task, runners } = this;
     const runs = [];
     for (const runner of runners) runs.push(await runner.state());
-    this.kept = await keep({ recipe, found, lines, elapsed_s, threads: task.threads, runs }).then(
+    const { threads, alphabet } = task;
+    this.kept = await keep({ recipe, found, lines, elapsed_s, threads, alphabet, runs }).then(
       () => true,
       () => false, // no room, or a window that keeps nothing: then the page is all there is
     );
@@ -160,13 +168,17 @@ async function alone(action) {
 let training;
 
 const answers = {
-  /** From noise, on the reader's own file or on what is found. */
-  async start({ about, file, layers }) {
+  /** From the reader's own weights, or noise, on their own text, or on what is found. */
+  async start({ about, files, layers }) {
+    const own = files.find(({ name }) => name.endsWith(".safetensors"));
+    const file = files.find((other) => other !== own);
     tell("news", { words: file ? _`Reading ${file.name} …` : _`Fetching the text …` });
+    const { config, alphabet, weights } = own ? readSafetensors(await own.arrayBuffer()) : {};
     const found = await find(file, about.corpus);
-    const models = layers.map((n_layers) => ({ ...about.model, n_layers }));
-    training = new Training(about, found, models);
-    await training.begin();
+    if (own) found.note += _` Going on from ${own.name}, with a fresh optimizer state.`;
+    const models = own ? [config] : layers.map((n_layers) => ({ ...about.model, n_layers }));
+    training = new Training(about, found, models, alphabet);
+    await training.begin({ weights });
     training.describe();
     await alone(() => training.run());
   },
@@ -177,8 +189,8 @@ const answers = {
     try {
       if (kept?.recipe !== recipeOf(about)) return tell("nothing");
       const models = kept.runs.map(({ model }) => model);
-      training = new Training(about, kept.found, models, kept);
-      await training.begin(kept);
+      training = new Training(about, kept.found, models, kept.alphabet, kept);
+      await training.begin({ kept });
     } catch {
       return tell("nothing", { words: _`What was kept of a training can't be used: begin anew.` });
     }

@@ -87,7 +87,7 @@ class Training {
 
   start() {
     const layers = this.board.race.checked ? RACE : [this.about.model.n_layers];
-    this.call("start", { file: this.board.file.files[0], layers });
+    this.call("start", { files: [...this.board.file.files], layers });
   }
 
   go() {
