@@ -1,5 +1,6 @@
 // The widget's inputs: what they ask for, what is wrong with it, and what a link keeps of them.
 
+import { Choice } from "./choice.mjs";
 import { make, unknownTo } from "./elements.mjs";
 import { LARGEST_SEED, wrongSettings } from "./sampler.mjs";
 import { _ } from "./words.mjs";
@@ -53,12 +54,10 @@ export class Controls {
     this.topP = slider(_`Top-p`, { min: 0.05, max: 1, step: 0.05, value: 1 }, share);
     this.seed = number(_`Seed`, { min: 0, max: LARGEST_SEED, value: 0 });
     this.length = number(_`Characters`, { min: 1, max: LONGEST, value: 400 });
-    this.choice = make("select", { "aria-label": _`Model` });
-    this.together = make("input", { type: "checkbox" });
+    this.choice = new Choice(onModel);
 
     const field = (name, input) => make("label", {}, name, input);
     this.promptField = field(_`Prompt`, this.prompt);
-    this.togetherField = make("label", {}, this.together, _` all side by side`);
     this.element = make(
       "div",
       { className: "sampler-controls" },
@@ -67,7 +66,7 @@ export class Controls {
       this.topP.element,
       field(_`Seed`, this.seed),
       field(_`Characters`, this.length),
-      field(_`Model`, this.choice),
+      field(_`Model`, this.choice.list),
     );
 
     // By their names in a link and in Python.
@@ -80,32 +79,6 @@ export class Controls {
     };
     this.prompt.addEventListener("input", onPrompt);
     for (const input of [this.seed, this.length]) input.addEventListener("input", onSettings);
-    for (const input of [this.choice, this.together]) {
-      input.addEventListener("change", () => {
-        this.choice.disabled = this.together.checked;
-        onModel();
-      });
-    }
-  }
-
-  /** Offer these models. @param {string[]} names */
-  offer(names) {
-    const chosen = this.choice.value;
-    this.choice.replaceChildren(...names.map((name, value) => make("option", { value }, name)));
-    this.choice.value = chosen;
-    this.togetherField.hidden = names.length < 2;
-  }
-
-  /** Choose one model alone. @param {number} model */
-  choose(model) {
-    this.choice.value = model;
-    this.choice.disabled = this.together.checked = false;
-  }
-
-  /** The numbers of the chosen models. */
-  chosen() {
-    const all = Array.from(this.choice.options, ({ value }) => Number(value));
-    return this.together.checked ? all : [Number(this.choice.value)];
   }
 
   /** Begin with these settings; the inputs themselves refuse what is out of range. */
@@ -114,11 +87,7 @@ export class Controls {
       if (settings[name] !== undefined) input.value = settings[name];
     }
     this.wantedK = settings.top_k; // until the size of the alphabet is known
-    const models = this.choice.options;
-    const known = Array.from(models, ({ value }) => value).includes(String(settings.model));
-    this.choice.value = known ? settings.model : models.length - 1;
-    this.together.checked = [true, "true"].includes(settings.together);
-    this.choice.disabled = this.together.checked;
+    this.choice.take(settings);
   }
 
   /** What a link keeps: the text of the inputs. */
@@ -126,7 +95,8 @@ export class Controls {
     const kept = {};
     for (const [name, input] of Object.entries(this.fields)) kept[name] = input.value;
     if (!this.topK.full) kept.top_k = this.topK.input.value;
-    return { ...kept, model: this.choice.value, together: this.together.checked };
+    const { list, together } = this.choice;
+    return { ...kept, model: list.value, together: together.checked };
   }
 
   /** Let top-k go up to the size of the largest alphabet. @param {number} most */

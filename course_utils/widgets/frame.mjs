@@ -29,13 +29,14 @@ export class Frame {
 
   /** Put all parts where the reader sees them. */
   mount(el, controls, texts) {
-    const buttons = [this.generate, this.one, this.stop, this.link];
+    const { togetherField } = controls.choice;
+    const buttons = [this.generate, this.one, this.stop, this.link, togetherField, this.own];
     el.classList.add("sampler");
     el.dataset.lmSuppressShortcuts = "true"; // in JupyterLab keys mean what they mean here
     el.replaceChildren(
       controls.promptField,
       controls.element,
-      make("div", { className: "sampler-buttons" }, ...buttons, controls.togetherField, this.own),
+      make("div", { className: "sampler-buttons" }, ...buttons),
       this.status.element,
       this.progress,
       texts.element,

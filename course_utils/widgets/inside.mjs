@@ -3,6 +3,7 @@
 // to edit, and a view a model (view.mjs). This shell asks whoever stands behind `model` (host.mjs
 // says how) for a whole text at once; pointing only redraws.
 
+import { Choice } from "./choice.mjs";
 import { button, make } from "./elements.mjs";
 import { Host } from "./host.mjs";
 import { Models } from "./models.mjs";
@@ -69,7 +70,7 @@ class Inside {
   /** Take the chosen models, with all their parts on. */
   load() {
     return this.instead(_`Loading …`, async (signal) => {
-      const models = await this.models.load(this.desk.chosen, signal);
+      const models = await this.models.load(this.desk.choice.chosen, signal);
       const alone = models.length === 1;
       this.views = models.map((model) => new View(model, alone, this.around));
       this.desk.ready(false);
@@ -129,20 +130,14 @@ class Inside {
 class Desk {
   constructor({ onText, onModel, onWrite, onRestore }) {
     this.text = make("textarea", { rows: 3, spellcheck: false, "aria-label": _`Text` });
-    this.choice = make("select", { "aria-label": _`Model`, disabled: true });
-    this.together = make("input", { type: "checkbox" });
+    this.choice = new Choice(onModel);
+    this.choice.offer([]);
     this.go = button(_`Write on`, onWrite);
     this.restore = button(_`Everything on`, onRestore);
     this.status = new Status();
     this.progress = make("progress", { max: 1, "aria-label": _`Loading the weights` });
     this.views = make("div", { className: "inside-views" });
     this.text.addEventListener("input", onText);
-    for (const input of [this.choice, this.together]) {
-      input.addEventListener("change", () => {
-        this.choice.disabled = this.together.checked;
-        onModel();
-      });
-    }
     this.ready(false);
   }
 
@@ -151,8 +146,8 @@ class Desk {
     el.classList.add("sampler", "inside");
     el.dataset.lmSuppressShortcuts = "true"; // in JupyterLab keys mean what they mean here
     const field = (name, input) => make("label", {}, name, input);
-    this.all = make("label", { hidden: true }, this.together, _` all side by side`);
-    const parts = [field(_`Model `, this.choice), this.all, this.go, this.restore];
+    const { list, togetherField } = this.choice;
+    const parts = [field(_`Model `, list), togetherField, this.go, this.restore];
     el.replaceChildren(
       field(_`Text`, this.text),
       make("div", { className: "sampler-buttons" }, ...parts),
@@ -163,25 +158,16 @@ class Desk {
   }
 
   /** Begin with these models and settings. */
-  take(names, { text, model, together }) {
-    this.choice.replaceChildren(...names.map((name, value) => make("option", { value }, name)));
-    this.choice.value = names[model] ? model : names.length - 1;
-    this.all.hidden = names.length < 2;
-    this.together.checked = [true, "true"].includes(together);
-    this.choice.disabled = this.together.checked;
-    this.text.value = text;
+  take(names, settings) {
+    this.choice.offer(names);
+    this.choice.take(settings);
+    this.text.value = settings.text;
   }
 
   /** @param {View[]} views that are to be seen */
   put(views) {
     const elements = views.map(({ element }) => element);
     if (elements[0] !== this.views.firstChild) this.views.replaceChildren(...elements);
-  }
-
-  /** The numbers of the chosen models. */
-  get chosen() {
-    const all = Array.from(this.choice.options, ({ value }) => Number(value));
-    return this.together.checked ? all : [Number(this.choice.value)];
   }
 
   /** @param {boolean} usable whether a text has been read */

@@ -54,7 +54,7 @@ class Widget {
       this.status.say(_`Loading …`);
       const { settings, page, write } = await this.models.meet(signal);
       this.frame.allow(page);
-      this.controls.offer(this.models.names);
+      this.controls.choice.offer(this.models.names);
       this.controls.take(settings);
       await this.show();
       if (write) this.generate();
@@ -96,7 +96,7 @@ class Widget {
   show(news = "") {
     return this.instead("loading", async (signal) => {
       this.status.say(_`Loading …`);
-      const loaded = await this.models.load(this.controls.chosen(), signal);
+      const loaded = await this.models.load(this.controls.choice.chosen, signal);
       this.controls.fit(this.models.mostCharacters);
       this.texts.put(loaded);
       this.become("");
@@ -111,9 +111,9 @@ class Widget {
     return this.instead("loading", async (signal) => {
       this.status.say(_`Reading ${file.name} …`);
       const number = await this.models.open(file);
-      this.controls.offer(this.models.names);
+      this.controls.choice.offer(this.models.names);
       if (signal.aborted) return;
-      this.controls.choose(number);
+      this.controls.choice.choose(number);
       await this.show(_`${file.name} is loaded.`);
     });
   }
