@@ -215,7 +215,7 @@ def test_weights_of_the_package_go_on_as_there(context, site, folder, text, tmp_
     own.set_input_files(tmp_path / "mine.safetensors")
     visit.wait("Trained")
     said = visit.page.locator(".training-note").inner_text()
-    assert "Going on from mine.safetensors, with a fresh optimizer state." in said
+    assert "Going on from mine.safetensors, with a fresh optimiser state." in said
     ((_, losses, _),) = visit.page.evaluate(WEIGHTS)
     visit.close()
 

@@ -16,6 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 from course_utils import corpus, figures, files, widgets
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.sampling import filter_logits
+from course_utils.messages import language
 from course_utils.names import translated
 from course_utils.training import checkpoints, evaluation, recipes, runs
 
@@ -77,7 +78,7 @@ def offer_training(app, doctree, docname):
         address = link.get("refuri", "").partition("#")[0]
         if not address.endswith("playground.html"):
             continue
-        words = TRAIN[app.config.language[:2]]
+        words = TRAIN[language()]
         place = f'<a href="{address}#train-one-yourself">{words}</a>'
         offer = nodes.raw("", f'<div class="training-place">{place}</div>', format="html")
         paragraph = link.parent

@@ -131,9 +131,9 @@ class Training {
   }
 
   file(which) {
-    const { step, name } = this.runners[which];
-    const bytes = this.runners[which].file();
-    tell("file", { bytes, step, name }, [bytes]);
+    const runner = this.runners[which];
+    const bytes = runner.file();
+    tell("file", { bytes, step: runner.step, layers: runner.model.n_layers }, [bytes]);
   }
 }
 
@@ -175,7 +175,7 @@ const answers = {
     tell("news", { words: file ? _`Reading ${file.name} …` : _`Fetching the text …` });
     const { config, alphabet, weights } = own ? readSafetensors(await own.arrayBuffer()) : {};
     const found = await find(file, about.corpus);
-    if (own) found.note += _` Going on from ${own.name}, with a fresh optimizer state.`;
+    if (own) found.note += _` Going on from ${own.name}, with a fresh optimiser state.`;
     const models = own ? [config] : layers.map((n_layers) => ({ ...about.model, n_layers }));
     training = new Training(about, found, models, alphabet);
     await training.begin({ weights });

@@ -140,9 +140,9 @@ class Training {
     this.ask("file", { which });
   }
 
-  take({ bytes, name, step }) {
-    const title = `trained-in-the-page_${name.replace(" ", "-")}_${step}-steps`;
-    const file = new File([bytes], `${title}.safetensors`);
+  take({ bytes, layers, step }) {
+    const name = `trained-in-the-page_${layers}-layers_${step}-steps.safetensors`;
+    const file = new File([bytes], name);
     if (this.wanted === "play") {
       document.querySelector(SAMPLER).scrollIntoView({ block: "start" });
       document.dispatchEvent(new CustomEvent("course-model", { detail: file }));

@@ -85,7 +85,6 @@ class Widget {
     this.texts.hush(activity === "writing");
   }
 
-  /** End what is under way. */
   end(news, wrong = false) {
     this.begin("");
     this.status.say(news, wrong);
