@@ -44,6 +44,8 @@ NAMES = {  # of baselines, arms and texts
     N_("frames"),
     N_("lengths of training"),
     N_("draws of whole plays"),
+    N_("other weights"),
+    N_("other batches"),
     N_("unchanged"),
     N_("unchanged, other seeds"),
     N_("all steps done"),

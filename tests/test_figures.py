@@ -155,12 +155,21 @@ SHARES = pd.DataFrame(
 
 SPENT = pd.DataFrame(
     [
-        {"frame": f"{steps:,} steps", "n_layers": n, "flops": 5e10 * n * steps}
-        | {"loss": 1.6 + 0.1 / n + 120 / steps, "cheapest": n == 3}
+        {"n_layers": n, "steps": steps, "loss": 1.6 + 0.1 / n + 120 / steps}
+        | {"flops": 5e10 * n * steps, "gpu_s": 4e-4 * n * steps, "cpu_s": 0.3 * n * steps}
+        | {f"{price}_best": n == 3 for price in ("steps", "flops", "gpu_s", "cpu_s")}
         for steps in (600, 1200, 2400)
         for n in (1, 3, 12)
     ]
 ).assign(low=lambda t: t["loss"] - 0.01, high=lambda t: t["loss"] + 0.01)
+TWINS = pd.DataFrame(
+    [
+        {"changed": f"other {part}", "group": f"{n} layers", "one": i - 1, "other": i * (2 - n)}
+        for part in ("weights", "batches")
+        for n in (2, 4)
+        for i in range(3)
+    ]
+)
 PAIRED = pd.DataFrame(
     {"family": ["frames", "frames", "draws of whole plays"], "r": [0.1, -0.4, 0.9]}
     | {"ratio": [1.05, 1.3, 0.4], "pairs": [6, 6, 5]}
@@ -178,6 +187,7 @@ for measure, reach in (("plausibility", 0.04), ("coherence", 0.01)):
 
 PICTURES = {
     "frontier": lambda **how: figures.frontier(SPENT, **how),
+    "twins": lambda **how: figures.twins(TWINS, **how),
     "pairing": lambda **how: figures.pairing(PAIRED, **how),
     "judged": lambda **how: figures.judged(JUDGED, **how),
     "effect_ranking": lambda **how: figures.effect_ranking(EFFECTS, **how),
@@ -286,7 +296,14 @@ def test_any_text_can_be_drawn(language):
 
 
 LABELS = {  # of both axes, with units
-    "frontier": ["training (10¹⁴ FLOPs)", "loss on the untouched plays (nats/character)"],
+    "frontier": [
+        "training steps",
+        "arithmetic (10¹⁴ FLOPs)",
+        "time on a GPU (s)",
+        "time on a CPU core (minutes)",
+        "loss on the untouched plays",
+        "(nats/character)",
+    ],
     "training_curves": [
         "training step",
         "validation loss (nats/character)",

@@ -1,6 +1,7 @@
 """The study's second edition for the page of results: depth as a scale, whole plays, the judge."""
 
 import itertools
+import json
 from functools import cache
 
 import pandas as pd
@@ -119,53 +120,82 @@ def power():
 
 
 def frontier():
-    """Loss on the plays against the arithmetic of training, and against a GPU's seconds."""
-    a_step = seconds_a_step()
-    rows = [
-        {
-            "frame": f"{steps:,} steps",
-            "n_layers": n,
-            "flops": scaling.training_flops(next(r for r in found if r.arm == arm)),
-            "seconds": steps * a_step[n],
-            **mean_of(found, arm, "untouched_loss"),
-        }
-        for steps, found in lengths().items()
-        for n, arm in depths_of(found).items()
-    ]
-    table = pd.DataFrame(rows)
-    by = {cost: scaling.cheapest(table, cost) for cost in ("flops", "seconds")}
-    table["cheapest"] = table.index.isin(by["flops"].index)
-    names = {cost: [name_of(row) for row in best.itertuples()] for cost, best in by.items()}
-    last = by["flops"].iloc[-1]
+    """Loss on the plays by what training costs: steps, arithmetic, a GPU's seconds, a CPU's."""
+    table = prices()
+    best = {price: scaling.cheapest(table, price) for price in PRICES}
+    for price, rows in best.items():
+        table[f"{price}_best"] = table.index.isin(rows.index)
+    flops = best["flops"]
     title = (
-        f"{len(by['flops'])} of {len(table)} ways to spend arithmetic are beaten by nothing "
-        f"cheaper; the last has {layers(last.n_layers)}"
+        f"{len(flops)} of {len(table)} ways to spend arithmetic are beaten by nothing "
+        f"cheaper; the last has {layers(flops['n_layers'].iloc[-1])}"
     )
-    shortest = table["frame"] == table["frame"].iloc[0]
+    shortest = table["steps"] == table["steps"].min()
     yield figures.frontier(table[~shortest], title=title)
-    more = [name for name in names["seconds"] if name not in names["flops"]]
-    less = [name for name in names["flops"] if name not in names["seconds"]]
-    changes = [
-        f"{'; '.join(ways)} {verb}" for ways, verb in ((more, "come in"), (less, "go")) if ways
-    ]
     low, high = (f"{loss:.2f}" for loss in table.loc[shortest, "loss"].agg(["min", "max"]))
     yield (
-        f"Off the picture, from {low} to {high}: {table['frame'].iloc[0]}. Counted in seconds of "
-        "training (steps times one seed's seconds a step on an H100, compiled) "
-        f"{' and '.join(changes) or 'the same ways are beaten by nothing cheaper'}."
+        f"Off the picture, from {low} to {high}: {table['steps'].min()} steps. Of each length of "
+        f"training the lowest mean is that of {best_of_each(best['steps'])}. Counted in seconds on "
+        f"{PRICES['gpu_s']} {changes(flops, best['gpu_s'])}; on {PRICES['cpu_s']} "
+        f"{changes(flops, best['cpu_s'])}."
     )
     cells = {
         "training": [name_of(row) for row in table.itertuples()],
         "FLOPs": table["flops"].map("{:.2g}".format),
-        "seconds on an H100": table["seconds"].map("{:.1f}".format),
+        "seconds on a GPU": table["gpu_s"].map("{:.1f}".format),
+        "minutes on a CPU core": (table["cpu_s"] / 60).map("{:.0f}".format),
         "loss, untouched plays": table["loss"].map("{:.4f}".format),
-        "nothing cheaper is better": ["yes" if one else "" for one in table["cheapest"]],
+        "nothing cheaper is better": table.apply(said_to_be_best, axis=1),
     }
     yield pd.DataFrame(cells)
 
 
+PRICES = {  # of a training, a column -> in words
+    "steps": "steps",
+    "flops": "arithmetic",
+    "gpu_s": "a GPU (one seed's seconds a step on an H100, compiled)",
+    "cpu_s": "one core of a CPU (the fastest of a few steps, in the processor's own time)",
+}
+
+
+def prices():
+    """A row a depth and length of training: what it costs, and what it loses on the plays."""
+    on_gpu = seconds_a_step()
+    on_cpu = json.loads(recorded.SECONDS.read_text(encoding="utf-8"))["seconds"]
+    return pd.DataFrame(
+        {
+            "n_layers": n,
+            "steps": steps,
+            "flops": scaling.training_flops(next(r for r in found if r.arm == arm)),
+            "gpu_s": steps * on_gpu[n],
+            "cpu_s": steps * min(on_cpu[str(n)]),
+            **mean_of(found, arm, "untouched_loss"),
+        }
+        for steps, found in lengths().items()
+        for n, arm in depths_of(found).items()
+    )
+
+
+def best_of_each(best):
+    return ", ".join(f"{layers(row.n_layers)} ({row.steps:,})" for row in best.itertuples())
+
+
+def changes(before, after):
+    """Which ways come in and which go where another price counts, in words."""
+    more = [name_of(row) for row in after.drop(before.index, errors="ignore").itertuples()]
+    less = [name_of(row) for row in before.drop(after.index, errors="ignore").itertuples()]
+    said = [f"{'; '.join(ways)} {verb}" for ways, verb in ((more, "come in"), (less, "go")) if ways]
+    return " and ".join(said) or "the same ways are beaten by nothing cheaper"
+
+
+def said_to_be_best(row):
+    """By which prices this way is beaten by nothing cheaper."""
+    short = {"steps": "steps", "flops": "FLOPs", "gpu_s": "GPU", "cpu_s": "CPU"}
+    return ", ".join(word for price, word in short.items() if row[f"{price}_best"])
+
+
 def name_of(row):
-    return f"{layers(row.n_layers)}, {row.frame}"
+    return f"{layers(row.n_layers)}, {row.steps:,} steps"
 
 
 def seconds_a_step():
@@ -285,38 +315,59 @@ def luck():
     if len(found) < len(studies.LUCK) * len(studies.DEPTHS):
         yield missing("luck")
         return
-    rows = [
-        luck_row(changed, found, measure)
-        for changed in studies.LUCK
-        for measure in ("reporting_loss", "validation_loss")
+    pairs = {(part, m): twins(part, found, m) for part in studies.LUCK for m in list(TEXTS)[:2]}
+    drawn = [
+        of.assign(changed=part, **centred(of))
+        for (part, measure), of in pairs.items()
+        if measure == "validation_loss"
     ]
-    yield pd.DataFrame(rows)
+    said = " and ".join(f"with {of['changed'].iloc[0]} {r_of(of):.2f}" for of in drawn)
+    title = f"Of runs and twins of the same seed the losses correlate, {said}"
+    yield figures.twins(pd.concat(drawn), title=title)
+    yield pd.DataFrame([luck_row(*key, of) for key, of in pairs.items()])
     yield missing("luck")
 
 
-def luck_row(changed, found, measure):
-    """Runs against those of the same seeds that differ in a part of their luck alone."""
-    twins = []
+def twins(changed, found, measure):
+    """Runs of 1,200 steps, and those of the same seeds that differ in a part of their luck alone.
+
+    -> rows with group, one, other
+    """
+    rows = []
     for r in found:
         depth, _, words = r.arm.partition(", ")
         if words == changed:
             seed = min(r.seed, r.seed + r.weights_offset)
             (own,) = (o for o in lengths()[1200] if (o.arm, o.seed) == (depth, seed))
             pair = {"one": getattr(own, measure), "other": getattr(r, measure)}
-            twins.append({"group": depth, **pair})
-    pairs = pd.DataFrame(twins)
-    low, difference, high = comparisons.mean_interval(pairs["other"] - pairs["one"])
-    spread = pairs.groupby("group")[["one", "other"]].var().to_numpy().mean() ** 0.5
-    apart = pairs["other"] - pairs["one"]
-    apart -= apart.groupby(pairs["group"]).transform("mean")
+            rows.append({"group": depth, **pair})
+    return pd.DataFrame(rows)
+
+
+def centred(pairs):
+    """Both losses of each pair, from their arms' means."""
+    losses = pairs[["one", "other"]]
+    return losses - losses.groupby(pairs["group"]).transform("mean")
+
+
+def r_of(pairs):
+    return comparisons.pooled_correlation(pairs)[1]
+
+
+def luck_row(changed, measure, pairs):
+    """How alike the runs of pairs are."""
+    difference = comparisons.mean_interval(pairs["other"] - pairs["one"])
+    apart = centred(pairs)
     degrees = len(pairs) - pairs["group"].nunique()
+    spread = ((apart["other"] - apart["one"]).pow(2).sum() / degrees) ** 0.5
+    alone = (apart.pow(2).to_numpy().sum() / degrees) ** 0.5  # were the two runs strangers
     return {
         "the same seed, but": f"{changed} ({len(pairs)} pairs)",
         "text": TEXTS[measure],
-        "mean difference": span(low, difference, high),
+        "mean difference": span(*difference, "{:+z.4f}"),
         "r": span(*comparisons.pooled_correlation(pairs), "{:.2f}"),
-        "spread of a pair's difference": f"{(apart.pow(2).sum() / degrees) ** 0.5:.4f}",
-        "of two runs that share nothing": f"{2**0.5 * spread:.4f}",
+        "spread of a pair's difference": f"{spread:.4f}",
+        "if nothing were shared": f"{alone:.4f}",
     }
 
 

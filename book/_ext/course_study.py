@@ -8,12 +8,13 @@ from functools import cache, partial
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from course_utils import corpus, figures, files
 from course_utils.figures.words import MEASURES, UNTOUCHED
 from course_utils.generation import quality
 from course_utils.lessons.data import baseline_losses, split
-from course_utils.research import comparisons, recorded, studies, tables
+from course_utils.research import comparisons, recorded, scaling, studies, tables
 from course_utils.training import runs
 from course_utils.training.recipes import layers
 
@@ -76,6 +77,7 @@ def verdict():
             f"{(every['whole_p_holm'] < 0.05).sum()}, for more layers or fewer).",
         ]
     )
+    yield on_new_plays()
     means = means_by_depth(frames, "reporting_loss")
     clear = [(steps["clear"] & (steps["high"] < 0)).sum() for steps in (four, six)]
     title = (
@@ -83,6 +85,26 @@ def verdict():
         f"four in {clear[1]}"
     )
     yield figures.depth_in_frames(means, title=title)
+
+
+def on_new_plays():
+    """The same two steps on plays that no choice has touched, by length of training."""
+    lengths = {f"{steps:,} steps": of_depth(f"depth-{steps}", 1) for steps in studies.BUDGETS}
+    table = comparisons.in_frames({frame: found for frame, found in lengths.items() if found})
+    new = {"untouched": "difference", "untouched_low": "low", "untouched_high": "high"}
+    table = table.drop(columns=[*new.values(), "clear"]).rename(columns=new)
+    table["clear"] = table["untouched_p_holm"] < 0.05
+    said = [
+        frames_in_words(deep, shallow, table[table["name"].str.endswith(f": {step}")], "lengths")
+        for deep, shallow, step in (
+            ("Four layers", "two", "4 layers - 2 layers"),
+            ("Six layers", "four", "6 layers - 4 layers"),
+        )
+    ]
+    return (
+        "On **eight whole plays that no choice has touched**, at a fair rate, with eight other "
+        f"seeds ([more steps](#more-steps-and-eight-plays-that-nothing-has-read)): {' '.join(said)}"
+    )
 
 
 def every_frame():
@@ -107,17 +129,26 @@ def every_frame():
         "On average pairing gained nothing: over the seeds, the losses of two arms correlate by "
         f"{r.mean():.2f} on average ({r.min():.2f} to {r.max():.2f}). Half an interval is "
         f"{half_width:.3f} wide at the median: a *no difference seen* below means hardly more than "
-        "that, and never *none*."
+        f"that, and never *none*. Which true difference a row would see in {scaling.POWER:.0%} of "
+        "studies, if seeds scatter as they did, stands in the table."
     )
     columns = {
         "six seeds, reporting half": table["difference"].map("{:+z.4f}".format),
         "95 % interval": [f"{r.low:+z.4f} … {r.high:+z.4f}" for r in table.itertuples()],
         "p, corrected": table["p_holm"].map("{:.2g}".format),
+        f"seen in {scaling.POWER:.0%}": table.apply(seen_by, axis=1),
         "whole split": table["whole"].map("{:+z.4f}".format),
         "its interval": [f"{r.whole_low:+z.4f} … {r.whole_high:+z.4f}" for r in table.itertuples()],
         "r": table["r"].map("{:.2f}".format),
     }
     yield pd.DataFrame({"comparison": table["name"], **columns})
+
+
+def seen_by(row):
+    """The smallest true difference that a comparison would most often see, uncorrected."""
+    t = stats.t.ppf(0.975, row.seeds - 1)
+    spread = (row.high - row.low) / 2 / t * row.seeds**0.5
+    return f"± {scaling.smallest_seen(spread, row.seeds):.3f}"
 
 
 def budgets():
@@ -189,12 +220,12 @@ def steps_of(found, measure="reporting_loss"):
     return dict(zip(pairs, comparisons.adjacent(found, measure), strict=True))
 
 
-def frames_in_words(deep, shallow, table):
-    """A sentence: where the deeper model is clearly better, and by how much; where it isn't."""
+def frames_in_words(deep, shallow, table, kind="frames"):
+    """A sentence: where the deeper model is better, and by how much; where it isn't."""
     won = table[table["high"] < 0]
     lost = table[table["low"] > 0]
     level = table.drop([*won.index, *lost.index])
-    sentence = f"**{deep} predict better than {shallow} in {len(won)} of {len(table)} frames**"
+    sentence = f"**{deep} predict better than {shallow} in {len(won)} of {len(table)} {kind}**"
     if len(won):
         gains = sorted(-won["difference"])
         by = f"{gains[0]:.3f}" + (f" to {gains[-1]:.3f}" if len(gains) > 1 else "")
@@ -336,12 +367,19 @@ def choices(name):
         return
     ranked = comparisons.against(found)
     model = name.removeprefix("choices-").replace("fair", "baseline").capitalize()
-    clear = ranked[ranked["clear"]]
+    other_task = ranked["arm"].str.startswith("context")
+    changes = ranked[~other_task & (ranked["arm"] != comparisons.CONTROL)]
+    clear = changes[changes["clear"]]
     title = (
-        f"{model} model: of {len(ranked)} changes {(clear['difference'] > 0).sum()} clearly hurt, "
+        f"{model} model: of {len(changes)} changes {(clear['difference'] > 0).sum()} clearly hurt, "
         f"{(clear['difference'] < 0).sum()} clearly help"
     )
-    yield figures.effect_ranking(comparisons.tasks_marked(ranked), title=title)
+    yield figures.effect_ranking(ranked[~other_task], title=title)
+    contexts = [
+        f"{r.arm.removeprefix('context ')} {r.difference:+z.3f} ({r.low:+z.3f} … {r.high:+z.3f})"
+        for r in ranked[other_task].itertuples()
+    ]
+    yield f"Another *context* is another task, so these stand apart: {'; '.join(contexts)}."
     control = ranked[ranked["arm"].str.startswith(comparisons.REFERENCE)].iloc[0]
     covers = "covers" if control.low < 0 < control.high else "does not cover"
     yield (

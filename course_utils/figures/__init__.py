@@ -22,6 +22,7 @@ from course_utils.figures.effects import (
     effect_ranking,
     pairing,
     rate_sweep,
+    twins,
 )
 from course_utils.figures.inside import (
     attention_maps,
@@ -70,4 +71,5 @@ __all__ = [
     "shifted",
     "training_curves",
     "training_step",
+    "twins",
 ]

@@ -1,94 +1,83 @@
 """Pictures of what depth costs and of what a judge says: loss by arithmetic, measures by model."""
 
 import numpy as np
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from course_utils.figures.drawing import (
     BLUE,
     GREY,
-    SMALL,
     explain,
     head,
     list_down,
-    looks,
     open_figure,
     padded,
 )
 from course_utils.figures.effects import draw_with_intervals
-from course_utils.figures.labels import BACK
 from course_utils.figures.words import UNTOUCHED, translated
+
+PRICES = {  # a column -> what is drawn of it, and how many of the column's units one of those is
+    "steps": (("training steps", "训练步数（步）"), 1),
+    "flops": (("arithmetic (10¹⁴ FLOPs)", "计算量（10¹⁴ FLOPs）"), 1e14),
+    "gpu_s": (("time on a GPU (s)", "GPU 上的时间（秒）"), 1),
+    "cpu_s": (("time on a CPU core (minutes)", "单个 CPU 核上的时间（分钟）"), 60),
+}
 
 
 def frontier(table, language=None, note="", title=""):
-    """Loss by the arithmetic of training, a line a length of training, a mark a depth.
+    """Loss by what training costs: a panel a price, a line a depth, a mark a length of training.
 
-    table: rows with frame, n_layers, flops, loss, low, high (nats/character); cheapest, whether
-    nothing that costs less is better: those have a ring.
+    table: rows with n_layers, loss, low, high (nats/character); for each of PRICES its amount, and
+    NAME_best, whether nothing that costs no more is better: those have a ring.
     """
-    colors = {frame: look["color"] for frame, look in looks(table["frame"]).items()}
-    with open_figure(4.6, language, note) as (figure, say):
-        axes = figure.subplots()
-        axes.set(xscale="log", xlim=(table["flops"].min() / 1.3, table["flops"].max() * 1.3))
-        draw_with_intervals(
-            axes,
-            table,
-            by="frame",
-            x="flops",
-            named=lambda last: translated(last["frame"], language),
-        )
-        draw_numbers(axes, table, colors)
-        best = table[table["cheapest"]].sort_values("flops")
-        ring = {"color": GREY, "mfc": "none", "ms": 12, "lw": 0}
-        axes.plot(best["flops"], best["loss"], "o", label="cheapest", **ring)
-        axes.xaxis.set(
-            major_formatter=lambda x, _: f"{x / 1e14:g}", minor_formatter=NullFormatter()
-        )
-        cost = say("training (10¹⁴ FLOPs)", "训练计算量（10¹⁴ FLOPs）")
-        axes.set(xlabel=cost, ylabel=say(*UNTOUCHED))
-        explain(
-            axes,
-            say(
-                "number: layers · ring: nothing cheaper is better · upright: 95 % interval",
-                "数字：层数 · 圆圈：更便宜的都不如它 · 竖线：95% 置信区间",
-            ),
-        )
-        words = say("What the same arithmetic buys", "同样的计算量能换来什么")
-        head(figure, title or words)
-        figure.set_label(frontier_in_words(best, language, say))
+    with open_figure(6.4, language, note) as (figure, say):
+        panels = figure.subplots(2, 2, sharey=True)
+        for axes, price in zip(panels.flat, PRICES, strict=True):
+            draw_price(axes, table, price, say)
+        for axes in panels[:, 0]:
+            axes.set_ylabel(say(*UNTOUCHED).replace(" (", "\n(").replace("（", "\n（"))
+        numbers = say("number: layers · upright: 95 % interval", "数字：层数 · 竖线：95% 置信区间")
+        rings = say("ring: nothing cheaper is better", "圆圈：更便宜的都不如它")
+        for axes, words in zip(panels[0], (numbers, rings), strict=True):
+            explain(axes, words, loc="left")
+        head(figure, title or say("What the same price buys", "同样的代价能换来什么"))
+        figure.set_label(frontier_in_words(table, language, say))
     return figure
 
 
-SIDES = [(0, 9), (0, -18), (-12, -9)]  # of a mark, where its number may stand; points
+def draw_price(axes, table, price, say):
+    """One panel: the losses by one price, those ringed that nothing cheaper beats."""
+    label, unit = PRICES[price]
+    table = table.assign(price=table[price] / unit)
+    axes.set(xscale="log", xlabel=say(*label))
+    axes.set_xlim(table["price"].min() / 1.15, table["price"].max() * 1.15)
+    draw_with_intervals(
+        axes, table, by="n_layers", x="price", named=lambda last: f"{last['n_layers']:.0f}"
+    )
+    best = table[table[f"{price}_best"]]
+    ring = {"color": GREY, "mfc": "none", "ms": 11, "lw": 0}
+    axes.plot(best["price"], best["loss"], "o", label=f"{price} best", **ring)
+    if price == "steps":
+        axes.set_xticks(table["price"].unique())
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set(major_formatter="{x:,g}", minor_formatter=NullFormatter())
 
 
-def draw_numbers(axes, table, colors):
-    """Each mark's number of layers, on the side that has the most room."""
-    in_points = 72 / axes.figure.dpi
-    marks = axes.transData.transform(table[["flops", "loss"]].to_numpy()) * in_points
-    halfway = (marks[1:] + marks[:-1]) / 2  # on the lines, and a few where there is none
-    around = np.concatenate([marks, halfway])
-    for row, mark in zip(table.itertuples(), marks, strict=True):
-        sides = np.array(SIDES)
-        middles = mark + sides + [0, SMALL / 2]  # of the number, on each side
-        distances = np.hypot(*(around - middles[:, None]).T)  # (what is around, sides)
-        room = np.sort(distances, axis=0)[:2].sum(axis=0).clip(max=60)
-        how = {"color": colors[row.frame], "fontsize": SMALL, "ha": "center", "bbox": BACK}
-        side = SIDES[room.argmax()]
-        place = (row.flops, row.loss)
-        axes.annotate(f"{row.n_layers}", place, side, textcoords="offset points", **how)
-
-
-def frontier_in_words(best, language, say):
-    """The alt text of the frontier: the rows that nothing cheaper beats."""
+def frontier_in_words(table, language, say):
+    """The alt text of the frontier: by each price, what nothing cheaper beats."""
     words = say(
-        "Loss by training FLOPs. Beaten by nothing cheaper: {}.",
-        "损失与训练计算量。更便宜的都不如它们：{}。",
+        "Loss by what training costs. Beaten by nothing cheaper, {}.",
+        "损失与训练代价。更便宜的都不如它们，{}。",
     )
-    listed = (
-        f"{translated(row.frame, language)}, {translated(layers_of(row), language)} {row.loss:.3f}"
-        for row in best.itertuples()
-    )
-    return words.format("; ".join(listed))
+    listed = []
+    for price, (label, _) in PRICES.items():
+        best = table[table[f"{price}_best"]].sort_values(price)
+        ways = (
+            f"{translated(layers_of(row), language)}, "
+            f"{translated(f'{row.steps:,} steps', language)} {row.loss:.3f}"
+            for row in best.itertuples()
+        )
+        listed.append(f"{say(*label)}: {'; '.join(ways)}")
+    return words.format(" · ".join(listed))
 
 
 def layers_of(row):

@@ -144,6 +144,47 @@ def pairing_in_words(table, language, say):
     return words.format("; ".join(listed))
 
 
+def twins(table, language=None, note="", title=""):
+    """Runs against twins that share a part of their luck: a panel a part, a mark a pair.
+
+    table: rows with changed, what the twin has another of; group, the arm; one, other (nats per
+    character), each from its arm's mean.
+    """
+    parts = table.groupby("changed", sort=False)
+    with open_figure(3.9, language, note) as (figure, say):
+        panels = figure.subplots(1, len(parts), sharex=True, sharey=True)
+        reach = 1.1 * table[["one", "other"]].abs().to_numpy().max()
+        styles = looks(table["group"])
+        for axes, (changed, pairs) in zip(panels, parts, strict=True):
+            axes.plot([-reach, reach], [-reach, reach], color=GREY, lw=0.8, ls="--", label="equal")
+            for group, of in pairs.groupby("group", sort=False):
+                name = translated(group, language)
+                axes.plot(of["one"], of["other"], **styles[group], lw=0, ms=6, label=name)
+            axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
+            a_run = say("a run, from the mean (nats/char.)", "一次运行减均值（奈特/字符）")
+            axes.set_xlabel(a_run)
+            r = with_minus(f"{pairs['one'].corr(pairs['other']):.2f}")
+            explain(axes, f"{translated(changed, language)}: r = {r}")
+        panels[0].set_ylabel(say("its twin (nats/char.)", "与之成对的运行（奈特/字符）"))
+        handles, names = panels[0].get_legend_handles_labels()
+        panels[0].legend(handles[1:], names[1:], loc="upper left")
+        head(
+            figure, title or say("What of a seed's luck is shared", "随机种子的运气有多少是共有的")
+        )
+        figure.set_label(twins_in_words(parts, language, say))
+    return figure
+
+
+def twins_in_words(parts, language, say):
+    """The alt text of runs and their twins."""
+    words = say("Correlation of runs and their twins: {}.", "每次运行与成对运行的相关系数：{}。")
+    listed = (
+        f"{translated(changed, language)} {of['one'].corr(of['other']):+z.2f}"
+        for changed, of in parts
+    )
+    return words.format("; ".join(listed))
+
+
 def rate_sweep(table, language=None, note="", title=""):
     """Loss by learning rate, a line a depth, a bar over its seeds; the best rate of each is marked.
 

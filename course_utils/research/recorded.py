@@ -12,6 +12,7 @@ from course_utils.training import runs
 
 FILE = files.PUBLISHED / "study" / "records.jsonl.xz"
 TEXTS = files.PUBLISHED / "study" / "texts.csv.xz"
+SECONDS = files.PUBLISHED / "study" / "seconds.json"  # of a step of each depth on a CPU
 JUDGE = files.PUBLISHED / "judge" / "judge.safetensors"  # a model that has read other plays
 JUDGED = files.PUBLISHED / "judge" / "texts.csv"  # what it says of TEXTS, and of real ones
 

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 EXPONENTS = np.geomspace(0.05, 8, 400)  # that a power law may have
 POWER = 0.8  # how often a difference that is there should be seen
@@ -88,8 +88,8 @@ def training_flops(record):
 
 
 def cheapest(table, cost, loss="loss"):
-    """The rows that nothing cheaper beats, the cheapest first. table: a DataFrame"""
-    rows = table.sort_values(cost)
+    """The rows that nothing as cheap or cheaper beats, the cheapest first. table: a DataFrame"""
+    rows = table.sort_values([cost, loss])
     return rows[rows[loss] < rows[loss].cummin().shift(fill_value=math.inf)]
 
 
@@ -108,6 +108,14 @@ def seeds_to_see(difference, spread):
     while power_of(difference, spread, seeds) < POWER:
         seeds += 1
     return seeds
+
+
+def smallest_seen(spread, seeds):
+    """The smallest true difference that the test sees with POWER. spread: of one seed's."""
+    enough = spread
+    while power_of(enough, spread, seeds) < POWER:
+        enough *= 1.5
+    return optimize.brentq(lambda d: power_of(d, spread, seeds) - POWER, 0, enough)
 
 
 def spread_of(one, other):
