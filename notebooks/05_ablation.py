@@ -219,7 +219,7 @@ for step in (1220, 2440, 4880, 7320, 9150):
 pd.DataFrame(rows).T.rename_axis("after steps")
 
 # %% [markdown]
-# **Depth is speed per step.** After the same number of steps six layers lead four, clearly up to 7,320 of them, and the lead shrinks. What the
+# **Depth is speed per step.** After the same number of steps six layers lead four, clearly in all rows but the last, and from 2,440 on the lead shrinks. What the
 # verdict above compares is the place where early stopping ended each run: other steps for each depth, and no lead that six seeds can see.
 #
 # ## Where in the text
@@ -251,7 +251,7 @@ figures.lines(places, series, *labels, log_x=True, bands=bands, title=title, not
 # %% [markdown]
 # The bands are the 95 % intervals over six seeds. Over the first four characters of a window the second pair of layers gains less than a third of
 # what it gains later; from the fifth on, where lesson 1's counters began to run out of examples, it has most of its worth. So, in this protocol,
-# the answers to *what do the layers buy?* are: **more learned per step**; and at the run's end, by the second pair, **more made of what stands further back**. (Of the third pair no such gain is seen.)
+# the answers to *what do the layers buy?* are: **more learned per step**; and at the run's end, by the second pair, **lower losses where at least four characters stand before**. (Of the third pair no such gain is seen.)
 #
 # ## Is one learning rate fair?
 #
@@ -332,11 +332,11 @@ apart = stats.ttest_ind([*two.values()], [*six.values()], equal_var=False).confi
 print(f"2 layers, 3,020 steps, against 6 layers, 1,200: {apart.low:+.3f} to {apart.high:+.3f}")
 
 # %% [markdown]
-# On the whole split two layers that train longer do better than six after 1,200 steps. (On the second half no difference is seen.) So the honest summary is: *after 1,200 steps and some thousands more, depth buys speed
+# On the whole split two layers that train longer do better than six after 1,200 steps. (On the second half no difference is seen, and on new plays, below, two with 2,400 are behind.) So the honest summary is: *after 1,200 steps and some thousands more, depth buys speed
 # per step, and pays for it in seconds; whether it buys a lower floor, these frames can't say.* None has both, a falling rate and a long budget, for every depth.
 #
 # So that was the study to run next: 600, 1,200 and 2,400 steps (and 300, added after a first look) that end in a falling rate, which is chosen for each depth and length, and
-# eight seeds that report. They report on new ground, **eight whole plays that no choice in this course has touched**, from *Hamlet* to
+# eight seeds that report. They report on new ground, **eight whole plays that no rate in this course was chosen by**, from *Hamlet* to
 # *Twelfth Night*.
 #
 # > **Predict.** A line a length, loss against depth. Which lines fall, which rise, which do both?
@@ -357,7 +357,7 @@ label = ("loss on the untouched plays (nats/char.)",) * 2  # in either language
 figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 
 # %% [markdown]
-# So depth alone has no answer; **depth for a length of training** has one. In 300 steps no difference is seen between one layer and two, and four and six are
+# So depth alone has no answer; **depth for a length of training** has a narrower one. In 300 steps no difference is seen between one layer and two, and four and six are
 # worse. In 1,200 the mean falls to the deepest, by ever less (the last step, from eight to twelve, is not clear). In 2,400, twenty times through the text, no difference is seen between four layers and six, and eight and
 # twelve, at the higher rate that was chosen for them, are worse, while twelve have the lowest loss on the training text. The marks at 600 lie too close to name a best. (The page of [results](../book/results.md) tests each step.)
 #
@@ -383,8 +383,8 @@ print(f"the paired interval is wider in {wider}, on average {sum(widths) / len(w
 
 # %% [markdown]
 # Near 0: pairing bought nothing here, and cost a little. Six pairs leave five degrees of freedom, two groups of six up to ten. (Why so little is
-# shared, we can only guess: after a few hundred steps each model has gone its own way.) We keep the paired verdicts, since they were planned so; a next study
-# need not pair.
+# shared, we can only guess: after a few hundred steps each model has gone its own way.) We keep the paired verdicts, since they were planned so. A next study
+# need not pair, where a seed brings no more than batches and weights; where it draws the *text* too, pairs narrow the interval by two fifths ([results](../book/results.md)).
 #
 # **What could we have seen?** Take six pairs whose differences spread as these do, and pretend a true difference. How often is it found?
 
@@ -454,7 +454,7 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
     print(f"no positions, from the recipe {recipe}: {cost}")
 
 # %% [markdown]
-# In this recipe nothing counts like the residuals; then comes having no positions, or the wrong kind; then overdoing something: dropping half of
+# In this recipe nothing counts like the residuals; then comes having no positions, or learned ones; then overdoing something: dropping half of
 # everything, a quarter of the steps with batches four times as large, sixteen heads. AdamW in place of Muon costs
 # about as much as a constant rate, a twentieth of a nat. On the winning side stand less dropout, and more steps with smaller batches.
 # One arm, *unchanged, other seeds*, has the reference's settings, but other batches: its interval shows how far apart equal arms may lie.

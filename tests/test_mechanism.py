@@ -41,7 +41,8 @@ def test_the_loss_of_each_copy_is_that_of_its_characters():
     with torch.no_grad():
         logs = model(tokens[:, :-1]).log_softmax(-1).gather(2, tokens[:, 1:, None])
     found, _ = mechanism.copying(model, tokens)
-    wanted = [-logs[:, : mechanism.HALF].mean(), -logs[:, mechanism.HALF :].mean()]
+    halves = logs.split(mechanism.HALF, dim=1)
+    wanted = [-half[:, mechanism.CUT :].mean() for half in halves]
     assert found.tolist() == pytest.approx([one.item() for one in wanted], abs=1e-5)
 
 

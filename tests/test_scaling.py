@@ -139,7 +139,7 @@ def test_the_judge_says_again_what_is_published_of_it(page):
         assert again == pytest.approx(told, abs=0.01), arm
     human = said[said["arm"] == quality.HUMAN]
     *_, table, gains = page.judge()
-    assert re.match(r"Of 9 steps in depth \d change the gain", gains)
+    assert re.match(r"Of 14 steps in depth \d change the gain", gains)
     assert table["gain from its own past"].iloc[-1].startswith(f"{human['coherence'].mean():+.3f}")
 
 

@@ -93,7 +93,7 @@ def power():
     texts = ("reporting_loss", "untouched_loss")
     for (steps, found), measure in itertools.product(lengths().items(), texts):
         losses = scaling.by_depth(found, measure)
-        for one, other in ((4, 2), (6, 4)):
+        for other, one in itertools.pairwise(n for n in losses if n > 1):
             spread, pairs = scaling.spread_of(losses[one], losses[other])
             rows.append(
                 {
@@ -269,8 +269,9 @@ def size_of(text):
 # --- what seeds share ----------------------------------------------------------------------------
 def families():
     """Comparisons of depths, by what a seed brings: {family: (groups of runs, whose loss)}."""
-    drawn = recorded.load("plays")
-    plays = [by_depth(r for r in drawn if r.draw == draw) for draw in studies.DRAWS.values()]
+    drawn = [r for r in recorded.load("plays") if len(r.drawn) < len(studies.TO_DRAW)]
+    draws = [draw for draw in studies.DRAWS.values() if any(r.draw == draw for r in drawn)]
+    plays = [by_depth(r for r in drawn if r.draw == draw) for draw in draws]
     return {
         "frames": ([of_depth(name) for name in FRAMES], "reporting_loss"),
         "lengths of training": (lengths().values(), "untouched_loss"),
@@ -376,6 +377,7 @@ SETTINGS = {  # (study, temperature of its texts) -> in words
     ("depth", 1.0): "Plain protocol, temperature 1",
     ("depth", 0.8): "Plain protocol, temperature 0.8, top-k 40, top-p 0.95",
     ("depth-fair", 1.0): "Fair rate, temperature 1",
+    ("depth-fair", 0.8): "Fair rate, temperature 0.8, top-k 40, top-p 0.95",
 }
 
 
@@ -464,8 +466,9 @@ def inside():
     )
     yield pd.DataFrame(rows)
     yield (
-        f"Texts of {mechanism.HALF} characters, {mechanism.TEXTS} of each kind; losses and prices "
-        f"in nats/character. By chance alone {mechanism.chance():.3f} of a head's attention falls "
+        f"Texts of {mechanism.HALF} characters, {mechanism.TEXTS} of each kind; the first "
+        f"{mechanism.CUT} of each copy don't count, as it begins anywhere in a line. Losses and "
+        f"prices in nats/character. By chance alone {mechanism.chance():.3f} of a head's attention falls "
         "on what came next last time."
     )
 
