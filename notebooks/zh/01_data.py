@@ -146,7 +146,7 @@ class CharTokenizer:
 # %%
 tokenizer = CharTokenizer(text.text)
 ids = torch.tensor(tokenizer.encode(text.text))
-assert tokenizer.decode(ids) == text.text, "编码不丢失任何东西"
+assert tokenizer.decode(ids) == text.text, "编码不丢失任何信息"
 if text.is_real:
     assert tokenizer.vocab_size == 65, "Tiny Shakespeare 有 65 种不同的字符"
 print(f"{len(ids):,} 个 id，前十个：{ids[:10].tolist()}")
@@ -182,7 +182,7 @@ assert n_train + n_validation == len(ids), "每个字符都用到，且只用一
 if text.is_real:
     assert (n_train, n_validation) == (1_003_854, 111_540), "通常的 90/10 划分"
 unseen = set(validation_ids.tolist()) - set(train_ids.tolist())
-print(f"{n_train:,} 个字符用来学习，{n_validation:,} 个用来评判")
+print(f"{n_train:,} 个字符用来学习，{n_validation:,} 个用来评估")
 print(f"只在最后十分之一里出现的字符种数：{len(unseen)}")
 
 # %% [markdown] english="47bda076"
@@ -221,7 +221,7 @@ for row in range(B):
 
 # %%
 asked, answers = tokenizer.decode(tokens[0]), tokenizer.decode(targets[0])
-figures.shifted(asked, answers, title="每个位置提问，下一个字符回答")
+figures.shifted(asked, answers, title="每个位置的答案，就是下一个字符")
 
 # %% [markdown] english="8f0933c5"
 # 虚线把每个目标和输入里的同一个词元连起来：目标就是输入里的后一个词元。窗口有 11 个字符，就有 11 个问题：第一个字符之后是什么，前两个字符之后是什么，依此类推。
@@ -260,8 +260,8 @@ print(f"猜对 {right:.0%}；在 {letter!r} 之后写出 {written!r}")
 # %%
 p = torch.linspace(0.01, 1, 100)
 curve = {"单个词元的损失": (1 / p).log()}
-title = "把握十足却猜错，代价很大"
-figures.lines(p, curve, "真正出现的字符的概率", "单个词元的损失（奈特）", title=title)
+title = "把握十足却猜错，损失很大"
+figures.lines(p, curve, "实际出现的字符的概率", "单个词元的损失（奈特）", title=title)
 
 # %% [markdown] english="ada62d8e"
 # 概率减半，损失就增加 $\ln 2$，曲线上处处如此。在 $p = 0$ 处，损失是无穷大，所以好的模型从不把任何字符的概率定为零。
@@ -285,7 +285,7 @@ for name, (p, q) in games.items():
 
 # %%
 uniform = math.log(tokenizer.vocab_size)
-print(f"均匀：每字符 {uniform:.3f} 奈特，困惑度 {math.exp(uniform):.1f}")
+print(f"均匀：{uniform:.3f} 奈特/字符，困惑度 {math.exp(uniform):.1f}")
 
 # %% [markdown] english="c8295189"
 # 再上一级，是一元语法（unigram）模型。它知道前面数出的频次：字符的概率就是它在训练文本里所占的比例，损失是这个比例的 $-\ln$。
@@ -295,7 +295,7 @@ print(f"均匀：每字符 {uniform:.3f} 奈特，困惑度 {math.exp(uniform):.
 # %%
 share = torch.bincount(train_ids, minlength=tokenizer.vocab_size) / len(train_ids)
 unigram = -share[validation_ids].log().mean().item()
-print(f"一元语法：每字符 {unigram:.3f} 奈特，困惑度 {math.exp(unigram):.1f}")
+print(f"一元语法：{unigram:.3f} 奈特/字符，困惑度 {math.exp(unigram):.1f}")
 
 # %% [markdown] english="cb6dd1d3"
 # 现在根据前一个字符来猜：*q* 后面是 *u*。这就是**二元语法**（bigram）模型，它只需要一张字符对的表。给每一格加 1，从没出现过的字符对就不会让损失变成无穷大。
@@ -305,7 +305,7 @@ pairs = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
 pairs.index_put_((train_ids[:-1], train_ids[1:]), torch.tensor(1.0), accumulate=True)
 after = (pairs + 1) / (pairs + 1).sum(dim=1, keepdim=True)
 bigram = -after[validation_ids[:-1], validation_ids[1:]].log().mean().item()
-print(f"二元语法：每字符 {bigram:.3f} 奈特，困惑度 {math.exp(bigram):.1f}")
+print(f"二元语法：{bigram:.3f} 奈特/字符，困惑度 {math.exp(bigram):.1f}")
 
 # %%
 common = [tokenizer.encode(c)[0] for c in counts.index[:16]]
@@ -442,9 +442,9 @@ counters = {n: WittenBell(train_ids, n, V) for n in orders[:6]}
 n_gram = {n: counter.loss(validation_ids) for n, counter in counters.items()}
 counted = [counter.loss(train_ids[:n_validation]) for counter in counters.values()]
 for order, loss in n_gram.items():
-    print(f"{order} 阶：每字符 {loss:.3f} 奈特，困惑度 {math.exp(loss):5.2f}")
-curves = {"最后十分之一": list(n_gram.values()), "统计过的文本": counted}
-look = {"title": "每高一阶，统计过的文本都更好猜", "note": text.note}
+    print(f"{order} 阶：{loss:.3f} 奈特/字符，困惑度 {math.exp(loss):5.2f}")
+curves = {"最后十分之一": list(n_gram.values()), "训练文本": counted}
+look = {"title": "阶数越高，训练文本越好猜", "note": text.note}
 figures.lines(orders[:6], curves, "阶", "损失（奈特/字符）", **look)
 
 # %% [markdown] english="173fea59"
@@ -461,10 +461,10 @@ for name, (low, high) in groups.items():
     here = (low <= seen) & (seen < high)
     each, whole = harm[here].mean(), harm[here].sum() / len(harm)
     share_of_places = here.double().mean()
-    print(f"{name:9} {share_of_places:4.0%}：每处 {each:+.3f}，合计 {whole:+.3f}")
+    print(f"{name:9} {share_of_places:4.0%}：每个位置 {each:+.3f}，摊到全部位置 {whole:+.3f}")
 if text.is_real:
     assert abs(n_gram[1] - unigram) < 1e-3, "1 阶就是前面的一元语法模型"
-    assert n_gram[6] > n_gram[5], "较长的上下文信得太早"
+    assert n_gram[6] > n_gram[5], "对较长的上下文过于信任"
 
 # %% [markdown] english="2179865c"
 # 没见过的上下文会退回到短一点的上下文，成绩不受影响。平均到每个位置，只见过一次的上下文误导最大；但多出来的损失有一半来自见过五次及以上的上下文：对它们，这条规则也过于信任。
@@ -490,7 +490,7 @@ def discounts(counts):
 for n in (2, 4, 6):
     _, seen, *_ = count_ngrams(ngram_codes(train_ids, n, V), V)
     taken = [round(d, 2) for d in discounts(seen).tolist()[1:]]
-    print(f"{n} 阶：只见过一次的占 {(seen == 1).float().mean():.0%}；D = {taken}")
+    print(f"{n} 阶：只出现一次的占 {(seen == 1).float().mean():.0%}；D = {taken}")
 
 # %% [markdown] english="113a81c3"
 # **只有长上下文的信息不够时，才会用到短上下文。** 这时，一个字符在短上下文后面*出现过多少次*不太重要，重要的是它*出现在多少种不同的地方*。这份文本里 *h* 很常见，但多半在 *th*、*sh* 和 *wh* 里；如果前面不是这几个字母，就不大可能出现 *h*。所以，除了最长的上下文，n-gram 的计数都改成：它前面出现过几种不同的字符，就计为几次。
@@ -544,8 +544,8 @@ compared.round(3)
 first, second = (min(halves, key=lambda n: halves[n][i]) for i in (0, 1))
 print(f"前一半上最好的是 {first} 阶，后一半上最好的是 {second} 阶")
 if text.is_real:
-    assert first == second, "不论哪一半，为另一半选出的都一样"
-    assert min(careful, key=careful.get) == 7, "比前一种规则多两阶"
+    assert first == second, "不论用哪一半来选，选出的都一样"
+    assert min(careful, key=careful.get) == 7, "比前一种规则高两阶"
     assert round(careful[7], 3) == 1.517, "只靠统计同一份文本"
 
 # %% [markdown] english="daab50c2"
@@ -602,7 +602,7 @@ shuffled = "\n".join(lines)
 mixed_train, mixed_validation = split(torch.tensor(tokenizer.encode(shuffled)))
 fair = careful[best_order]
 flattered = KneserNey(mixed_train, best_order, V).loss(mixed_validation)
-print(f"每字符奈特数：按位置切 {fair:.3f}，打乱各行 {flattered:.3f}；")
+print(f"损失（奈特/字符）：按位置切 {fair:.3f}，打乱各行 {flattered:.3f}；")
 print(f"困惑度：{math.exp(fair):.2f} 和 {math.exp(flattered):.2f}")
 
 # %% [markdown] english="7cef5357"
@@ -614,7 +614,7 @@ for i in (0, 3, 6):
     out = slice(i * tenth, (i + 1) * tenth)
     others = torch.cat([ids[: out.start], ids[out.stop :]])
     by_tenth.append(KneserNey(others, best_order, V).loss(ids[out]))
-print("别的十分之一，整段留出：", ", ".join(f"{loss:.3f}" for loss in by_tenth))
+print("换成别的十分之一，整段留出：", ", ".join(f"{loss:.3f}" for loss in by_tenth))
 if text.is_real:
     assert flattered < min(by_tenth), "打乱之后比任何一整段都容易"
 

@@ -122,7 +122,7 @@ assert torch.equal(embedding(ids), product), "查表就是乘独热向量"
 
 # %% tags=["nbval-ignore-output"]
 vectors = trained.embedding.weight.detach()
-title = "训练好的模型眼里的字符"
+title = "训练好的模型眼中的字符"
 picture = figures.character_map(vectors, tokenizer.alphabet, title=title, note=text.note)
 print(picture.get_label())  # what a screen reader says
 picture
@@ -187,7 +187,7 @@ def climb(rung, make):
     models = [learn(make, seed)[0] for seed in tqdm(range(3), rung, leave=False)]
     with torch.no_grad():
         ladder[rung] = pd.Series([loss_of(model, *held_out).item() for model in models])
-    print(f"{rung}：{ladder[rung].mean():.3f}，种子 ±{ladder[rung].std():.3f}")
+    print(f"{rung}：{ladder[rung].mean():.3f}，种子间 ±{ladder[rung].std():.3f}")
     return models[0]
 
 
@@ -229,8 +229,8 @@ with torch.no_grad():
 tables = torch.stack([counted, learned])[:, :, often]
 names = [tokenizer.decode([c]) for c in often]
 labels = ("这个字符", "下一个字符", "概率")
-title = "同一张表，统计来的和学来的"
-kinds = ["统计来的", "靠梯度学来的"]
+title = "同一张表：统计得到的，学到的"
+kinds = ["统计得到的", "梯度下降学到的"]
 figures.heatmaps(tables, names, names, kinds, labels, title=title, note=text.note)
 
 # %% [markdown] english="1bfcc919"
@@ -268,7 +268,7 @@ line = held_out[0][:1]
 shuffled = torch.cat([line[:, torch.randperm(T - 1)], line[:, -1:]], dim=1)
 with torch.no_grad():
     in_order, mixed = bag(line)[:, -1], bag(shuffled)[:, -1]
-assert torch.allclose(in_order, mixed, atol=1e-4), "没有位置：一袋字符"
+assert torch.allclose(in_order, mixed, atol=1e-4), "没有位置信息：字符袋"
 
 # %% [markdown] english="b987c8fb"
 # 完全没变。对这个模型来说，前文只是一个*字符袋*：它知道出现过哪些字母，却不知道 `h` 在 `t` 后面。读到句号时，它分不清 *"dog bites man."*（狗咬人）和 *"man bites dog."*（人咬狗）。
@@ -282,7 +282,7 @@ assert torch.allclose(in_order, mixed, atol=1e-4), "没有位置：一袋字符"
 # %% tags=["nbval-ignore-output"]
 _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 
-# %% [markdown] english="4936cc6b"
+# %% [markdown] english="4b277cd7"
 # 加入位置信息降低的损失，比前面加入（不分顺序的）注意力降低的还多一点。（第 2 讲里，*four heads* 的损失是 2.288，接近这一级；*nothing* 是 2.531，接近 *one character*。两讲的设置不完全相同：那里的学习率更大，输出头带偏置，*nothing* 也有位置向量。）
 #
 # ## MLP
@@ -334,11 +334,11 @@ def gradient_by_depth(plus, depth=12):
     return [x.grad.norm().log10().item() for x in stages]
 
 
-curves = {"有加号": gradient_by_depth(True), "没有加号": gradient_by_depth(False)}
-passed_on = 10 ** ((curves["没有加号"][0] - curves["没有加号"][-1]) / 11)
-print(f"没有加号，一个 MLP 传下去 {passed_on:.4f}")
+curves = {"有残差连接": gradient_by_depth(True), "没有残差连接": gradient_by_depth(False)}
+passed_on = 10 ** ((curves["没有残差连接"][0] - curves["没有残差连接"][-1]) / 11)
+print(f"没有残差连接时，每过一个 MLP，梯度变为 {passed_on:.4f} 倍")
 labels = ("第几个 MLP 之后", "梯度的长度（log10）")
-title = "传回十二个 MLP 的各有多少"
+title = "传回各个 MLP 的梯度（共十二个）"
 figures.lines(range(1, 13), curves, *labels, title=title)
 
 # %% [markdown] english="5834d9ae"
@@ -407,7 +407,7 @@ def as_pytorch(block):
 
 
 plain, x = PlainBlock(small), torch.randn(2, T, C)
-assert torch.allclose(as_pytorch(plain)(x), plain(x), atol=1e-5), "PyTorch 的就是我们的"
+assert torch.allclose(as_pytorch(plain)(x), plain(x), atol=1e-5), "PyTorch 的块与我们的相等"
 
 # %% [markdown] english="8395068c"
 # 现在自己写一个，参数名和偏置都照 GPT-2：[练习 3.7](#exercise-3-7-core-40-min) 是本讲最重要的练习。
@@ -514,7 +514,7 @@ model = PlainGPT(small)
 for name, (test, most) in TESTS.items():
     got = test(model, *eight_lines)
     assert got < most, f"{name}：有 bug"
-    print(f"{name}：{got:.4f}，容许 {most}")
+    print(f"{name}：{got:.4f}，上限 {most}")
 
 # %% [markdown] english="94c6c403"
 # 但这三项测试能查出人们常犯的错吗？故意放进几个 bug 看看，每个 bug 都替换掉某个零件的 `forward`。再加上第四项测试：与 PyTorch 的块对比。
@@ -578,7 +578,7 @@ cases = {bug.__name__: (planted(bug, kind), eight_lines) for bug, kind in bugs.i
 loud = PlainGPT(small)
 initialise(loud, std=1.0)
 cases["权重太大"] = (loud, eight_lines)
-cases["目标没有错开"] = (PlainGPT(small), (eight_lines[0], eight_lines[0]))
+cases["目标没有错开一位"] = (PlainGPT(small), (eight_lines[0], eight_lines[0]))
 rows = {}
 for case, (model, batch) in cases.items():
     got = {name: test(model, *batch) < most for name, (test, most) in FOUR.items()}
@@ -594,7 +594,7 @@ pd.DataFrame(rows).T
 
 
 # %%
-figures.rotary_turn(((5, 3), (20, 18)), 20, title="两支都转了：夹角不变")
+figures.rotary_turn(((5, 3), (20, 18)), 20, title="查询和键都转了：夹角不变")
 
 
 # %% tags=["export"]
@@ -856,16 +856,16 @@ plain, general = PlainGPT(small), GPT(GPTConfig(**asdict(small), dropout=0.0))
 # state_dict: {name: tensor}
 weights = {n.replace("mlp", "feed_forward"): w for n, w in plain.state_dict().items()}
 general.load_state_dict(weights)  # copies tensors to the parameters of these names
-assert torch.equal(general(eight_lines[0]), plain(eight_lines[0])), "开关都不动"
+assert torch.equal(general(eight_lines[0]), plain(eight_lines[0])), "所有开关都取默认值"
 switches = [{name: value} for name, values in CHOICES.items() for value in values]
 switches += [{"tie_embeddings": False}, {"qk_norm": True}, {"residual": False}]
 for switch in switches:
     variant = GPT(replace(general.config, **switch))
-    assert leak(variant, *eight_lines) < 1e-5, f"{switch} 偷看了后面"
+    assert leak(variant, *eight_lines) < 1e-5, f"{switch}：看到了后面的词元"
 for n_layers in (2, 4, 6):
     print(f"{n_layers} 层：{count_parameters(GPT(GPTConfig(n_layers=n_layers))):,}")
 
-# %% [markdown] english="28402071"
+# %% [markdown] english="8f49ccf1"
 # （这就是第 5 讲的 baseline 取三种层数时的参数量。）
 #
 # ## 阶梯的最上面几级
@@ -882,7 +882,7 @@ def started(model, std=0.06):
 
 small_rope = replace(general.config, position="rope")
 plain_trained = climb("plain GPT", lambda: started(PlainGPT(small)))
-_ = climb("旋转位置编码的 GPT，小的起点", lambda: GPT(small_rope))
+_ = climb("rotary GPT，初值较小", lambda: GPT(small_rope))
 finished = climb("rotary GPT", lambda: started(GPT(small_rope)))
 
 # %% tags=["nbval-ignore-output"]
@@ -896,10 +896,10 @@ for rung, model in both.items():
 means = {rung: losses.mean() for rung, losses in ladder.items()}
 counters = [name for name in ("bigram", "5-gram", "Kneser–Ney") if name in baselines]
 rungs = means | {name: baselines[name] for name in counters}
-title = "梯子：每个零件降低多少损失"
+title = "阶梯：每个零件让损失降低多少"
 figures.loss_bars(rungs, title=title, note=text.note, ranked=False, low=1)
 
-# %% [markdown] english="5dd33b41"
+# %% [markdown] english="c99622ea"
 # 最终的模型是最好的一级，领先的幅度是种子间分散程度的好几倍。它超过了二元语法，但离 5-gram 和 Kneser–Ney 还很远，毕竟只训练了几秒钟。归一化、共享嵌入和新的初值合在一起，对损失的影响不超过换种子的影响。但初值很重要：用 GPT-2 的 0.02，我们这个 64 个通道的模型并不比没有归一化的那一级好。旋转位置编码为什么有用，光看这个阶梯同样回答不了。一种猜测是：用可学习的位置向量时，“前一个位置”是什么意思，要为每一对位置分别学；用旋转位置编码时，一个头学一次，对所有位置都适用。
 #
 # ## 缺了一个零件会怎样
@@ -927,7 +927,7 @@ for name, change in tqdm(changes.items(), "variants", leave=False):
         broken[name] = pd.Series([loss_of(m, *few).item() for m in models])
 spread = {name: (losses.mean(), losses.std()) for name, losses in broken.items()}
 table = pd.DataFrame(spread, index=["平均损失", "标准差"]).T
-table["logits 最初的离散程度"] = begun
+table["logits 的初始分散程度"] = begun
 table.round(4)
 
 # %% [markdown] english="d360c251"
@@ -938,7 +938,7 @@ for name in ("一切正常", "no norm"):
     make = partial(changed_model, changes[name], n_layers=3)
     _, losses = learn(make, rate=3e-2, n_steps=steps // 3)
     worst, last = max(losses), losses[-1]
-    print(f"{name}：途中最高的损失 {worst:.3g}，最后的 {last:.3g}")
+    print(f"{name}：训练中最高的损失 {worst:.3g}，最后一步 {last:.3g}")
 
 # %% [markdown] english="393b0a1f"
 # 没有归一化，十倍的学习率会让训练失败；有归一化，模型仍然能学。
@@ -954,7 +954,7 @@ torch.manual_seed(0)
 kinds = {"learned, start": started(PlainGPT(small)).positions.detach()}
 kinds["learned"] = plain_trained.positions.detach()
 kinds["sinusoidal"] = sinusoidal_positions(T, C)
-figures.position_similarity(kinds, title="两个位置有多像", note=text.note)
+figures.position_similarity(kinds, title="两个位置有多相似", note=text.note)
 
 # %% [markdown] english="10fc51a4"
 # 训练之后，相邻位置的向量更相似，靠前的位置与靠后的位置则变得不相似。在正弦位置编码里，相似程度也随距离下降。
@@ -984,9 +984,9 @@ guesses = [tokenizer.decode(p.argmax(-1)) for p in stages]
 
 # %% tags=["nbval-ignore-output"]
 right = torch.stack([p.gather(-1, line[1:, None])[:, 0] for p in stages])
-title, written = "每一层之后，模型会说什么", tokenizer.decode(line)
+title, written = "每一层之后，模型的预测", tokenizer.decode(line)
 hits = [sum(a == b for a, b in zip(g, written[1:], strict=True)) for g in guesses]
-print(f"{len(written) - 1} 个里猜对：任何层之前 {hits[0]}，各层之后 {hits[1:]}")
+print(f"{len(written) - 1} 个字符中猜对的：第一层之前 {hits[0]}，各层之后 {hits[1:]}")
 figures.logit_lens(guesses, right, written, title=title, note=text.note)
 
 # %% [markdown] english="b2a526e0"
@@ -1002,7 +1002,7 @@ widgets.inside({"2 layers": trained}, tokenizer, written, model=0)
 
 # %% tags=["nbval-ignore-output"]
 log = pd.DataFrame({"nats/character": pd.Series(baselines | means)})
-log["种子 ±"] = pd.Series({rung: losses.std() for rung, losses in ladder.items()})
+log["种子间 ±"] = pd.Series({rung: losses.std() for rung, losses in ladder.items()})
 log.sort_values("nats/character", ascending=False).round(3)
 
 # %% [markdown] english="88981697"

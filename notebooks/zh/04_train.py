@@ -153,8 +153,8 @@ def attempt(rate, seed=0, make=adamw, share=steady, ids=train_ids, steps=steps):
     return model, losses, held
 
 
-# %% [markdown] english="cf61f440"
-# 七个学习率，每个用三个种子。
+# %% [markdown] english="e849577a"
+# 七个学习率，每个用三个种子（在两个核上约七十五秒）。
 #
 # > **先猜。** 画出最终损失随学习率变化的曲线。同一个学习率下，三个种子的结果相差多少？
 
@@ -167,11 +167,12 @@ final = {rate: [held[-1] for _, _, held in three] for rate, three in trials.item
 # %% tags=["nbval-ignore-output"]
 by_seed = {f"种子 {seed}": [final[rate][seed] for rate in rates] for seed in seeds}
 labels = ("学习率（对数刻度）", "留出文本上的损失（奈特/字符）")
-title = "训练后的损失与学习率"
+title = "训练后的损失随学习率的变化"
 figures.lines(rates, by_seed, *labels, baselines, log_x=True, title=title, note=text.note)
 
 # %% [markdown] english="32c01636"
 # 曲线像一只碗，两边都很陡。随机波动也有大小：同一个学习率下，种子不同，结果就不同。从这里起，一个差异是否可信，一律用*同一个标准*判断：按种子逐对比较各次试验，给平均差异算出 95% 的区间；用三个种子时，区间是均值 ± 差异的标准差的 2.5 倍（见第 5 讲）。如果区间包含 0，就不必再找原因。
+
 
 # %%
 def compared(losses):
@@ -179,9 +180,9 @@ def compared(losses):
     table = pd.DataFrame(losses, index=[f"种子 {seed}" for seed in seeds]).T
     differences = table.sub(table.iloc[0])
     mean, margin = differences.mean(axis=1), 2.5 * differences.std(axis=1)
-    table["差值"], table["± (95 %)"] = mean, margin
-    table["算数"] = (mean.abs() > margin).map({True: "是", False: "否"})
-    table.loc[table.index[0], "算数"] = "–"
+    table["差异"], table["± (95 %)"] = mean, margin
+    table["可信"] = (mean.abs() > margin).map({True: "是", False: "否"})
+    table.loc[table.index[0], "可信"] = "–"
     return table.round(3)
 
 
@@ -194,15 +195,16 @@ compared({f"学习率 {rate:g}": final[rate] for rate in near})
 noisy = {f"学习率 {rate:g}": trials[rate][0][1] for rate in (1e-4, best, 1e-1)}
 smooth = pd.DataFrame(noisy).ewm(span=10).mean()  # recent ones weigh most
 labels = ("step", "训练损失（奈特/字符）")
-title = "太低、正好、太高（十步平滑）"
+title = "太低、合适、太高（按十步平滑）"
 figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note=text.note)
 
-# %% [markdown] english="3b494491"
+# %% [markdown] english="3a036c6c"
 # 在最好的学习率下，各种子的损失相差不到 0.03 奈特；学习率提高到三倍，则相差不到 0.12：可见随机波动的大小并不固定。学习率降到三分之一，损失略高；提高到三倍，损失高得更多；这两个差异都可信。图中，学习率太低时，曲线平滑，到最后还在下降；太高时，损失先跳到均匀分布的损失之上，再降下来，然后一直*停*在远高于最好结果的水平。
 #
 # ## 往哪个方向更新
 #
-# 普通的 **SGD** 沿负梯度方向更新，所有权重共用一个学习率。**动量**（momentum）沿历次梯度的加权和更新，越早的梯度权重越小（PyTorch 里系数取 0.9 时，这个和最长可达单个梯度的十倍）：在不同批次之间正负来回变化的分量会相互抵消。**AdamW** 为每个权重单独确定步长：近期梯度的均值，除以它们均方的平方根（Kingma 和 Ba，2015）。它的**权重衰减**（weight decay）每一步把权重朝 0 缩小一点点，与梯度分开计算（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，并在三个学习率里取最好的。
+# 普通的 **SGD** 沿负梯度方向更新，所有权重共用一个学习率。**动量**（momentum）沿历次梯度的加权和更新，越早的梯度权重越小（PyTorch 里系数取 0.9 时，这个和最长可达单个梯度的十倍）：在不同批次之间正负来回变化的分量会相互抵消。**AdamW** 为每个权重单独确定步长：近期梯度的均值，除以它们均方的平方根（Kingma 和 Ba，2015）。它的**权重衰减**（weight decay）每一步把权重朝 0 缩小一点点，与梯度分开计算（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，并在三个学习率里取最好的（在两个核上约半分钟）。
+
 
 # %% tags=["nbval-ignore-output"]
 def sgd(model, rate):
@@ -216,6 +218,7 @@ compared({"AdamW": final[best], "SGD，动量": min(by_sgd, key=sum)})
 # 差别很明显：各训练 200 步，SGD 取三个学习率（代码里的 0.1、0.3 和 1.0）中最好的，AdamW 取七个中最好的。但这张表说明不了原因。有一种解释，别人用实验检验过：梯度下降在少见的词上学得太慢（Kunstner 等，2024）。
 #
 # **训练时看什么。** 看梯度的长度，以及每一步的更新量占权重的比例：按经验，大约是千分之一（Karpathy，2015）。
+
 
 # %%
 def length(tensors):
@@ -236,7 +239,7 @@ for _ in range(steps):
     optimizer.step()
     moved = length([p - b for p, b in zip(model.parameters(), before, strict=True)])
     gradient = length([p.grad for p in model.parameters()])
-    watched.append({"gradient": gradient, "update / weights": moved / length(before)})
+    watched.append({"梯度": gradient, "更新量 / 权重": moved / length(before)})
 shown = sorted({0, 1, 2, steps // 20, steps // 4, steps // 2, steps - 1})
 table = pd.DataFrame(watched, index=range(1, steps + 1)).rename_axis("step")
 table.iloc[shown].round(4)
@@ -254,7 +257,7 @@ table.iloc[shown].round(4)
 strange = torch.full_like(
     targets, train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item()
 )
-print(f"遇到古怪批次之前：{held_out_loss(model):.3f}")
+print(f"遇到异常批次之前：{held_out_loss(model):.3f}")
 for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True, 0.1)):
     # Together, so that the copied optimiser moves the copied model
     copied, its_optimizer, its_draw = copy.deepcopy((model, optimizer, draw))
@@ -267,7 +270,7 @@ for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True,
         norm = torch.nn.utils.clip_grad_norm_(copied.parameters(), limit)
         its_optimizer.step()
         if i in (0, 20):
-            print(f"{'strange' if meets_it else 'good'} 批次，裁剪到 {limit}：", end=" ")
+            print(f"{'异常' if meets_it else '正常'}批次，裁剪到 {limit}：", end=" ")
             print(f"梯度 {norm:.2f}，{i} 步之后 {held_out_loss(copied):.3f}")
 
 # %% [markdown] english="e768a583"
@@ -276,6 +279,7 @@ for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True,
 # ## 一次训练的设置
 #
 # 决定一次训练结果的所有设置都放在一处。默认值就是原始方案 `baseline`；预热、衰减、耐心值和 Muon，下面各有一节。
+
 
 # %% tags=["export"]
 @dataclass(frozen=True)
@@ -310,12 +314,13 @@ class TrainConfig:
             raise ValueError("weight_decay, warmup, evaluate_every, patience: 0 or more")
 
 
-# %% [markdown] english="34919e74"
+# %% [markdown] english="e8d6fc17"
 # ## 学习率怎样随训练变化
 #
 # AdamW 刚开始时，两个滑动平均里只有一两个梯度，所以学习率先用若干步升到峰值，这叫**预热**（warm-up；Goyal 等，2017）；然后保持不变，最后下降。（也可以沿余弦曲线下降，见 Loshchilov 和 Hutter，2017，以及[练习 4.3](#exercise-4-3-core-15-min)。）下面的函数给出学习率占峰值的*比例*。
 #
-# 四种学习率调度，峰值都比稳妥的取值略高一些：
+# 四种学习率调度，峰值都比稳妥的取值略高一些（在两个核上约四十五秒）：
+
 
 # %% tags=["export"]
 def learning_rate_at(step, config):
@@ -338,7 +343,7 @@ for warmup, decay in tqdm([(0, 0.0), (10, 0.0), (10, 0.5), (10, 1.0)], leave=Fal
 
 # %% tags=["nbval-ignore-output"]
 print(compared(schedules))
-labels, title = ("step", "峰值的比例"), "四种学习率安排"
+labels, title = ("step", "占峰值的比例"), "四种学习率调度"
 figures.lines(range(1, steps + 1), shapes, *labels, title=title)
 
 # %% [markdown] english="b7009a84"
@@ -347,6 +352,7 @@ figures.lines(range(1, steps + 1), shapes, *labels, title=title)
 # ## 精确地测量
 #
 # 到目前为止，留出文本上的损失都是在 512 个窗口上算的。整个验证集也只有十来万次预测，不如全部算一遍：窗口首尾相接，除第一个字符外，每个字符恰好预测一次，dropout 关闭。
+
 
 # %% tags=["export"]
 @torch.no_grad()
@@ -384,7 +390,7 @@ def evaluate(model, ids):
 each = token_losses(model, validation_ids)
 by_window = each[: len(each) // 32 * 32].view(-1, 32).mean(1)
 print(f"全部 {len(each):,} 次预测：{evaluate(model, validation_ids):.3f}")
-for name, n in {"一批 16": 16, "512": 512, "200 批 × 64": 12_800}.items():
+for name, n in {"一批 16": 16, "512": 512, "200 批、每批 64": 12_800}.items():
     error = by_window.std() / math.sqrt(n)
     print(f"{name:>17} 个窗口：±{error:.4f}（标准误）")
 
@@ -405,13 +411,14 @@ seen = [sum(losses[i - tenth : i]) / tenth for i in x]
 # %% tags=["nbval-ignore-output"]
 curves = {"trained on": seen, "held out": held}
 labels = ("step", "损失（奈特/字符）")
-title = "同一章，反复读"
+title = "反复读同一章"
 figures.lines(x, curves, *labels, baselines, title=title, note=text.note)
 
 # %% [markdown] english="1d56bf59"
 # 起初两条曲线都下降：模型学到的是这类文本共有的规律。后来它开始把*这一份*文本背下来，这就是**过拟合**（overfitting）：背下来的内容换一份文本就不对了，而交叉熵对“很有把握却猜错”的惩罚最大。dropout（Srivastava 等，2014；第 3 讲）和更多的文本都能推迟它。
 #
 # **提前停止**（early stopping；Prechelt，1998）是说：如果连续几次评估都没有刷新最低损失，就停止训练，恢复到损失最低时的权重；等几次，由耐心值决定。耐心值为二时，下面打印的最后一行是哪一行？
+
 
 # %% tags=["export"]
 class EarlyStopping:
@@ -436,7 +443,7 @@ class EarlyStopping:
 stopping = EarlyStopping(patience=2)
 for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
     said = "目前最好" if stopping.update(loss) else ""
-    print(loss, said, "停下" if stopping.should_stop else "")
+    print(loss, said, "停止" if stopping.should_stop else "")
     if stopping.should_stop:
         break
 
@@ -460,8 +467,9 @@ config = TrainConfig(
 )
 print(spec.model)
 
-# %% [markdown] english="e6d2f576"
-# 评估单独写成函数，循环本身就短得能在一页里看完：`write` 生成一段样例（第 6 讲），`report` 用同样的精确方法算出训练和验证两个损失。
+# %% [markdown] english="b4c5190b"
+# 评估单独写成函数，循环本身就短得能在一页里看完：`write` 生成一段样例（第 6 讲），`report` 用同样的精确方法算出训练和验证两个损失。整个循环在两个核上约需半分钟。
+
 
 # %%
 @torch.no_grad()
@@ -535,6 +543,7 @@ for step, written in samples.items():
 #
 # $1.5 x - 0.5 x^3$ 把 0 到 1 之间的任何 $x$ 推近 1，而 $1.5 X - 0.5 X X^\top X$ 对矩阵的每个奇异值做同样的事，并不需要知道这些奇异值。（任何矩阵都可以看成先旋转，再沿坐标轴拉伸，最后再旋转：$X = U S V^\top$，奇异值在 $S$ 的对角线上。转过去再转回来等于没有转，$U^\top U = V^\top V = 1$，所以在 $X X^\top X = U S V^\top\, V S U^\top\, U S V^\top$ 里，中间的因子两两消去，剩下 $U S^3 V^\top$。）反复这样做，就是 **Newton–Schulz 迭代**。换成五个多项式 $a x + b x^3 + c x^5$ 更快，每一个都是针对前一个的结果选出的最佳多项式（Amsel 等，2025）：
 
+
 # %% tags=["export"]
 POLYNOMIALS = (  # a, b, c of each iteration: Amsel et al. (2025), Polar Express
     (8.3837, -24.7659, 18.3571),
@@ -562,15 +571,15 @@ def orthogonal(matrix, iterations=5):
 
 # %% tags=["nbval-ignore-output"]
 gradient = model.blocks[0].attention.out.weight.grad.cpu()
-ways = {"之前": gradient / torch.linalg.matrix_norm(gradient, 2)}
+ways = {"迭代之前": gradient / torch.linalg.matrix_norm(gradient, 2)}
 ways |= {f"{n} 次迭代": orthogonal(gradient, n) for n in (3, 5)}
 values = {}
 for name, matrix in ways.items():
     values[name] = torch.linalg.svdvals(matrix)
     half = values[name][: len(gradient) // 2]
-    print(f"{name:>12}，较强的一半：{half.min():.2f} … {half.max():.2f}")
-labels = ("方向的排名", "奇异值")
-x, title = range(1, len(gradient) + 1), "梯度的各个方向，之前和之后"
+    print(f"{name:>12}，较大的一半：{half.min():.2f}～{half.max():.2f}")
+labels = ("奇异值的序号（从大到小）", "奇异值")
+x, title = range(1, len(gradient) + 1), "一个梯度的奇异值，迭代前后"
 figures.lines(x, values, *labels, title=title)
 
 # %% [markdown] english="143cd37e"
@@ -584,8 +593,8 @@ for rows, columns in ((64, 64), (256, 64), (64, 256)):
     update = orthogonal(torch.randn(rows, columns, generator=draw))
     moved = update @ torch.randn(columns, 1000, generator=draw)
     factor = max(1.0, rows / columns) ** 0.5
-    print(f"{rows:3} × {columns:3}：每个输出移动 {moved.std():.2f}", end=", ")
-    print(f"乘上倍数 {factor:.0f}：{moved.std() * factor:.2f}")
+    print(f"{rows:3} × {columns:3}：每个输出变化 {moved.std():.2f}", end=", ")
+    print(f"乘以系数 {factor:.0f} 之后：{moved.std() * factor:.2f}")
 
 # %% [markdown] english="d14bb781"
 # 对行多列少的矩阵，把更新乘以 √(行数 / 列数)，这三种矩阵就能共用一个学习率，输出的变化量相同。
@@ -593,6 +602,7 @@ for rows, columns in ((64, 64), (256, 64), (64, 256)):
 # ## 一般形式
 #
 # 软件包把形状相同的所有矩阵放在一起处理，大致浏览即可。（`baddbmm` 把加法和批量矩阵乘法合成一步；在 GPU 上，16 位精度就够了。）
+
 
 # %% tags=["export"]
 def orthogonalise(updates, iterations=5):
@@ -646,6 +656,7 @@ class Muon(torch.optim.Optimizer):
 # %% [markdown] english="b9bcddad"
 # Muon 更新各层里的矩阵，AdamW 更新其余的参数。另外，只有矩阵才做权重衰减：增益本来就该在 1 附近，如果衰减到 0，对应的通道就关掉了。
 
+
 # %% tags=["export"]
 def make_optimizers(model, config):
     """AdamW for everything, or Muon for the blocks' matrices and AdamW for the rest.
@@ -676,6 +687,7 @@ def make_optimizers(model, config):
 
 # %% [markdown] english="f323d7d4"
 # 下面的函数就是循环中的一步，另外加了两点。`rate` 是学习率占每个优化器各自峰值的比例。批次太大、内存放不下时，分成 `micro_batches` 份依次计算，每份按它的行数加权。取默认值时，它就是普通的一步（下面第三个单元格会验证）。
+
 
 # %% tags=["export"]
 def next_character_loss(model, tokens, targets):
@@ -727,8 +739,9 @@ assert max(after) - min(after) < 1e-4, "怎么写都是同样的一步"
 same = torch.allclose(orthogonalise(gradient[None])[0], orthogonal(gradient), atol=1e-3)
 assert same, "所有矩阵一起，或一个一个"
 
-# %% [markdown] english="e32fa1dd"
-# 那么，Muon 在这里更好吗？两者都用恒定的学习率：
+# %% [markdown] english="045dbf54"
+# 那么，Muon 在这里更好吗？两者都用恒定的学习率（约十五秒）：
+
 
 # %% tags=["nbval-ignore-output"]
 def by(kind, seed):
@@ -788,11 +801,11 @@ for i, left_out in enumerate(tenths):
     costs.append(counter.loss(left_out))
 
 # %% tags=["nbval-ignore-output"]
-labels = ("留出的那个十分之一", "它的损失（奈特/字符）")
-title = "对计数模型来说，每个十分之一有多难？"
-print(f"最后一份比第一份高：计数模型 {costs[-1] - costs[0]:.2f}", end=", ")
+labels = ("留出的那一份（全文的十分之一）", "这一份的损失（奈特/字符）")
+title = "对统计模型来说，每一份有多难？"
+print(f"最后一份比第一份高：统计模型 {costs[-1] - costs[0]:.2f}", end=", ")
 print(f"你的模型 {loss - begin:.2f} 奈特/字符")
-figures.lines(range(1, 11), {"计数模型": costs}, *labels, title=title, note=text.note)
+figures.lines(range(1, 11), {"统计模型": costs}, *labels, title=title, note=text.note)
 
 # %% [markdown] english="5de7f15b"
 # 每个统计模型都没有读过用来测它的那一份；最难的恰好是最后一份，也就是我们的验证集。统计模型在最后一份与第一份上的损失之差，已经占了你的模型的损失之差的大半。所以这个差距多半来自文本本身，能归因于“背下来”的并不多。
@@ -824,13 +837,14 @@ losses = token_losses(model, validation_ids)
 by_place = losses[: len(losses) // context * context].view(-1, context)
 means, errors = by_place.mean(0), by_place.std(0) / math.sqrt(len(by_place))
 print(f"第一个位置：{means[0]:.2f} ± {2 * errors[0]:.2f}，二元语法 {baselines['bigram']:.2f}")
-title = "每多读一个字符值多少"
+title = "多读一个字符，损失降低多少"
 figures.loss_by_position(means, baselines, errors, title=title, note=text.note)
 
 # %% [markdown] english="f771d6bb"
 # 在第一个位置，它比二元语法还差，而且差距超出了误差带。（猜测：训练时，128 个位置里只有一个是第一个。）大约十个位置之内，它就追上了 5-gram；几十个位置之后，多读上文的好处就小于误差带了。每个窗口都从几个难猜的位置开始，所以上下文长度不同的损失不能相互比较。
 #
 # **各个头在看哪里？** 取一行模型没见过的文本，看看每一层计算时的注意力权重（第 2 讲）。
+
 
 # %%
 @torch.no_grad()
@@ -863,15 +877,16 @@ back = (weights * (places[:, None] - places)).sum(-1).mean((1, 3))
 even = places.double().mean() / 2
 
 # %% tags=["nbval-ignore-output"]
-heads = [f"第 {h + 1} 头" for h in range(spec.model.n_heads)]
+heads = [f"头 {h + 1}" for h in range(spec.model.n_heads)]
 layers = [f"第 {i + 1} 层" for i in range(spec.model.n_layers)]
-print(f"在长 {context} 的窗口里的平均距离；不加选择的头：{even:.1f}")
+print(f"在长 {context} 的窗口里的平均距离；不作选择的头：{even:.1f}")
 pd.DataFrame(back, layers, heads).round(1)
 
 # %% [markdown] english="7286a83e"
 # **注意力图只说明一个头在看哪里，不说明它重不重要。** 要知道它重不重要，就把它关掉，再测损失。每个部分都通过一个线性映射写入残差流，下面用一个 hook 修改这个线性映射的输入，先改成 0。
 #
 # > **先猜。** 模型最离不开哪一部分？
+
 
 # %%
 def without(model, linear, channels, put):
@@ -893,18 +908,19 @@ parts, D = {}, spec.model.d_model // spec.model.n_heads
 for i, block in enumerate(model.blocks, start=1):
     for h in range(spec.model.n_heads):
         channels = slice(h * D, (h + 1) * D)
-        parts[f"第 {i} 层 · 第 {h + 1} 头"] = block.attention.out, channels
+        parts[f"第 {i} 层 · 头 {h + 1}"] = block.attention.out, channels
     parts[f"第 {i} 层 · 前馈"] = block.feed_forward.out, slice(None)
 
 # %% tags=["nbval-ignore-output"]
 intact = evaluate(model, validation_ids[:20_000])
 zero = torch.zeros_like
 removed = {name: without(model, *part, zero) for name, part in parts.items()}
-title = "把每个部分设为 0，模型损失多少"
+title = "把每个部分设为 0，损失升高多少"
 figures.parts_removed(removed, intact, title=title, note=text.note)
 
 # %% [markdown] english="da561b39"
 # 去掉第一层的前馈网络，损失上升得最多，远远超过其他部分。但要注意数值：1.584 + 3.162 比均匀猜测的 ln 65 = 4.17 还高。缺少一部分信息，不可能比什么都不知道还差：其余部分是被从没遇到过的输入*误导*了。**均值消融**（mean ablation）本意是更温和一些：把那一部分固定为它在许多文本上的均值（Wang 等，2022），这里取一起读入的一千个位置上的均值。
+
 
 # %% tags=["nbval-ignore-output"]
 def at_mean(channels):
@@ -913,8 +929,8 @@ def at_mean(channels):
 
 feed = {name: part for name, part in parts.items() if "前馈" in name}
 for name, part in feed.items():
-    print(f"{name}：设为 0，+{removed[name] - intact:.2f}", end=", ")
-    print(f"设为均值，+{without(model, *part, at_mean) - intact:.2f}")
+    print(f"{name}：设为 0，损失 +{removed[name] - intact:.2f}", end=", ")
+    print(f"设为均值，损失 +{without(model, *part, at_mean) - intact:.2f}")
 
 # %% [markdown] english="01521f57"
 # 换成均值，第一个前馈网络的代价就变小了，总损失又低于均匀猜测。第二个的代价却*更大*：那个均值，模型同样没有遇到过。两个数都不能当作一个部分*唯一的*价值；报告时要说清用的是哪一种。各个头留给[练习 4.5](#exercise-4-5-core-20-min)。另外，两种方法测的都是一个部分*在这个模型里*的作用：如果从训练开始就没有它，其他部分会学着承担它的一部分工作（第 5 讲）。
@@ -1010,6 +1026,7 @@ checks.check("4.1", bugs, quiet=True)
 #
 # 更新之前调用 `model.train()`，测量时用 `model.eval()` 和 `torch.no_grad()`。学习率在 `optimizer.param_groups[0]["lr"]` 里。 </details>
 
+
 # %% tags=["exercise"]
 def train(model, batches, held_out, rates, parts, clip_norm):
     """batches: (S, B, T + 1), held_out: (M, T + 1) int64; rates: S floats.
@@ -1063,6 +1080,7 @@ checks.check("4.2", train, quiet=True)
 #
 # $(1 + \cos \pi x)/2$ 从 1 降到 0。把它拉伸到 `floor` 和 1 之间。 </details>
 
+
 # %% tags=["exercise"]
 def cosine(step, steps, warmup_steps, floor):
     """step: 0 … steps - 1 -> the share of the peak rate."""
@@ -1094,6 +1112,7 @@ checks.check("4.3", cosine, quiet=True)
 # <details><summary>提示 2</summary>
 #
 # 损失随学习率变化的曲线像一只碗。剩下两次，试目前最好的那个学习率的两侧。 </details>
+
 
 # %% tags=["exercise"]
 def best_rate(trial):
@@ -1127,6 +1146,7 @@ checks.check("4.4", best_rate, quiet=True)
 # <details><summary>提示 2</summary>
 #
 # 第 2 讲讲过怎样把各个头拼起来：先交换时间轴和头的轴，再把最后两个轴合成一个。 </details>
+
 
 # %% tags=["exercise"]
 def head_at_its_mean(heads, W_o, head):
@@ -1166,6 +1186,7 @@ pd.DataFrame(costs).T.sort_index().round(3)
 #
 # 系数最大是 1，而且任何时候都不能除以 0。 </details>
 
+
 # %% tags=["exercise"]
 def clip(gradients, limit):
     """gradients: a list of tensors -> a list of tensors."""
@@ -1200,6 +1221,7 @@ checks.check("4.6", clip, quiet=True)
 # <details><summary>提示 3</summary>
 #
 # `eps` 在开根号之后加。 </details>
+
 
 # %% tags=["exercise"]
 def adamw(weight, gradients, rate, betas, eps, weight_decay):

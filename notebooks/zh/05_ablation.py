@@ -107,6 +107,7 @@ arms.set_index("arm")[costs].round(3).astype(object).T
 #
 # 两个实验组之间的差异，每个种子给出一个。如果深度毫无作用，两个组互换名字也无妨：差异是 $+d$ 还是 $-d$，可能性一样大。那就枚举翻转正负号的所有方式，数一数有多少种得到的均值，至少与实际观测到的均值一样极端。这个比例就是**符号翻转检验**（sign-flip test）的 p 值（Fisher，1935）；它不要求差异服从正态分布。
 
+
 # %% tags=["export"]
 def sign_flip_p(differences):
     """Two-sided p-value of paired differences, one a seed: Fisher (1935).
@@ -125,6 +126,7 @@ for n in (2, 3, 5, 6, 8):
 
 # %% [markdown] english="d3245387"
 # 三个种子就算方向完全一致，也只得到 p = 0.25：种子太少，说明不了问题。至少要六个种子，才能达到通常的 0.05，而且只够检验*一个*问题。（n 个都朝一个方向时，2ⁿ 种翻转里只有两种同样极端：p = 2/2ⁿ。像下文那样同时检验十三个问题，就要求 p 低于 0.05/13，也就是要十个种子；原因见下文的 *Holm 校正*。）所以种子少的实验，用的是假定更多的检验：如果差异服从正态分布，就可以用 **t 分布**（Student's t）求出区间。取 n 个差异的均值，减去真实的均值，再除以标准误，即差异的分散程度 ÷ √n：得到的数就是 *t*。对每个 n，t 的分布都是已知的；n = 3 时，所有 t 里有 95% 落在 −4.3 和 4.3 之间。所以 100 次实验里有 95 次，真实的均值与求得的均值相差不超过 4.3 个标准误：这就是区间。从这里起，每个结论都用它，代码只有六行：
+
 
 # %%
 def interval(differences, confidence=0.95):
@@ -158,7 +160,7 @@ for n in (2, 3, 6, 8):
     low, high = draws[:, :n].std(1).quantile(torch.tensor([0.05, 0.95])).tolist()
     t = stats.t.ppf(0.975, n - 1)
     rows[n] = {"t": t, "半宽（分散程度的倍数）": t / n**0.5}
-    rows[n]["看到的分散程度（十次里有九次）"] = f"真实值的 {low:.2f} … {high:.2f}"
+    rows[n]["十次里有九次，算出的分散程度是"] = f"真实值的 {low:.2f}～{high:.2f} 倍"
 pd.DataFrame(rows).T.rename_axis("种子数").infer_objects().round(2)
 
 # %% [markdown] english="d8a923dd"
@@ -220,8 +222,8 @@ series, bands = {}, {}
 for name, of_seeds in gaps.items():
     low, mean, high = zip(*map(interval, of_seeds.tolist()), strict=True)
     series[name], bands[name] = mean, (low, high)
-labels = ("到此为止的窗口字符数", "损失之差（奈特/字符）")
-title = "第二对层的收益主要在第五个字符以后"
+labels = ("到窗口的第几个字符为止", "损失之差（奈特/字符）")
+title = "从两层到四层的收益，主要在第五个字符以后"
 figures.lines(places, series, *labels, log_x=True, bands=bands, title=title, note=note)
 
 # %% [markdown] english="7a6ee512"
@@ -257,7 +259,7 @@ of_depth = {
     for frame, name in frames.items()
 }
 verdicts = comparisons.in_frames(of_depth)
-title = "层数增加改变了什么，逐种比较方式来看（后一半）"
+title = "增加层数的影响，按比较方式列出（后一半）"
 figures.effect_ranking(verdicts.assign(arm=verdicts["name"]), title=title, note=note)
 
 
@@ -309,7 +311,7 @@ for steps in (300, 600, 1200, 2400):
         rows.append((f"{steps:,} 步", n_layers, mean, low, high))
         learned.append(f"{interval([r.training_loss for r in runs])[1]:.2f}")
 by_length = pd.DataFrame(rows, columns=["frame", "n_layers", "loss", "low", "high"])
-title = "新剧本上的损失，按深度和训练长度"
+title = "新剧本上的损失，随深度和训练长度的变化"
 print(f"2,400 步时的训练损失：{', '.join(learned)}（1 到 12 层）")
 label = ("未见剧本上的损失（奈特/字符）",) * 2  # in either language
 figures.depth_in_frames(by_length, title=title, loss=label, note=note)
@@ -345,11 +347,11 @@ print(f"配对的区间在 {wider} 次比较里更宽，平均是另一个的 {s
 half_width = (verdicts["high"] - verdicts["low"]).median() / 2
 t = stats.t.ppf(0.975, 5)
 spread = half_width * 6**0.5 / t
-print(f"一对的差异，分散程度是 {spread:.3f}")
+print(f"配对差异的分散程度是 {spread:.3f}")
 for true in (0.01, 0.02, 0.03):
     pretended = true + spread * draws[:, :6]
     scores = pretended.mean(1) / (pretended.std(1) / 6**0.5)
-    print(f"真实的差异 {true}：{(scores.abs() > t).float().mean():.0%} 的实验能发现它")
+    print(f"真实的差异为 {true} 时，{(scores.abs() > t).float().mean():.0%} 的实验能发现它")
 
 # %% [markdown] english="86c65f2a"
 # 所以真实的 0.02 完全可能漏掉，Holm 校正之后就更容易漏掉。*看不出差异*从来不等于“没有差异”：还不能排除多大的差异，看每一行的区间就知道。要说两个组*确实*相等，得先定一个界限，再证明整个区间都在界限之内（练习 5.2）。
@@ -364,7 +366,7 @@ for true in (0.01, 0.02, 0.03):
 short = {"n_layers": 2, "steps": max(1, steps // 12), "evaluate_every": 0, "decay": 0.0}
 kinds = ("none", "learned", "sinusoidal", "rope")
 arms = {kind: {"position": kind, **short} for kind in kinds}
-question = "走了很少几步，哪种位置编码领先？"
+question = "训练很少几步之后，哪种位置编码领先？"
 own = studies.records(studies.Study("position-short", question, arms), text, seeds=1)
 losses = {r.arm: r.validation_loss for r in own}
 pd.Series(losses, name="奈特/字符，一个种子").sort_values().round(3)
@@ -391,16 +393,16 @@ figures.effect_ranking(comparisons.tasks_marked(ranked), note=note)
 # %%
 # p is that of the paired t test: with six seeds sign flips can't go below 2 / 2**6
 control = ranked.set_index("arm").loc["unchanged, other seeds"]
-assert control["low"] < 0 < control["high"], "同一个组做两次：0 在区间里，本该如此"
+assert control["low"] < 0 < control["high"], "同一个组做两次：0 应当在区间里"
 small, clear = (ranked["p"] < 0.05).sum(), ranked["clear"].sum()
-print(f"{len(ranked)} 个组；p < 0.05 的有 {small} 个，校正之后有 {clear} 个")
+print(f"{len(ranked)} 个组；p < 0.05 的有 {small} 个，校正之后还有 {clear} 个")
 
 # %%
 fair = comparisons.against(recorded.whole(recorded.load("choices-fair"), seeds=6))
 for recipe, table in (("modern", ranked), ("baseline，公平的学习率", fair)):
     row = table.set_index("arm").loc["no positions"]
     cost = f"{row['difference']:+.3f}（{row['low']:+.3f} 到 {row['high']:+.3f}）"
-    print(f"没有位置，从训练配方 {recipe} 出发：{cost}")
+    print(f"没有位置编码，从训练配方 {recipe} 出发：{cost}")
 
 # %% [markdown] english="25e86ac0"
 # 在这套训练配方里，影响最大的莫过于去掉残差连接；其次是没有位置编码，或者位置编码选得不对；再次是几种过头的设置：dropout 每处都丢掉一半，批次放大到四倍而步数只有四分之一，用十六个头。用 AdamW 代替 Muon，代价和恒定的学习率差不多，约二十分之一奈特。有改进的是：更少的 dropout，以及更小的批次配更多的步。有一个组叫 *unchanged, other seeds*（不改，换种子），设置与参照相同，批次不同：它的区间说明，设置相同的组也能相差多远。
@@ -462,7 +464,7 @@ too_much = None  # such as {"a", "b"}
 checks.check("5.1", too_much)
 
 # %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"]
-fine = ("预测得更准", "看不出差别")
+fine = ("预测得更准", "看不出差异")
 too_much = {
     letter
     for letter, sentence in checks.sizes("5.1").items()
@@ -483,6 +485,7 @@ checks.check("5.1", too_much, quiet=True)
 # <details><summary>提示 2</summary>
 #
 # 0 在不在区间里并不要紧：一个差异可以很确定，*同时*又小得不值得在意。 </details>
+
 
 # %% tags=["exercise"]
 def equal_within(differences, bound, t):
@@ -520,6 +523,7 @@ print(equal_within(gaps, 0.02, stats.t.ppf(0.95, 5)))
 #
 # 均值 ± $t$ × 差异的分散程度（除以 $n - 1$）÷ $\sqrt n$。 </details>
 
+
 # %% tags=["exercise"]
 def paired_interval(losses, others, t):
     """losses, others: dicts, seed -> nats/character -> (low, mean, high)"""
@@ -552,6 +556,7 @@ checks.check("5.3", paired_interval, quiet=True)
 # <details><summary>提示 2</summary>
 #
 # `sorted(range(m), key=p_values.__getitem__)` 给出位置，这样每个结果都能写回原来的地方。 </details>
+
 
 # %% tags=["exercise"]
 def holm(p_values):
@@ -586,6 +591,7 @@ checks.check("5.4", holm, quiet=True)
 #
 # `means = losses.mean(2)` 的形状是（trials, arms）。`min` 该沿哪个轴取？ </details>
 
+
 # %% tags=["exercise"]
 def seeming_gain(losses):
     """losses: (trials, arms, seeds) -> float, nats/character"""
@@ -618,6 +624,7 @@ checks.check("5.5", seeming_gain, quiet=True)
 # <details><summary>提示 2</summary>
 #
 # 按位置把留出文本切成两半。两半难度不同，所以各组只能在同一半之内比较。 </details>
+
 
 # %% tags=["exercise"]
 def honest_losses(choosing, reporting):
