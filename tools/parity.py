@@ -26,7 +26,9 @@ PARSER = (
     .use(dollarmath_plugin)
     .use(myst_block_plugin)
 )
+BLANK = "\N{EM SPACE}"  # for a line's end between two Chinese signs, which a page shows as a blank
 HAN = re.compile(r"[\u4e00-\u9fff]")
+WIDE = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef“”…—]")
 WORD = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*")
 NEGATION = re.compile(r"\b(not|no|never|nothing|without|neither|nor|cannot|none|nobody)\b|n['’]t\b")
 ENGLISH = re.compile(r"(?:[A-Za-z][A-Za-z'’-]*[ ,;:]+){5,}")
@@ -157,19 +159,22 @@ def html(content):
 def inline(children):
     """A line or paragraph of words."""
     piece, depth = Piece("words"), Counter()
-    for token in children:
+    for token, after in zip_longest(children, children[1:]):
         depth[token.tag] += token.nesting
         if token.type == "html_inline":
             Html(piece).feed(token.content)
         elif token.type in KEPT:
             kind, address = KEPT[token.type]
             piece.keep(kind, token.attrs[address] if address else formula(token.content))
-            piece.words += f" {token.content} " if token.type == "image" else "\0" * (not address)
+            piece.words += f" {token.content} " if token.type == "image" else "◦" * (not address)
         elif token.type == "strong_open":
             other_name = piece.labels and piece.words.endswith(f"{piece.labels[-1]} (")
             piece.labels.append("(" if other_name else "")
         else:
-            text = " " if token.type == "softbreak" else token.content
+            text = token.content
+            if token.type == "softbreak":
+                wide = WIDE.match(piece.words[-1:]) and WIDE.match(after.content)
+                text = BLANK if wide else " "
             piece.words += text
             piece.plain += text * (not depth["em"])
             if depth["strong"]:
@@ -298,6 +303,11 @@ def unsaid(one, other):
         yield f"not translated: {near}"
     elif english >= 12 and not min(1, 0.5 + english / 60) <= chinese / english < 3:
         yield f"{english} words became {chinese} signs: {near}"
+    if "*" in other.words and "*" not in one.words:
+        yield f"a mark that marks nothing: {near} (**term**（English）, the bracket outside)"
+    if BLANK in other.words:
+        at = other.words.index(BLANK)
+        yield f"a line's end shows as a blank: “{other.words[max(0, at - 10) : at + 10]}”"
     if NEGATION.search(outside_quotes(one.plain)) and not re.search(
         "[不没无非未别莫勿否缺只仅]", other.words
     ):
