@@ -284,6 +284,11 @@ def test_search_finds_the_lesson(window, site, word, lesson):
     assert any(result.startswith(lesson) for result in results), results
 
 
+def test_the_chinese_contents_are_the_english_ones_as_far_as_translated():
+    twins = [re.sub(r"(.*)/", r"\1/zh/", page) for page in PAGES]
+    assert [page for page in twins if [*ROOT.glob(f"{page}.*")]] == CHINESE
+
+
 def headings(page):
     return re.findall(r'<section[^>]* id="([^"]+)"', page.read_text(encoding="utf-8"))
 
