@@ -153,8 +153,8 @@ def attempt(rate, seed=0, make=adamw, share=steady, ids=train_ids, steps=steps):
     return model, losses, held
 
 
-# %% [markdown] english="e849577a"
-# 七个学习率，每个用三个种子（在两个核上约七十五秒）。
+# %% [markdown] english="cf61f440"
+# 七个学习率，每个用三个种子（用两个核约一分十五秒）。
 #
 # > **先猜。** 画出最终损失随学习率变化的曲线。同一个学习率下，三个种子的结果相差多少？
 
@@ -203,8 +203,7 @@ figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note
 #
 # ## 往哪个方向更新
 #
-# 普通的 **SGD** 沿负梯度方向更新，所有权重共用一个学习率。**动量**（momentum）沿历次梯度的加权和更新，越早的梯度权重越小（PyTorch 里系数取 0.9 时，这个和最长可达单个梯度的十倍）：在不同批次之间正负来回变化的分量会相互抵消。**AdamW** 为每个权重单独确定步长：近期梯度的均值，除以它们均方的平方根（Kingma 和 Ba，2015）。它的**权重衰减**（weight decay）每一步把权重朝 0 缩小一点点，与梯度分开计算（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，并在三个学习率里取最好的（在两个核上约半分钟）。
-
+# 普通的 **SGD** 沿负梯度方向更新，所有权重共用一个学习率。**动量**（momentum）沿历次梯度的加权和更新，越早的梯度权重越小（PyTorch 里系数取 0.9 时，这个和最长可达单个梯度的十倍）：在不同批次之间正负来回变化的分量会相互抵消。**AdamW** 为每个权重单独确定步长：近期梯度的均值，除以它们均方的平方根（Kingma 和 Ba，2015）。它的**权重衰减**（weight decay）每一步把权重朝 0 缩小一点点，与梯度分开计算（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，并在三个学习率里取最好的（用两个核约半分钟）。
 
 # %% tags=["nbval-ignore-output"]
 def sgd(model, rate):
@@ -319,8 +318,7 @@ class TrainConfig:
 #
 # AdamW 刚开始时，两个滑动平均里只有一两个梯度，所以学习率先用若干步升到峰值，这叫**预热**（warm-up；Goyal 等，2017）；然后保持不变，最后下降。（也可以沿余弦曲线下降，见 Loshchilov 和 Hutter，2017，以及[练习 4.3](#exercise-4-3-core-15-min)。）下面的函数给出学习率占峰值的*比例*。
 #
-# 四种学习率调度，峰值都比稳妥的取值略高一些（在两个核上约四十五秒）：
-
+# 四种学习率调度，峰值都比稳妥的取值略高一些（用两个核约四十五秒）：
 
 # %% tags=["export"]
 def learning_rate_at(step, config):
@@ -467,9 +465,8 @@ config = TrainConfig(
 )
 print(spec.model)
 
-# %% [markdown] english="b4c5190b"
-# 评估单独写成函数，循环本身就短得能在一页里看完：`write` 生成一段样例（第 6 讲），`report` 用同样的精确方法算出训练和验证两个损失。整个循环在两个核上约需半分钟。
-
+# %% [markdown] english="e6d2f576"
+# 评估单独写成函数，循环本身就短得能在一页里看完：`write` 生成一段样例（第 6 讲），`report` 用同样的精确方法算出训练和验证两个损失。用两个核，这个循环约半分钟。
 
 # %%
 @torch.no_grad()
@@ -739,9 +736,8 @@ assert max(after) - min(after) < 1e-4, "怎么写都是同样的一步"
 same = torch.allclose(orthogonalise(gradient[None])[0], orthogonal(gradient), atol=1e-3)
 assert same, "所有矩阵一起，或一个一个"
 
-# %% [markdown] english="045dbf54"
+# %% [markdown] english="e32fa1dd"
 # 那么，Muon 在这里更好吗？两者都用恒定的学习率（约十五秒）：
-
 
 # %% tags=["nbval-ignore-output"]
 def by(kind, seed):
