@@ -121,7 +121,7 @@ def steady(step):
     return 1.0
 
 
-def adamw(model, rate):
+def with_adamw(model, rate):
     return torch.optim.AdamW(model.parameters(), lr=rate)
 
 
@@ -133,7 +133,7 @@ def held_out_loss(model):
 
 
 # %%
-def attempt(rate, seed=0, make=adamw, share=steady, ids=train_ids, steps=steps):
+def attempt(rate, seed=0, make=with_adamw, share=steady, ids=train_ids, steps=steps):
     """Train a small model. -> it, the loss of each step, ten losses on held-out text"""
     torch.manual_seed(seed)
     model = GPT(small).to(device)
@@ -205,6 +205,7 @@ figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note
 #
 # 普通的 **SGD** 沿负梯度方向更新，所有权重共用一个学习率。**动量**（momentum）沿历次梯度的加权和更新，越早的梯度权重越小（PyTorch 里系数取 0.9 时，这个和最长可达单个梯度的十倍）：在不同批次之间正负来回变化的分量会相互抵消。**AdamW** 为每个权重单独确定步长：近期梯度的均值，除以它们均方的平方根（Kingma 和 Ba，2015）。它的**权重衰减**（weight decay）每一步把权重朝 0 缩小一点点，与梯度分开计算（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，并在三个学习率里取最好的（用两个核约半分钟）。
 
+
 # %% tags=["nbval-ignore-output"]
 def sgd(model, rate):
     return torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
@@ -228,7 +229,7 @@ def length(tensors):
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 model = GPT(small).to(device)
-optimizer, draw, watched = adamw(model, best), torch.Generator().manual_seed(0), []
+optimizer, draw, watched = with_adamw(model, best), torch.Generator().manual_seed(0), []
 for _ in range(steps):
     tokens, targets = get_batch(train_ids, 16, 32, draw)
     loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
@@ -237,8 +238,8 @@ for _ in range(steps):
     before = [p.detach().clone() for p in model.parameters()]
     optimizer.step()
     moved = length([p - b for p, b in zip(model.parameters(), before, strict=True)])
-    gradient = length([p.grad for p in model.parameters()])
-    watched.append({"梯度": gradient, "更新量 / 权重": moved / length(before)})
+    norm = length([p.grad for p in model.parameters()])
+    watched.append({"梯度": norm, "更新量 / 权重": moved / length(before)})
 shown = sorted({0, 1, 2, steps // 20, steps // 4, steps // 2, steps - 1})
 table = pd.DataFrame(watched, index=range(1, steps + 1)).rename_axis("step")
 table.iloc[shown].round(4)
@@ -253,9 +254,8 @@ table.iloc[shown].round(4)
 # > **先猜。** 那个批次会让损失升高多少？不裁剪和裁剪，在当时和二十步之后，各升高多少？（作为对照，先运行一个没有遇到异常批次的副本。）
 
 # %% tags=["nbval-ignore-output"]
-strange = torch.full_like(
-    targets, train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item()
-)
+rarest = train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item()
+strange = torch.full((16, 32), rarest, device=device)
 print(f"遇到异常批次之前：{held_out_loss(model):.3f}")
 for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True, 0.1)):
     # Together, so that the copied optimiser moves the copied model
@@ -319,6 +319,7 @@ class TrainConfig:
 # AdamW 刚开始时，两个滑动平均里只有一两个梯度，所以学习率先用若干步升到峰值，这叫**预热**（warm-up；Goyal 等，2017）；然后保持不变，最后下降。（也可以沿余弦曲线下降，见 Loshchilov 和 Hutter，2017，以及[练习 4.3](#exercise-4-3-core-15-min)。）下面的函数给出学习率占峰值的*比例*。
 #
 # 四种学习率调度，峰值都比稳妥的取值略高一些（用两个核约四十五秒）：
+
 
 # %% tags=["export"]
 def learning_rate_at(step, config):
@@ -468,6 +469,7 @@ print(spec.model)
 # %% [markdown] english="e6d2f576"
 # 评估单独写成函数，循环本身就短得能在一页里看完：`write` 生成一段样例（第 6 讲），`report` 用同样的精确方法算出训练和验证两个损失。用两个核，这个循环约半分钟。
 
+
 # %%
 @torch.no_grad()
 def write(model, prompt, n_new=80):
@@ -519,6 +521,7 @@ for step in tqdm(range(config.steps), "steps", leave=False):
             kept = copy.deepcopy(model.state_dict())
         if stopping.should_stop:
             break
+gradient = model.blocks[0].attention.out.weight.grad.cpu()  # the last one, for Muon below
 model.load_state_dict(kept)  # back to the best
 speed = (step + 1) * tokens.numel() / seconds
 print(f"最好的验证损失 {stopping.best:.3f} 奈特/字符", end=", ")
@@ -567,7 +570,6 @@ def orthogonal(matrix, iterations=5):
 # > **先猜。** 哪些奇异值最难推到 1？
 
 # %% tags=["nbval-ignore-output"]
-gradient = model.blocks[0].attention.out.weight.grad.cpu()
 ways = {"迭代之前": gradient / torch.linalg.matrix_norm(gradient, 2)}
 ways |= {f"{n} 次迭代": orthogonal(gradient, n) for n in (3, 5)}
 values = {}
@@ -723,7 +725,7 @@ after = []
 for micro_batches in (None, 1, 4):
     torch.manual_seed(0)
     fresh = GPT(small).to(device)
-    optimizer = adamw(fresh, best)
+    optimizer = with_adamw(fresh, best)
     if micro_batches is None:
         F.cross_entropy(fresh(tokens).flatten(0, 1), targets.flatten()).backward()
         torch.nn.utils.clip_grad_norm_(fresh.parameters(), 1.0)
@@ -738,6 +740,7 @@ assert same, "所有矩阵一起，或一个一个"
 
 # %% [markdown] english="e32fa1dd"
 # 那么，Muon 在这里更好吗？两者都用恒定的学习率（约十五秒）：
+
 
 # %% tags=["nbval-ignore-output"]
 def by(kind, seed):
@@ -770,15 +773,15 @@ figures.training_curves(curve, baselines, note=text.note)
 # 这里的虚线是最近几个批次的平均损失，不需要额外计算，但有滞后。验证损失只测了一次，所以图上只有一个点。（软件包里的训练程序就是你的循环，多了计时和进度条。提前停止时，它只看验证集的一半，这样另一半就没有参与过任何选择，见第 5 讲。）下面用同样的方法，测量两段文本上的损失：
 
 # %% tags=["nbval-ignore-output"]
-loss = evaluate(model, validation_ids)
-assert abs(loss - record.validation_loss) < 2e-3, "磁盘上的就是最好的权重"
+reached = evaluate(model, validation_ids)
+assert abs(reached - record.validation_loss) < 2e-3, "磁盘上的就是最好的权重"
 begin = evaluate(model, train_ids[: len(validation_ids)])
 print(f"训练集的前十分之一：{begin:.3f} 奈特/字符")
-print(f"验证集：{loss:.3f} 奈特/字符")
+print(f"验证集：{reached:.3f} 奈特/字符")
 print(write(model, text.fitting_prompt(), 200))
 for name in ("5-gram", "Kneser–Ney"):
     if name in baselines:
-        print(f"{name}：{baselines[name]:.3f}，模型与它相差 {loss - baselines[name]:+.3f}")
+        print(f"{name}：{baselines[name]:.3f}，模型与它相差 {reached - baselines[name]:+.3f}")
 order = 5 if "5-gram" in baselines else 2  # five are too many for a very large alphabet
 tables = WittenBell(train_ids.cpu(), order, tokenizer.vocab_size).tables
 counts = sum(len(grams) for grams, *_ in tables)
@@ -800,7 +803,7 @@ for i, left_out in enumerate(tenths):
 labels = ("留出的那一份（全文的十分之一）", "这一份的损失（奈特/字符）")
 title = "对统计模型来说，每一份有多难？"
 print(f"最后一份比第一份高：统计模型 {costs[-1] - costs[0]:.2f}", end=", ")
-print(f"你的模型 {loss - begin:.2f} 奈特/字符")
+print(f"你的模型 {reached - begin:.2f} 奈特/字符")
 figures.lines(range(1, 11), {"统计模型": costs}, *labels, title=title, note=text.note)
 
 # %% [markdown] english="5de7f15b"
@@ -811,7 +814,7 @@ figures.lines(range(1, 11), {"统计模型": costs}, *labels, title=title, note=
 # *ten lines* 一行是用最好的学习率训练 200 步的结果，在 512 个窗口上测得；其余都是精确值。上下文长度不同，损失就不能相互比较。最好的统计模型暂时领先，到第 5 讲才会被超过。
 
 # %% tags=["nbval-ignore-output"]
-lines = {"ten lines": final[best][0], "your loop": stopping.best, "2 layers": loss}
+lines = {"ten lines": final[best][0], "your loop": stopping.best, "2 layers": reached}
 log = pd.DataFrame({"nats/character": baselines | lines})
 read = {"ten lines": small.context_length, "your loop": context, "2 layers": context}
 log["context"] = pd.Series(read, dtype="Int64")
@@ -873,8 +876,8 @@ back = (weights * (places[:, None] - places)).sum(-1).mean((1, 3))
 even = places.double().mean() / 2
 
 # %% tags=["nbval-ignore-output"]
-heads = [f"头 {h + 1}" for h in range(spec.model.n_heads)]
-layers = [f"第 {i + 1} 层" for i in range(spec.model.n_layers)]
+heads = [f"头 {h + 1}" for h in range(back.shape[1])]
+layers = [f"第 {i + 1} 层" for i in range(len(back))]
 print(f"在长 {context} 的窗口里的平均距离；不作选择的头：{even:.1f}")
 pd.DataFrame(back, layers, heads).round(1)
 
