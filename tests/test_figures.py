@@ -172,7 +172,7 @@ TWINS = pd.DataFrame(
 )
 PAIRED = pd.DataFrame(
     {"family": ["frames", "frames", "draws of whole plays"], "r": [0.1, -0.4, 0.9]}
-    | {"ratio": [1.05, 1.3, 0.4], "pairs": [6, 6, 5]}
+    | {"ratio": [1.05, 1.3, 0.4], "pairs": [6, 6, 5], "at_zero": [1.15, 1.15, 1.2]}
 )
 JUDGED = pd.DataFrame(
     {

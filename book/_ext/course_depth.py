@@ -468,8 +468,8 @@ def inside():
     yield (
         f"Texts of {mechanism.HALF} characters, {mechanism.TEXTS} of each kind; the first "
         f"{mechanism.CUT} of each copy don't count, as it begins anywhere in a line. Losses and "
-        f"prices in nats/character. By chance alone {mechanism.chance():.3f} of a head's attention falls "
-        "on what came next last time."
+        f"prices in nats/character. By chance alone {mechanism.chance():.3f} of a head's attention "
+        "falls on what came next last time."
     )
 
 

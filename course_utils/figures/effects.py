@@ -1,7 +1,6 @@
 """Pictures of the recorded study: what a choice changes, which rate is best, what data buys."""
 
 import numpy as np
-from scipy import stats
 
 from course_utils.figures.drawing import (
     BLUE,
@@ -96,8 +95,8 @@ def ranking_in_words(names, rows, say):
 def pairing(table, language=None, note="", title=""):
     """What pairing gains: the width of the paired interval over the unpaired one's, against r.
 
-    table: rows with family, r, ratio, pairs (seeds), a comparison each. The lines are what theory
-    says of two arms of one spread, for the fewest and the most pairs.
+    table: rows with family, r, ratio, a comparison each; pairs (seeds), and at_zero, the ratio that
+    theory gives to so many pairs of one spread without correlation: the lines go through it.
     """
     r = np.linspace(-1, 1, 200)
     with open_figure(4.2, language, note) as (figure, say):
@@ -105,7 +104,7 @@ def pairing(table, language=None, note="", title=""):
         axes.axhline(1, color=GREY, lw=0.8)
         ends = sorted({table["pairs"].min(), table["pairs"].max()})
         for pairs in ends:
-            wider = stats.t.ppf(0.975, pairs - 1) / stats.t.ppf(0.975, 2 * pairs - 2)
+            wider = table.loc[table["pairs"] == pairs, "at_zero"].iloc[0]
             line = {"color": GREY, "lw": 0.8, "ls": "--", "label": f"{pairs} pairs"}
             axes.plot(r, wider * np.sqrt(1 - r), **line)
         for family, look in looks(table["family"]).items():

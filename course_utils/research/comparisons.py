@@ -153,16 +153,19 @@ def pairing(losses, other_losses):
     """What it gains to pair two arms by their seeds. losses, other_losses: dict seed -> loss.
 
     -> r, the correlation of the pairs; half the width of the paired interval of their difference,
-    and of the unpaired one, which lets each arm have its own spread (Welch, 1947)
+    and of the unpaired one, which lets each arm have its own spread (Welch, 1947); at_zero, what
+    theory gives for the first over the second to so many pairs of one spread, were r zero
     """
     table = pd.DataFrame({"one": losses, "other": other_losses}).dropna()
     low, _, high, _ = t_test(list(table["one"] - table["other"]))
     unpaired = stats.ttest_ind(table["one"], table["other"], equal_var=False)
     apart = unpaired.confidence_interval()
+    n = len(table)
     return {
         "r": table["one"].corr(table["other"]),
         "paired": (high - low) / 2,
         "unpaired": (apart.high - apart.low) / 2,
+        "at_zero": stats.t.ppf(0.975, n - 1) / stats.t.ppf(0.975, 2 * n - 2),
     }
 
 
