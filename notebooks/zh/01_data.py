@@ -279,7 +279,7 @@ for name, (p, q) in games.items():
     print(f"{loss:.3f} 奈特，难度如同 {math.exp(loss):.2f} 个等可能的选项：{name:24}")
 
 # %% [markdown] english="220c7867"
-# ## 从最笨的模型起，一级一级往上
+# ## 阶梯：从最笨的模型一级级往上
 #
 # 最笨的模型给全部 65 个字符同样的概率。
 
@@ -661,7 +661,7 @@ figures.loss_bars(losses, title="统计能达到的损失，从最差到最好",
 # %% [markdown] english="c56182c6"
 # ## 本讲小结
 #
-# 你做出了分词器、划分、批次，还有一组由弱到强的基线。这些代码都收进了 `course_utils.lessons.data`，就取自这个 notebook。
+# 你做出了分词器、划分、批次，还有由弱到强、一级级的基线。这些代码都收进了 `course_utils.lessons.data`，就取自这个 notebook。
 #
 # ## 思考
 #
