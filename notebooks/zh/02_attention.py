@@ -80,9 +80,9 @@ by_loop = torch.stack([x[:, : t + 1].mean(dim=1) for t in range(T)], dim=1)
 # %%
 equal = torch.ones(T, T).tril()
 equal = equal / equal.sum(dim=1, keepdim=True)
-assert torch.allclose(equal @ x, by_loop, atol=1e-6), "三角形的权重就是求平均"
+assert torch.allclose(equal @ x, by_loop, atol=1e-6), "用三角形的权重矩阵相乘，就是求平均"
 labels = ("位置", "关注的位置", "权重")
-figures.heatmaps(equal, labels=labels, title="相等的权重：对过去求平均")
+figures.heatmaps(equal, labels=labels, title="权重相等：对前文求平均")
 
 # %% [markdown] english="9c131820"
 # 第 $t$ 行把注意力平均分给它能看到的 $t + 1$ 个位置。对角线以上都是未来，一点也分不到。
@@ -183,7 +183,7 @@ for d in sizes:
 # %%
 labels = ("通道数 D（对数刻度）", "十个权重中最大的一个")
 look = {"baselines": {"均分": 0.1}, "log_x": True, "low": 0}
-title = "为什么要除以 √D：运气最好的键分到多少"
+title = "为什么要除以 √D：分数碰巧最高的键分到多少权重"
 figures.lines(sizes, luckiest, *labels, **look, title=title)
 
 # %% [markdown] english="3fdb297b"
@@ -196,7 +196,7 @@ for name, scale in {"不除": 1, "除以 √D": math.sqrt(1024)}.items():
     scores = dots.clone().requires_grad_()  # D = 1024
     (scores / scale).softmax(-1)[:, 0].sum().backward()
     heard = (scores.grad.abs().amax(-1) >= 1e-4).float().mean()
-    print(f"{name:13}：{heard:.0%} 的查询")
+    print(f"{name:13}：{heard:.0%} 的查询得到够大的梯度")
 
 # %% [markdown] english="a33c5227"
 # 不除的话，大多数查询一开始就凭偶然选定了一个键，几乎没有梯度能让它改变。
@@ -229,7 +229,7 @@ H = 3
 q, k, v = (torch.randn(B, H, T, D) for _ in range(3))
 weights, ones = attention_weights(q, k), torch.ones(B, H, T)
 assert torch.allclose(weights.sum(-1), ones), "softmax 沿着键计算"
-assert (weights.triu(diagonal=1) == 0).all(), "谁也不关注未来"
+assert (weights.triu(diagonal=1) == 0).all(), "任何位置都不关注未来"
 assert torch.allclose(weights[..., 0, 0], ones[..., 0]), "第一个位置只有自己可看"
 
 # %% [markdown] english="67b4e0a9"
@@ -283,7 +283,7 @@ def merge_heads(x):
 x = torch.randn(B, T, H * D)
 heads_of_x = split_heads(x, H)
 assert heads_of_x.shape == (B, H, T, D)
-assert torch.equal(merge_heads(heads_of_x), x), "切开再拼回，什么也不丢"
+assert torch.equal(merge_heads(heads_of_x), x), "切开再拼回，不丢失任何信息"
 assert torch.equal(heads_of_x[:, 1], x[..., D : 2 * D]), "第二个头得到第二组 D 个通道"
 
 # %% [markdown] english="6b70e585"
@@ -459,7 +459,7 @@ with torch.no_grad():
 ahead = cheat.diagonal(1, -2, -1).mean()
 print(f"落在下一个位置上的权重（对所有头和所有行取平均）：{ahead:.2f}")
 heads = [f"头 {h}" for h in range(1, len(cheat) + 1)]
-labels, title = ("查询", "键", "权重"), "作弊者：没有掩码"
+labels, title = ("查询", "键", "权重"), "“作弊”的模型：没有掩码"
 figures.heatmaps(cheat, line, line, heads, labels, title=title, note=text.note)
 
 # %% [markdown] english="4c91668a"
@@ -503,7 +503,7 @@ places["elsewhere"] = torch.ones(n, n).tril() - sum(places.values())
 maps = evaluation.attention_maps(model, stretch[None])
 maps["equal"] = torch.ones(n, n).tril() / torch.arange(1, n + 1)[:, None]
 shares = [[(w * place).sum(-1).mean() for place in places.values()] for w in maps.values()]
-labels = ("层和头", "关注的对象", "份额")
+labels = ("层和头", "关注的对象", "比例")
 title = "每个头关注什么"
 figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, note=text.note)
 
@@ -527,7 +527,7 @@ loss_log["困惑度"] = loss_log["nats/character"].map(math.exp)
 loss_log.round(3)
 
 # %% tags=["nbval-ignore-output"]
-figures.loss_bars(log, title="注意力能达到的损失，与统计模型相比", note=text.note)
+figures.loss_bars(log, title="注意力能达到的损失，与统计模型对照", note=text.note)
 
 # %% [markdown] english="bbebc7d8"
 # 只有一次注意力，又几乎没怎么训练，就已经胜过二元语法，但离 5-gram 还有距离，更不用说 Kneser–Ney。还缺哪些部分，第 3 讲会一样一样地加进来试。

@@ -153,7 +153,7 @@ def attempt(rate, seed=0, make=with_adamw, share=steady, ids=train_ids, steps=st
     return model, losses, held
 
 
-# %% [markdown] english="cf61f440"
+# %% [markdown] english="e849577a"
 # 七个学习率，每个用三个种子（用两个核约一分十五秒）。
 #
 # > **先猜。** 画出最终损失随学习率变化的曲线。同一个学习率下，三个种子的结果相差多少？
@@ -466,7 +466,7 @@ config = TrainConfig(
 )
 print(spec.model)
 
-# %% [markdown] english="e6d2f576"
+# %% [markdown] english="b4c5190b"
 # 评估单独写成函数，循环本身就短得能在一页里看完：`write` 生成一段样例（第 6 讲），`report` 用同样的精确方法算出训练和验证两个损失。用两个核，这个循环约半分钟。
 
 
@@ -738,7 +738,7 @@ assert max(after) - min(after) < 1e-4, "怎么写都是同样的一步"
 same = torch.allclose(orthogonalise(gradient[None])[0], orthogonal(gradient), atol=1e-3)
 assert same, "所有矩阵一起，或一个一个"
 
-# %% [markdown] english="e32fa1dd"
+# %% [markdown] english="045dbf54"
 # 那么，Muon 在这里更好吗？两者都用恒定的学习率（约十五秒）：
 
 
