@@ -1,7 +1,7 @@
 """Keep the catalogue of what the course says in step: python tools/messages.py [--check]
 
-What the code has in `_`, `N_` and `ngettext` comes into course.po, new texts with nothing said for
-them yet; what is gone leaves it. Python reads what is compiled from it, course.mo.
+What the code has in `_`, `N_`, `say` and `ngettext` comes into course.po, new texts with nothing
+said for them yet; what is gone leaves it. Python reads what is compiled from it, course.mo.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from course_utils import widgets
 ROOT = Path(__file__).resolve().parent.parent
 PO = ROOT / "course_utils/locale/zh/LC_MESSAGES/course.po"
 MO = PO.with_suffix(".mo")
-KEYWORDS = {"_": None, "N_": None, "ngettext": (1, 2)}
+KEYWORDS = {"_": None, "N_": None, "say": None, "ngettext": (1, 2)}
 HEAD = rb"""# What the course says, in Chinese; tools/messages.py keeps it in step with the code.
 msgid ""
 msgstr ""
@@ -96,7 +96,8 @@ def untranslated(catalogue):
 def placeholders(text):
     r"""The {names}, %s and \1 of a text."""
     try:
-        names = {f"{{{name}}}" for _, name, _, _ in Formatter().parse(text) if name is not None}
+        found = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+        names = {f"{{{name or number}}}" for number, name in enumerate(found)}  # {} is {0}
     except ValueError:  # a brace that stands for itself
         names = set()
     return names | set(re.findall(r"%(?:\(\w+\))?[rsd]|\\\d", text))

@@ -586,8 +586,8 @@ def in_words(table):
     """Each measure's mean, and half of its 95 % interval."""
     cells = {}
     for measure, digits in PLACES.items():
-        name = MEASURES[measure].name[0]
-        unit = MEASURES[measure].unit[0]
+        name = MEASURES[measure].name
+        unit = MEASURES[measure].unit
         values = table[measure]
         if unit == "share":
             values = 100 * values

@@ -14,12 +14,13 @@ from course_utils.figures.drawing import (
 )
 from course_utils.figures.effects import draw_with_intervals
 from course_utils.figures.words import UNTOUCHED, translated
+from course_utils.messages import N_
 
 PRICES = {  # a column -> what is drawn of it, and how many of the column's units one of those is
-    "steps": (("training steps", "训练步数（步）"), 1),
-    "flops": (("arithmetic (10¹⁴ FLOPs)", "计算量（10¹⁴ FLOPs）"), 1e14),
-    "gpu_s": (("time on a GPU (s)", "GPU 上的时间（秒）"), 1),
-    "cpu_s": (("time on a CPU core (minutes)", "单个 CPU 核上的时间（分钟）"), 60),
+    "steps": (N_("training steps"), 1),
+    "flops": (N_("arithmetic (10¹⁴ FLOPs)"), 1e14),
+    "gpu_s": (N_("time on a GPU (s)"), 1),
+    "cpu_s": (N_("time on a CPU core (minutes)"), 60),
 }
 
 
@@ -34,12 +35,12 @@ def frontier(table, language=None, note="", title=""):
         for axes, price in zip(panels.flat, PRICES, strict=True):
             draw_price(axes, table, price, say)
         for axes in panels[:, 0]:
-            axes.set_ylabel(say(*UNTOUCHED).replace(" (", "\n(").replace("（", "\n（"))
-        numbers = say("number: layers · upright: 95 % interval", "数字：层数 · 竖线：95% 置信区间")
-        rings = say("ring: nothing cheaper is better", "圆圈：更便宜的都不如它")
+            axes.set_ylabel(say(UNTOUCHED).replace(" (", "\n(").replace("（", "\n（"))
+        numbers = say("number: layers · upright: 95 % interval")
+        rings = say("ring: nothing cheaper is better")
         for axes, words in zip(panels[0], (numbers, rings), strict=True):
             explain(axes, words, loc="left")
-        head(figure, title or say("What the same price buys", "同样的代价能换来什么"))
+        head(figure, title or say("What the same price buys"))
         figure.set_label(frontier_in_words(table, language, say))
     return figure
 
@@ -48,7 +49,7 @@ def draw_price(axes, table, price, say):
     """One panel: the losses by one price, those ringed that nothing cheaper beats."""
     label, unit = PRICES[price]
     table = table.assign(price=table[price] / unit)
-    axes.set(xscale="log", xlabel=say(*label))
+    axes.set(xscale="log", xlabel=say(label))
     axes.set_xlim(table["price"].min() / 1.15, table["price"].max() * 1.15)
     draw_with_intervals(
         axes, table, by="n_layers", x="price", named=lambda last: f"{last['n_layers']:.0f}"
@@ -64,10 +65,7 @@ def draw_price(axes, table, price, say):
 
 def frontier_in_words(table, language, say):
     """The alt text of the frontier: by each price, what nothing cheaper beats."""
-    words = say(
-        "Loss by what training costs. Beaten by nothing cheaper, {}.",
-        "损失与训练代价。更便宜的都不如它们，{}。",
-    )
+    words = say("Loss by what training costs. Beaten by nothing cheaper, {}.")
     listed = []
     for price, (label, _) in PRICES.items():
         best = table[table[f"{price}_best"]].sort_values(price)
@@ -76,7 +74,7 @@ def frontier_in_words(table, language, say):
             f"{translated(f'{row.steps:,} steps', language)} {row.loss:.3f}"
             for row in best.itertuples()
         )
-        listed.append(f"{say(*label)}: {'; '.join(ways)}")
+        listed.append(f"{say(label)}: {'; '.join(ways)}")
     return words.format(" · ".join(listed))
 
 
@@ -85,8 +83,8 @@ def layers_of(row):
 
 
 MEASURED = {  # a column, low and high with it -> what it is
-    "plausibility": ("loss under the judge\n(nats/character)", "评判模型下的损失\n（奈特/字符）"),
-    "coherence": ("gain from its own past\n(nats/character)", "自身上文的增益\n（奈特/字符）"),
+    "plausibility": N_("loss under the judge\n(nats/character)"),
+    "coherence": N_("gain from its own past\n(nats/character)"),
 }
 
 
@@ -109,22 +107,19 @@ def judged(table, language=None, note="", title=""):
                 axes.plot([left, right], [row, row], color=BLUE, label=f"{arm} interval")
                 axes.plot(mean, row, "o", color=BLUE, ms=5, label=arm)
             axes.set_xlim(padded(np.concatenate([low, high])))
-            axes.set_xlabel(say(*label))
+            axes.set_xlabel(say(label))
             axes.grid(visible=False, axis="y")
         list_down(panels[0], names, top=0.6)
-        explain(panels[0], say("line: 95 % interval", "横线：95% 置信区间"), loc="left")
-        explain(panels[1], say("grey: human text", "灰：真人原文"), loc="left")
-        head(figure, title or say("What a judge makes of the texts", "评判模型如何看这些文本"))
+        explain(panels[0], say("line: 95 % interval"), loc="left")
+        explain(panels[1], say("grey: human text"), loc="left")
+        head(figure, title or say("What a judge makes of the texts"))
         figure.set_label(judged_in_words(table, names, say))
     return figure
 
 
 def judged_in_words(table, names, say):
     """The alt text of what the judge says."""
-    words = say(
-        "Loss under the judge and gain from its own past, in nats/character: {}.",
-        "评判模型下的损失与自身上文的增益（奈特/字符）：{}。",
-    )
+    words = say("Loss under the judge and gain from its own past, in nats/character: {}.")
     listed = (
         f"{name} {row.plausibility:.3f}, {row.coherence:+z.3f}"
         for name, row in zip(names, table.itertuples(), strict=True)

@@ -88,7 +88,7 @@ def shifted(tokens, targets, language=None, note="", title=""):
     count = len(tokens)
     step = (NARROW * UNITS - 9) / count
     with canvas(1.55, language, note, title) as (figure, axes, say):
-        rows = ((tokens, 12, say("tokens", "输入")), (targets, 3, say("targets", "目标")))
+        rows = ((tokens, 12, say("tokens")), (targets, 3, say("targets")))
         for row, y, name in rows:
             axes.text(0, y, name, ha="left", va="center", fontsize=SMALL, color=GREY)
             for i, character in enumerate(row):
@@ -111,10 +111,10 @@ def shifted(tokens, targets, language=None, note="", title=""):
         pairs = ", ".join(f"{a} → {b}" for a, b in zip(tokens, targets, strict=True))
         figure.set_label(
             say(
-                f"{count} tokens in a row, and under each its target, the token that follows: "
-                f"{pairs}. Each target is the token one place further on.",
-                f"一行 {count} 个输入字符，每个字符下面是它的目标，即下一个字符：{pairs}。目标"
-                "行就是输入行左移一位。",
+                "{count} tokens in a row, and under each its target, the token that follows: "
+                "{pairs}. Each target is the token one place further on.",
+                count=count,
+                pairs=pairs,
             )
         )
     return figure
@@ -129,26 +129,26 @@ def attention_flow(shapes, language=None, note="", title=""):
     T = min(5, shapes["scores"][-1])
     with canvas(5.6, language, note, title) as (figure, axes, say):
         left, middle, right = 7, 21, 36
-        box(axes, middle, 53, say("x: what each position knows", "x：每个位置的信息"), 26)
+        box(axes, middle, 53, say("x: what each position knows"), 26)
         for x, name in ((left, "q"), (middle, "k"), (right, "v")):
             arrow(axes, (middle + (x - middle) * 0.5, 51), (x, 46.2))
             axes.text(x, 48.7, f"· W{name}", ha="center", fontsize=SMALL, color=GREY)
         axes.text(34.8, 53, x_shape, ha="left", va="center", fontsize=SMALL, color=GREY)
-        asks = say(("asks", "offers", "tells"), ("要找什么", "有什么", "给出什么"))
+        asks = (say("asks"), say("offers"), say("tells"))
         for x, name, role in zip((left, middle, right), "qkv", asks, strict=True):
             box(axes, x, 43.7, f"{name}: {role}", 12, 4.4)
         arrow(axes, (left, 41.5), (left + 4, 37.2))
         arrow(axes, (middle, 41.5), (middle - 5, 37.2))
         axes.text(40.4, 39, q_shape, ha="right", va="center", fontsize=SMALL, color=GREY)
-        box(axes, 14, 35, say("scores: q kᵀ / √D", "得分：q kᵀ / √D"), 20)
+        box(axes, 14, 35, say("scores: q kᵀ / √D"), 20)
         arrow(axes, (14, 33), (14, 28.2), scores)
-        box(axes, 14, 26, say("mask: no future", "掩码：遮住未来"), 20, color=AMBER, fill=WARM)
+        box(axes, 14, 26, say("mask: no future"), 20, color=AMBER, fill=WARM)
         arrow(axes, (14, 24), (14, 19.2), scores)
-        box(axes, 14, 17, say("softmax: rows sum to 1", "softmax：每行之和为 1"), 24)
+        box(axes, 14, 17, say("softmax: rows sum to 1"), 24)
         arrow(axes, (14, 15), (14, 10.2), scores)
         axes.plot([41, 41], [41.5, 8], color=GREY, lw=1.1, zorder=1)
         arrow(axes, (41, 8), (24.2, 8))
-        box(axes, 14, 8, say("weights · v", "权重 · v"), 20)
+        box(axes, 14, 8, say("weights · v"), 20)
         arrow(axes, (14, 6), (14, 1.2), out)
         cell = 1.7
 
@@ -167,12 +167,14 @@ def attention_flow(shapes, language=None, note="", title=""):
         grid(axes, 29, 16.5 + T * cell / 2 - 1, T, T, cell, weighted)
         figure.set_label(
             say(
-                f"x, {x_shape}, is multiplied by three matrices and gives q, k and v, each "
-                f"{q_shape}. Their scores q times k transposed over the root of D are "
-                f"{scores}; the mask hides the future, softmax makes each row sum to 1, and "
-                f"the weights times v give {out}.",
-                f"x（{x_shape}）乘以三个矩阵得到 q、k、v，形状都是 {q_shape}。得分 q kᵀ/√D 的形"
-                f"状是 {scores}；掩码遮住未来，softmax 使每行之和为 1，权重乘以 v 得到 {out}。",
+                "x, {x_shape}, is multiplied by three matrices and gives q, k and v, each "
+                "{q_shape}. Their scores q times k transposed over the root of D are "
+                "{scores}; the mask hides the future, softmax makes each row sum to 1, and "
+                "the weights times v give {out}.",
+                x_shape=x_shape,
+                q_shape=q_shape,
+                scores=scores,
+                out=out,
             )
         )
     return figure
@@ -210,17 +212,19 @@ def heads_cut(time, channels, heads, language=None, note="", title=""):
             )
             arrow(axes, (x, 12.1), (8 + (i + 0.5) * step, 6.6))
         list(row_of_heads(0.3, 0))
-        cut = say(f"{heads} heads of D = C / H = {width}", f"{heads} 个头，D = C / H = {width}")
+        cut = say("{heads} heads of D = C / H = {width}", heads=heads, width=width)
         axes.text(22, 21.4, cut, ha="center", va="center", fontsize=SMALL, color=INK, bbox=GROUND)
-        each = say("each attends on its own", "各自做注意力")
+        each = say("each attends on its own")
         axes.text(22, 9.6, each, ha="center", va="center", fontsize=SMALL, color=INK, bbox=GROUND)
         figure.set_label(
             say(
-                f"{time} positions of {channels} channels are cut into {heads} heads of "
-                f"{width} channels each; every head attends on its own, and their results are "
+                "{time} positions of {channels} channels are cut into {heads} heads of "
+                "{width} channels each; every head attends on its own, and their results are "
                 "put side by side again.",
-                f"{time} 个位置、{channels} 个通道被切成 {heads} 个头，每个头 {width} 个通道；"
-                "各头独立做注意力，结果再拼接起来。",
+                time=time,
+                channels=channels,
+                heads=heads,
+                width=width,
             )
         )
     return figure
@@ -236,11 +240,11 @@ def _part(axes, x, y, words, kind):
 def block_sides(language=None, note="", title=""):
     """A block twice: the norm off the residual stream, before a sublayer; or in it, after a sum."""
     with canvas(5.0, language, note, title) as (figure, axes, say):
-        attention, mlp = say(("attention", "MLP"), ("注意力", "MLP"))
-        norm = say("norm", "归一化")
+        attention, mlp = (say("attention"), say("MLP"))
+        norm = say("norm")
         columns = (
-            (9, say("pre-norm (ours)", "前置归一化（本课）"), True),
-            (32, say("post-norm (2017)", "后置归一化（2017）"), False),
+            (9, say("pre-norm (ours)"), True),
+            (32, say("post-norm (2017)"), False),
         )
         for x, name, pre in columns:
             stream, layer = x - 6, x + 4
@@ -270,9 +274,7 @@ def block_sides(language=None, note="", title=""):
             say(
                 "Two blocks side by side. Pre-norm: x plus attention of the normed x, then "
                 "plus the MLP of the normed sum; the residual stream runs straight through. "
-                "Post-norm: a norm stands in the stream after each sum.",
-                "两种块并排。前置归一化：x 加上对归一化后的 x 做的注意力，再加上对归一化后的和"
-                "做的 MLP；残差流直通。后置归一化：每次相加之后，归一化位于残差流之中。",
+                "Post-norm: a norm stands in the stream after each sum."
             )
         )
     return figure
@@ -288,15 +290,15 @@ def decoder_stack(shapes, layers, language=None, note="", title="", position="le
     tokens, x, logits = (shape(shapes[name]) for name in ("tokens", "x", "logits"))
     with canvas(5.6, language, note, title) as (figure, axes, say):
         middle = 20
-        plus = say(" + positions", " + 位置") if added else ""
-        turned = say(", rotary", "，旋转位置") if rotary else ""
+        plus = say(" + positions") if added else ""
+        turned = say(", rotary") if rotary else ""
         rows = (
-            (2.5, say("tokens", "输入字符"), "norm", tokens),
-            (10.5, say("embedding", "嵌入") + plus, "layer", x),
-            (39, say("norm", "归一化"), "norm", x),
+            (2.5, say("decoder stack|tokens"), "norm", tokens),
+            (10.5, say("embedding") + plus, "layer", x),
+            (39, say("norm"), "norm", x),
             (
                 46,
-                say("head: a score for each character", "输出层：每个字符一个分数"),
+                say("head: a score for each character"),
                 "layer",
                 logits,
             ),
@@ -317,9 +319,9 @@ def decoder_stack(shapes, layers, language=None, note="", title="", position="le
         for y, words, kind, _ in rows:
             color, fill = (GREY, PLAIN) if kind == "norm" else (BLUE, PALE)
             box(axes, middle, y, words, 30, 4, color, fill)
-        attention = say("x + attention(norm(x))", "x + 注意力(归一化(x))") + turned
+        attention = say("x + attention(norm(x))") + turned
         box(axes, middle, 20, attention, 27, 4.6)
-        box(axes, middle, 29.6, say("x + MLP(norm(x))", "x + MLP(归一化(x))"), 27, 4.6)
+        box(axes, middle, 29.6, say("x + MLP(norm(x))"), 27, 4.6)
         arrow(axes, (middle, 4.5), (middle, 8.5), tokens)
         arrow(axes, (middle, 12.5), (middle, 17.7), x, at=0.28)
         arrow(axes, (middle, 22.3), (middle, 27.3), x)
@@ -329,22 +331,26 @@ def decoder_stack(shapes, layers, language=None, note="", title="", position="le
         axes.text(
             middle,
             53.8,
-            say("softmax: what comes next?", "softmax：下一个字符是什么？"),
+            say("softmax: what comes next?"),
             ha="center",
             va="center",
             fontsize=SMALL,
             color=INK,
         )
-        get = say(" and get their positions", "并加上位置") if added else ""
-        by_place = say(", which turns queries and keys by their place,", "（旋转位置）")
+        get = say(" and get their positions") if added else ""
+        by_place = say(", which turns queries and keys by their place,")
         by_place = by_place if rotary else ""
         figure.set_label(
             say(
-                f"Tokens {tokens} are embedded{get}, {x}; {layers} blocks each add "
-                f"attention{by_place} and then an MLP to x; a norm and the head give logits "
-                f"{logits}, a score for each character.",
-                f"输入 {tokens} 经嵌入{get}得到 {x}；{layers} 个块依次加上注意力{by_place}和 "
-                f"MLP；归一化和输出层给出 logits {logits}。",
+                "Tokens {tokens} are embedded{get}, {x}; {layers} blocks each add "
+                "attention{by_place} and then an MLP to x; a norm and the head give logits "
+                "{logits}, a score for each character.",
+                tokens=tokens,
+                get=get,
+                x=x,
+                layers=layers,
+                by_place=by_place,
+                logits=logits,
             )
         )
     return figure
@@ -378,18 +384,20 @@ def rotary_turn(pairs, degrees_per_position, language=None, note="", title=""):
             axes.text(
                 x,
                 25.2,
-                say(f"q at {m}, k at {n}", f"q 在 {m}，k 在 {n}"),
+                say("q at {m}, k at {n}", m=m, n=n),
                 ha="center",
                 fontsize=SMALL,
             )
         apart = abs(pairs[0][0] - pairs[0][1]) * degrees_per_position
         figure.set_label(
             say(
-                f"Two circles. In each, q and k are arrows turned by {degrees_per_position:g} "
-                f"degrees a position. The positions differ, {pairs[0]} and {pairs[1]}; the "
-                f"angle between is {apart:g} degrees in both.",
-                f"两个圆。q 和 k 是箭头，每个位置转 {degrees_per_position:g} 度。位置不同："
-                f"{pairs[0]} 和 {pairs[1]}；两者夹角都是 {apart:g} 度。",
+                "Two circles. In each, q and k are arrows turned by {degrees_per_position:g} "
+                "degrees a position. The positions differ, {pair} and {other}; the angle "
+                "between is {apart:g} degrees in both.",
+                degrees_per_position=degrees_per_position,
+                pair=pairs[0],
+                other=pairs[1],
+                apart=apart,
             )
         )
     return figure
@@ -403,27 +411,27 @@ def training_step(shapes, language=None, note="", title=""):
     tokens, logits = shape(shapes["tokens"]), shape(shapes["logits"])
     with canvas(4.6, language, note, title) as (figure, axes, say):
         left, right = 12.5, 35
-        box(axes, left, 43, say("text", "文本"), 14, color=GREY, fill=PLAIN)
-        arrow(axes, (left, 41), (left, 36.2), say("a batch", "一个批次"))
-        box(axes, left, 34, say("tokens, targets", "输入、目标"), 15.5)
+        box(axes, left, 43, say("training step|text"), 14, color=GREY, fill=PLAIN)
+        arrow(axes, (left, 41), (left, 36.2), say("a batch"))
+        box(axes, left, 34, say("tokens, targets"), 15.5)
         arrow(axes, (left, 32), (left, 26.2), tokens)
-        box(axes, left, 24, say("model", "模型"), 15.5, color=AMBER, fill=WARM)
+        box(axes, left, 24, say("model"), 15.5, color=AMBER, fill=WARM)
         arrow(axes, (left, 22), (left, 16.2), logits)
-        box(axes, left, 14, say("cross-entropy", "交叉熵"), 15.5)
+        box(axes, left, 14, say("cross-entropy"), 15.5)
         arrow(axes, (left, 12), (left, 6.2), "()")
-        box(axes, left, 4, say("loss", "损失"), 14)
+        box(axes, left, 4, say("loss"), 14)
         arrow(axes, (left + 7, 4), (right - 7, 4))
         axes.text(23.8, 5.4, "backward", ha="center", fontsize=SMALL, color=GREY)
-        box(axes, right, 4, say("gradients", "梯度"), 14)
+        box(axes, right, 4, say("gradients"), 14)
         arrow(axes, (right, 6), (right, 11.8))
-        box(axes, right, 14, say("clip", "裁剪"), 14)
+        box(axes, right, 14, say("clip"), 14)
         arrow(axes, (right, 16), (right, 21.8))
-        box(axes, right, 24, say("optimiser", "优化器"), 14)
+        box(axes, right, 24, say("optimiser"), 14)
         arrow(axes, (right - 7, 24), (left + 7.75, 24), color=AMBER)
-        axes.text(24.2, 25.4, say("moves", "更新"), ha="center", fontsize=SMALL, color=AMBER)
-        box(axes, right, 34, say("learning rate", "学习率"), 14, color=GREY, fill=PLAIN)
+        axes.text(24.2, 25.4, say("moves"), ha="center", fontsize=SMALL, color=AMBER)
+        box(axes, right, 34, say("learning rate"), 14, color=GREY, fill=PLAIN)
         arrow(axes, (right, 32), (right, 26.2))
-        targets = say("targets", "目标")
+        targets = say("targets")
         arrow(axes, (left - 7.75, 34), (left - 7.75, 14), bend=0.25)
         axes.text(
             left - 11.6,
@@ -437,12 +445,12 @@ def training_step(shapes, language=None, note="", title=""):
         )
         figure.set_label(
             say(
-                f"One step: a batch of tokens {tokens} goes through the model to logits "
-                f"{logits}; cross-entropy with the targets gives the loss; backward gives "
+                "One step: a batch of tokens {tokens} goes through the model to logits "
+                "{logits}; cross-entropy with the targets gives the loss; backward gives "
                 "gradients; they are clipped, and the optimiser moves the model's weights at "
                 "the learning rate of this step.",
-                f"一步训练：一个批次 {tokens} 经过模型得到 logits {logits}；与目标的交叉熵就是"
-                "损失；反向传播得到梯度；梯度裁剪后，优化器按当前学习率更新模型权重。",
+                tokens=tokens,
+                logits=logits,
             )
         )
     return figure
@@ -454,9 +462,9 @@ def kv_cache(length, language=None, note="", title=""):
     with canvas(2.9, language, note, title) as (figure, axes, say):
         step = 26 / (shown + 1)
         rows = (
-            (21, say("values", "值 v"), True),
-            (14.5, say("keys", "键 k"), True),
-            (6, say("query", "查询 q"), False),
+            (21, say("values"), True),
+            (14.5, say("keys"), True),
+            (6, say("query"), False),
         )
         for y, name, kept in rows:
             axes.text(0, y, name, ha="left", va="center", fontsize=SMALL, color=INK)
@@ -472,21 +480,20 @@ def kv_cache(length, language=None, note="", title=""):
         axes.text(
             12 + shown * step / 2,
             26,
-            say(f"kept: {length} tokens", f"已缓存：{length} 个"),
+            say("kept: {length} tokens", length=length),
             ha="center",
             fontsize=SMALL,
             color=GREY,
         )
-        axes.text(newest, 26, say("new: 1", "新增：1"), ha="center", fontsize=SMALL, color=AMBER)
-        below = say("one row of scores, not the whole square", "只算一行得分，不是整个方阵")
+        axes.text(newest, 26, say("new: 1"), ha="center", fontsize=SMALL, color=AMBER)
+        below = say("one row of scores, not the whole square")
         axes.text(44, 1.4, below, ha="right", fontsize=SMALL, color=INK)
         figure.set_label(
             say(
-                f"Keys and values of {length} tokens lie in the cache. The newest token adds "
+                "Keys and values of {length} tokens lie in the cache. The newest token adds "
                 "one key, one value and one query, and its query meets all keys: one row of "
                 "scores instead of the whole square.",
-                f"缓存里有 {length} 个字符的键和值。新字符只加一个键、一个值和一个查询，查询与"
-                "所有键相遇：只算一行得分。",
+                length=length,
             )
         )
     return figure

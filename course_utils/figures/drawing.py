@@ -108,7 +108,7 @@ def words(alt):
 
 @contextmanager
 def open_figure(height, language=None, note=""):
-    """A new figure of this height in inches, and `say(english, chinese)`; the note at its foot."""
+    """A new figure of this height in inches, and `say` of its language; the note at its foot."""
     language = chosen(language)
     say = speaker(language)
     look = [STYLE, {"font.family": fonts(language)}]

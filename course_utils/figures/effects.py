@@ -16,13 +16,11 @@ from course_utils.figures.drawing import (
 )
 from course_utils.figures.labels import End, name_ends
 from course_utils.figures.words import LOSS, translated, with_minus
+from course_utils.messages import N_
 
 BETTER = BLUE
 WORSE = RUST
-DIFFERENCE = (
-    "difference of the loss (nats/character): left is better",
-    "损失之差（奈特/字符）：越靠左越好",
-)
+DIFFERENCE = N_("difference of the loss (nats/character): left is better")
 
 
 def effect_ranking(effects, language=None, note="", title=""):
@@ -44,12 +42,9 @@ def effect_ranking(effects, language=None, note="", title=""):
         axes.tick_params(axis="y", labelsize=SMALL)
         margin = 0.04 * (high - low)
         axes.set_xlim(low - margin, high + margin)
-        key = say(
-            "filled: clear after correction · open: not · arrow: off the range",
-            "实心：校正后仍显著 · 空心：不显著 · 箭头：超出范围",
-        )
-        axes.set_xlabel(f"{say(*DIFFERENCE)}\n{key}")
-        head(figure, title or say("What each choice changes", "每个选择带来的变化"))
+        key = say("filled: clear after correction · open: not · arrow: off the range")
+        axes.set_xlabel(f"{say(DIFFERENCE)}\n{key}")
+        head(figure, title or say("What each choice changes"))
         figure.set_label(ranking_in_words(names, rows, say))
     return figure
 
@@ -81,10 +76,7 @@ def draw_effect(axes, row, arm, low, high):
 
 def ranking_in_words(names, rows, say):
     """The alt text of a ranking."""
-    words = say(
-        "Difference of the loss in nats/character, best first: {}.",
-        "损失之差（奈特/字符），从好到差：{}。",
-    )
+    words = say("Difference of the loss in nats/character, best first: {}.")
     listed = (
         f"{name} {arm.difference:+z.3f} ({arm.low:+z.3f} … {arm.high:+z.3f})"
         for name, arm in zip(names, rows.itertuples(), strict=True)
@@ -112,8 +104,8 @@ def pairing(table, language=None, note="", title=""):
             name = translated(family, language)
             axes.plot(of["r"], of["ratio"], **look, lw=0, ms=6, label=name)
         axes.set(xlim=(-1, 1), ylim=(0, 1.8))
-        axes.set_xlabel(say("correlation of the pairs, r", "配对的相关系数 r"))
-        widths = say("paired interval ÷ unpaired interval", "配对区间 ÷ 非配对区间")
+        axes.set_xlabel(say("correlation of the pairs, r"))
+        widths = say("paired interval ÷ unpaired interval")
         axes.set_ylabel(widths)
         handles, names = axes.get_legend_handles_labels()
         shown = [i for i, name in enumerate(names) if not name.endswith(" pairs")]
@@ -121,21 +113,17 @@ def pairing(table, language=None, note="", title=""):
         explain(
             axes,
             say(
-                "below 1: pairing narrows the interval · dashed: theory, {} pairs of one spread",
-                "低于 1：配对使区间变窄 · 虚线：两组离散程度相同、{} 对时的理论值",
-            ).format(say(" and ", "、").join(map(str, ends))),
+                "below 1: pairing narrows the interval · dashed: theory, {} pairs of one spread"
+            ).format(say("pairing| and ").join(map(str, ends))),
         )
-        head(figure, title or say("What pairing gains", "配对带来了什么"))
+        head(figure, title or say("What pairing gains"))
         figure.set_label(pairing_in_words(table, language, say))
     return figure
 
 
 def pairing_in_words(table, language, say):
     """The alt text of what pairing gains."""
-    words = say(
-        "Correlation of pairs, and width of the paired interval over the unpaired: {}.",
-        "配对的相关系数，以及配对区间与非配对区间的宽度之比：{}。",
-    )
+    words = say("Correlation of pairs, and width of the paired interval over the unpaired: {}.")
     listed = (
         f"{translated(family, language)} {of['r'].mean():+z.2f}, {of['ratio'].mean():.2f}"
         for family, of in table.groupby("family", sort=False)
@@ -160,23 +148,21 @@ def twins(table, language=None, note="", title=""):
                 name = translated(group, language)
                 axes.plot(of["one"], of["other"], **styles[group], lw=0, ms=6, label=name)
             axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
-            a_run = say("a run, from the mean (nats/char.)", "一次运行减均值（奈特/字符）")
+            a_run = say("a run, from the mean (nats/char.)")
             axes.set_xlabel(a_run)
             r = with_minus(f"{pairs['one'].corr(pairs['other']):.2f}")
             explain(axes, f"{translated(changed, language)}: r = {r}")
-        panels[0].set_ylabel(say("its twin (nats/char.)", "与之成对的运行（奈特/字符）"))
+        panels[0].set_ylabel(say("its twin (nats/char.)"))
         handles, names = panels[0].get_legend_handles_labels()
         panels[0].legend(handles[1:], names[1:], loc="upper left")
-        head(
-            figure, title or say("What of a seed's luck is shared", "随机种子的运气有多少是共有的")
-        )
+        head(figure, title or say("What of a seed's luck is shared"))
         figure.set_label(twins_in_words(parts, language, say))
     return figure
 
 
 def twins_in_words(parts, language, say):
     """The alt text of runs and their twins."""
-    words = say("Correlation of runs and their twins: {}.", "每次运行与成对运行的相关系数：{}。")
+    words = say("Correlation of runs and their twins: {}.")
     listed = (
         f"{translated(changed, language)} {of['one'].corr(of['other']):+z.2f}"
         for changed, of in parts
@@ -201,21 +187,19 @@ def rate_sweep(table, language=None, note="", title=""):
             look = styles[arm]
             best = draw_sweep(axes, arm, line.sort_values("learning_rate"), look)
             x, y = last_inside(line.sort_values("learning_rate"), axes.get_ylim()[1])
-            name = say("{}, best {:.3f}", "{}，最优 {:.3f}").format(translated(arm, language), best)
+            name = say("{}, best {:.3f}").format(translated(arm, language), best)
             ends.append(End(x, y, name, look["color"]))
         name_ends(axes, ends)
         axes.set_xticks(rates, [f"{1e3 * rate:g}" for rate in rates])
         axes.minorticks_off()
-        rate = say("peak learning rate of AdamW (thousandths)", "AdamW 的峰值学习率（千分之一）")
-        loss = say("loss, choosing half (nats/character)", "验证集前半的损失（奈特/字符）")
+        rate = say("peak learning rate of AdamW (thousandths)")
+        loss = say("loss, choosing half (nats/character)")
         axes.set(xlabel=rate, ylabel=loss)
-        keys = [say("circle and number: the best of each depth", "圆圈与数字：每种深度的最优值")]
+        keys = [say("circle and number: the best of each depth")]
         if (table["low"] < table["high"]).any():
-            keys.append(
-                say("bars: from the best seed to the worst", "竖线：从最好到最差的随机种子")
-            )
+            keys.append(say("bars: from the best seed to the worst"))
         explain(axes, *keys)
-        words = say("Loss by learning rate, depth by depth", "各种深度在不同学习率下的损失")
+        words = say("Loss by learning rate, depth by depth")
         head(figure, title or words)
         figure.set_label(sweep_in_words(table[table["best"]], language, say))
     return figure
@@ -244,7 +228,7 @@ def last_inside(line, top):
 
 def sweep_in_words(chosen, language, say):
     """The alt text of a sweep. chosen: the rows of the best rates."""
-    words = say("Best learning rate and its loss: {}.", "最优学习率及其损失：{}。")
+    words = say("Best learning rate and its loss: {}.")
     listed = (
         f"{translated(row.arm, language)} {row.learning_rate:g}: {row.choosing_loss:.3f}"
         for row in chosen.itertuples()
@@ -270,9 +254,9 @@ def data_scaling(table, language=None, note="", title=""):
         )
         axes.set_xticks(shares, [f"{share:.0%}" for share in shares])
         axes.minorticks_off()
-        axes.set(xlabel=say("share of the training text", "训练文本的比例"), ylabel=say(*LOSS))
-        explain(axes, say("line: 95 % interval", "竖线：95% 置信区间"))
-        head(figure, title or say("What more text buys", "更多文本换来了什么"))
+        axes.set(xlabel=say("share of the training text"), ylabel=say(LOSS))
+        explain(axes, say("data scaling|line: 95 % interval"))
+        head(figure, title or say("What more text buys"))
         figure.set_label(scaling_in_words(table, language, say))
     return figure
 
@@ -297,7 +281,7 @@ def draw_with_intervals(axes, table, by, x, named):
 
 def scaling_in_words(table, language, say):
     """The alt text of losses by share of the text."""
-    words = say("Loss by share of the text: {}.", "损失与文本比例：{}。")
+    words = say("Loss by share of the text: {}.")
     listed = (
         f"{translated(row.arm, language)}, {row.share:.0%}: {row.loss:.3f}"
         for row in table.itertuples()
@@ -323,16 +307,16 @@ def depth_in_frames(table, language=None, note="", title="", loss=LOSS):
         )
         axes.set_xticks(depths, depths)
         axes.minorticks_off()
-        axes.set(xlabel=say("layers", "层数"), ylabel=say(*loss))
-        explain(axes, say("upright: 95 % interval", "竖线：95% 置信区间"))
-        head(figure, title or say("What depth buys, frame by frame", "不同比较方式下深度的作用"))
+        axes.set(xlabel=say("layers"), ylabel=say(loss))
+        explain(axes, say("upright: 95 % interval"))
+        head(figure, title or say("What depth buys, frame by frame"))
         figure.set_label(frames_in_words(table, language, say))
     return figure
 
 
 def frames_in_words(table, language, say):
     """The alt text of losses by depth in several frames."""
-    words = say("Loss by number of layers: {}.", "损失与层数：{}。")
+    words = say("Loss by number of layers: {}.")
     listed = []
     for frame, line in table.groupby("frame", sort=False):
         reached = ", ".join(f"{row.n_layers} {row.loss:.3f}" for row in line.itertuples())

@@ -20,11 +20,12 @@ from course_utils.figures.drawing import (
 from course_utils.figures.labels import End, baseline_ends, beside, draw_baselines, name_ends
 from course_utils.figures.numbers import heatmaps
 from course_utils.figures.words import drawable, speaker, visible
+from course_utils.messages import N_
 
 KINDS = {
-    "vowels": ("orange: vowels", "橙色：元音", "AEIOUaeiou"),
-    "consonants": ("blue: consonants", "蓝色：辅音", "BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"),
-    "others": ("navy: all else", "深蓝：其他", ""),
+    "vowels": (N_("orange: vowels"), "AEIOUaeiou"),
+    "consonants": (N_("blue: consonants"), "BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz"),
+    "others": (N_("navy: all else"), ""),
 }
 MOST_COLUMNS = 36  # characters side by side that a phone can still show
 MAP_SIZE = np.array([6.1, 4.4])  # inches
@@ -93,11 +94,11 @@ def character_map(vectors, characters, language=None, note="", title=""):
             middle = {"ha": "center", "va": "center", "label": f"character {label}"}
             axes.text(x, y, label, **middle, **look)
         axes.set(xlim=(-0.15, MAP_SIZE[0]), ylim=(-0.1, MAP_SIZE[1] + 0.1), xticks=[], yticks=[])
-        words = say("{} direction of most variation ({:.0%} of it)", "变化{}的方向（占 {:.0%}）")
-        axes.set_xlabel(words.format(say("first", "最大"), shares[0]))
-        axes.set_ylabel(words.format(say("second", "次大"), shares[1]))
-        kinds = " · ".join(say(english, chinese) for english, chinese, _ in KINDS.values())
-        shown = say("{} of {:,} characters are shown", "只显示 {1:,} 个字符中的 {0} 个")
+        words = say("{} direction of most variation ({:.0%} of it)")
+        axes.set_xlabel(words.format(say("first"), shares[0]))
+        axes.set_ylabel(words.format(say("second"), shares[1]))
+        kinds = " · ".join(say(words) for words, _ in KINDS.values())
+        shown = say("{} of {:,} characters are shown")
         part = [shown.format(len(some), everyone)] if len(some) < everyone else []
         explain(axes, " · ".join([kinds, *part]))
         head(figure, title)
@@ -111,10 +112,7 @@ def map_in_words(vectors, labels, say):
     alike = np.where(later, -2, vectors @ vectors.T)
     closest = zip(*np.unravel_index(np.argsort(-alike, axis=None)[:5], alike.shape), strict=True)
     pairs = ", ".join(f"{labels[i]} {labels[j]} {alike[i, j]:.2f}" for i, j in closest)
-    words = say(
-        "A map of {} characters; closest, by cosine: {}.",
-        "{} 个字符的分布图；余弦相似度最高的：{}。",
-    )
+    words = say("A map of {} characters; closest, by cosine: {}.")
     return words.format(len(labels), pairs)
 
 
@@ -145,9 +143,9 @@ def draw_pairs(figure, cosines, say):
         image = axes.imshow(values, vmin=-1, vmax=1, label=name)
         axes.set_title(drawable(name), fontsize=SMALL)
         axes.grid(visible=False)
-        axes.set_xlabel(say("position", "位置"))
-    panels[0].set_ylabel(say("position", "位置"))
-    figure.colorbar(image, ax=panels, label=say("cosine", "余弦"), shrink=0.8)
+        axes.set_xlabel(say("position"))
+    panels[0].set_ylabel(say("position"))
+    figure.colorbar(image, ax=panels, label=say("cosine"), shrink=0.8)
 
 
 def draw_by_distance(axes, means, say):
@@ -158,8 +156,8 @@ def draw_by_distance(axes, means, say):
         axes.plot(mean, **marked(styles[name], len(mean)), lw=1.6, ms=5, label=f"{name} mean")
         ends.append(End(len(mean) - 1, mean[-1], drawable(name), styles[name]["color"]))
     axes.set(xlim=(0, ends[0].x), ylim=padded(list(means.values())))
-    axes.set_xlabel(say("distance (positions)", "距离（位置数）"))
-    axes.set_ylabel(say("mean cosine", "平均余弦"))
+    axes.set_xlabel(say("distance (positions)"))
+    axes.set_ylabel(say("mean cosine"))
     name_ends(axes, ends)
 
 
@@ -167,7 +165,7 @@ def similarity_in_words(means, say):
     """The alt text of similarities: neighbours, and positions half the context apart."""
     half = len(next(iter(means.values()))) // 2
     listed = (f"{drawable(name)} {mean[1]:.2f} / {mean[half]:.2f}" for name, mean in means.items())
-    words = say("Mean cosine of positions 1 / {} apart: {}.", "相距 1 / {} 的位置的平均余弦：{}。")
+    words = say("Mean cosine of positions 1 / {} apart: {}.")
     return words.format(half, ", ".join(listed))
 
 
@@ -184,19 +182,19 @@ def logit_lens(guesses, probabilities, text, language=None, note="", title=""):
         raise ValueError(f"{T} characters are more than the {MOST_COLUMNS} that a phone can show")
     with open_figure(1.7 + 0.3 * len(guesses), language, note) as (figure, say):
         axes = figure.subplots()
-        layers = (say(f"layer {i}", f"第 {i} 层") for i in range(1, len(guesses)))
-        stages = [say("embedding", "嵌入"), *layers]
+        layers = (say("layer {i}", i=i) for i in range(1, len(guesses)))
+        stages = [say("embedding"), *layers]
         image = axes.imshow(probabilities, vmin=0, vmax=1, aspect="auto", label="probability")
         for (row, column), p in np.ndenumerate(probabilities):
             look = {"color": "black" if p > 0.5 else "white", "fontsize": SMALL}
             guess = visible(guesses[row][column])
             axes.text(column, row, guess, ha="center", va="center", **look)
         axes.set_yticks(range(len(guesses)), stages)
-        name_columns(axes, text[:-1], say("what the model has just read", "模型刚读到的字符"))
-        next_one = say("what comes next", "实际的下一个字符")
+        name_columns(axes, text[:-1], say("what the model has just read"))
+        next_one = say("what comes next")
         name_columns(axes.secondary_xaxis("top"), text[1:], next_one)
         axes.grid(visible=False)
-        figure.colorbar(image, label=say("probability", "概率"), pad=0.02)
+        figure.colorbar(image, label=say("probability"), pad=0.02)
         head(figure, title)
         figure.set_label(lens_in_words(guesses, stages, text, say))
     return figure
@@ -213,7 +211,7 @@ def lens_in_words(guesses, stages, text, say):
     """The alt text of a lens: how many guesses are right after each stage."""
     right = [sum(a == b for a, b in zip(row, text[1:], strict=True)) for row in guesses]
     listed = ", ".join(f"{stage} {hits}" for stage, hits in zip(stages, right, strict=True))
-    words = say("Right guesses of {} after each stage: {}.", "各阶段在 {} 次中猜对的次数：{}。")
+    words = say("Right guesses of {} after each stage: {}.")
     return words.format(len(text) - 1, listed)
 
 
@@ -233,14 +231,12 @@ def attention_maps(weights, text, language=None, note="", title=""):
             )
     say = speaker(language)
     back = (weights * (np.arange(T)[:, None] - np.arange(T))).sum(-1).mean(-1)  # (L, H) characters
-    form = say("layer {} · head {}: {:.1f} back", "第 {} 层 · 头 {}：回看 {:.1f}")
+    form = say("layer {} · head {}: {:.1f} back")
     titles = [form.format(i + 1, j + 1, back[i, j]) for i, j in np.ndindex(L, H)]
-    labels = say(("reader", "looked at", "weight (share)"), ("读者", "被看者", "权重（比例）"))
+    labels = (say("reader"), say("looked at"), say("weight (share)"))
     masked = np.where(ahead, np.nan, weights).reshape(L * H, T, T)
     figure = heatmaps(masked, list(text), list(text), titles, labels, language, note, title)
-    words = say(
-        "How many characters each head looks back on average: ", "各注意力头平均回看的字符数："
-    )
+    words = say("How many characters each head looks back on average: ")
     figure.set_label(words + ", ".join(titles))
     return figure
 
@@ -263,10 +259,7 @@ def parts_removed(losses, intact, language=None, note="", title=""):
         low = min(0, *values)
         high = max(1e-3, *values)
         axes.set_xlim(low - 0.03 * (high - low), high + 0.16 * (high - low))
-        words = say(
-            "extra loss (nats/character; intact: {:.3f})",
-            "增加的损失（奈特/字符；完整模型：{:.3f}）",
-        )
+        words = say("extra loss (nats/character; intact: {:.3f})")
         axes.set_xlabel(words.format(intact))
         head(figure, title)
         figure.set_label(parts_in_words(extra, say))
@@ -276,9 +269,7 @@ def parts_removed(losses, intact, language=None, note="", title=""):
 def parts_in_words(extra, say):
     """The alt text of parts removed. extra: part -> its extra loss."""
     listed = ", ".join(f"{part} {value:+z.3f}" for part, value in extra.items())
-    words = say(
-        "Extra loss, in nats/character, without: {}.", "去掉以下部分后增加的损失（奈特/字符）：{}。"
-    )
+    words = say("Extra loss, in nats/character, without: {}.")
     return words.format(listed)
 
 
@@ -304,20 +295,14 @@ def loss_by_position(losses, baselines=None, errors=None, language=None, note=""
         drawn = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language)
         name_ends(axes, baseline_ends(drawn, read[-1]))
         end_at(axes, read)
-        key = say(
-            "dots: positions · line: means over 1, 2, 3–4, 5–8, …",
-            "点：各位置 · 线：第 1、2、3–4、5–8……位置的平均",
-        )
+        key = say("dots: positions · line: means over 1, 2, 3–4, 5–8, …")
         if errors is not None:
-            key += say(" · band: ± 2 standard errors", " · 色带：± 2 倍标准误")
+            key += say(" · band: ± 2 standard errors")
         explain(axes, key, *drawn.beyond)
-        axes.set_xlabel(say("characters read so far in this window", "本窗口中已读的字符数"))
-        axes.set_ylabel(say("loss (nats/character)", "损失（奈特/字符）"))
+        axes.set_xlabel(say("characters read so far in this window"))
+        axes.set_ylabel(say("loss (nats/character)"))
         head(figure, title)
-        words = say(
-            "Loss after 1 character {:.2f}, over the last half {:.2f}.",
-            "读 1 个字符后的损失 {:.2f}，后一半 {:.2f}。",
-        )
+        words = say("Loss after 1 character {:.2f}, over the last half {:.2f}.")
         figure.set_label(words.format(losses[0], losses[len(losses) // 2 :].mean()))
     return figure
 

@@ -116,7 +116,8 @@ def draw_baselines(line, limits, baselines, language, form="{:.3f}", columns=86)
             shown.append((value, text))
         else:
             beyond.append(text)
-    words = speaker(language)("off the range: ", "超出坐标范围：")
+    say = speaker(language)
+    words = say("off the range: ")
     return Baselines(shown, fold(words + ", ".join(beyond), columns) if beyond else [])
 
 

@@ -27,9 +27,10 @@ from course_utils.figures.labels import (
     name_ends,
 )
 from course_utils.figures.words import drawable, translated, visible, width
+from course_utils.messages import N_
 
 FEW = 100  # numbers that still fit into the cells of a grid
-UNMEASURED = ("could not be measured", "未能测得")
+UNMEASURED = N_("could not be measured")
 
 
 def loss_bars(losses, language=None, note="", title="", ranked=True, low=0):
@@ -46,10 +47,10 @@ def loss_bars(losses, language=None, note="", title="", ranked=True, low=0):
     names = [translated(label, language) for label, _ in ordered]
     with open_figure(1.1 + 0.34 * len(names), language, note) as (figure, say):
         axes = figure.subplots()
-        form = say("{:.3f}  (perplexity {:.1f})", "{:.3f}（困惑度 {:.1f}）")
+        form = say("{:.3f}  (perplexity {:.1f})")
         for row, (label, loss) in enumerate(ordered):
             if not math.isfinite(loss):
-                beside(axes, low, row, say(*UNMEASURED))
+                beside(axes, low, row, say(UNMEASURED))
                 continue
             axes.hlines(row, low, loss, color=BLUE, lw=1.5)
             axes.plot(loss, row, "o", color=BLUE, label=label)
@@ -58,12 +59,12 @@ def loss_bars(losses, language=None, note="", title="", ranked=True, low=0):
         high = max(finite, default=low + 1)
         axes.set_xlim(low, low + 1.45 * (high - low))  # room for the numbers, which have no ticks
         axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
-        axes.set_xlabel(say("loss (nats/character)", "损失（奈特/字符）"))
+        axes.set_xlabel(say("loss (nats/character)"))
         head(figure, title)
-        order = say(", worst first", "，从差到好") if ranked else ""
-        words = say("Loss in nats/character{}: {}.", "损失（奈特/字符）{}：{}。")
+        order = say(", worst first") if ranked else ""
+        words = say("Loss in nats/character{}: {}.")
         listed = (
-            f"{name} {loss:.3f}" if math.isfinite(loss) else f"{name} {say(*UNMEASURED)}"
+            f"{name} {loss:.3f}" if math.isfinite(loss) else f"{name} {say(UNMEASURED)}"
             for name, (_, loss) in zip(names, ordered, strict=True)
         )
         figure.set_label(words.format(order, ", ".join(listed)))
@@ -172,11 +173,8 @@ def name_cells(axis, names, count, points, sideways=False):
 
 def grids_in_words(matrices, told, say):
     """The alt text of grids. told: the words that stand on the picture."""
-    words = say(
-        "{} grid(s) of {} by {}: {}, {:.3g} to {:.3g}.",
-        "{} 个 {} 行 {} 列的热图：{}，{:.3g} 至 {:.3g}。",
-    )
-    what = " · ".join(told) or say("values", "数值")
+    words = say("{} grid(s) of {} by {}: {}, {:.3g} to {:.3g}.")
+    what = " · ".join(told) or say("grids in words|values")
     return words.format(*matrices.shape, what, matrices.min(), matrices.max())
 
 
@@ -221,7 +219,7 @@ def lines(
         for label, y in series.items():
             name = translated(label, language)
             if not np.isfinite(y).any():
-                missing.append(f"{name}: {say(*UNMEASURED)}")
+                missing.append(f"{name}: {say(UNMEASURED)}")
                 continue
             axes.plot(x, y, **marked(styles[label], len(x)), ms=5, lw=1.6, label=label)
             last = np.flatnonzero(np.isfinite(y))[-1]
@@ -238,9 +236,9 @@ def lines(
 
 def lines_in_words(series, say):
     """From where to where each line goes."""
-    words = say("{}: from {:.3g} to {:.3g}", "{}：从 {:.3g} 到 {:.3g}")
+    words = say("{}: from {:.3g} to {:.3g}")
     finite = ((label, y[np.isfinite(y)]) for label, y in series.items())
     return "; ".join(
-        words.format(label, y[0], y[-1]) if len(y) else f"{label}: {say(*UNMEASURED)}"
+        words.format(label, y[0], y[-1]) if len(y) else f"{label}: {say(UNMEASURED)}"
         for label, y in finite
     )

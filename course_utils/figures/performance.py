@@ -15,22 +15,23 @@ from course_utils.figures.drawing import (
 )
 from course_utils.figures.labels import beside
 from course_utils.figures.words import drawable, fold, three_digits
+from course_utils.messages import N_
 
 PEER = "Hugging Face GPT-2"  # whom all are compared with, where it took part
-CONTENDERS = {  # parts of their names
-    "plain loop": "普通循环",
-    "engine: ": "引擎：",
-    "compiled": "编译",
-    "CUDA graph": "CUDA 图",
-    "without a cache": "不用缓存",
-    "lesson 6": "第 6 讲",
-    "ours, ": "本课程，",
-}
+CONTENDERS = (  # parts of their names
+    N_("plain loop"),
+    N_("engine: "),
+    N_("compiled"),
+    N_("CUDA graph"),
+    N_("without a cache"),
+    N_("lesson 6"),
+    N_("ours, "),
+)
 SETTINGS = {  # what `course bench scaling` changes, one at a time
-    "n_layers": ("layers", "层数（层）"),
-    "d_model": ("width (channels)", "宽度（通道）"),
-    "context_length": ("context (characters)", "上下文（字符）"),
-    "batch_size": ("batch (windows)", "批大小（窗口）"),
+    "n_layers": N_("performance|layers"),
+    "d_model": N_("width (channels)"),
+    "context_length": N_("context (characters)"),
+    "batch_size": N_("batch (windows)"),
 }
 
 
@@ -44,11 +45,11 @@ def factors(rows):
 def by_texts(rows):
     """Contenders that may be compared: trainers; writers of one text; writers of many.
 
-    -> [(title in both languages, rows)]
+    -> [(title, rows)]
     """
     if "texts" not in rows:
-        return [(("", ""), rows)]
-    titles = {False: ("one text at a time", "一次一篇"), True: ("many texts at a time", "一次多篇")}
+        return [("", rows)]
+    titles = {False: N_("one text at a time"), True: N_("many texts at a time")}
     return [(titles[many], group) for many, group in rows.groupby(rows["texts"] > 1)]
 
 
@@ -76,11 +77,11 @@ def contenders(rows, language=None, note="", title=""):
             group = group.assign(factor=factors(group))
             draw_contenders(axes, group, wide, say)
             key = factors_key(group, say)
-            explain(axes, " · ".join(filter(None, [say(*words), key])))
-            told.append(contenders_in_words(group, say(*words), key, say))
+            explain(axes, " · ".join(filter(None, [say(words), key])))
+            told.append(contenders_in_words(group, say(words), key, say))
         set_speed_axis(panels[-1], rows["low"].min(), rows["high"].max(), wide, say)
         head(figure, title)
-        words = say("Characters a second, slowest first: {}.", "每秒字符数，从慢到快：{}。")
+        words = say("Characters a second, slowest first: {}.")
         words = words.format("; ".join(told))
         figure.set_label(f"{title}. {words}" if title else words)
     return figure
@@ -104,12 +105,11 @@ def draw_contenders(axes, group, wide, say):
 
 def contender(row, say, comma):
     """A row's name in the picture's language, and how many texts it writes where these are many."""
-    chinese = row.name
-    for word, sign in CONTENDERS.items():
-        chinese = chinese.replace(word, sign)
-    name = say(row.name, chinese)
-    texts = getattr(row, "texts", 1)
-    return drawable(f"{name}{comma}{texts:,} {say('texts', '篇')}" if texts > 1 else name)
+    name = row.name
+    for part in CONTENDERS:
+        name = name.replace(part, say(part))
+    n = getattr(row, "texts", 1)
+    return drawable(name + comma + say("{n:,} texts", n=n) if n > 1 else name)
 
 
 def speed_in_words(row):
@@ -120,8 +120,8 @@ def speed_in_words(row):
 def factors_key(group, say):
     """What the factors of a group are multiples of."""
     if PEER in set(group["name"]):
-        return say(f"×: times the speed of {PEER}", f"×：{PEER} 速度的倍数")
-    return say("×: times the speed of the slowest", "×：最慢者速度的倍数")
+        return say("×: times the speed of {peer}", peer=PEER)
+    return say("×: times the speed of the slowest")
 
 
 def contenders_in_words(group, title, key, say):
@@ -134,18 +134,18 @@ def contenders_in_words(group, title, key, say):
 
 def set_speed_axis(axes, least, most, wide, say):
     """The axis of all panels: from zero, or logarithmic; room for numbers, where no tick stands."""
-    label = say("characters a second", "每秒字符数")
+    label = say("characters a second")
     if wide:
         span = most / least
         axes.set(xscale="log", xlim=(least * span**-0.05, most * span**0.55))
         mark_decades(axes.xaxis, span)
-        label += say(" (log scale)", "（对数坐标）")
+        label += say(" (log scale)")
     else:
         axes.set_xlim(0, 1.6 * most)
     start = axes.get_xlim()[0]
     axes.set_xticks([tick for tick in axes.get_xticks() if start <= tick <= most])
     axes.xaxis.set(major_formatter=EngFormatter(sep=""), minor_locator=NullLocator())
-    key = say("thick: the middle half of the rounds", "粗线：各轮测量的中间一半")
+    key = say("thick: the middle half of the rounds")
     axes.set_xlabel(f"{label}\n{key}")
 
 
@@ -182,15 +182,12 @@ def scaling(rows, language=None, note="", title=""):
         for axes, kind in zip(panels.flat, kinds, strict=False):
             axes.set(xscale="log", yscale="log", ylim=(low / 1.6, high * 1.8))
             draw_growth(axes, grown(rows, kind), kind)
-            axes.set_xlabel(say(*SETTINGS[kind]))
+            axes.set_xlabel(say(SETTINGS[kind]))
         mark_decades(panels[0, 0].yaxis, high / low)
         panels[0, 0].yaxis.set_major_formatter("{x:,g}")
         for axes in panels[:, 0]:
-            axes.set_ylabel(say("time of a step (ms)", "每步时间（毫秒）"))
-        key = say(
-            "%: share of the matrix rate · dashed: if time followed the arithmetic",
-            "%：矩阵运算峰值的占比 · 虚线：时间与运算量成正比时",
-        )
+            axes.set_ylabel(say("time of a step (ms)"))
+        key = say("%: share of the matrix rate · dashed: if time followed the arithmetic")
         explain(panels[0, 0], key)
         head(figure, title)
         words = scaling_in_words(rows, kinds, say)
@@ -229,9 +226,6 @@ def scaling_in_words(rows, kinds, say):
             f"{point.value:,} {three_digits(point.time)} ms ({percent(point.share)})"
             for point in grown(rows, kind).itertuples()
         )
-        told.append(f"{say(*SETTINGS[kind])}: {listed}")
-    words = say(
-        "Time of a training step, and share of the matrix rate, by {}.",
-        "每步时间及矩阵运算峰值的占比：{}。",
-    )
+        told.append(f"{say(SETTINGS[kind])}: {listed}")
+    words = say("Time of a training step, and share of the matrix rate, by {}.")
     return words.format("; ".join(told))

@@ -35,12 +35,13 @@ from course_utils.figures.words import (
     three_digits,
     translated,
 )
+from course_utils.messages import N_
 
 X_LABELS = {
-    "step": ("training step", "训练步数（步）"),
-    "characters": ("characters seen", "已读字符数（个）"),
-    "epoch": ("epoch (once through the training text)", "轮（训练文本读过的遍数）"),
-    "elapsed_s": ("time (s)", "时间（秒）"),
+    "step": N_("training step"),
+    "characters": N_("characters seen"),
+    "epoch": N_("epoch (once through the training text)"),
+    "elapsed_s": N_("time (s)"),
 }
 
 
@@ -66,7 +67,7 @@ def training_curves(curves, baselines, language=None, note="", recorded=None, x=
         axes.set(xscale="log" if logarithmic else "linear", xlim=ends_of(both[x]))
         axes.set_ylim(padded(later[["training_loss", "validation_loss"]], baselines))
         axes.xaxis.set(major_formatter=form_of(x), minor_formatter=NullFormatter())
-        axes.set(xlabel=say(*X_LABELS[x]), ylabel=say(*LOSS))
+        axes.set(xlabel=say(X_LABELS[x]), ylabel=say(LOSS))
         styles = looks(both["arm"])
         for arm, runs in recorded.groupby("arm", sort=False):
             draw_recorded(axes, runs, x, arm, styles[arm]["color"])
@@ -80,9 +81,9 @@ def training_curves(curves, baselines, language=None, note="", recorded=None, x=
         ]
         drawn = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language)
         name_ends(axes, ends + baseline_ends(drawn, last_of(ends)))
-        add_perplexity(axes, say(*PERPLEXITY))
+        add_perplexity(axes, say(PERPLEXITY))
         explain(axes, curves_key(curves, len(recorded) > 0, say), *drawn.beyond)
-        head(figure, title or say("How the loss falls", "损失的下降过程"))
+        head(figure, title or say("How the loss falls"))
         figure.set_label(curves_in_words(ends, x, say))
     return figure
 
@@ -147,24 +148,21 @@ def curves_key(curves, has_record, say):
     """What the marks of the learning curves mean: those that are drawn, and no others."""
     once = measured(curves).groupby(["arm", "seed"]).size().eq(1).all()
     several = curves.groupby("arm")["seed"].nunique().gt(1).any()
-    key = [say("mark: validation", "符号：验证") if once else say("line: validation", "粗线：验证")]
+    key = [say("mark: validation") if once else say("line: validation")]
     if several:
-        key[0] += say(", mean of seeds", "，各随机种子的均值")
-        ring = say("ring: each seed", "圆圈：单个种子")
-        key.append(ring if once else say("thin: each seed", "细线：单个种子"))
-    key.append(say("dashed: training", "虚线：训练"))
+        key[0] += say(", mean of seeds")
+        ring = say("ring: each seed")
+        key.append(ring if once else say("thin: each seed"))
+    key.append(say("dashed: training"))
     if has_record:
-        key.append(say("faint: recorded study", "淡色：已存档的实验"))
+        key.append(say("faint: recorded study"))
     return " · ".join(key)
 
 
 def curves_in_words(ends, x, say):
     """The alt text of learning curves."""
-    words = say(
-        "Validation loss by {}; at the end, in nats/character: {}.",
-        "验证损失随{}的变化；最终（奈特/字符）：{}。",
-    )
-    return words.format(say(*X_LABELS[x]), ", ".join(end.text for end in ends))
+    words = say("Validation loss by {}; at the end, in nats/character: {}.")
+    return words.format(say(X_LABELS[x]), ", ".join(end.text for end in ends))
 
 
 def ablation_bars(ablation, final, baselines, language=None, note="", title=""):
@@ -181,23 +179,23 @@ def ablation_bars(ablation, final, baselines, language=None, note="", title=""):
         (loss, perplexity), (parameters, seconds) = panels = figure.subplots(2, 2, sharey=True)
         draw_losses(loss, ablation, final, styles)
         list_down(loss, names, top=0.6)
-        line = say("line: 95 % interval", "横线：95% 置信区间")
-        small = say("small: each seed", "小点：单个种子")
+        line = say("line: 95 % interval")
+        small = say("small: each seed")
         key = f"\n{line} · {small}" if has_intervals(ablation) else ""
-        loss.set_xlabel(say(*LOSS) + key)
+        loss.set_xlabel(say(LOSS) + key)
         low, high = padded(losses_shown(ablation, final), baselines)
         loss.set_xlim(low, high + 0.18 * (high - low))
         loss.xaxis.set_major_locator(MaxNLocator(5))
         name_baselines(loss, baselines, language)
 
-        time = say("training time (s)", "训练时间（秒）")
-        draw_bars(perplexity, ablation["perplexity"], colors, say(*PERPLEXITY), "{:.2f}".format)
-        draw_bars(parameters, ablation["parameters"] / 1e6, colors, say(*PARAMETERS), three_digits)
+        time = say("training time (s)")
+        draw_bars(perplexity, ablation["perplexity"], colors, say(PERPLEXITY), "{:.2f}".format)
+        draw_bars(parameters, ablation["parameters"] / 1e6, colors, say(PARAMETERS), three_digits)
         draw_bars(seconds, ablation["elapsed_s"], colors, time, three_digits)
         for axes in panels.flat:
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
-        words = say("What each model reaches, and what it costs", "各模型的成绩与代价")
+        words = say("What each model reaches, and what it costs")
         head(figure, title or words)
         figure.set_label(ablation_in_words(names, ablation["validation_loss"], say))
     return figure
@@ -249,9 +247,8 @@ def draw_bars(axes, values, colors, label, form):
 def ablation_in_words(names, losses, say):
     """The alt text of the bars."""
     words = say(
-        "Mean validation loss in nats/character: {}; "
-        "beside it perplexity, parameters and training time.",
-        "平均验证损失（奈特/字符）：{}；旁边是困惑度、参数量和训练时间。",
+        "Mean validation loss in nats/character: {}; beside it perplexity, parameters and "
+        "training time."
     )
     reached = (f"{name} {loss:.3f}" for name, loss in zip(names, losses, strict=True))
     return words.format(", ".join(reached))
@@ -266,7 +263,7 @@ def parameters_vs_perplexity(ablation, final, language=None, note="", baselines=
     baselines = {label: np.exp(loss) for label, loss in (baselines or {}).items()}
     with open_figure(3.9, language, note) as (figure, say):
         axes = figure.subplots()
-        axes.set(xlabel=say(*PARAMETERS), ylabel=say(*PERPLEXITY))
+        axes.set(xlabel=say(PARAMETERS), ylabel=say(PERPLEXITY))
         ends = []
         for arm in ablation.itertuples():
             look = styles[arm.arm]
@@ -278,13 +275,10 @@ def parameters_vs_perplexity(ablation, final, language=None, note="", baselines=
 
         drawn = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language, "{:.2f}")
         label_columns(axes, ends + baseline_ends(drawn, last_of(ends)))
-        key = say(
-            "line: 95 % interval of the mean · small: each seed",
-            "竖线：均值的 95% 置信区间 · 小点：单个种子",
-        )
+        key = say("line: 95 % interval of the mean · small: each seed")
         explain(axes, *([key] if has_intervals(ablation) else []), *drawn.beyond)
-        head(figure, title or say("What more parameters buy", "更多参数换来了什么"))
-        words = say("Perplexity by parameters: {}.", "困惑度与参数量：{}。")
+        head(figure, title or say("What more parameters buy"))
+        words = say("Perplexity by parameters: {}.")
         figure.set_label(words.format(", ".join(end.text for end in ends)))
     return figure
 

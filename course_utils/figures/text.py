@@ -37,8 +37,8 @@ def character_counts(counts, language=None, note="", title=""):
             axes.set_xlim(-0.7, per_row - 0.3)
             axes.yaxis.set(major_formatter="{x:,.0f}", minor_formatter=NullFormatter())
             axes.tick_params(axis="x", length=0)
-        figure.supylabel(say("count (log scale)", "出现次数（对数坐标）"), fontsize=11)
-        axes.set_xlabel(say("character", "字符"))
+        figure.supylabel(say("count (log scale)"), fontsize=11)
+        axes.set_xlabel(say("character"))
         head(figure, title)
         figure.set_label(counts_in_words(counts, say))
     return figure
@@ -46,10 +46,7 @@ def character_counts(counts, language=None, note="", title=""):
 
 def counts_in_words(counts, say):
     """The alt text of characters' counts."""
-    words = say(
-        "Counts of {} characters, from {} ({:,}) to {} ({:,}).",
-        "{} 种字符的次数，从 {}（{:,}）到 {}（{:,}）。",
-    )
+    words = say("Counts of {} characters, from {} ({:,}) to {} ({:,}).")
     ends = [part for c in (counts.idxmax(), counts.idxmin()) for part in (visible(c), counts[c])]
     return words.format(len(counts), *ends)
 
@@ -67,7 +64,7 @@ def next_character(probabilities, language=None, note="", title="", n=28):
     places = range(len(drawn))
     with open_figure(0.7 + 1.4 * len(settings), language, note) as (figure, say):
         panels = figure.subplots(len(settings), squeeze=False, sharex=True, sharey=True)[:, 0]
-        kept = say("{} of {} characters kept", "保留 {} / {} 个字符")
+        kept = say("{} of {} characters kept")
         outline = {"fill": False, "edgecolor": INK, "lw": 0.8, "label": "before"}
         for axes, setting in zip(panels, settings, strict=True):
             axes.bar(places, drawn[setting], color=BLUE, label="after")
@@ -78,9 +75,9 @@ def next_character(probabilities, language=None, note="", title="", n=28):
             axes.tick_params(axis="x", length=0)
         axes.set_xticks(places, [visible(character) for character in drawn.index])
         axes.set_xlim(-0.7, len(drawn) - 0.3)
-        words = say("next character (outline: {})", "下一个字符（轮廓：{}）")
+        words = say("next character (outline: {})")
         axes.set_xlabel(words.format(drawable(before)))
-        figure.supylabel(say("probability", "概率"), fontsize=11)
+        figure.supylabel(say("probability"), fontsize=11)
         head(figure, title)
         figure.set_label(likeliest_in_words(ordered, say))
     return figure
@@ -88,10 +85,7 @@ def next_character(probabilities, language=None, note="", title="", n=28):
 
 def likeliest_in_words(ordered, say):
     """The alt text of next characters. ordered: the table, its likeliest character first."""
-    words = say(
-        "Probability of the next character; of the likeliest, {}: {}.",
-        "下一个字符的概率；最可能的 {}：{}。",
-    )
+    words = say("Probability of the next character; of the likeliest, {}: {}.")
     listed = (f"{setting} {p:.2f}" for setting, p in ordered.iloc[0].items())
     return words.format(visible(ordered.index[0]), ", ".join(listed))
 
@@ -125,12 +119,12 @@ def sample_comparison(generations, language=None, note=""):
         for axes, measure in zip(measures, MEASURES, strict=True):
             draw_measure(axes, generations, measure, styles)
             list_down(axes, list(names.values()), lines=True)
-            axes.set_xlabel(say(*measure_labels(measure)), fontsize=SMALL)
-        title = say("What the models write after “{}”", "模型在“{}”之后写出的文字")
+            axes.set_xlabel(measure_label(measure, say), fontsize=SMALL)
+        title = say("What the models write after “{}”")
         title = title.format(visible(prompt))
         how = setting_in_words(setting, say)
         head(figure, f"{title}\n{how}")
-        words = say("{} ({}). Share of known words: {}.", "{}（{}）。已知词的比例：{}。")
+        words = say("{} ({}). Share of known words: {}.")
         figure.set_label(words.format(title, how, known_in_words(generations, names)))
     return figure
 
@@ -166,16 +160,16 @@ def draw_measure(axes, generations, measure, styles):
     axes.tick_params(axis="y", length=0)
 
 
-def measure_labels(measure):
-    """A measure's name and unit below it, in both languages."""
-    name, unit = MEASURES[measure]
-    return f"{name[0]}\n({unit[0]})", f"{name[1]}\n（{unit[1]}）"
+def measure_label(measure, say):
+    """A measure's name and unit below it."""
+    name, unit = map(say, MEASURES[measure])
+    return say("{name}\n({unit})", name=name, unit=unit)
 
 
 def setting_in_words(setting, say):
     """How a text was drawn: "temperature 0.8 · top-k off · top-p 0.9"."""
-    values = [say("off", "不用") if np.isnan(value) else f"{value:g}" for value in setting]
-    words = say("temperature {} · top-k {} · top-p {}", "温度 {} · top-k {} · top-p {}")
+    values = [say("off") if np.isnan(value) else f"{value:g}" for value in setting]
+    words = say("temperature {} · top-k {} · top-p {}")
     return words.format(*values)
 
 

@@ -11,33 +11,33 @@ from typing import NamedTuple
 from matplotlib import font_manager
 
 from course_utils import messages, names
+from course_utils.messages import N_
 
-LOSS = ("validation loss (nats/character)", "验证损失（奈特/字符）")
-UNTOUCHED = ("loss on the untouched plays (nats/character)", "未见剧本上的损失（奈特/字符）")
-PERPLEXITY = ("perplexity (characters)", "困惑度（字符）")
-PARAMETERS = ("parameters (millions)", "参数量（百万）")
+LOSS = N_("validation loss (nats/character)")
+UNTOUCHED = N_("loss on the untouched plays (nats/character)")
+PERPLEXITY = N_("perplexity (characters)")
+PARAMETERS = N_("parameters (millions)")
 
 
 class Measure(NamedTuple):
-    """A measure of a text: its name and its unit, in both languages."""
+    """A measure of a text: its name and its unit."""
 
-    name: tuple
-    unit: tuple
+    name: str
+    unit: str
 
 
 MEASURES = {  # a column of a table of texts -> what it measures
-    "distinct_2": Measure(("distinct pairs", "不同词对"), ("share", "比例")),
-    "repetition": Measure(("repetition", "重复"), ("share", "比例")),
-    "known_words": Measure(("known words", "已知词"), ("share", "比例")),
-    "longest_copy": Measure(("longest copy", "最长照抄"), ("characters", "字符")),
-    "five_gram_loss": Measure(("5-gram loss", "五元语法损失"), ("nats/char.", "奈特/字符")),
+    "distinct_2": Measure(N_("distinct pairs"), N_("share")),
+    "repetition": Measure(N_("repetition"), N_("share")),
+    "known_words": Measure(N_("known words"), N_("share")),
+    "longest_copy": Measure(N_("longest copy"), N_("characters")),
+    "five_gram_loss": Measure(N_("5-gram loss"), N_("nats/char.")),
 }
 
 
 def speaker(language):
-    """The function that picks the words of this language: say(english, chinese)."""
-    language = chosen(language)
-    return lambda english, chinese: chinese if language == "chinese" else english
+    """The function that says an English text in this language: messages.speaker's."""
+    return messages.speaker(chosen(language))
 
 
 def chosen(language):

@@ -13,6 +13,8 @@ import { Texts } from "./texts.mjs";
 import { _ } from "./words.mjs";
 
 const TYPING_MS = 200; // after the last key, the prompt is taken for finished
+const COPIED = _`Copied: the link keeps prompt and settings.`;
+const SHOWN = _`The address bar now holds the link.`;
 
 export default {
   render({ model, el }) {
@@ -161,8 +163,7 @@ class Widget {
 
   async copyLink() {
     const { copied } = await this.host.ask({ kind: "link", settings: this.controls.kept() });
-    const kept = _`Copied: the link keeps prompt and settings.`;
-    this.status.say(copied ? kept : _`The address bar now holds the link.`);
+    this.status.say(copied ? COPIED : SHOWN);
   }
 
   close() {
