@@ -17,6 +17,7 @@ A question of your own:
 For the few:
     classroom   how do lessons go out and come back graded?
     bench       how fast is this, beside others and beside the machine's limits? what is here?
+    messages    how is it said in the reader's language?
     published   what was recorded: runs, weights, practice text
     commands    what does each subcommand of `course` do? (`__main__` has the options)
 """

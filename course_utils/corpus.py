@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from course_utils import files
 from course_utils.messages import N_, _
-from course_utils.names import translated
+from course_utils.messages.names import translated
 
 FILE = Path("tinyshakespeare", "input.txt")
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"

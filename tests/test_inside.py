@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from course_utils import figures
 from course_utils.figures import drawing, inside, words
-from course_utils.names import translated
+from course_utils.messages.names import translated
 from helpers import LANGUAGES, NOTE
 from pictures import drawn, ink, legible, texts
 

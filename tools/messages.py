@@ -19,7 +19,7 @@ from babel.messages.pofile import read_po, write_po
 from course_utils import widgets
 
 ROOT = Path(__file__).resolve().parent.parent
-PO = ROOT / "course_utils/locale/zh/LC_MESSAGES/course.po"
+PO = ROOT / "course_utils/messages/locale/zh/LC_MESSAGES/course.po"
 MO = PO.with_suffix(".mo")
 KEYWORDS = {"_": None, "N_": None, "say": None, "ngettext": (1, 2)}
 HEAD = rb"""# What the course says, in Chinese; tools/messages.py keeps it in step with the code.

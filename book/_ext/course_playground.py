@@ -17,7 +17,7 @@ from course_utils import corpus, figures, files, widgets
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.sampling import filter_logits
 from course_utils.messages import language
-from course_utils.names import translated
+from course_utils.messages.names import translated
 from course_utils.training import checkpoints, evaluation, recipes, runs
 
 PRACTICE = "practice.txt"

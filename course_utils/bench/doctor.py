@@ -18,7 +18,7 @@ import torch
 from course_utils import corpus, files, profiles
 from course_utils.figures import drawing
 from course_utils.messages import _
-from course_utils.names import translated
+from course_utils.messages.names import translated
 
 NAME = "shakespeare-layer-by-layer"
 LIGHT = {"ipywidgets": "7.7.1", "anywidget": "0.9.21"}  # Colab's, the oldest that were tried

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from matplotlib import font_manager
 
-from course_utils import messages, names
-from course_utils.messages import N_
+from course_utils import messages
+from course_utils.messages import N_, names
 
 LOSS = N_("validation loss (nats/character)")
 UNTOUCHED = N_("loss on the untouched plays (nats/character)")

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from course_utils.messages import reader, speaker
-from course_utils.names import translated
+from course_utils.messages.names import translated
 
 REFERENCE = "unchanged"  # the arm that others are measured against, where a study has one
 CONTROL = f"{REFERENCE}, other seeds"  # the same arm with different luck: no effect to be found

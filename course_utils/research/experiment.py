@@ -12,7 +12,7 @@ from course_utils.generation import quality, speed
 from course_utils.lessons.data import CharTokenizer, baseline_losses, split
 from course_utils.lessons.train import evaluate
 from course_utils.messages import _, ngettext
-from course_utils.names import translated
+from course_utils.messages.names import translated
 from course_utils.research import comparisons, groups, pool, report, report_text, studies
 from course_utils.research.report_text import Material
 from course_utils.research.tables import arm_table, curves, final_table

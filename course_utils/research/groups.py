@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from course_utils.lessons.model import GPTConfig
 from course_utils.messages import _
-from course_utils.names import translated
+from course_utils.messages.names import translated
 from course_utils.research import comparisons, tables, terminal
 from course_utils.research.studies import OF_THE_RUN, STUDIES, Study, changed
 

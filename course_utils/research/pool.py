@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from course_utils.messages import _
-from course_utils.names import translated
+from course_utils.messages.names import translated
 from course_utils.research.cluster import ClusterError, named, on_cluster
 from course_utils.research.terminal import broken
 from course_utils.training import engine, runs

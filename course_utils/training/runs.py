@@ -23,7 +23,7 @@ from course_utils.lessons.data import CharTokenizer, split
 from course_utils.lessons.model import GPTConfig, count_parameters
 from course_utils.lessons.train import TrainConfig
 from course_utils.messages import N_, _
-from course_utils.names import translated
+from course_utils.messages.names import translated
 from course_utils.training import checkpoints, trainer
 from course_utils.training.recipes import layers, named_recipe
 

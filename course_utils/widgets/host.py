@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from course_utils.messages import _
-from course_utils.names import translated
+from course_utils.messages.names import translated
 
 
 class SamplerHost:
