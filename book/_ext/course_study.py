@@ -88,7 +88,7 @@ def verdict():
 
 
 def on_new_plays():
-    """The same two steps on plays that no choice has touched, by length of training."""
+    """The same two steps on plays that no rate was chosen by, by length of training."""
     lengths = {f"{steps:,} steps": of_depth(f"depth-{steps}", 1) for steps in studies.BUDGETS}
     table = comparisons.in_frames({frame: found for frame, found in lengths.items() if found})
     new = {"untouched": "difference", "untouched_low": "low", "untouched_high": "high"}
@@ -102,7 +102,7 @@ def on_new_plays():
         )
     ]
     return (
-        "On **eight whole plays that no choice has touched**, at a fair rate, with eight other "
+        "On **eight whole plays that no rate was chosen by**, at a fair rate, with eight other "
         f"seeds ([more steps](#more-steps-and-eight-plays-that-nothing-has-read)): {' '.join(said)}"
     )
 
