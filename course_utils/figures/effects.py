@@ -33,7 +33,7 @@ def effect_ranking(effects, language=None, note="", title=""):
     rows = effects.sort_values("difference", ignore_index=True)
     names = [translated(arm, language) for arm in rows["arm"]]
     low, high = edges(rows)
-    with open_figure(1.5 + 0.24 * len(rows), language, note) as (figure, say):
+    with open_figure(1.65 + 0.24 * len(rows), language, note) as (figure, say):
         axes = figure.subplots()
         axes.axvline(0, color=GREY, lw=0.8)
         for row, arm in enumerate(rows.itertuples()):
@@ -42,8 +42,13 @@ def effect_ranking(effects, language=None, note="", title=""):
         axes.tick_params(axis="y", labelsize=SMALL)
         margin = 0.04 * (high - low)
         axes.set_xlim(low - margin, high + margin)
-        key = say("filled: clear after correction · open: not · arrow: off the range")
-        axes.set_xlabel(f"{say(DIFFERENCE)}\n{key}")
+        axes.locator_params(axis="x", nbins=5)
+        lines = (
+            say(DIFFERENCE),
+            say("filled: clear after correction · open: not"),
+            say("arrow: off the range"),
+        )
+        axes.set_xlabel("\n".join(lines))
         head(figure, title or say("What each choice changes"))
         figure.set_label(ranking_in_words(names, rows, say))
     return figure
