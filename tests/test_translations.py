@@ -96,7 +96,7 @@ PLANTED = {
     "items swapped": (ITEMS, r"^(\* \*\*PyTorch.*?\n)(\* .*?\n)(?=\* )", r"\2\1", "link"),
     "bold lost": (LESSON, r"\*\*先猜。\*\*", "先猜。", "bold"),
     "another word for a bold term": (LESSON, r"\*\*投影", "**映射", "is not called 投影"),
-    "another word for a term": (LESSON, r"掩码", "遮罩", "no 因果掩码"),
+    "another word for a term": (LESSON, r"因果掩码", "因果遮罩", "因果掩码"),
     "a paragraph in English": (
         ITEMS,
         r"^[\u4e00-\u9fff][^\n]*(\n[^\n]+)*",
