@@ -353,7 +353,7 @@ for steps in (300, 600, 1200, 2400):
 by_length = pd.DataFrame(rows, columns=["frame", "n_layers", "loss", "low", "high"])
 title = "Loss on new plays, by depth and length of training"
 print(f"training loss at 2,400 steps: {', '.join(learned)} (1 to 12 layers)")
-label = ("loss on the untouched plays (nats/char.)",) * 2  # in either language
+label = "loss on the untouched plays (nats/char.)"
 figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 
 # %% [markdown]

@@ -313,7 +313,7 @@ for steps in (300, 600, 1200, 2400):
 by_length = pd.DataFrame(rows, columns=["frame", "n_layers", "loss", "low", "high"])
 title = "新剧本上的损失，随深度和训练长度的变化"
 print(f"2,400 步时的训练损失：{', '.join(learned)}（1 到 12 层）")
-label = ("未见剧本上的损失（奈特/字符）",) * 2  # in either language
+label = "未见剧本上的损失（奈特/字符）"
 figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 
 # %% [markdown] english="04091a01"
