@@ -36,7 +36,9 @@ NAMES = {  # of baselines, arms and texts
     N_("falling over the second half"),
     N_("falling all the time"),
     N_("no warm-up"),
+    N_("plain"),
     N_("plain protocol"),
+    N_("early stopping"),
     N_("fair rate"),
     N_("fair rate with early stopping"),
     N_("equal parameters"),
@@ -58,7 +60,7 @@ NAMES = {  # of baselines, arms and texts
 PATTERNS = {  # parts of a name that hold a number or another name
     r"^(\d+) layers?\b": N_(r"\1 layers"),
     r"^(\d+) heads?$": N_(r"\1 heads"),
-    r"^context (\d+)$": N_(r"context \1"),
+    r"^context (\d+)\b": N_(r"context \1"),
     r"^batch x (.+)$": N_(r"batch x \1"),
     r"^feed-forward x (.+)$": N_(r"feed-forward x \1"),
     r", width (\d+)$": N_(r", width \1"),
@@ -67,9 +69,13 @@ PATTERNS = {  # parts of a name that hold a number or another name
     r"^([\d,]+) steps$": N_(r"\1 steps"),
     r"^(\d+) million characters$": N_(r"\1 million characters"),
     r"^all (\d+) plays$": N_(r"all \1 plays"),
+    r" \(another task\)$": N_(" (another task)"),
     r"^no improvement in (\d+) evaluations$": N_(r"no improvement in \1 evaluations"),
     r"^Trained on (.+), not on Tiny Shakespeare\.$": N_(r"Trained on \1, not on Tiny Shakespeare."),
 }
+
+
+JOINTS = (": ", " - ")  # between the names of a frame and of the two arms that it compares
 
 
 def translated(name, language=None):
@@ -77,6 +83,9 @@ def translated(name, language=None):
     language = language or reader()
     if language == "english":
         return name
+    for joint in JOINTS:
+        if joint in name:
+            return joint.join(translated(part, language) for part in name.split(joint))
     say = speaker(language)
     name = say(name) if name in NAMES else name
     for pattern, words in PATTERNS.items():
