@@ -251,7 +251,7 @@ figures.lines(places, series, *labels, log_x=True, bands=bands, title=title, not
 # %% [markdown]
 # The bands are the 95 % intervals over six seeds. Over the first four characters of a window the second pair of layers gains less than a third of
 # what it gains later; from the fifth on, where lesson 1's counters began to run out of examples, it has most of its worth. So, in this protocol,
-# the answers to *what do the layers buy?* are: **more learned per step**; and at the run's end, by the second pair, **lower losses where at least four characters stand before**. (Of the third pair no such gain is seen.)
+# the answers to *what do the layers buy?* are: **more learned per step**; and at the run's end, by the second pair, **lower losses where at least five characters stand before**. (Of the third pair no such gain is seen.)
 #
 # ## Is one learning rate fair?
 #

@@ -323,7 +323,7 @@ def luck():
         if measure == "validation_loss"
     ]
     said = " and ".join(f"with {of['changed'].iloc[0]} {r_of(of):.2f}" for of in drawn)
-    title = f"Of runs and twins of the same seed the losses correlate, {said}"
+    title = f"Of runs and twins of the same seed the losses correlate, {said} (whole split)"
     yield figures.twins(pd.concat(drawn), title=title)
     yield pd.DataFrame([luck_row(*key, of) for key, of in pairs.items()])
     yield missing("luck")

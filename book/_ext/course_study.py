@@ -131,7 +131,7 @@ def every_frame():
         f"{r.mean():.2f} on average ({r.min():.2f} to {r.max():.2f}). A *no difference seen* never "
         f"means *none*: these {len(nulls)} leave room for {room.min():.3f} to {room.max():.3f}. "
         f"Which true difference a row would see in {scaling.POWER:.0%} of studies, if seeds "
-        "scatter as they did, stands in the table."
+        "scatter as they did and nothing is corrected, stands in the table."
     )
     columns = {
         "six seeds, reporting half": table["difference"].map("{:+z.4f}".format),
@@ -237,6 +237,8 @@ def frames_in_words(deep, shallow, table, kind="frames"):
         sentence += f"; no difference is seen in {len(level)} ({', '.join(level['frame'])})"
     if len(lost):
         sentence += f"; they are worse in {len(lost)} ({', '.join(lost['frame'])})"
+        if lost["clear"].sum() < len(lost):
+            sentence += f", and after correction in {lost['clear'].sum()}"
     return f"{sentence}."
 
 
