@@ -41,7 +41,7 @@ STRAY = (
 PROBLEMS = """() => {
   const found = [], all = (selector) => [...document.querySelectorAll(selector)];
   for (const image of document.images)
-    if (!/\\w \\w/.test(image.alt)) found.push("no alt text: " + image.src);
+    if (!/\\w \\w|[\u4e00-\u9fff]{2}/.test(image.alt)) found.push("no alt text: " + image.src);
   for (const image of document.images)
     if (!image.naturalWidth) found.push("no picture: " + image.src);
   for (const math of all(".math"))
