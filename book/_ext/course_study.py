@@ -104,6 +104,8 @@ def on_new_plays():
     return (
         "On **eight whole plays that no rate was chosen by**, at a fair rate, with eight other "
         f"seeds ([more steps](#more-steps-and-eight-plays-that-nothing-has-read)): {' '.join(said)}"
+        " At 600 steps four layers had twice the rate of six, chosen by little: both verdicts there "
+        "hang on it."
     )
 
 
@@ -237,8 +239,10 @@ def frames_in_words(deep, shallow, table, kind="frames"):
         sentence += f"; no difference is seen in {len(level)} ({', '.join(level['frame'])})"
     if len(lost):
         sentence += f"; they are worse in {len(lost)} ({', '.join(lost['frame'])})"
-        if lost["clear"].sum() < len(lost):
-            sentence += f", and after correction in {lost['clear'].sum()}"
+        sure = lost[lost["clear"]]
+        if len(sure) < len(lost):
+            named = f" ({', '.join(sure['frame'])})" if len(sure) else ""
+            sentence += f", and after correction in {len(sure)}{named}"
     return f"{sentence}."
 
 
