@@ -603,6 +603,8 @@ def test_the_verdict_follows_the_comparisons():
     assert study.frames_in_words("Six layers", "four", worse) == (
         "**Six layers predict better than four in 0 of 1 frames**; they are worse in 1 (one)."
     )
+    said = study.frames_in_words("Six layers", "four", worse.assign(clear=False))
+    assert said.endswith("they are worse in 1 (one), and after correction in 0.")
 
 
 @pytest.mark.parametrize("name", ["notebooks/02_attention", "book/results"])
