@@ -358,6 +358,7 @@ def test_a_page_of_the_book_shows_hostile_outputs_as_text(browser, tmp_path):
         pytest.skip('jupyter-book is not installed: pip install -e ".[book]"')
     shutil.copytree(ROOT / "book/_ext", tmp_path / "book/_ext")
     shutil.copytree(ROOT / "book/_static", tmp_path / "book/_static")
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
     shutil.copy(ROOT / "_config.yml", tmp_path)
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: hostile\n")
     nbformat.write(hostile_lesson(), tmp_path / "hostile.ipynb")

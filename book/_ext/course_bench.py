@@ -13,6 +13,7 @@ from course_utils.figures.performance import (
     percent,
 )
 from course_utils.figures.words import three_digits
+from course_utils.messages import _
 from course_utils.training.runs import RunRecord
 
 BENCH = files.PUBLISHED / "bench"
@@ -63,7 +64,7 @@ def grown():
     for bench in found.values():
         rows = bench["rows"]
         cells = {
-            "setting": rows["kind"].map(lambda kind: SETTINGS[kind][0]),
+            "setting": rows["kind"].map(lambda kind: _(SETTINGS[kind])),
             "value": rows["name"],
             "time of a step (ms)": rows["median_ms"].map(three_digits),
             "share of the matrix rate": rows["share_of_matrix_rate"].map(percent),
