@@ -161,8 +161,9 @@ def course(tmp_path):
     root = tmp_path / "school" / "course"
     (root / "course_utils" / "published").mkdir(parents=True)
     (root / "pyproject.toml").touch()
-    for name in ("__init__.py", "messages.py", "names.py", "files.py", "corpus.py"):
+    for name in ("__init__.py", "files.py", "corpus.py"):
         shutil.copy(PACKAGE / name, root / "course_utils" / name)
+    shutil.copytree(PACKAGE / "messages", root / "course_utils/messages")
     (root / "course_utils" / "published" / "practice.txt.xz").write_bytes(
         lzma.compress(PRACTICE.encode())
     )

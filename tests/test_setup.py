@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="run.sh is for Linux and
 
 PYTHON = getattr(sys, "_base_executable", sys.executable)  # outside any venv
 # All that run.sh may need, besides python3.
-TOOLS = ["bash", "cat", "cksum", "dirname", "head", "mkdir", "rm", "tee", "touch"]
+TOOLS = ["bash", "cat", "cksum", "cp", "dirname", "head", "mkdir", "rm", "tee", "touch"]
 
 PYPROJECT = """
 [build-system]
@@ -429,14 +429,18 @@ def test_read_only_checkout(machine, small_disk, tmp_path):
 
 
 def test_the_book_is_built_with_one_thread_and_the_last_line_serves_it(checkout, machine, tmp_path):
+    pages, chinese = checkout / "_build/html", checkout / "_build/zh/_build/html"
+    for folder, words in ((pages, "the cover"), (chinese, "封面")):
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_text(words, encoding="utf-8")
     code, out, lines = run(checkout, "book", machine=machine, cwd=tmp_path)
     assert code == 0
-    called = ["jupyter-book", "build", ".", "-W", "-n", "--keep-going"]
-    assert json.loads(out) == [*called, str(checkout), "1"]
-
-    pages = checkout / "_build/html"
-    pages.mkdir(parents=True)
-    (pages / "index.html").write_text("the cover", encoding="utf-8")
+    strictly, here = ["-W", "-n", "--keep-going"], [str(checkout), "1"]
+    other = ["--toc", "book/zh/_toc.yml", "--path-output", "_build/zh"]
+    english, second = map(json.loads, out.splitlines())
+    assert english == ["jupyter-book", "build", ".", *strictly, *here]
+    assert second == ["jupyter-book", "build", ".", *other, *strictly, *here]
+    assert (pages / "zh/index.html").read_text(encoding="utf-8") == "封面"
     command = [*shlex.split(lines[-1]), "0"]  # a port that is free
     options = {"stdout": subprocess.PIPE, "text": True, "cwd": tmp_path}
     with subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **options) as server:

@@ -60,7 +60,7 @@ def in_frames():
 
 
 def verdict():
-    """What all frames say together: three sentences, and every depth in every frame."""
+    """What all frames say together: three sentences, every depth in every frame, and new plays."""
     frames, table = in_frames()
     four = table[table["name"].str.endswith(": 4 layers - 2 layers")]
     six = table[table["name"].str.endswith(": 6 layers - 4 layers")]
@@ -77,7 +77,6 @@ def verdict():
             f"{(every['whole_p_holm'] < 0.05).sum()}, for more layers or fewer).",
         ]
     )
-    yield on_new_plays()
     means = means_by_depth(frames, "reporting_loss")
     clear = [(steps["clear"] & (steps["high"] < 0)).sum() for steps in (four, six)]
     title = (
@@ -85,6 +84,7 @@ def verdict():
         f"four in {clear[1]}"
     )
     yield figures.depth_in_frames(means, title=title)
+    yield on_new_plays()
 
 
 def on_new_plays():

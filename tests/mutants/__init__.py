@@ -81,7 +81,8 @@ def definitions(path):
             isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
             for node in body
         ):
-            exec(compile(cell.source, path.name, "exec"), namespace)
+            with contextlib.suppress(NameError):  # a default that another cell's numbers make
+                exec(compile(cell.source, path.name, "exec"), namespace)
     return namespace
 
 
