@@ -301,7 +301,9 @@ def test_each_page_leads_to_its_twin_at_the_same_heading(window, site, book):
     go(page, f"{site}notebooks/02_attention.html#many-heads")
     for words, folder in (("中文", "zh/notebooks/zh"), ("English", "notebooks")):
         settle(page, page.viewport_size["width"])
-        page.locator("#many-heads").evaluate("(section) => section.scrollIntoView()")
+        page.locator("#many-heads").evaluate(
+            "(section) => section.scrollIntoView({ behavior: 'instant' })"
+        )
         page.locator(".btn-language", has_text=words).click()
         page.wait_for_url(f"{site}{folder}/02_attention.html#many-heads")
     go(page, f"{site}book/log.html")
