@@ -8,12 +8,14 @@ import pandas as pd
 import torch
 from course_study import (
     FRAMES,
+    HEADLINES,
     by_depth,
     depths_of,
     mean_of,
     means_by_depth,
     missing,
     of_depth,
+    of_step,
     on_the_plays,
 )
 
@@ -30,7 +32,6 @@ TEXTS = {  # a record's loss -> the text that it is of
     "validation_loss": "whole split",
     "untouched_loss": "untouched plays",
 }
-STEPS = ("4 layers - 2 layers", "6 layers - 4 layers")  # as comparisons.in_frames names them
 NO_LAW = "no such law"
 SMALL = 0.01  # nats/character: the difference that should be seen
 
@@ -218,7 +219,7 @@ def whole_plays():
         return
     table = comparisons.in_frames(frames)
     clear = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] < 0)]
-    won = [clear["name"].str.endswith(f": {step}").sum() for step in STEPS]
+    won = [len(of_step(clear, step)) for step in HEADLINES]
     title = (
         f"On new plays four layers clearly beat two on {won[0]} of {len(frames)} sizes of text, "
         f"six beat four on {won[1]}"
@@ -318,7 +319,7 @@ def luck():
         return
     pairs = {(part, m): twins(part, found, m) for part in studies.LUCK for m in list(TEXTS)[:2]}
     drawn = [
-        of.assign(changed=part, **centred(of))
+        of.assign(changed=part, **comparisons.centred(of))
         for (part, measure), of in pairs.items()
         if measure == "validation_loss"
     ]
@@ -345,12 +346,6 @@ def twins(changed, found, measure):
     return pd.DataFrame(rows)
 
 
-def centred(pairs):
-    """Both losses of each pair, from their arms' means."""
-    losses = pairs[["one", "other"]]
-    return losses - losses.groupby(pairs["group"]).transform("mean")
-
-
 def r_of(pairs):
     return comparisons.pooled_correlation(pairs)[1]
 
@@ -358,7 +353,7 @@ def r_of(pairs):
 def luck_row(changed, measure, pairs):
     """How alike the runs of pairs are."""
     difference = comparisons.mean_interval(pairs["other"] - pairs["one"])
-    apart = centred(pairs)
+    apart = comparisons.centred(pairs)
     degrees = len(pairs) - pairs["group"].nunique()
     spread = ((apart["other"] - apart["one"]).pow(2).sum() / degrees) ** 0.5
     alone = (apart.pow(2).to_numpy().sum() / degrees) ** 0.5  # were the two runs strangers

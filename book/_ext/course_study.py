@@ -27,6 +27,10 @@ FRAMES = {  # a study of depth -> the way in which it compares
     "depth-parameters": "equal parameters",
     "depth-time": "equal time",
 }
+HEADLINES = {  # a step in depth, as comparisons.in_frames names it -> the two depths in words
+    "4 layers - 2 layers": ("Four layers", "two"),
+    "6 layers - 4 layers": ("Six layers", "four"),
+}
 PLACES = {  # of a measure of texts, in a table
     "known_words": 1,
     "distinct_2": 1,
@@ -62,14 +66,12 @@ def in_frames():
 def verdict():
     """What all frames say together: three sentences, every depth in every frame, and new plays."""
     frames, table = in_frames()
-    four = table[table["name"].str.endswith(": 4 layers - 2 layers")]
-    six = table[table["name"].str.endswith(": 6 layers - 4 layers")]
+    four, six = (of_step(table, step) for step in HEADLINES)
     every = pd.concat([four, six])
     widest = ((every["high"] - every["low"]) / 2).max()
     yield " ".join(
         [
-            frames_in_words("Four layers", "two", four),
-            frames_in_words("Six layers", "four", six),
+            *headlines(table),
             f"How sure: {every['seeds'].min()} paired seeds or more in each frame, 95 % intervals "
             f"no wider than ± {widest:.3f}, on the half of the held-out text that reports; one "
             f"text, one kind of model. Corrected for all {len(table)} comparisons, "
@@ -89,21 +91,14 @@ def verdict():
 
 def on_new_plays():
     """The same two steps on plays that no rate was chosen by, by length of training."""
-    lengths = {f"{steps:,} steps": of_depth(f"depth-{steps}", 1) for steps in studies.BUDGETS}
-    table = comparisons.in_frames({frame: found for frame, found in lengths.items() if found})
+    table = comparisons.in_frames({frame: found for frame, found in by_length().items() if found})
     new = {"untouched": "difference", "untouched_low": "low", "untouched_high": "high"}
     table = table.drop(columns=[*new.values(), "clear"]).rename(columns=new)
     table["clear"] = table["untouched_p_holm"] < 0.05
-    said = [
-        frames_in_words(deep, shallow, table[table["name"].str.endswith(f": {step}")], "lengths")
-        for deep, shallow, step in (
-            ("Four layers", "two", "4 layers - 2 layers"),
-            ("Six layers", "four", "6 layers - 4 layers"),
-        )
-    ]
+    said = " ".join(headlines(table, "lengths"))
     return (
         "On **eight whole plays that no rate was chosen by**, at a fair rate, with eight other "
-        f"seeds ([more steps](#more-steps-and-eight-plays-that-nothing-has-read)): {' '.join(said)}"
+        f"seeds ([more steps](#more-steps-and-eight-plays-that-nothing-has-read)): {said}"
         " At 600 steps four layers had twice the rate of six, chosen by little: both verdicts "
         "there hang on it."
     )
@@ -156,7 +151,7 @@ def seen_by(row):
 
 def budgets():
     """What depth buys in fewer steps and in more, and on plays that nothing has read."""
-    frames = {f"{steps:,} steps": of_depth(f"depth-{steps}", 1) for steps in studies.BUDGETS}
+    frames = by_length()
     if not all(frames.values()):
         yield missing(f"depth-{studies.BUDGETS[0]}")
         return
@@ -196,6 +191,12 @@ def on_the_plays(frames, table):
     return pd.DataFrame({"comparison": table["name"], **columns})
 
 
+@cache
+def by_length():
+    """Length of training, in words -> the runs that report depth at that length."""
+    return {f"{steps:,} steps": of_depth(f"depth-{steps}", 1) for steps in studies.BUDGETS}
+
+
 def best_by_length(means):
     """The depth with the lowest mean in each frame, in words."""
     best = means.loc[means.groupby("frame", sort=False)["loss"].idxmin()]
@@ -221,6 +222,18 @@ def steps_of(found, measure="reporting_loss"):
     """Each depth against the one before it: (shallow, deep) -> Comparison. found: by depth."""
     pairs = itertools.pairwise(depths_of(found))
     return dict(zip(pairs, comparisons.adjacent(found, measure), strict=True))
+
+
+def of_step(table, step):
+    """The rows of one step in depth, in all frames. table: comparisons.in_frames"""
+    return table[table["name"].str.endswith(f": {step}")]
+
+
+def headlines(table, kind="frames"):
+    """A sentence for each of the two steps that the course asks about."""
+    return [
+        frames_in_words(*words, of_step(table, step), kind) for step, words in HEADLINES.items()
+    ]
 
 
 def frames_in_words(deep, shallow, table, kind="frames"):
@@ -374,7 +387,7 @@ def choices(name):
         return
     ranked = comparisons.against(found)
     model = name.removeprefix("choices-").replace("fair", "baseline").capitalize()
-    other_task = ranked["arm"].str.startswith("context")
+    other_task = comparisons.other_task(ranked)
     changes = ranked[~other_task & (ranked["arm"] != comparisons.CONTROL)]
     clear = changes[changes["clear"]]
     title = (

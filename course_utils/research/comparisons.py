@@ -169,13 +169,19 @@ def pairing(losses, other_losses):
     }
 
 
+def centred(pairs):
+    """Both values of each pair, from their group's means. pairs: rows with group, one and other"""
+    values = pairs[["one", "other"]]
+    return values - values.groupby(pairs["group"]).transform("mean")
+
+
 def pooled_correlation(pairs):
     """The correlation within groups, with its 95 % interval (Fisher, 1915): (low, r, high).
 
-    pairs: a DataFrame with group, one and other; a group's own mean is taken from its values.
+    pairs: as `centred` takes them
     """
-    centred = pairs[["one", "other"]] - pairs.groupby("group")[["one", "other"]].transform("mean")
-    r = centred["one"].corr(centred["other"])
+    apart = centred(pairs)
+    r = apart["one"].corr(apart["other"])
     degrees = len(pairs) - pairs["group"].nunique() - 2  # of freedom, as n - 3 for a single group
     reach = stats.norm.ppf(0.975) / math.sqrt(degrees)
     low, high = np.tanh([np.arctanh(r) - reach, np.arctanh(r) + reach])
@@ -233,10 +239,15 @@ def against(records, reference=REFERENCE, measure="reporting_loss"):
     return table
 
 
+def other_task(table):
+    """Whether each row's arm has another context, and so another task."""
+    return table["arm"].str.startswith("context")
+
+
 def tasks_marked(table):
-    """The same rows; an arm of another context is named as what it is, another task."""
-    other = table["arm"].str.startswith("context")
-    return table.assign(arm=table["arm"].where(~other, table["arm"] + " (another task)"))
+    """The same rows; an arm of another task is named as what it is."""
+    own = ~other_task(table)
+    return table.assign(arm=table["arm"].where(own, table["arm"] + " (another task)"))
 
 
 def holm(p):
