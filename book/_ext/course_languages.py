@@ -33,7 +33,6 @@ PROMPTS = {  # of course_book's folded cells
     "Show the imports": "展开导入语句",
     "Hide the imports": "收起导入语句",
 }
-WIDE = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef“”…—"
 NEWER = "本节的英文已更新，译文还没有跟上：[看英文]({})。"
 UNTRANSLATED = "本节还没有中文译文，下面是[英文]({})。"
 
@@ -124,14 +123,8 @@ class LikeTheEnglish(SphinxTransform):
         return "../" * (docname.count("/") + 1) + f"{name}.html" + (f"#{anchor}" if anchor else "")
 
 
-def close_up(app, doctree):
-    """Let no line's end in the source be a blank between two Chinese signs; say what is folded."""
-    for text in [*doctree.findall(nodes.Text)]:
-        at = text.parent.index(text)
-        if text.astext() == "\n" and 0 < at < len(text.parent) - 1:
-            before, after = text.parent[at - 1].astext(), text.parent[at + 1].astext()
-            if re.search(f"[{WIDE}]$", before) and re.match(f"[{WIDE}]", after):
-                text.parent.remove(text)
+def say_what_is_folded(app, doctree):
+    """In Chinese, on the cells that course_book has folded."""
     for cell in doctree.findall(nodes.container):
         for name in ("prompt_show", "prompt_hide"):
             if name in cell:
@@ -149,7 +142,7 @@ def lead_to_twin(app, pagename, templatename, context, doctree):
             "This page in English",
         )
     else:
-        twin = Path(pagename).parent / "zh" / Path(pagename).name
+        twin = translations.twin(Path(pagename))
         here = "/" not in pagename or source(twin, app.srcdir)
         page, title = (twin, "这一页的中文版") if here else (Path("book/zh/intro"), "中文版")
         page = pagename if "/" not in pagename else page.as_posix()
@@ -166,6 +159,6 @@ def setup(app):
         app._init_i18n()  # was done before extensions are asked
         app.connect("config-inited", lambda app, config: config.html_theme_options.update(IN_THEME))
         app.connect("source-read", mark_stale)
-        app.connect("doctree-read", close_up, priority=900)  # after course_book
+        app.connect("doctree-read", say_what_is_folded, priority=900)  # after course_book
         app.add_transform(LikeTheEnglish)
     return {"parallel_read_safe": True}
