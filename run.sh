@@ -142,7 +142,7 @@ test)
 lab) # begins among the lessons of the reader's language; reports and figures in results/ lie further up; no news pops up
     shift
     lessons=$root/notebooks
-    case ${COURSE_LANGUAGE:-${LC_ALL:-${LC_MESSAGES:-$LANG}}} in zh*) lessons=$lessons/zh ;; esac
+    case ${COURSE_LANGUAGE:-${LANGUAGE:-${LC_ALL:-${LC_MESSAGES:-$LANG}}}} in zh*) lessons=$lessons/zh ;; esac
     cd "$lessons" || exit 1
     exec jupyter-lab --ServerApp.root_dir="$root" --ServerApp.preferred_dir="$lessons" \
         --ContentsManager.hide_globs="['0*.py', '*.po', '__pycache__', '*~']" --LabApp.news_url=None "$@"
