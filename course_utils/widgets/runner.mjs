@@ -4,12 +4,11 @@
 import { GPT } from "./gpt.mjs";
 import { Learner } from "./learner.mjs";
 import { writeSafetensors } from "./safetensors.mjs";
-import { draw, encode, filter } from "./sampler.mjs";
+import { drawAlike, encode } from "./sampler.mjs";
 import { _ } from "./words.mjs";
 
 const LINES = 2; // that are written each time,
 const [SHORTEST_SAMPLE, LONGEST_SAMPLE] = [60, 120]; // in so many characters
-const LUCK = { temperature: 0.8, topK: null, topP: null, seed: 0 };
 
 export class Runner {
   /**
@@ -88,7 +87,7 @@ export class Runner {
     const isShort = () => text.split("\n").length <= LINES || text.length < SHORTEST_SAMPLE;
     while (all.length < LONGEST_SAMPLE && isShort()) {
       const logits = gpt.next(all.slice(-this.model.context_length));
-      all.push(draw(filter(logits, LUCK).p, LUCK.seed, all.length));
+      all.push(drawAlike(logits, all.length));
       text = (text + alphabet[all.at(-1)]).trimStart();
     }
     this.told.samples.push({ step: this.step, text: text.trimEnd() });

@@ -130,6 +130,13 @@ export function draw(p, seed, written) {
   return drawn;
 }
 
+const ALIKE = { temperature: 0.8, topK: null, topP: null, seed: 0 };
+
+/** One token by settings that no reader chooses, so that all that is written so can be compared. */
+export function drawAlike(logits, written) {
+  return draw(filter(logits, ALIKE).p, ALIKE.seed, written);
+}
+
 /** Where the model begins to read a text of so many tokens: lesson 6's window_start. */
 export function windowStart(length, contextLength) {
   const jump = Math.max(1, Math.floor(contextLength / 2));

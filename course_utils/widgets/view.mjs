@@ -6,11 +6,10 @@ import { Heads } from "./heads.mjs";
 import { Lens } from "./lens.mjs";
 import { Letters, quoted } from "./letters.mjs";
 import { Reading } from "./reading.mjs";
-import { draw, encode, filter, windowStart } from "./sampler.mjs";
+import { drawAlike, encode, windowStart } from "./sampler.mjs";
 import { _ } from "./words.mjs";
 
 export const WRITTEN = 40; // characters at a time
-const LUCK = { temperature: 0.8, topK: null, topP: null, seed: 0 }; // the same for all switches
 const KEPT_TEXTS = 4; // of those that the model has written
 const BEFORE = 12; // characters that are read aloud before the chosen one
 
@@ -114,7 +113,7 @@ export class View {
     for (let i = 0; i < WRITTEN; i++) {
       const seen = ids.slice(windowStart(ids.length, context));
       const logits = await this.host.logits(number, seen, signal, off);
-      ids.push(draw(filter(logits, LUCK).p, LUCK.seed, i));
+      ids.push(drawAlike(logits, i)); // whatever the switches
       written += visible(alphabet[ids.at(-1)]).replace("␣", " ");
       if (!calm || i === WRITTEN - 1) line.textContent = written;
     }
