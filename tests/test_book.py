@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from matplotlib.image import imread
 
 from course_utils import figures
@@ -75,7 +76,19 @@ def book(tmp_path_factory):
     command = shutil.which("jupyter-book", path=Path(sys.executable).parent)
     if command is None:
         pytest.skip('jupyter-book is not installed: pip install -e ".[book]"')
-    root = tmp_path_factory.mktemp("book")
+    root, shared = tmp_path_factory.mktemp("book"), tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all workers: one of them builds, each has a copy of its own
+    with FileLock(shared / "book.lock"):
+        if not (shared / "built").is_dir():
+            build(root, command)
+            shutil.move(root / "_build/html", shared / "built")
+    shutil.copytree(shared / "built", root / "html")
+    return root / "html"
+
+
+def build(root, command):
+    """Both languages at a time, into _build/html."""
     for path in tree():
         name = path.relative_to(ROOT)
         if name.parts[0] in ("_config.yml", "_toc.yml", "README.md", "book", "notebooks", "tools"):
@@ -84,18 +97,22 @@ def book(tmp_path_factory):
     for name in STRAY:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("no title, and a [dead link](nowhere.md)", encoding="utf-8")
-    for language, options in {"en": [], "zh": IN_CHINESE}.items():
-        done = subprocess.run(
+    building = [
+        subprocess.Popen(
             [command, "build", ".", "-W", "-n", "--keep-going", *options],
             cwd=root,
             env=os.environ | {"COURSE_LANGUAGE": language},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
-        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-        assert "WARNING" not in done.stdout + done.stderr
+        for language, options in {"en": [], "zh": IN_CHINESE}.items()
+    ]
+    said = [process.communicate()[0] for process in building]
+    for process, words in zip(building, said, strict=True):
+        assert process.returncode == 0, words[-3000:]
+        assert "WARNING" not in words
     shutil.move(root / "_build/zh/_build/html", root / "_build/html/zh")
-    return root / "_build/html"
 
 
 @pytest.fixture(scope="module")
