@@ -302,8 +302,9 @@ def with_bug(bug, seed, at):
 def check_3_5(attempt):
     """Each bug once, then so many models in turn that nobody guesses them."""
     cases = [(bug, _(given), None) for bug, given in BUGS.items()]
-    bug = "batch"
-    cases.append((bug, _(OTHERWISE[bug]), 0))
+    at = drawn_from(1, 4, 199)  # inside: tried at the last token or seen at the first alone, it hides
+    for bug in OTHERWISE:
+        cases.append((bug, _(OTHERWISE[bug], at=at), at))
     for i in range(20):
         bug = list(BUGS)[drawn_from(0, len(BUGS) - 1, 200 + i)]
         at = drawn_from(0, 5, 300 + i)
