@@ -1,6 +1,7 @@
 """The book, built for real and opened in a real browser that may talk to no other host."""
 
 import ast
+import base64
 import functools
 import io
 import itertools
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pypdf
 import pytest
 from filelock import FileLock
 from matplotlib.image import imread
@@ -490,7 +492,7 @@ PRINTED = """(high) => {
     found.push("code is cut: " + pre.textContent.slice(0, 60));
   for (const picture of all("img, .picture svg")) if (picture.getBoundingClientRect().height > high)
     found.push("a figure is high: " + (picture.alt ?? picture.getAttribute("aria-label")));
-  for (const one of all("details:not(.above-input)")) if (!one.open)
+  for (const one of all("details")) if (!one.open)
     found.push("folded: " + one.textContent.trim().slice(0, 60));
   return found;
 }"""
@@ -654,3 +656,54 @@ def test_a_lessons_words_lead_to_the_glossary(book):
         anchors = re.findall(r'<strong><a [^>]*href="../book/glossary.html#([^"]+)"', words)
         assert len(anchors) > 2, page.name
         assert all(f'id="{anchor}"' in glossary for anchor in anchors)
+
+
+def test_from_the_disk_pages_are_read_searched_and_printed_whole(window, book):
+    page = window.new_page()  # not watched: it names the widgets' modules, which no disk gives
+    page.goto((book / "notebooks/02_attention.html").as_uri())
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("article details[open]").count() > 5
+    assert page.locator("article details:not([open])").count() == 0
+    page.click(".btn-language")
+    page.wait_for_url("**/zh/notebooks/zh/02_attention.html*")
+    page.goto((book / "zh/search.html").as_uri() + "?q=注意力")
+    page.locator("#search-results li").first.wait_for()
+    page.close()
+
+
+ONE_PAGE = """<html lang="zh"><meta charset="utf-8"><link rel="icon" href="data:,"><style>
+body {{ font: 20px var(--pst-font-family-base-system); }} h2 {{ break-after: avoid; }}
+p {{ height: 95px; }}
+</style><h1>逐层</h1><img src="data:image/png;base64,{}" alt="words of a picture">{}</html>"""
+
+
+def test_a_printed_book_has_each_bookmark_once_and_signs_for_chinese(browser, tmp_path):
+    forms = by_path("tools/forms.py")
+    headings = [f"标题 {i}" for i in range(40)]
+    picture = base64.b64encode(figures.heatmaps(np.eye(2), title="A map").png()).decode()
+    words = "".join(f"<h2>{heading}</h2><p>正文</p>" for heading in headings)
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "index.html").write_text(ONE_PAGE.format(picture, words), encoding="utf-8")
+    forms.printed(browser, tmp_path, tmp_path / "book.pdf")
+    twice = pypdf.PdfWriter(clone_from=tmp_path / "book.pdf")
+    twice.add_outline_item(title="The endThe end", page_number=0)  # as Chromium has it of some headings
+    twice.write(tmp_path / "book.pdf")
+    forms.say_once(tmp_path / "book.pdf")
+    pdf = pypdf.PdfReader(tmp_path / "book.pdf")
+    bookmarks = [bookmark.title for bookmark in forms.flat(pdf.outline)]
+    assert bookmarks == ["逐层", *headings, "The end"]
+    assert "".join(page.extract_text() for page in pdf.pages).count("标题") == len(headings)
+    assert any(
+        one.get("/Alt") == "words of a picture"
+        for one in tags(pdf.trailer["/Root"]["/StructTreeRoot"])
+    )
+
+
+def tags(node):
+    """All elements below one of a tagged PDF."""
+    below = node.get("/K", [])
+    for one in below if isinstance(below, list) else [below]:
+        one = one.get_object()
+        if isinstance(one, dict):
+            yield one
+            yield from tags(one)

@@ -49,12 +49,17 @@ def describe_pictures(app, doctree):
 
 
 def fold_plumbing(app, doctree):
-    """Fold the code of cells that install or import and do nothing else."""
+    """Fold the code of cells that install or import and do nothing else; say what a fold hides."""
     for cell in doctree.findall(nodes.container):
-        if cell.get("nb_element") == "cell_code" and (what := plumbing(cell)):
+        if cell.get("nb_element") != "cell_code":
+            continue
+        what = plumbing(cell)
+        if what:
             cell["hide_mode"] = "input"
-            cell["prompt_show"] = f"Show the {what}"
-            cell["prompt_hide"] = f"Hide the {what}"
+        elif "solution" in cell["cell_metadata"].get("tags", ()):
+            what = "A solution"
+        if what:
+            cell["prompt_show"] = cell["prompt_hide"] = what
 
 
 def link_terms(app, doctree, docname):
@@ -77,14 +82,14 @@ def link_terms(app, doctree, docname):
 def plumbing(cell):
     """What a cell does, where it bears the tag setup, or imports and that is all; else ""."""
     if "setup" in cell["cell_metadata"].get("tags", ()):
-        return "set-up"
+        return "The set-up"
     (code,) = [*cell.findall(nodes.literal_block)][:1] or [None]
     try:
         statements = ast.parse(code.astext() if code else "").body
     except SyntaxError:  # IPython's own
         return ""
     imports = all(isinstance(one, ast.Import | ast.ImportFrom) for one in statements)
-    return "imports" if statements and imports else ""
+    return "The imports" if statements and imports else ""
 
 
 def copy_mathjax(app, error):

@@ -28,10 +28,9 @@ IN_CHINESE = {  # of Sphinx's settings, those that a reader sees
 }
 IN_THEME = {"toc_title": "本页内容"}
 PROMPTS = {  # of course_book's folded cells
-    "Show the set-up": "展开准备代码",
-    "Hide the set-up": "收起准备代码",
-    "Show the imports": "展开导入语句",
-    "Hide the imports": "收起导入语句",
+    "The set-up": "准备代码",
+    "The imports": "导入语句",
+    "A solution": "参考答案",
 }
 NEWER = "本节的英文已更新，译文还没有跟上：[看英文]({})。"
 UNTRANSLATED = "本节还没有中文译文，下面是[英文]({})。"
