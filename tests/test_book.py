@@ -686,7 +686,9 @@ def test_a_printed_book_has_each_bookmark_once_and_signs_for_chinese(browser, tm
     (tmp_path / "index.html").write_text(ONE_PAGE.format(picture, words), encoding="utf-8")
     forms.printed(browser, tmp_path, tmp_path / "book.pdf")
     twice = pypdf.PdfWriter(clone_from=tmp_path / "book.pdf")
-    twice.add_outline_item(title="The endThe end", page_number=0)  # as Chromium has it of some headings
+    twice.add_outline_item(
+        title="The endThe end", page_number=0
+    )  # as Chromium has it of some headings
     twice.write(tmp_path / "book.pdf")
     forms.say_once(tmp_path / "book.pdf")
     pdf = pypdf.PdfReader(tmp_path / "book.pdf")

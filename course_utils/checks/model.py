@@ -302,7 +302,8 @@ def with_bug(bug, seed, at):
 def check_3_5(attempt):
     """Each bug once, then so many models in turn that nobody guesses them."""
     cases = [(bug, _(given), None) for bug, given in BUGS.items()]
-    at = drawn_from(1, 4, 199)  # inside: tried at the last token or seen at the first alone, it hides
+    # Inside: from who tries the last token alone, or looks at the first output, it would hide.
+    at = drawn_from(1, 4, 199)
     for bug in OTHERWISE:
         cases.append((bug, _(OTHERWISE[bug], at=at), at))
     for i in range(20):
