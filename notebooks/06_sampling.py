@@ -15,16 +15,16 @@
 # %% [markdown]
 # # 6 · Sampling: letting it speak
 #
-# A trained model gives a probability to each next character. Which one do you take? Always the likeliest, and it
-# goes in circles; any one by its probability, and now and then it says something absurd. This lesson is about the ground
-# between: temperature, top-k, top-p. And about speed, and about telling a good text from a lucky one.
+# A trained model gives each next character a probability. Which one do you take? Always the likeliest, and it goes in
+# circles; any one by its probability, and now and then it is absurd. This lesson is about the ground between (temperature,
+# top-k, top-p), about speed, and about telling a good text from a lucky one.
 
 # %% [markdown]
-# **You will be able to** write the common sampling rules in a few lines · say what each does to the distribution ·
-# make generation fast with a key-value cache, and say what it costs · measure a text against human text.
+# **You will be able to** write the common sampling rules · say what each does to the distribution · speed generation up
+# with a key-value cache, and say its price · measure a text against human text.
 #
 # **You need** [lesson 3](03_model.ipynb) and [PyTorch in twenty lines](../book/pytorch.md); trained models come from
-# [lesson 5](05_ablation.ipynb) or with the course. **Time:** 50 minutes of reading; a minute or two of computing.
+# [lesson 5](05_ablation.ipynb) or with the course. **Time:** 45 minutes of reading; a minute or two of computing.
 
 # %% tags=["setup"]
 import importlib.util
@@ -70,8 +70,8 @@ device, context = next(model.parameters()).device, model.config.context_length
 # %% [markdown]
 # ## The whole thing first
 #
-# A model doesn't write. It reads, and gives probabilities; somebody has to choose, append, and ask again. That loop is
-# all of writing, and only the choice is open.
+# A model doesn't write. It reads and gives probabilities; somebody has to choose, append, ask again. That loop is all of
+# writing; only the choice is open.
 
 # %%
 prompt = text.fitting_prompt("ROMEO:\nI will ")
@@ -88,9 +88,7 @@ def write_with(choose, n=240):
 
 
 # %% [markdown]
-# Two choices come to mind: the likeliest character, or any character by its probability.
-#
-# > **Predict.** One of the two will read badly after three lines. Which, and how?
+# > **Predict.** The likeliest character, or any by its probability: which reads badly after three lines, and how?
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
@@ -100,12 +98,10 @@ drawn = write_with(lambda logits: torch.multinomial(logits.softmax(-1), 1))
 print("\n── by probability\n" + drawn)
 
 # %% [markdown]
-# The likeliest goes in circles, although each choice was the best. The other breaks words that it had begun well. Everything
+# The likeliest goes in circles, although each choice was the best; the other breaks words it had begun well. Everything
 # below lies between.
 #
 # ## Where broken words come from
-#
-# Look at one choice.
 #
 # > **Predict.** How many characters are serious candidates after this prompt?
 
@@ -120,8 +116,8 @@ print(f"{len(rare)} have less than 1 % each, together {rare.sum():.1%}")
 before.nlargest(12).round(4).to_frame("probability").T
 
 # %% [markdown]
-# After a space many characters are right, rare ones too: *keep* and *obey* begin with some of them. Inside a word few
-# are: any other makes it a word that the training text doesn't have.
+# After a space many characters are right, rare ones too (think of *keep*, *obey*). Inside a word few are: any other makes
+# it a word that the training text doesn't have.
 
 
 # %%
@@ -148,8 +144,8 @@ def breaks(begun):
 
 
 # %% [markdown]
-# Let each model read the whole validation text. At each place, what it gives to such characters is the risk of a slip; a word comes through
-# whole with the product of 1 − risk over its places (the code adds logarithms). Reading takes a quarter of a minute.
+# Let each model read the whole validation text (a quarter of a minute). Its mass on such characters at a place is the risk
+# of a slip; a word comes through whole with the product of 1 − risk over its places (the code adds logarithms).
 
 
 # %%
@@ -191,7 +187,7 @@ def slips(p):
 
 
 # %% [markdown]
-# > **Predict.** After which letter of a word is the risk greatest? What share of words would come through whole?
+# > **Predict.** After which letter of a word is the risk greatest? What share of words comes through whole?
 
 # %% tags=["nbval-ignore-output"]
 for arm, p in expected.items():
@@ -200,15 +196,15 @@ for arm, p in expected.items():
     print(f"{arm}: {risks} after 1 to 6 letters; {share:.0%} of the words broken")
 
 # %% [markdown]
-# Hardly anything after a letter or two, where nearly all goes on; 8 % after three letters and 18 % after six (6 layers). As most
-# words are short, one in five breaks.
+# Hardly any risk after a letter or two, where nearly anything fits; 8 % after three and 18 % after six (6 layers). Most
+# words are short, so only one in five breaks.
 #
 # ## Drawing is a race
 #
-# To draw by probabilities, let the tokens run. Each gets a track of random length, from the *exponential distribution* (many short ones, few long), and its
-# probability $p_i$ as its speed. Its time is length / speed, so twice the speed arrives first twice as often: token $i$ wins with probability
-# $p_i / \sum_j p_j$ (the Gumbel trick; Maddison et al., 2014), which we take on trust. The least time is the greatest speed / length. `torch.multinomial` does
-# the same inside; written out it spares a GPU a check that it would wait for.
+# To draw by probabilities, let the tokens run. Each gets a track of random length, from the *exponential distribution*
+# (many short, few long), and its probability $p_i$ as its speed. Twice the speed wins twice as often: token $i$ with
+# probability $p_i / \sum_j p_j$ (the Gumbel trick; Maddison et al., 2014), which we take on trust. The least time, length /
+# speed, is the greatest speed / length. `torch.multinomial` does the same, after a check for which a GPU would wait.
 
 
 # %% tags=["export"]
@@ -232,15 +228,15 @@ assert torch.equal(ours, theirs), "the same race, under the same luck"
 # %% [markdown]
 # ## Temperature
 #
-# Divide the logits by a number $\tau$ before the softmax, and the distribution becomes narrower or wider (Ackley, Hinton
-# and Sejnowski, 1985):
+# Divide the logits by a number $\tau$ before the softmax, and the distribution becomes narrower or wider (Ackley et al.,
+# 1985):
 #
 # $$p_i \propto e^{z_i / \tau}$$
 #
-# At 1 it is the model's own. Towards 0 the best takes all: greedy. Towards infinity all are equal. How wide is a
-# choice? Its entropy $-\sum p_i \ln p_i$ says so in nats, and $e$ to the entropy is a number of equally likely characters.
+# At 1 it is the model's own. Towards 0 the best takes all: greedy. Towards infinity all are equal. A distribution's entropy
+# $-\sum p_i \ln p_i$, in nats, says how wide it is.
 #
-# > **Predict.** Two curves over the temperature: after a word's end, where much can follow, and inside a word.
+# > **Predict.** Entropy over temperature, two curves: after a word's end, where much can follow, and inside a word.
 
 # %%
 temperatures = torch.linspace(0.05, 3.0, 60)
@@ -258,15 +254,14 @@ look = {"baselines": all_equal, "title": title, "note": text.note}
 figures.lines(temperatures, entropies, *labels, **look)
 
 # %% [markdown]
-# Where the model is sure, a temperature below 1 has nothing left to sharpen; where it is not, it cuts the choices down. Above
-# 1 even the sure place opens, and words fall apart. One knob for all places is a blunt tool.
+# Where the model is sure, a temperature below 1 has nothing left to sharpen; elsewhere it cuts the choices down. Above 1
+# even the sure place opens, and words fall apart. One knob for all places is a blunt tool.
 #
 # ## Top-k and top-p
 #
 # Temperature moves every bar and drops none. **Top-k** (Fan et al., 2018) keeps the $k$ best. **Top-p** (Holtzman et al.,
-# 2020) keeps the smallest set whose mass reaches $p$, so it is narrow where the model is sure and wide where it is not.
-# Together: temperature, then top-k, then top-p over what is left. A dropped
-# token gets $-\infty$, since $e^{-\infty}$ is 0 and nothing else is.
+# 2020) keeps the smallest set whose mass reaches $p$: narrow where the model is sure, wide where not. Together:
+# temperature, then top-k, then top-p over what is left. A dropped token gets $-\infty$, for only $e^{-\infty}$ is 0.
 
 
 # %% tags=["export"]
@@ -314,7 +309,7 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
 
 
 # %% [markdown]
-# Check it on numbers that you can do in your head: probabilities 0.5, 0.25, 0.15, 0.1.
+# Check it on numbers that you can do in your head:
 
 # %%
 easy = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
@@ -331,11 +326,10 @@ kept = [(z > -math.inf).sum().item() for z in (k_then_p, p_then_k)]
 assert kept == [2, 3], "the order is part of the rule"
 
 # %% [markdown]
-# Top-p comes after top-k, so that $p$ is a share of what can still be drawn: in the last line top-k leaves 0.56, 0.28,
-# 0.17, and two of them reach 0.8. The other way round, three stay.
+# Top-p comes last, so $p$ is a share of what can still be drawn: in the last line top-k leaves 0.56, 0.28, 0.17, and two of
+# them reach 0.8. The other way round, three stay.
 #
-# Now break it: write $10^{-10}$ in place of $-\infty$. Logits are not probabilities: the rare characters' lie far below
-# that.
+# Now break it: write $10^{-10}$ for $-\infty$. Logits are not probabilities: the rare characters' lie far below that.
 #
 # > **Predict.** With the five best kept, what becomes of those that had less than 1 % each?
 
@@ -378,10 +372,10 @@ widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
 # %% [markdown]
 # ## What surprises a model
 #
-# Look at a line that none of the three models has seen. A character's *token loss* is $-\ln p$ of it; the mean over a
-# text is the loss that you know.
+# Take a line that none of the models has seen. A character's *token loss* is its $-\ln p$; the mean over a text is the loss that
+# you know.
 #
-# > **Predict.** Where in a line will the dark and the bright places be?
+# > **Predict.** Where in the line will it be bright (a large loss), where dark?
 
 # %%
 longest = min(44, context - 4)
@@ -402,8 +396,8 @@ figures.heatmaps(torch.stack(list(losses.values())), rows, list(line), **look)
 widgets.inside(models, tokenizer, line)
 
 # %% [markdown]
-# Beginnings of words are mostly bright, the rest mostly dark, but for a second letter here and there. (Above, choose a model and point at a character of this
-# line or of yours: what did each layer expect there?) Over the whole validation text, by place in the word:
+# Words mostly begin bright and go on dark. (Above, choose a model and point at a character: what did each layer expect?)
+# Over the whole validation text, by place in the word:
 
 # %%
 asked = in_word[:-1] | in_word[1:]  # how a word begins, goes on, ends
@@ -420,9 +414,9 @@ title = "What a character costs, by its place in the word"
 figures.lines(places, by_place, *labels, low=0, title=title, note=text.note)
 
 # %% [markdown]
-# The first letter costs nearly twice what any later one does: there the word is chosen. In these three models, one seed each, more layers gain little there, and more inside a
-# long word. The same places decide how many characters top-p keeps; below each character, how
-# many candidates the 6-layer model had (9: nine or more):
+# The first letter costs nearly twice what any later one does: there the word is chosen. In these three models, one seed
+# each, more layers gain little there, and more inside a long word. The same places decide how many characters top-p keeps,
+# the digit below each (6 layers; 9: nine or more):
 
 # %% tags=["nbval-ignore-output"]
 print(f"{'':12}{line}")
@@ -433,13 +427,12 @@ for p in (0.5, 0.9):
     print(f"{f'top-p {p}':12}{digits}   from {min(kept)} to {max(kept)}")
 
 # %% [markdown]
-# A fixed $k$ can't do that: large enough for the beginning of a word, it lets nonsense into the middle.
+# A fixed $k$ can't do that: large enough for a word's beginning, it lets nonsense into the middle.
 #
 # ## Writing fast
 #
-# In the plain loop each new character makes the model read the whole text anew, although nothing in the past has changed:
-# the mask sees to that. A **key-value cache** keeps each layer's keys and values, so that only the newest character passes
-# through the model.
+# The plain loop reads the whole text anew for each character, although the mask leaves the past as it was.
+# A **key-value cache** keeps each layer's keys and values, so that only the newest character passes through the model.
 
 # %%
 figures.kv_cache(7, title="What a cache keeps, and what is new")
@@ -471,13 +464,12 @@ with torch.no_grad():
 assert torch.allclose(torch.cat(one_by_one, dim=1), at_once, atol=1e-3), "the past is kept"
 
 # %% [markdown]
-# Lesson 3's model calls it in each layer, if `generate` hands it caches: `k, v = cache.extend(k, v)`, then `causal_attention(q, k, v)`
-# with the newest queries alone. Their positions count on from `cache.length`, and each sees all keys up to its own.
+# Given caches, lesson 3's model calls `k, v = cache.extend(k, v)` in each layer, then `causal_attention(q, k, v)` with the
+# newest queries alone. Their positions count on from `cache.length`.
 #
-# And when the text outgrows the context? If the window moved by one each time, the cached keys would no longer be those
-# of a fresh reading: they were computed from characters that are gone. Transformer-XL (Dai et al., 2019) keeps them on
-# purpose; we want a cache that changes nothing. So the window jumps by half a context (`-(-x // jump) * jump`
-# rounds x up to whole jumps).
+# And when the text outgrows the context? If the window slid by one, cached keys would differ from a fresh reading's: they
+# come from characters that are gone. Transformer-XL (Dai et al., 2019) keeps them on purpose; our cache must change
+# nothing, so the window jumps by half a context (`-(-x // jump) * jump` rounds x up to whole jumps).
 
 
 # %% tags=["export"]
@@ -502,9 +494,9 @@ title = f"What a context of {context} characters sees"
 figures.lines(lengths, seen, *labels, title=title, note=text.note)
 
 # %% [markdown]
-# The price is the saw: just after a jump the model knows half as much as it could. By [lesson 4](04_train.ipynb)'s loss by
-# position, of two layers, it hardly costs anything: what lies beyond a few dozen characters gained less than could be measured there. The loop again, with a cache that
-# begins anew at each jump:
+# The price is the saw: just after a jump the model knows half as much as it could. In [lesson 4](04_train.ipynb)'s loss by
+# position, of two layers, what lay beyond a few dozen characters gained too little to measure. The loop again, with a new
+# cache after each jump:
 
 
 # %% tags=["export"]
@@ -551,7 +543,7 @@ def generate(
 
 
 # %% [markdown]
-# The cache must change nothing but the time. So compare it with a loop that reads the same windows anew at each character.
+# Compare the cache with a loop that reads its window anew for each character.
 #
 # > **Predict.** How many times as fast is the cache?
 
@@ -576,9 +568,8 @@ times = min(took["plain"]) / min(took["cached"])
 print(f"{2 * context} characters, the best of three: {times:.1f} times as fast")
 
 # %% [markdown]
-# That was a whole text, which begins short and has to be read again at each jump. Now a single character:
-#
-# > **Predict.** The time by the length of the text before it, with and without a cache: which line will rise, and which stay?
+# > **Predict.** The time of one character by the length of the text before it, with and without a cache: which line rises,
+# > which stays?
 
 
 # %%
@@ -614,10 +605,10 @@ print(f"{lengths[0]} characters at once take {dear:.1f} times as long as one")
 figures.lines(lengths, each, *labels, low=0, title=title, note=text.note)
 
 # %% [markdown]
-# Without a cache, the time grows with the text; with one it stays, but well above zero: that is what any pass costs (the starting
-# of many small operations, we guess). The longer the text, the more a cache gains.
+# Without a cache the time grows with the text; with one it stays, but well above zero: that is what any pass costs
+# (starting many small operations, we guess).
 #
-# What does it cost? A key and a value of `d_model` numbers, for each layer and each character, of each text:
+# What does it cost? A key and a value of `d_model` numbers for each layer, character and text:
 
 # %%
 c, cache = model.config, [KVCache(context) for _ in range(model.config.n_layers)]
@@ -633,13 +624,13 @@ for n in (1, 64):
     print(f"texts: {n}; cache: {n * held / 1e6:.1f} MB; weights: {weights / 1e6:.1f} MB")
 
 # %% [markdown]
-# For one text it is small; for many, or for a long context, it is the larger part. That is why large models let heads
-# share keys and values (multi-query attention, Shazeer, 2019; grouped-query, Ainslie et al., 2023), and why servers hand
-# out their memory in pages (PagedAttention, Kwon et al., 2023).
+# For one text it is small; for many, or a long context, the larger part. So large models let heads share keys and values
+# (multi-query attention, Shazeer, 2019; grouped-query, Ainslie et al., 2023), and servers hand out this memory in pages
+# (PagedAttention, Kwon et al., 2023).
 #
 # ## Hear it
 #
-# The same model, prompt and seed under four rules. Read them aloud.
+# One model, one prompt, one seed, four rules. Read them aloud.
 
 # %% tags=["nbval-ignore-output"]
 judge = quality.Judge(text)
@@ -650,9 +641,8 @@ for settings in rules:
     print(f"── {settings}\n{prompt}{written}\n")
 
 # %% [markdown]
-# Greedy is stuck again. (Past 128 characters it may part from the first circle: there the window slid, here it jumps.) In large models a loop feeds itself: a phrase grows likelier each time it is read (Holtzman et
-# al., 2020). In ours? Let it read a piece of the validation text, the same piece again and again; and for comparison, a
-# new piece each time.
+# Greedy is stuck again. In large models a loop feeds itself: a phrase grows likelier each time it is read (Holtzman et al.,
+# 2020). In ours? Let it read one piece of validation text again and again; for comparison, a new piece each time.
 #
 # > **Predict.** The probability of a character in the first round, the second, the sixth.
 
@@ -693,11 +683,12 @@ title = f"Reading {n} characters again: median and middle half of {len(once)} pi
 figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 
 # %% [markdown]
-# The lines nearly coincide: this model gains nothing from having read the very words before. It has not learned
-# to find an earlier copy and go on as it did (*induction heads* do, Olsson et al., 2022). Why the circle, then? Greedy
-# has one way on from each place; if a few characters decide, it comes round as soon as they come again. How many do? And
-# how long does a slip matter? In training a model reads real text only; after a slip of its own it reads what it never
-# met (**exposure bias**, Ranzato et al., 2016). So spoil one character of each window, too.
+# The lines nearly coincide: an earlier copy is no help to this model. It has not learned to find the copy and go on
+# as that did (*induction heads* do, Olsson et al., 2022). Why the circle, then? Greedy has one way on from each place; if a few
+# characters decide, it comes round as soon as they do. How many decide?
+#
+# And after a slip of its own a model reads what training, on real text alone, never showed it (**exposure bias**, Ranzato
+# et al., 2016). How long does a slip matter? Spoil one character of each window, too.
 
 # %% tags=["nbval-ignore-output"]
 size = min(context, len(held_out_ids))
@@ -717,9 +708,11 @@ for first, last in ((1, 1), (2, 5), (6, 10), (11, 20), (21, 40)):
     print(f"{which:>8} after it: {harm[first - 1 : last].mean():+.3f} nats each")
 
 # %% [markdown]
-# On people's text, sixteen characters decide nine times in ten. Greedy text is surer at each place (below), so there, we guess, they decide more often still:
-# enough for a circle to close, and for it to leave by another route now and then. And a slip spoils the next few characters and is forgotten, at least where people wrote what follows. (Both are facts about models this small.) Are people as
-# greedy? Look at three texts as the model does:
+# On people's text, sixteen characters decide nine times in ten. Greedy text is surer at each place (below), so there, we
+# guess, they decide more often still: enough for a circle to close. A slip spoils the next few characters and is forgotten,
+# at least where people wrote what follows. (Both are facts about models this small.)
+#
+# Are people as greedy? Three texts, as the model sees them:
 
 # %%
 shown = {"human": held_out[-size:]}
@@ -737,8 +730,8 @@ look = {"labels": ("", "character", "token loss (nats)"), "note": text.note}
 figures.heatmaps(each, list(shown), title="Surprise along three texts", **look)
 
 # %% [markdown]
-# People are bright and dark by turns, as a drawn text is; greedy text is never bright. The likeliest text is not a
-# typical one. Three measures, three lines each:
+# People are bright and dark by turns, as a drawn text is; greedy text is never bright. The likeliest text is not a typical
+# one. Three measures, three lines each:
 
 
 # %%
@@ -767,8 +760,8 @@ for measure in (repetition, known_words, distinct_2):
     assert ours == theirs[measure.__name__] or not judge.has_words, "the helper's"
 
 # %% [markdown]
-# A word that isn't known is *invented*. Eight texts at each temperature (at 0 all eight are the same), a quarter of a minute, and
-# forty human pieces:
+# A word that isn't known is *invented*. Eight texts at each temperature (at 0 all alike; a quarter of a minute), forty
+# human pieces:
 #
 # > **Predict.** Repetition and known words over the temperature. Where is a human?
 
@@ -798,9 +791,9 @@ look = {"bands": bands, "title": "Two ways to go wrong (median and middle half)"
 figures.lines(degrees, curves, "temperature", "share", **look, note=text.note)
 
 # %% [markdown]
-# Near 0 it repeats, warm it invents; in between neither is bad. A human invents a little too: names and words of new pages. So the
-# best share is the human one, not 100 %. And known words alone can't tell a text from a circle: at temperature 0 they
-# are as frequent as a human's. Do the small slips inside words add up to what is invented?
+# Near 0 it repeats, warm it invents; in between neither is bad. A human invents a little too, names and words of new pages,
+# so the best share is the human one, not 100 %. Known words alone don't notice a circle: at temperature 0 they are as
+# frequent as a human's. Do the small slips add up to what is invented?
 
 # %% tags=["nbval-ignore-output"]
 invented = 1 - torch.tensor([known_words(one) for one in written[1.0]])
@@ -816,11 +809,11 @@ if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned s
 #
 # ## Which depth writes best?
 #
-# Same prompt, same rule (temperature 0.8, top-k 40, top-p 0.95); only the depth differs. A text is one draw, so take six of each (half a
-# minute), and two more measures:
+# Same prompt, same rule (temperature 0.8, top-k 40, top-p 0.95), only the depth differs. A text is one draw, so take six of
+# each (half a minute), and two more measures:
 #
 # * **longest copy**: the longest stretch that stands letter for letter in the training text; in the human row by chance.
-# * **5-gram loss**: the loss that lesson 1's counter has on the text, a judge that learned from the same text.
+# * **5-gram loss**: the loss of lesson 1's counter on the text, a judge that learned from the same training text.
 
 # %% tags=["nbval-ignore-output"]
 about, rule = (models, judge, prompt, 8 * context), quality.SETTINGS[-1:]
@@ -835,15 +828,15 @@ summary.assign(texts=by_arm.size())
 figures.sample_comparison(table, note=text.note)
 
 # %% [markdown]
-# After the ± stands the standard deviation of one text; the last row, of four pieces, is the yardstick. Two layers seem to know
-# fewer words, but with one model a depth and five measures that may be luck; four and six can't be told apart. All are easier to predict
-# than people, perhaps since the rule cuts. A loss needs no sampling and is surer (but see lesson 5).
+# After ± stands one text's standard deviation; the last row, four human pieces, is the yardstick. Two layers seem to know
+# fewer words, but with one model a depth and five measures that may be luck; four and six can't be told apart. All are
+# easier to predict than people, perhaps since the rule cuts. A loss needs no sampling and is surer (but see lesson 5).
 #
 # ## Move it yourself
 #
-# The course's own widget writes while you watch, all three models at once if you like, under the same luck. Try this: pull the temperature to 0 and wait for the loop; set 1.5 with top-p off, then close top-p
-# slowly until words come back; write a first line of your own, tick *all side by side*, and see which depth stays with it
-# longest.
+# This widget writes while you watch. Pull the temperature to 0 and wait for the loop. Set 1.5 with top-p off, then close
+# top-p slowly until words come back. Write your own first line and tick *all side by side*: which depth stays with it
+# longest?
 
 # %% tags=["nbval-ignore-output"]
 widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
@@ -851,8 +844,7 @@ widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 # %% [markdown]
 # ## What you built
 #
-# Temperature, top-k and top-p in one function that means what the libraries mean, a cache that is exact and whose price
-# you know, and a yardstick for text.
+# Temperature, top-k and top-p as the libraries mean them, an exact cache whose price you know, and a yardstick for text.
 #
 # ## Questions
 #
@@ -860,15 +852,14 @@ widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 #
 # <details><summary>Answer</summary>
 #
-# The cached keys were computed from characters that would be gone, so each slide means reading the window again; a jump means it
-# once in half a context. </details>
+# Each slide would outdate the cached keys, so the window must be read again; with jumps, once in half a context. </details>
 #
 # **2.** With a cache of 8 texts at a time, what grows by 8, and what does not?
 #
 # <details><summary>Answer</summary>
 #
-# Keys and values grow by 8, the weights do not; nor does the number of operations to start, which we took for most of the time. So
-# 8 texts should cost little more time than one. </details>
+# Keys and values do; the weights do not, nor does the number of operations to start, our guess for most of the time. So 8
+# texts should take little longer than one. </details>
 
 # %% [markdown]
 # ## Exercises
@@ -877,22 +868,22 @@ widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 #
 # ### Exercise 6.1 · warm-up · 15 min
 #
-# Find the loop: the earliest place from which a text repeats itself to its end, for at least two whole rounds (a further one
-# may be cut off), and the length of a round, the shortest if several reach back as far. Without a loop: `(len(text), 0)`.
-# Then: `generate` 1,500 characters at temperature 0 after `"O "`. Is there a loop, and why is it that long?
+# Find the loop: the earliest place from which a text repeats itself to its end, for at least two whole rounds (a further
+# one may be cut off), and the length of the shortest such round. Without a loop: `(len(text), 0)`. Then `generate` 1,500
+# characters at temperature 0 after `"O "`. Is there a loop, and why that long?
 #
 # <details><summary>Hint 1</summary>
 #
-# From `start` on, each character equals the one `n` places later: `text[start:-n] == text[start + n:]`. </details>
+# In rounds of `n`, `text[start:-n] == text[start + n:]`. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Try each start from 0 on, and for each the rounds from 1 to half of what is left. The first that fits is it. </details>
+# Try each start from 0 on, and for each the rounds from 1 to half of what is left. Take the first that fits. </details>
 #
 # <details><summary>The second half</summary>
 #
-# With our 6 layers a round is 192 characters, three jumps of the window. The choice depends a little on where the model
-# begins to read, so a circle closes only when text and window come again together. </details>
+# With our 6 layers a round is 192 characters, three jumps of the window. The choice depends a little on where reading
+# begins, so a circle closes only when text and window come again together. </details>
 
 
 # %% tags=["exercise"]
@@ -919,23 +910,24 @@ checks.check("6.1", loop_of, quiet=True)
 # ### Exercise 6.2 · core · 25 min
 #
 # *Speculative decoding* (Leviathan et al., 2023). A small model drafts a token from its distribution $q$; the large one,
-# with $p$, accepts it or has another drawn instead. What comes out must be distributed as $p$. With which probability,
-# the highest possible, is each token accepted once drafted? From which distribution is one drawn after a refusal?
-# (With $q = p$ nothing is refused: return $p$.)
+# with $p$, accepts it or has another drawn, so that what comes out is distributed as $p$. With what highest probability can
+# each drafted token be accepted? From which distribution is one drawn after a refusal? (If $q = p$ there is none: return
+# $p$.)
 #
 # Then let 2 layers draft four characters at a time for 6 layers, which read them in one pass. How many are accepted?
 #
 # <details><summary>Hint 1</summary>
 #
-# What is drafted too rarely is always accepted; what is drafted twice too often, every other time. </details>
+# Drafted too rarely, a token is always accepted; drafted twice too often, every other time. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Accepted, a token comes out with probability min(p, q). What p has beyond that, divided by its sum, is drawn instead. </details>
+# Accepted, a token comes out with probability min(p, q). Drawn instead: what p has beyond that, divided by its sum.
+# </details>
 #
 # <details><summary>The second half</summary>
 #
-# The folded solution has it: `draft_and_verify(model, models["2 layers"], tokens, 100)`. </details>
+# Run the folded solution's `draft_and_verify(model, models["2 layers"], tokens, 100)`. </details>
 
 
 # %% tags=["exercise"]
@@ -980,8 +972,7 @@ checks.check("6.2", speculate, quiet=True)
 # %% [markdown]
 # ### Exercise 6.3 · core · 10 min
 #
-# The entropy, in nats, of the distribution that filtered logits stand for. Some of them are $-\infty$; a dropped token
-# adds nothing.
+# The entropy, in nats, of the distribution behind filtered logits. Some are $-\infty$; a dropped token adds nothing.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -989,7 +980,7 @@ checks.check("6.2", speculate, quiet=True)
 #
 # <details><summary>Hint 2</summary>
 #
-# Replace what is not a number by 0 before you sum, or use `torch.special.entr`. </details>
+# Put 0 for what is not a number, or use `torch.special.entr`. </details>
 
 
 # %% tags=["exercise"]
@@ -1012,24 +1003,24 @@ checks.check("6.3", entropy_of, quiet=True)
 # %% [markdown]
 # ### Exercise 6.4 · core · 30 min
 #
-# *Beam search* looks for the likeliest text. It keeps `width` begun texts, extends each by every token, and keeps the
-# `width` most probable again, $n$ times. Return the best at the end, the prompt included, and its log-probability.
+# *Beam search* looks for the likeliest text: it keeps `width` begun texts, extends each by every token, and keeps the
+# `width` most probable again, $n$ times. Return the best, the prompt included, and its log-probability.
 #
-# Then compare 100 characters by beams with drawn ones: the loss that the model itself has on them, and repetition.
+# Then compare 100 characters by beams with drawn ones: the model's own loss, and repetition.
 #
 # <details><summary>Hint 1</summary>
 #
-# The log-probability of a text is the sum over its tokens. Pairs `(score, ids)` can be sorted. </details>
+# A text's log-probability is the sum over its tokens. Pairs `(score, ids)` can be sorted. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# All continuations of all begun texts go into one list before the best `width` are taken. </details>
+# All continuations of all texts go into one list; then the best `width`. </details>
 #
 # <details><summary>The second half</summary>
 #
 # Under `torch.no_grad()`, `next_log_p = lambda ids: model(torch.tensor([ids]))[0, -1].log_softmax(-1)`; then
-# `losses_in(torch.tensor([ids]))`. For us beams cost half of what drawn and human text does, and repeat. Eight beams
-# found a less likely text than four: what is dropped early is lost, and four happened to keep the better beginning. </details>
+# `losses_in(torch.tensor([ids]))`. For us beams cost half of what drawn and human text does, and repeat. Eight beams found
+# a less likely text than four: what is dropped is lost, and four happened to keep the better beginning. </details>
 
 
 # %% tags=["exercise"]
@@ -1060,18 +1051,16 @@ checks.check("6.4", beam_search, quiet=True)
 # %% [markdown]
 # ### Exercise 6.5 · core · 15 min
 #
-# A rule from its description. *Min-p* (Nguyen et al., 2024): a token stays if its
-# probability is at least a given share of the best one's probability. Dropped tokens become $-\infty$, the others are left
-# as they are; each row has its own best.
+# *Min-p* (Nguyen et al., 2024): a token stays if its probability is at least a given share of the best one's. Dropped
+# tokens become $-\infty$, the others stay as they are; each row has its own best.
 #
 # <details><summary>Hint 1</summary>
 #
-# Softmax first. `amax(-1, keepdim=True)` is each row's best. </details>
+# Softmax first, then `amax(-1, keepdim=True)`. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Shorter: a ratio of probabilities is a difference of logits, so the bar stands at the best logit plus $\ln$ of the
-# share. </details>
+# Shorter: a ratio of probabilities is a difference of logits. Add $\ln$ of the share to the best logit. </details>
 
 
 # %% tags=["exercise"]
@@ -1094,9 +1083,9 @@ checks.check("6.5", min_p, quiet=True)
 # %% [markdown]
 # ### Exercise 6.6 · stretch · 30 min
 #
-# Against loops, Keskar et al. (2019) divide the logit of each token that was seen by a penalty. Taken literally, some
-# tokens become *likelier*. Instead: a penalty of 2 halves a positive logit and doubles a negative
-# one. A token is penalised once, however often it was seen; the input stays as it was.
+# Against loops, Keskar et al. (2019) divide the logit of each token seen before by a penalty. Taken literally, this makes
+# some *likelier*. Instead, let a penalty of 2 halve a positive logit and double a negative one, once for each token,
+# however often it was seen. Leave the input as it was.
 #
 # Then copy `write_with`, and let it take `penalise(logits[0], written[0].tolist(), 1.3).argmax()[None, None]`. Does greedy
 # leave its circle, and what becomes of the spaces?
@@ -1132,19 +1121,21 @@ checks.check("6.6", penalise, quiet=True)
 # %% [markdown]
 # ### Exercise 6.7 · stretch · 120 min
 #
-# *Typical sampling* (Meister et al., 2023): people take the likeliest character only half of the time, as you saw. So sort tokens by how close
-# their loss $-\ln p$ lies to the entropy, and keep the closest until they reach a given mass, at least one.
+# *Typical sampling* (Meister et al., 2023): people take the likeliest character only half of the time, as you saw. So sort
+# tokens by how close their loss $-\ln p$ lies to the entropy, and keep the closest until they reach a given mass, at least
+# one.
 #
-# Then draw at masses from 0.2 to 0.95, and take `judge.measure` of 1,000 characters, three seeds each. Is it nearer to the human row than top-p, by more than its seeds differ?
+# Then draw at masses from 0.2 to 0.95, and take `judge.measure` of 1,000 characters, three seeds each. Is it nearer to the
+# human row than top-p, by more than its seeds differ?
 #
 # <details><summary>Hint 1</summary>
 #
-# It is top-p in another order. The likeliest token may be dropped: that is the point. </details>
+# Top-p in another order. The likeliest token may be dropped: that is the point. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `distance = (losses - entropy).abs()`, `order = distance.argsort()`. A token stays if the mass *before* it,
-# `cumsum(0) - sorted`, is less than asked for. </details>
+# `order = (losses - entropy).abs().argsort()`. A token stays if the mass *before* it, `cumsum(0) - sorted`, is less than
+# asked for. </details>
 
 
 # %% tags=["exercise"]
@@ -1170,30 +1161,28 @@ checks.check("6.7", typical_keeps, quiet=True)
 # %% [markdown]
 # ## Test yourself
 #
-# Choose, then open the answer.
-#
 # **1. The temperature goes from 1 to 0.5. What happens to the ratio of the two best probabilities?**
 # (a) it stays · (b) it doubles · (c) it is squared
 #
 # <details><summary>Answer</summary>
 #
-# **(c)** The ratio is $e^{(z_1 - z_2)/\tau}$; half of $\tau$ doubles the exponent. (a) would hold for a filter that drops
-# others. (b) confuses the logits, whose difference doubles, with the probabilities. </details>
+# **(c)** The ratio is $e^{(z_1 - z_2)/\tau}$; half of $\tau$ doubles the exponent. (a) holds for a filter that drops
+# others, (b) for the difference of logits. </details>
 #
 # **2. Model A's text has a lower 5-gram loss than human text. Then A …**
 # (a) writes better than a human · (b) is more predictable than a human · (c) has copied
 #
 # <details><summary>Answer</summary>
 #
-# **(b)**, and no more. (a) takes a measure for the goal: a text of "the the the" scores well too. (c) is possible; *longest
-# copy* would tell, this doesn't. </details>
+# **(b)**, and no more. (a) takes a measure for the goal: "the the the" scores well too. (c) is possible; *longest copy*
+# would tell. </details>
 #
 # **3. Why do greedy texts loop more than drawn ones?**
 # (a) the model has seen loops in training · (b) a few characters decide, and greedy has one way on from each place
 #
 # <details><summary>Answer</summary>
 #
-# **(b)** fits what you measured for ours. A draw leaves the circle with some probability each time. (a) hardly: the training text repeats
+# **(b)** fits what you measured for ours: a draw may leave the circle each time. (a) hardly: the training text repeats
 # little. </details>
 #
 # **Next:** change something. `course ablate` runs any study of lesson 5 in full; `course generate` writes as much as you
