@@ -12,15 +12,15 @@
 #     name: python3
 # ---
 
-# %% [markdown] english="ca6ac72b"
+# %% [markdown] english="1e7e0453"
 # # 6 · 采样：让模型写出文字
 #
-# 训练好的模型给每个可能的下一个字符一个概率。该取哪一个？每次都取概率最大的，模型就会陷入循环；完全按概率抽取，它又会时不时写出不通的东西。这一讲介绍两者之间的办法：温度、top-k、top-p；还介绍怎样写得更快，怎样分清一段文字是真的写得好，还是碰巧。
+# 训练好的模型给每个可能的下一个字符一个概率。该取哪一个？每次都取概率最大的，模型就会陷入循环；完全按概率抽取，它又会时不时写出不通的东西。这一讲介绍两者之间的办法（温度、top-k、top-p），还有怎样写得更快，怎样分清一段文字是真的写得好，还是碰巧。
 
-# %% [markdown] english="bec9af8b"
-# **你将学会**：用几行代码写出常用的采样规则 · 说明每条规则怎样改变分布 · 用键值缓存加快生成，并说明它的代价 · 以人写的文字为参照，衡量一段文字。
+# %% [markdown] english="192df645"
+# **你将学会**：写出常用的采样规则 · 说明每条规则怎样改变分布 · 用键值缓存加快生成，并说明它的代价 · 以人写的文字为参照，衡量一段文字。
 #
-# **预备知识**：[第 3 讲](03_model.ipynb)、[二十行 PyTorch](../../book/zh/pytorch.md)；训练好的模型来自[第 5 讲](05_ablation.ipynb)，或由课程自带；**时间**：阅读约 50 分钟；运行代码约一两分钟。
+# **预备知识**：[第 3 讲](03_model.ipynb)、[二十行 PyTorch](../../book/zh/pytorch.md)；训练好的模型来自[第 5 讲](05_ablation.ipynb)，或由课程自带；**时间**：阅读约 45 分钟；运行代码约一两分钟。
 
 # %% tags=["setup"]
 import importlib.util
@@ -68,10 +68,10 @@ models = {arm: one.eval() for arm, one in runs.depth_models(text).items()}
 model = models["6 layers"]
 device, context = next(model.parameters()).device, model.config.context_length
 
-# %% [markdown] english="463a0401"
+# %% [markdown] english="d97eaca9"
 # ## 先看整体
 #
-# 模型本身并不会写。它只是读一段文字，给出下一个字符的概率；还得有人从中选出一个，接到后面，再让它预测。写文字就是这样一个循环，可以变的只有怎么选。
+# 模型本身并不会写。它只是读一段文字，给出概率；还得有人从中选出一个字符，接到后面，再问它。写文字就是这样一个循环，可以变的只有怎么选。
 
 # %%
 prompt = text.fitting_prompt("ROMEO:\nI will ")
@@ -87,10 +87,8 @@ def write_with(choose, n=240):
     return tokenizer.decode(written[0])
 
 
-# %% [markdown] english="311a9780"
-# 容易想到两种选法：取概率最大的字符，或者按概率随机抽一个。
-#
-# > **先猜。** 其中一种，写到三行以后就读不下去了。是哪一种？出了什么毛病？
+# %% [markdown] english="208e6218"
+# > **先猜。** 取概率最大的字符，或者按概率随机抽一个：哪一种写到三行以后就读不下去了？出了什么毛病？
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
@@ -99,12 +97,10 @@ print("── 概率最大的\n" + likeliest)
 drawn = write_with(lambda logits: torch.multinomial(logits.softmax(-1), 1))
 print("\n── 按概率抽取的\n" + drawn)
 
-# %% [markdown] english="32e7a122"
-# 总取概率最大的，虽然每一步都是最好的选择，整体却会陷入循环。另一种会把开头正确的词拼错。下面的办法，都是在这两者之间折中。
+# %% [markdown] english="9f9dbfb1"
+# 总取概率最大的，虽然每一步都是最好的选择，整体却会陷入循环；另一种会把开头正确的词拼错。下面的办法，都是在这两者之间折中。
 #
 # ## 拼错的词是怎样产生的
-#
-# 先看一次选择。
 #
 # > **先猜。** 在这段提示文本之后，有多少个字符算得上合理的候选？
 
@@ -118,8 +114,8 @@ print(f"概率最大的五个字符，占总概率的 {before.nlargest(5).sum():
 print(f"{len(rare)} 个字符各不到 1%，合计 {rare.sum():.1%}")
 before.nlargest(12).round(4).to_frame("概率").T
 
-# %% [markdown] english="dc3de61f"
-# 空格之后，很多字符都合理，概率低的也不例外：比如 *keep* 和 *obey*，首字母的概率就不高。在词的中间，合理的字符很少：换成任何别的字符，就成了训练文本里没有的词。
+# %% [markdown] english="914d979f"
+# 空格之后，很多字符都合理，概率低的也不例外（想想 *keep*、*obey*）。在词的中间，合理的字符很少：换成任何别的字符，就成了训练文本里没有的词。
 
 
 # %%
@@ -145,8 +141,8 @@ def breaks(begun):
     return ~(torch.tensor(goes_on) | torch.tensor(ends))
 
 
-# %% [markdown] english="78a35e11"
-# 让每个模型把整个验证集读一遍。在每个位置上，它给“会使词拼错的字符”的概率之和，就是出错的风险；一个词完全拼对的概率，是各个位置上（1 − 风险）的乘积（代码里把对数相加）。读完约需十五秒。
+# %% [markdown] english="12721619"
+# 让每个模型把整个验证集读一遍（约需十五秒）。在每个位置上，它给“会使词拼错的字符”的概率之和，就是出错的风险；一个词完全拼对的概率，是各个位置上（1 − 风险）的乘积（代码里把对数相加）。
 
 
 # %%
@@ -187,7 +183,7 @@ def slips(p):
     return by_place, 1 - whole[1:].exp().mean().item()
 
 
-# %% [markdown] english="76bd95df"
+# %% [markdown] english="141e1a64"
 # > **先猜。** 写到词的第几个字母之后，出错的风险最大？完全拼对的词占多大比例？
 
 # %% tags=["nbval-ignore-output"]
@@ -196,12 +192,12 @@ for arm, p in expected.items():
     risks = ", ".join(f"{x:.1%}" for x in by_place)
     print(f"{arm}：写完 1 到 6 个字母之后，出错的风险 {risks}；拼错的词占 {share:.0%}")
 
-# %% [markdown] english="eb4e393e"
-# 写完一两个字母时，几乎没有风险，因为接什么几乎都说得通；写完三个字母之后，风险是 8%，写完六个之后是 18%（6 层的模型）。由于词大多很短，总共约有五分之一的词会拼错。
+# %% [markdown] english="a8e8df54"
+# 写完一两个字母时，几乎没有风险，因为接什么几乎都说得通；写完三个之后，风险是 8%，写完六个之后是 18%（6 层的模型）。大多数词很短，所以只有约五分之一的词会拼错。
 #
 # ## 随机抽取：一场赛跑
 #
-# 要按概率抽取，可以让词元赛跑。每个词元分到一条跑道，跑道的长度是随机的，服从*指数分布*（短的多，长的少）；词元的速度就是它的概率 $p_i$，用时是长度 / 速度。速度是别人的两倍，得第一的机会也是别人的两倍：词元 $i$ 获胜的概率是 $p_i / \sum_j p_j$（Gumbel-max 技巧；Maddison 等，2014）。这个结论这里不证明，直接使用。用时最短，就是速度 / 长度最大。`torch.multinomial` 内部也是这样做的；我们自己写出来，可以省去它的一项检查，GPU 就不必停下来等检查的结果。
+# 要按概率抽取，可以让词元赛跑。每个词元的跑道长度是随机的，服从*指数分布*（短的多，长的少）；它的速度就是它的概率 $p_i$。速度是别人的两倍，得第一的机会也是别人的两倍：词元 $i$ 获胜的概率是 $p_i / \sum_j p_j$（Gumbel-max 技巧；Maddison 等，2014），这里不证明，直接使用。用时（长度 / 速度）最短，就是速度 / 长度最大。`torch.multinomial` 也是这样做的，只是先要做一项检查，GPU 得停下来等。
 
 
 # %% tags=["export"]
@@ -222,16 +218,16 @@ ours = draw(rows, luck.manual_seed(0))
 theirs = torch.multinomial(rows.softmax(-1), 1, generator=luck.manual_seed(0))
 assert torch.equal(ours, theirs), "随机数相同，赛跑的结果就相同"
 
-# %% [markdown] english="634e1946"
+# %% [markdown] english="b5ad308f"
 # ## 温度
 #
-# 在做 softmax 之前，先把 logits 除以一个数 $\tau$，分布就会变窄或变宽（Ackley、Hinton 和 Sejnowski，1985）：
+# 在做 softmax 之前，先把 logits 除以一个数 $\tau$，分布就会变窄或变宽（Ackley 等，1985）：
 #
 # $$p_i \propto e^{z_i / \tau}$$
 #
-# 除以 1，就是模型自己的分布。趋近 0 时，概率全部集中到最大的那个字符上，这就是贪心；趋近无穷时，所有字符的概率都相等。一个分布有多宽，用它的熵 $-\sum p_i \ln p_i$ 来衡量，单位是奈特；再求 $e$ 的熵次幂，就知道它相当于在多少个概率相等的字符里选。
+# 除以 1，就是模型自己的分布。趋近 0 时，概率全部集中到最大的那个字符上，这就是贪心；趋近无穷时，所有字符的概率都相等。一个分布有多宽，用它的熵 $-\sum p_i \ln p_i$ 来衡量，单位是奈特。
 #
-# > **先猜。** 画出熵随温度变化的两条曲线：一条在一个词结束之后，能接的字符很多；一条在词的中间。它们各是什么形状？
+# > **先猜。** 熵随温度怎样变化？两条曲线：一条在一个词结束之后，能接的字符很多；一条在词的中间。
 
 # %%
 temperatures = torch.linspace(0.05, 3.0, 60)
@@ -248,12 +244,12 @@ title = "不同的前文之后，下一个字符的熵"
 look = {"baselines": all_equal, "title": title, "note": text.note}
 figures.lines(temperatures, entropies, *labels, **look)
 
-# %% [markdown] english="fb387dbd"
-# 在模型有把握的位置，温度低于 1 也没有什么可以再集中的；在它没把握的位置，候选会变少。温度高于 1 时，连有把握的位置也变得随机，词就拼不对了。所有位置共用一个温度，这个办法太粗糙。
+# %% [markdown] english="8dd82c21"
+# 在模型有把握的位置，温度低于 1 也没有什么可以再集中的；在别的位置，候选会变少。温度高于 1 时，连有把握的位置也变得随机，词就拼不对了。所有位置共用一个温度，这个办法太粗糙。
 #
 # ## Top-k 和 top-p
 #
-# 温度改变每个候选的概率，但一个也不去掉。**Top-k**（Fan 等，2018）保留概率最大的 $k$ 个。**Top-p**（Holtzman 等，2020）保留总概率达到 $p$ 的最小集合，所以模型有把握时留下的少，没把握时留下的多。合起来用时：先温度，再 top-k，再对剩下的做 top-p。去掉的词元，logit 设为 $-\infty$，因为只有 $e^{-\infty}$ 才等于 0。
+# 温度改变每个候选的概率，但一个也不去掉。**Top-k**（Fan 等，2018）保留概率最大的 $k$ 个。**Top-p**（Holtzman 等，2020）保留总概率达到 $p$ 的最小集合：模型有把握时留下的少，没把握时留下的多。合起来用时：先温度，再 top-k，再对剩下的做 top-p。去掉的词元，logit 设为 $-\infty$，因为只有 $e^{-\infty}$ 才等于 0。
 
 
 # %% tags=["export"]
@@ -300,8 +296,8 @@ def filter_logits(logits, temperature=1.0, top_k=None, top_p=None):
     return logits
 
 
-# %% [markdown] english="2825511f"
-# 用能心算的数来检验：概率 0.5、0.25、0.15、0.1。
+# %% [markdown] english="bb928b33"
+# 用能心算的数来检验：
 
 # %%
 easy = torch.tensor([0.5, 0.25, 0.15, 0.1]).log()
@@ -317,8 +313,8 @@ p_then_k = filter_logits(filter_logits(easy, top_p=0.8), top_k=3)
 kept = [(z > -math.inf).sum().item() for z in (k_then_p, p_then_k)]
 assert kept == [2, 3], "顺序也是规则的一部分"
 
-# %% [markdown] english="9026a0ed"
-# top-p 放在 top-k 之后，所以 $p$ 指的是在“还能抽到的字符”中所占的比例：最后一行里，top-k 留下 0.56、0.28、0.17，其中前两个就达到 0.8。如果顺序反过来，会留下三个。
+# %% [markdown] english="dbc8b444"
+# top-p 放在最后，所以 $p$ 指的是在“还能抽到的字符”中所占的比例：最后一行里，top-k 留下 0.56、0.28、0.17，其中前两个就达到 0.8。如果顺序反过来，会留下三个。
 #
 # 现在故意写错：用 $10^{-10}$ 代替 $-\infty$。但 logits 不是概率：罕见字符的 logits 本来就远低于这个数。
 #
@@ -360,12 +356,12 @@ V = tokenizer.vocab_size
 degrees, mass = (0.0, 2.0, 0.05, 0.8), (0.05, 1.0, 0.05, 0.9)  # low, high, step, start
 widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
 
-# %% [markdown] english="7464f1d5"
+# %% [markdown] english="79da64ef"
 # ## 模型在哪些字符上猜不准
 #
 # 来看一行三个模型都没见过的文字。对一个字符来说，*单个词元的损失*就是它的 $-\ln p$；在一段文字上取平均，就是前几讲一直在用的损失。
 #
-# > **先猜。** 图中越亮，损失越大。一行里，亮的地方和暗的地方会在哪里？
+# > **先猜。** 这一行里，哪里会亮（损失大），哪里会暗？
 
 # %%
 longest = min(44, context - 4)
@@ -385,8 +381,8 @@ figures.heatmaps(torch.stack(list(losses.values())), rows, list(line), **look)
 # %% tags=["nbval-ignore-output"]
 widgets.inside(models, tokenizer, line)
 
-# %% [markdown] english="9c5e1b15"
-# 词的开头大多是亮的，其余大多是暗的，只有个别词的第二个字母例外。（在上面的组件里选一个模型，把鼠标移到这一行的某个字符上，也可以换成你自己的一行：每一层在那里预测的是什么？）再对整个验证集，按字符在词中的位置来统计：
+# %% [markdown] english="e2794a72"
+# 词的开头大多是亮的，其余大多是暗的。（在上面的组件里选一个模型，把鼠标移到一个字符上：每一层在那里预测的是什么？）再对整个验证集，按字符在词中的位置来统计：
 
 # %%
 asked = in_word[:-1] | in_word[1:]  # how a word begins, goes on, ends
@@ -402,8 +398,8 @@ labels = ("词中排在它之前的字母数", "单个词元的损失（奈特�
 title = "字符的损失，按它在词中的位置"
 figures.lines(places, by_place, *labels, low=0, title=title, note=text.note)
 
-# %% [markdown] english="5af94279"
-# 首字母的损失几乎是后面任何一个字母的两倍，因为写哪个词，就是在首字母处决定的。在这三个模型里（各只有一个种子），增加层数对首字母改进很小，对长词的内部改进更大。top-p 留下多少个字符，也取决于这些位置；每个字符下面的数字，是 6 层的模型在那里有多少个候选（9 表示九个或更多）：
+# %% [markdown] english="e7ea7eb6"
+# 首字母的损失几乎是后面任何一个字母的两倍，因为写哪个词，就是在首字母处决定的。在这三个模型里（各只有一个种子），增加层数对首字母改进很小，对长词的内部改进更大。top-p 留下多少个字符，也取决于这些位置，个数写在每个字符下面（6 层的模型；9 表示九个或更多）：
 
 # %% tags=["nbval-ignore-output"]
 print(f"{'':12}{line}")
@@ -413,12 +409,12 @@ for p in (0.5, 0.9):
     digits = "".join(str(min(9, n)) for n in kept)
     print(f"{f'top-p {p}':12}{digits}   从 {min(kept)} 到 {max(kept)}")
 
-# %% [markdown] english="d688578a"
+# %% [markdown] english="0878e13e"
 # 固定的 $k$ 做不到这一点：大到够词的开头用，在词的中间就会放进不合理的字符。
 #
 # ## 加快生成
 #
-# 在前面的简单循环里，每写一个新字符，模型都要把整段文字重新读一遍，尽管前面各个位置的结果并没有变（掩码保证了这一点）。**键值缓存**（key-value cache）保存每一层的键和值，这样只有最新的字符需要经过模型。
+# 前面的简单循环，每写一个字符都要把整段文字重新读一遍，尽管有掩码在，前面各个位置的结果并没有变。**键值缓存**（key-value cache）保存每一层的键和值，这样只有最新的字符需要经过模型。
 
 # %%
 figures.kv_cache(7, title="缓存里存着什么，什么是新的")
@@ -449,10 +445,10 @@ with torch.no_grad():
     at_once = model(tokens)
 assert torch.allclose(torch.cat(one_by_one, dim=1), at_once, atol=1e-3), "前面的结果原样保留"
 
-# %% [markdown] english="66a3a1cc"
-# 只要 `generate` 把缓存交给第 3 讲的模型，模型就会在每一层调用它：先是 `k, v = cache.extend(k, v)`，再是 `causal_attention(q, k, v)`，其中只有最新的查询。这些查询的位置从 `cache.length` 接着往后数，每个查询能看到自己以及之前的所有键。
+# %% [markdown] english="e374f01a"
+# 拿到缓存后，第 3 讲的模型在每一层先调用 `k, v = cache.extend(k, v)`，再调用 `causal_attention(q, k, v)`，其中只有最新的查询。这些查询的位置从 `cache.length` 接着往后数。
 #
-# 文字超出了上下文，怎么办？如果窗口每次移动一格，缓存里的键就与重新读一遍得到的不同了，因为算出这些键时用到的字符，有些已经移出窗口。Transformer-XL（Dai 等，2019）有意保留这些键；我们则要求缓存不改变任何结果，所以窗口每次跳过半个上下文（`-(-x // jump) * jump` 把 x 向上取到整数次跳跃）。
+# 文字超出了上下文，怎么办？如果窗口每次滑一格，缓存里的键就与重新读一遍得到的不同了，因为算出它们时用到的字符，有些已经移出窗口。Transformer-XL（Dai 等，2019）有意保留这些键；我们要求缓存不改变任何结果，所以窗口每次跳过半个上下文（`-(-x // jump) * jump` 把 x 向上取到整数次跳跃）。
 
 
 # %% tags=["export"]
@@ -476,8 +472,8 @@ labels = ("文字的长度（字符）", "模型读到的（字符）")
 title = f"{context} 个字符的上下文能看到多少"
 figures.lines(lengths, seen, *labels, title=title, note=text.note)
 
-# %% [markdown] english="79d43044"
-# 代价就是图中的锯齿：窗口刚跳过之后，模型看到的上文只有本来能看到的一半。不过，从[第 4 讲](04_train.ipynb)测得的逐位置损失看（两层的模型），这几乎没有影响：在那里，几十个字符以外的上文带来的改进小得测不出来。还是那个循环，现在加上缓存；窗口每跳一次，缓存就从头重建：
+# %% [markdown] english="6b6873ed"
+# 代价就是图中的锯齿：窗口刚跳过之后，模型看到的上文只有本来能看到的一半。在[第 4 讲](04_train.ipynb)的逐位置损失里（两层的模型），几十个字符以外的上文带来的改进小得测不出来。还是那个循环，每跳一次就换上新的缓存：
 
 
 # %% tags=["export"]
@@ -523,8 +519,8 @@ def generate(
     return torch.cat([tokens, *new], dim=1)
 
 
-# %% [markdown] english="4fde3308"
-# 缓存应当只影响速度，不影响结果。所以拿它和另一个循环比较：后者每写一个字符，都把同样的窗口重新读一遍。
+# %% [markdown] english="644f00c0"
+# 拿缓存和另一个循环比较：后者每写一个字符，都把它的窗口重新读一遍。
 #
 # > **先猜。** 用了缓存，速度是原来的几倍？
 
@@ -548,10 +544,8 @@ assert torch.equal(texts["plain"], texts["cached"]), "缓存只改变时间"
 times = min(took["plain"]) / min(took["cached"])
 print(f"{2 * context} 个字符，三次中取最好的：速度是 {times:.1f} 倍")
 
-# %% [markdown] english="c719609c"
-# 刚才测的是写一整段文字：开头还很短，后来窗口每跳一次又要重新读一遍。现在只测写一个字符的时间：
-#
-# > **先猜。** 看这个时间怎样随前面文字的长度变化，有缓存和没有缓存：哪条线会上升，哪条不变？
+# %% [markdown] english="ac47c41e"
+# > **先猜。** 写一个字符的时间，随前面文字的长度怎样变化？有缓存和没有缓存，哪条线会上升，哪条不变？
 
 
 # %%
@@ -586,10 +580,10 @@ dear = each["without"][0] / each["with a cache"][0]
 print(f"一次读 {lengths[0]} 个字符，用时是读一个的 {dear:.1f} 倍")
 figures.lines(lengths, each, *labels, low=0, title=title, note=text.note)
 
-# %% [markdown] english="50a6b8e0"
-# 没有缓存，时间随文字变长而增加；有缓存，时间不变，但远高于零：任何一次前向传播都有这部分开销（我们猜，是花在启动许多小运算上）。文字越长，缓存省得越多。
+# %% [markdown] english="964feae9"
+# 没有缓存，时间随文字变长而增加；有缓存，时间不变，但远高于零：任何一次前向传播都有这部分开销（我们猜，是花在启动许多小运算上）。
 #
-# 缓存要占多少内存？每段文字的每个字符，在每一层都要存一个键和一个值，各有 `d_model` 个数：
+# 缓存要占多少内存？每一层、每个字符、每段文字，都要存一个键和一个值，各有 `d_model` 个数：
 
 # %%
 c, cache = model.config, [KVCache(context) for _ in range(model.config.n_layers)]
@@ -604,12 +598,12 @@ weights = sum(w.nbytes for w in model.parameters())
 for n in (1, 64):
     print(f"文字段数：{n}；缓存：{n * held / 1e6:.1f} MB；权重：{weights / 1e6:.1f} MB")
 
-# %% [markdown] english="b371a1f0"
+# %% [markdown] english="9d08accc"
 # 只写一段文字时，缓存很小；同时写很多段，或者上下文很长时，占内存最多的就是它。所以大模型让几个头共用键和值（多查询注意力，multi-query attention，Shazeer，2019；分组查询，grouped-query，Ainslie 等，2023），服务器则按页分配这部分内存（PagedAttention，Kwon 等，2023）。
 #
 # ## 读一读
 #
-# 模型、提示文本和种子都相同，比较四种规则。请读出声来。
+# 同一个模型，同一段提示文本，同一个种子，四种规则。请读出声来。
 
 # %% tags=["nbval-ignore-output"]
 judge = quality.Judge(text)
@@ -619,8 +613,8 @@ for settings in rules:
     written = judge.sample(model, prompt, 160, seed=1, **settings)
     print(f"── {settings}\n{prompt}{written}\n")
 
-# %% [markdown] english="f66c6c07"
-# 贪心又陷入了循环。（写过 128 个字符以后，它可能与开头那次的循环不同：那里的窗口逐格滑动，这里的窗口跳着移动。）在大模型里，循环会自我强化：一个短语每读一遍，再次出现的概率就更高（Holtzman 等，2020）。我们的模型也这样吗？让它反复读同一小段验证文本；作为对照，再让它每次读新的一段。
+# %% [markdown] english="a58a4733"
+# 贪心又陷入了循环。在大模型里，循环会自我强化：一个短语每读一遍，再次出现的概率就更高（Holtzman 等，2020）。我们的模型也这样吗？让它反复读同一小段验证文本；作为对照，再让它每次读新的一段。
 #
 # > **先猜。** 第一遍、第二遍、第六遍，一个字符的概率各是多少？
 
@@ -660,8 +654,10 @@ look = {"bands": bands, "low": 0, "note": text.note}
 title = f"重读 {n} 个字符：{len(once)} 段文字的中位数和中间一半"
 figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 
-# %% [markdown] english="ca1dcde2"
-# 两条线几乎重合：即使刚读过一模一样的话，这个模型也没有因此猜得更准。它没有学会找到前面的那一份，再照着往下写（*归纳头*，induction head，会这样做；Olsson 等，2022）。那么，循环是怎么来的？贪心在每一处都只有一种接法；如果靠前面几个字符就能决定下一个，那么这几个字符一旦再次出现，后面也会跟着重复。到底要几个字符才能决定？一次出错的影响，又会持续多远？训练时，模型读的都是真实的文字；自己出错之后，它读到的是从没见过的东西（**曝光偏差**，exposure bias，Ranzato 等，2016）。所以，我们再把每个窗口里的一个字符换错，看看影响。
+# %% [markdown] english="83aadbe0"
+# 两条线几乎重合：前面有一份一模一样的，对这个模型没有帮助。它没有学会找到那一份，再照着往下写（*归纳头*，induction head，会这样做；Olsson 等，2022）。那么，循环是怎么来的？贪心在每一处都只有一种接法；如果靠前面几个字符就能决定下一个，这几个字符一旦再次出现，后面也会跟着重复。到底要几个字符才能决定？
+#
+# 还有，模型训练时读的都是真实的文字；自己出错之后，它读到的是从没见过的东西（**曝光偏差**，exposure bias，Ranzato 等，2016）。一次出错的影响会持续多远？我们再把每个窗口里的一个字符换错，看看影响。
 
 # %% tags=["nbval-ignore-output"]
 size = min(context, len(held_out_ids))
@@ -680,8 +676,10 @@ for first, last in ((1, 1), (2, 5), (6, 10), (11, 20), (21, 40)):
     which = f"{first} 到 {last}" if first < last else f"{first}"
     print(f"之后第 {which:>8} 个：每个 {harm[first - 1 : last].mean():+.3f} 奈特")
 
-# %% [markdown] english="122efe1d"
-# 在人写的文字上，十次里有九次，最后十六个字符就足以决定下一个选谁。贪心写出的文字，每一步都更有把握（见下文），所以我们猜，在那里，靠这些字符就能决定的时候更多：多到足以形成循环；又不是每次都能决定，所以偶尔也会换一条路，离开循环。一次出错会影响后面几个字符的预测，之后影响就消失了，至少在后文由人写成的地方是这样。（这两点说的都只是这么小的模型。）人也这样贪心吗？从模型的角度，看看三段文字：
+# %% [markdown] english="b908280b"
+# 在人写的文字上，十次里有九次，最后十六个字符就足以决定下一个选谁。贪心写出的文字，每一步都更有把握（见下文），所以我们猜，在那里，靠这些字符就能决定的时候更多：多到足以形成循环。一次出错会影响后面几个字符的预测，之后影响就消失了，至少在后文由人写成的地方是这样。（这两点说的都只是这么小的模型。）
+#
+# 人也这样贪心吗？从模型的角度，看看三段文字：
 
 # %%
 shown = {"human": held_out[-size:]}
@@ -698,7 +696,7 @@ print(f"人写的文字，在 {same:.0%} 的位置上取了概率最大的字符
 look = {"labels": ("", "字符", "单个词元的损失（奈特）"), "note": text.note}
 figures.heatmaps(each, list(shown), title="三段文字里，每个字符有多难猜", **look)
 
-# %% [markdown] english="ebf4702d"
+# %% [markdown] english="793bf99e"
 # 人写的文字时亮时暗，随机抽取的文字也是；贪心写出的文字却从来不亮。概率最大的文字，并不是典型的文字。下面定义三个指标，每个只要三行代码：
 
 
@@ -727,8 +725,8 @@ for measure in (repetition, known_words, distinct_2):
     ours = measure(held_out[:2000])
     assert ours == theirs[measure.__name__] or not judge.has_words, "应与课程包的结果相同"
 
-# %% [markdown] english="8e21795a"
-# 训练文本里没有的词，也就是不在已知词里的，叫作*编造*的词。每个温度写八段（温度为 0 时，八段都一样），约需十五秒；再取四十段人写的文字：
+# %% [markdown] english="418d6c75"
+# 训练文本里没有的词，也就是不在已知词里的，叫作*编造*的词。每个温度写八段（温度为 0 时，八段都一样；约需十五秒），再取四十段人写的文字：
 #
 # > **先猜。** 重复率和已知词的比例怎样随温度变化？人写的文字在什么水平？
 
@@ -757,8 +755,8 @@ bands = {name: (low, high) for name, (low, _, high) in measured.items()}
 look = {"bands": bands, "title": "两种出错的方式（中位数和中间一半）"}
 figures.lines(degrees, curves, "temperature", "比例", **look, note=text.note)
 
-# %% [markdown] english="a725f66c"
-# 温度接近 0，模型重复自己；温度高，它编造词；介于两者之间，哪样都不严重。人也会编造一点：新的篇章里有新的名字和词。所以最好的比例是人写的文字的比例，不是 100%。而且，单看已知词，分不清一段文字是不是陷入了循环：温度为 0 时，已知词和人写的一样多。前面算出的那些词里出错的小风险，加起来是不是正好等于编造的词？
+# %% [markdown] english="d80f611f"
+# 温度接近 0，模型重复自己；温度高，它编造词；介于两者之间，哪样都不严重。人也会编造一点：新的篇章里有新的名字和词，所以最好的比例是人写的文字的比例，不是 100%。单看已知词，看不出循环：温度为 0 时，已知词和人写的一样多。前面算出的那些小风险，加起来是不是正好等于编造的词？
 
 # %% tags=["nbval-ignore-output"]
 invented = 1 - torch.tensor([known_words(one) for one in written[1.0]])
@@ -769,7 +767,7 @@ if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned s
     cold, free = measured["repetition"][1, [0, 5]]
     assert cold > free, "概率最大的文字会陷入循环"
 
-# %% [markdown] english="623f44e7"
+# %% [markdown] english="a16f37bf"
 # 差不多，编造的词也许略少一些：可能因为前一个数是在人写的文字上算的，其中有模型没读过的名字。
 #
 # ## 哪种深度写得最好？
@@ -791,20 +789,20 @@ summary.assign(texts=by_arm.size())
 # %% tags=["nbval-ignore-output"]
 figures.sample_comparison(table, note=text.note)
 
-# %% [markdown] english="33bc19f0"
+# %% [markdown] english="edec457b"
 # ± 后面是单段文字的标准差；最后一行来自四段人写的文字，作为参照。两层的模型，已知词似乎少一些，但每种深度只有一个模型，指标却有五个，这可能只是偶然；四层和六层分不出高下。它们写的都比人写的文字好预测，也许因为采样规则去掉了一些候选。比较损失不需要采样，更加可靠（不过请看第 5 讲）。
 #
 # ## 自己动手
 #
-# 课程自带的组件会当着你的面一个字符一个字符地写；你愿意的话，三个模型可以同时写，用的随机数相同。试试看：把温度拉到 0，等它陷入循环；设成 1.5，关掉 top-p，再慢慢减小 top-p，直到像样的词重新出现；自己写第一行，勾选*全部并排*，看哪种深度能接着你的开头写得最久。
+# 这个组件会当着你的面一个字符一个字符地写。把温度拉到 0，等它陷入循环。设成 1.5，关掉 top-p，再慢慢减小 top-p，直到像样的词重新出现。自己写第一行，勾选*全部并排*：哪种深度能接着你的开头写得最久？
 
 # %% tags=["nbval-ignore-output"]
 widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 
-# %% [markdown] english="b2103d22"
+# %% [markdown] english="3725e7cb"
 # ## 本讲小结
 #
-# 温度、top-k 和 top-p，合在一个函数里，含义与各个库一致；一个不改变结果的缓存，代价你也清楚；还有一套衡量文字的指标。
+# 温度、top-k 和 top-p，含义与各个库一致；一个不改变结果的缓存，代价你也清楚；还有一套衡量文字的指标。
 #
 # ## 思考
 #
@@ -812,34 +810,34 @@ widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 #
 # <details><summary>答案</summary>
 #
-# 缓存里的键，是用即将移出窗口的字符算出来的，所以窗口每滑一格，都要把整个窗口重新读一遍；跳着移动，每过半个上下文才重读一遍。 </details>
+# 窗口每滑一格，缓存里的键就过时了，整个窗口都要重新读一遍；跳着移动，每过半个上下文才重读一遍。 </details>
 #
 # **2.** 用缓存同时写 8 段文字，什么会变成 8 倍，什么不会？
 #
 # <details><summary>答案</summary>
 #
-# 键和值变成 8 倍，权重不会；要启动的运算次数也不变，而我们猜测，大部分时间都花在启动上。所以写 8 段花的时间，应该只比写一段多一点。 </details>
+# 键和值会；权重不会，要启动的运算次数也不会，而我们猜测，大部分时间都花在启动上。所以写 8 段花的时间，应该只比写一段多一点。 </details>
 
-# %% [markdown] english="fb7fc368"
+# %% [markdown] english="a038063a"
 # ## 练习
 #
 # 补全每个代码骨架，再运行该单元格。
 #
 # ### 练习 6.1 · 热身 · 15 分钟
 #
-# 找循环：一段文字最早从哪个位置开始，一直循环到结尾？其中至少要有两个完整的周期（后面可以再有一个不完整的）。同时求出周期的长度；如果有几种周期，起点同样早，就取最短的。没有循环，返回 `(len(text), 0)`。然后：用 `generate`，在温度 0 下，接着 `"O "` 写 1,500 个字符。有循环吗？周期为什么是那么长？
+# 找循环：一段文字最早从哪个位置开始，一直循环到结尾？其中至少要有两个完整的周期（后面可以再有一个不完整的）。同时求出满足条件的最短周期的长度。没有循环，返回 `(len(text), 0)`。然后用 `generate`，在温度 0 下，接着 `"O "` 写 1,500 个字符。有循环吗？周期为什么是那么长？
 #
 # <details><summary>提示 1</summary>
 #
-# 从 `start` 起，每个字符都和它后面第 `n` 个字符相同：`text[start:-n] == text[start + n:]`。 </details>
+# 周期为 `n` 时，`text[start:-n] == text[start + n:]`。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# 起点从 0 开始逐个试；对每个起点，周期从 1 试到剩余长度的一半。最先符合的就是答案。 </details>
+# 起点从 0 开始逐个试；对每个起点，周期从 1 试到剩余长度的一半。取最先符合的。 </details>
 #
 # <details><summary>第二问的答案</summary>
 #
-# 我们的 6 层模型，周期是 192 个字符，正好是窗口跳三次的距离。选哪个字符，与模型从哪里读起略有关系，所以只有文字和窗口的位置同时重复，才会形成循环。 </details>
+# 我们的 6 层模型，周期是 192 个字符，正好是窗口跳三次的距离。选哪个字符，与从哪里读起略有关系，所以只有文字和窗口的位置同时重复，才会形成循环。 </details>
 
 
 # %% tags=["exercise"]
@@ -862,24 +860,24 @@ def loop_of(text):
 
 checks.check("6.1", loop_of, quiet=True)
 
-# %% [markdown] english="a970ed9a"
+# %% [markdown] english="83fb06e5"
 # ### 练习 6.2 · 核心 · 25 分钟
 #
-# *投机解码*（Leviathan 等，2023）。小模型按自己的分布 $q$ 起草一个词元；大模型的分布是 $p$，它要么接受这个词元，要么另抽一个来代替。最后得到的词元必须服从分布 $p$。一个词元起草出来之后，应该以多大的概率接受（取能取到的最大值）？拒绝之后，又该从哪个分布里另抽？（$q = p$ 时不会有拒绝，第二个分布返回 $p$ 就行。）
+# *投机解码*（Leviathan 等，2023）。小模型按自己的分布 $q$ 起草一个词元；大模型的分布是 $p$，它要么接受这个词元，要么另抽一个来代替，使最后得到的词元服从分布 $p$。起草出来的每个词元，最高能以多大的概率接受？拒绝之后，又该从哪个分布里另抽？（$q = p$ 时不会有拒绝，返回 $p$ 就行。）
 #
 # 然后让 2 层的模型为 6 层的模型一次起草四个字符，后者一遍读完。有多少被接受？
 #
 # <details><summary>提示 1</summary>
 #
-# 一个词元，如果小模型给它的概率太低，就总是接受；如果小模型给它的概率是应有的两倍，就只接受一半。 </details>
+# 一个词元，如果小模型给它的概率太低，就总是接受；如果是应有的两倍，就只接受一半。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# 一个词元起草后又被接受，概率是 min(p, q)。p 比它多出来的部分，除以这部分的总和，就是另抽时的分布。 </details>
+# 一个词元起草后又被接受，概率是 min(p, q)。另抽时的分布，是 p 比它多出来的部分，除以这部分的总和。 </details>
 #
 # <details><summary>第二问的答案</summary>
 #
-# 运行折叠的答案里的函数：`draft_and_verify(model, models["2 layers"], tokens, 100)`。 </details>
+# 运行折叠的答案里的 `draft_and_verify(model, models["2 layers"], tokens, 100)`。 </details>
 
 
 # %% tags=["exercise"]
@@ -921,10 +919,10 @@ def draft_and_verify(target, draft, tokens, n, at_once=4):
 
 checks.check("6.2", speculate, quiet=True)
 
-# %% [markdown] english="7dbcf4d0"
+# %% [markdown] english="03a1b9e5"
 # ### 练习 6.3 · 核心 · 10 分钟
 #
-# 过滤后的 logits 代表一个分布，求这个分布的熵，单位是奈特。有些 logits 是 $-\infty$；去掉的词元对熵没有贡献。
+# 过滤后的 logits 代表一个分布，求它的熵，单位是奈特。有些 logits 是 $-\infty$；去掉的词元对熵没有贡献。
 #
 # <details><summary>提示 1</summary>
 #
@@ -932,7 +930,7 @@ checks.check("6.2", speculate, quiet=True)
 #
 # <details><summary>提示 2</summary>
 #
-# 求和之前，把结果不是数（NaN）的换成 0，或者用 `torch.special.entr`。 </details>
+# 结果不是数（NaN）的，换成 0；或者用 `torch.special.entr`。 </details>
 
 
 # %% tags=["exercise"]
@@ -952,12 +950,12 @@ def entropy_of(logits):
 
 checks.check("6.3", entropy_of, quiet=True)
 
-# %% [markdown] english="4011bd43"
+# %% [markdown] english="d7727ea3"
 # ### 练习 6.4 · 核心 · 30 分钟
 #
-# *束搜索*（beam search）寻找概率最大的文字。它始终保留 `width` 段候选，把每个词元都接到每一段后面试一遍，再从所有结果中留下概率最大的 `width` 段，如此 $n$ 次。返回最后最好的一段（包括提示文本），以及它的对数概率。
+# *束搜索*（beam search）寻找概率最大的文字：它保留 `width` 段候选，把每个词元都接到每一段后面试一遍，再从所有结果中留下概率最大的 `width` 段，如此 $n$ 次。返回最好的一段（包括提示文本），以及它的对数概率。
 #
-# 然后用束搜索写 100 个字符，与随机抽取的文字比较：模型自己在上面的损失，还有重复率。
+# 然后用束搜索写 100 个字符，与随机抽取的文字比较：模型自己的损失，还有重复率。
 #
 # <details><summary>提示 1</summary>
 #
@@ -965,11 +963,11 @@ checks.check("6.3", entropy_of, quiet=True)
 #
 # <details><summary>提示 2</summary>
 #
-# 先把所有候选的所有接法放进同一个列表，再取最好的 `width` 段。 </details>
+# 所有候选的所有接法放进同一个列表，再取最好的 `width` 段。 </details>
 #
 # <details><summary>第二问的答案</summary>
 #
-# 在 `torch.no_grad()` 之下，`next_log_p = lambda ids: model(torch.tensor([ids]))[0, -1].log_softmax(-1)`；然后用 `losses_in(torch.tensor([ids]))`。我们试下来，束搜索写出的文字，损失只有抽取的文字和人写的文字的一半，而且会重复。束宽为八时找到的文字，概率反而不如束宽为四时：较早去掉的候选再也找不回来，而束宽为四时碰巧留住了更好的开头。 </details>
+# 在 `torch.no_grad()` 之下，`next_log_p = lambda ids: model(torch.tensor([ids]))[0, -1].log_softmax(-1)`；然后用 `losses_in(torch.tensor([ids]))`。我们试下来，束搜索写出的文字，损失只有抽取的文字和人写的文字的一半，而且会重复。束宽为八时找到的文字，概率反而不如束宽为四时：去掉的候选再也找不回来，而束宽为四时碰巧留住了更好的开头。 </details>
 
 
 # %% tags=["exercise"]
@@ -997,18 +995,18 @@ def beam_search(next_log_p, prompt, n, width):
 
 checks.check("6.4", beam_search, quiet=True)
 
-# %% [markdown] english="fe904355"
+# %% [markdown] english="83418322"
 # ### 练习 6.5 · 核心 · 15 分钟
 #
-# 根据描述写出规则。*Min-p*（Nguyen 等，2024）：一个词元的概率，只要不低于最大概率的某个给定比例，就留下来。去掉的词元变成 $-\infty$，其余保持原样；每一行有自己的最大概率。
+# *Min-p*（Nguyen 等，2024）：一个词元的概率，只要不低于最大概率的某个给定比例，就留下来。去掉的词元变成 $-\infty$，其余保持原样；每一行有自己的最大概率。
 #
 # <details><summary>提示 1</summary>
 #
-# 先做 softmax。`amax(-1, keepdim=True)` 是每一行的最大概率。 </details>
+# 先做 softmax，再用 `amax(-1, keepdim=True)`。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# 更短的写法：概率之比就是 logits 之差，所以门槛是最大的 logit 加上这个比例的 $\ln$。 </details>
+# 更短的写法：概率之比就是 logits 之差。把这个比例的 $\ln$ 加到最大的 logit 上。 </details>
 
 
 # %% tags=["exercise"]
@@ -1028,10 +1026,10 @@ def min_p(logits, share):
 
 checks.check("6.5", min_p, quiet=True)
 
-# %% [markdown] english="39038c73"
+# %% [markdown] english="200d9dd4"
 # ### 练习 6.6 · 挑战 · 30 分钟
 #
-# 为了避免循环，Keskar 等（2019）把出现过的每个词元的 logit 除以一个惩罚系数。照字面去做，有些词元反而变得*更可能*。我们改成：惩罚系数为 2 时，正的 logit 减半，负的 logit 加倍。一个词元不管出现过多少次，只惩罚一次；输入保持原样。
+# 为了避免循环，Keskar 等（2019）把出现过的每个词元的 logit 除以一个惩罚系数。照字面去做，有些词元反而变得*更可能*。我们改成：惩罚系数为 2 时，正的 logit 减半，负的 logit 加倍；一个词元不管出现过多少次，只惩罚一次。输入保持原样。
 #
 # 然后复制一份 `write_with`，让它用 `penalise(logits[0], written[0].tolist(), 1.3).argmax()[None, None]`。贪心走出循环了吗？空格又受到什么影响？
 #
@@ -1063,7 +1061,7 @@ def penalise(logits, seen, penalty):
 
 checks.check("6.6", penalise, quiet=True)
 
-# %% [markdown] english="4983e096"
+# %% [markdown] english="b3490a13"
 # ### 练习 6.7 · 挑战 · 120 分钟
 #
 # *典型采样*（typical sampling，Meister 等，2023）：前面看到，人写的文字里，只有一半的字符是概率最大的那个。因此，这种方法看每个词元的损失 $-\ln p$ 与熵相差多少，按差距从小到大排序，依次保留，直到总概率达到给定的值，至少留一个。
@@ -1072,11 +1070,11 @@ checks.check("6.6", penalise, quiet=True)
 #
 # <details><summary>提示 1</summary>
 #
-# 它就是换了排序标准的 top-p。概率最大的词元也可能被去掉，这正是它的用意。 </details>
+# 就是换了排序标准的 top-p。概率最大的词元也可能被去掉，这正是它的用意。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# `distance = (losses - entropy).abs()`，`order = distance.argsort()`。如果排在一个词元*之前*的总概率 `cumsum(0) - sorted` 小于给定的值，它就留下。 </details>
+# `order = (losses - entropy).abs().argsort()`。如果排在一个词元*之前*的总概率 `cumsum(0) - sorted` 小于给定的值，它就留下。 </details>
 
 
 # %% tags=["exercise"]
@@ -1099,27 +1097,25 @@ def typical_keeps(probabilities, mass):
 
 checks.check("6.7", typical_keeps, quiet=True)
 
-# %% [markdown] english="b86c0a1a"
+# %% [markdown] english="0baa7215"
 # ## 自测
-#
-# 先选，再展开答案。
 #
 # **1. 温度从 1 变成 0.5。最大的两个概率之比会怎样？** (a) 不变 · (b) 加倍 · (c) 变成平方
 #
 # <details><summary>答案</summary>
 #
-# **(c)** 这个比是 $e^{(z_1 - z_2)/\tau}$；$\tau$ 减半，指数就加倍。只去掉其他字符的过滤器，才是 (a)。(b) 把 logits 和概率弄混了：加倍的是 logits 之差。 </details>
+# **(c)** 这个比是 $e^{(z_1 - z_2)/\tau}$；$\tau$ 减半，指数就加倍。只去掉其他字符的过滤器，才是 (a)；logits 之差，才是 (b)。 </details>
 #
 # **2. 模型 A 的文字，5-gram 损失比人写的文字低。那么 A……** (a) 写得比人好 · (b) 比人写的更好预测 · (c) 照抄了
 #
 # <details><summary>答案</summary>
 #
-# **(b)**，仅此而已。(a) 把指标当成了目标：通篇“the the the”，得分也很好。(c) 有可能，但要看*最长照抄*，这个指标看不出来。 </details>
+# **(b)**，仅此而已。(a) 把指标当成了目标：通篇“the the the”，得分也很好。(c) 有可能，但要看*最长照抄*。 </details>
 #
 # **3. 为什么贪心写出的文字比随机抽取的更容易陷入循环？** (a) 模型训练时见过循环 · (b) 几个字符就能决定下一个，而贪心在每一处都只有一种接法
 #
 # <details><summary>答案</summary>
 #
-# **(b)** 与你在我们的模型上测得的一致。抽取时，每次都有一定的概率离开循环。(a) 不大可能：训练文本很少重复。 </details>
+# **(b)** 与你在我们的模型上测得的一致：抽取时，每一步都可能离开循环。(a) 不大可能：训练文本很少重复。 </details>
 #
 # **下一步：** 动手改一改。`course ablate` 把第 5 讲的任何一个实验完整地跑一遍；`course generate` 想写多少就写多少。
