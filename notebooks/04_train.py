@@ -15,15 +15,15 @@
 # %% [markdown]
 # # 4 · Training: from noise to verse
 #
-# Lesson 3 lent you a training loop. Here you write it, measure what its choices are worth, and watch noise become verse, until your own
-# model leaves the 5-gram behind. Then you look inside it.
+# Lesson 3 lent you a training loop. Here you write it, measure what its choices are worth, and watch noise become
+# verse, until your model leaves the 5-gram behind. Then you look inside.
 
 # %% [markdown]
 # **You will be able to** write a training loop from memory · find a learning rate · name a bug by its curve · tell a
-# difference from luck · measure a loss exactly, and stop in time · say what a head of your model does.
+# difference from luck · measure a loss exactly, and stop in time · say what a head does.
 #
-# **You need** [lesson 3](03_model.ipynb) and [PyTorch in twenty lines](../book/pytorch.md). **Time:** an hour of reading,
-# four minutes of computing on a laptop, less on a GPU; two hours for the exercises up to core.
+# **You need** [lesson 3](03_model.ipynb) and [PyTorch in twenty lines](../book/pytorch.md). **Time:** 50 minutes of
+# reading, four minutes of computing on a laptop, two hours for the exercises up to core.
 
 # %% tags=["setup"]
 import importlib.util
@@ -67,8 +67,7 @@ from course_utils.training import runs
 # %% [markdown]
 # ## The losses to beat
 #
-# The text, cut as in lesson 1, and the loss log, which begins with what lesson 1's counters lose on the validation split.
-# Lessons 2 and 3 added models hardly trained; this one adds trained ones.
+# The text, cut as in lesson 1, and the loss log, begun with lesson 1's counters on the validation split.
 
 # %% tags=["nbval-ignore-output"]
 text, profile, device = corpus.load(), profiles.current(), profiles.device()
@@ -82,8 +81,8 @@ pd.Series(baselines, name="nats/character").round(3).to_frame()
 # %% [markdown]
 # ## Training, in ten lines
 #
-# The thing itself: a small model (two layers, 64 channels, a context of 32, rotary positions), an
-# optimiser, and a loop of five verbs. Draw a batch, predict, measure the loss, ask for its gradient, move.
+# A small model, an optimiser, and a loop of five verbs: draw a batch, predict, measure the loss, ask for its
+# gradient, move.
 
 # %% tags=["nbval-ignore-output"]
 sizes = {"n_layers": 2, "n_heads": 4, "d_model": 64, "d_ff": 256, "dropout": 0.0}
@@ -105,14 +104,15 @@ shapes = {"tokens": tuple(tokens.shape), "logits": tuple(logits.shape)}
 figures.training_step(shapes, title="One training step")
 
 # %% [markdown]
-# The loss falls from about ln 65 = 4.17, an even guess, towards the bigram. `backward` *adds* to the gradients that are
-# there, so `zero_grad` comes first. (*Clip* comes below.) These lines go wrong without an error ([exercise 4.1](#exercise-4-1-warm-up-10-min)
-# shows four curves), and writing them is the exercise of this lesson, [4.2](#exercise-4-2-core-40-min).
+# The loss falls from about ln 65 = 4.17, an even guess, towards the bigram. `backward` *adds* to the gradients that
+# are there, so `zero_grad` comes first. (*Clip* comes below.) Such lines go wrong without an error ([exercise
+# 4.1](#exercise-4-1-warm-up-10-min) shows four ways). To write them is this lesson's main exercise,
+# [4.2](#exercise-4-2-core-40-min).
 #
 # ## How far to step, and how much is luck
 #
-# The learning rate matters most of all. To try it, the ten lines become a function. One seed decides the first weights and
-# all batches, so two trials of a seed differ only in what you change. (`share`, for now 1, scales the rate step by step.)
+# The learning rate matters most. To try it, the ten lines become a function. A seed decides first weights and
+# batches, so two trials of one seed differ only in what you change. (`share`, for now 1, scales the rate.)
 
 # %%
 steps = 2 * profile.demo_steps
@@ -174,9 +174,9 @@ title = "The loss after training, against the rate"
 figures.lines(rates, by_seed, *labels, baselines, log_x=True, title=title, note=text.note)
 
 # %% [markdown]
-# A bowl, steep on both sides. And luck has a size. From here on *one standard*
-# decides whether a difference counts. Trials are compared seed by seed, and the mean difference gets a 95 % interval;
-# with three seeds that is ± 2.5 standard deviations of the differences (lesson 5). Where the interval contains 0, look for no reason.
+# A bowl, steep on both sides. And luck has a size. From here on *one standard* decides whether a difference counts.
+# Compare trials seed by seed: with three seeds, the mean difference ± 2.5 standard deviations of the differences is a
+# 95 % interval (lesson 5). Where it contains 0, look for no reason.
 
 
 # %%
@@ -204,18 +204,17 @@ title = "Too low, about right, too high (smoothed over ten steps)"
 figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note=text.note)
 
 # %% [markdown]
-# The best rate's seeds lie within 0.03 nats, those of a rate three times as high within
-# 0.12: noise has no one size. A third of the rate costs a little, three times as much costs more, and both count. In the
-# figure, too low is a smooth curve, still falling at the end. Too high jumps above the uniform loss, falls, and then *hovers*
-# far above the best.
+# The best rate's seeds lie within 0.03 nats, those of three times that rate within 0.12: noise has no one size. Both
+# neighbours are worse, and both differences count. Too low is still falling at the end. Too high jumps above the
+# uniform loss, then *hovers* far above the best.
 #
 # ## Which way to step
 #
-# Plain **SGD** follows the gradient, one rate for all weights. **Momentum** follows a fading sum of gradients (in PyTorch
-# at 0.9, up to ten times as long as a single gradient): what changes sign from batch to batch cancels. **AdamW** gives each weight its
-# own step size: the mean of its recent gradients over the root of their mean square (Kingma and Ba, 2015). Its **weight
-# decay** pulls weights gently towards 0, apart from the gradient (Loshchilov and Hutter, 2019). SGD gets momentum and
-# the best of three rates (half a minute on two cores).
+# Plain **SGD** follows the gradient, one rate for all weights. **Momentum** follows a fading sum of gradients (in
+# PyTorch at 0.9, up to ten times as long as one): what changes sign from batch to batch cancels. **AdamW** gives each
+# weight its own step: the mean of its recent gradients over the root of their mean square (Kingma and Ba, 2015). Its
+# **weight decay** pulls weights towards 0, apart from the gradient (Loshchilov and Hutter, 2019). SGD gets momentum
+# and three rates to try (half a minute on two cores).
 
 
 # %% tags=["nbval-ignore-output"]
@@ -227,10 +226,10 @@ by_sgd = [[attempt(r, s, sgd)[2][-1] for s in seeds] for r in tqdm((0.1, 0.3, 1.
 compared({"AdamW": final[best], "SGD, momentum": min(by_sgd, key=sum)})
 
 # %% [markdown]
-# A clear difference: 200 steps, SGD at the best of three rates (0.1, 0.3 and 1.0 in the code) against AdamW at
-# the best of seven. The table does not say why. An explanation that others have tested: gradient descent leaves rare words behind (Kunstner et al., 2024).
+# A clear difference after 200 steps, with three rates tried for SGD, seven for AdamW. The table does not say why.
+# Others have tested one reason: gradient descent leaves rare words behind (Kunstner et al., 2024).
 #
-# **What to watch.** The length of the gradient, and how far a step moves the weights as a share of theirs: about a
+# **What to watch.** The length of the gradient, and how far a step moves the weights, as a share of theirs: about a
 # thousandth, says a rule of thumb (Karpathy, 2015).
 
 
@@ -259,14 +258,13 @@ table = pd.DataFrame(watched, index=range(1, steps + 1)).rename_axis("step")
 table.iloc[shown].round(4)
 
 # %% [markdown]
-# The first steps move the weights by some per cent, later ones by less than one: above the rule of thumb, in a short run
-# that stays at its peak rate.
+# The share begins at some per cent and ends below one: above the rule, in a short run that stays at its peak rate.
 #
 # ## One strange batch
 #
-# **Clipping** shortens a gradient that is longer than a limit (Pascanu et al., 2013). Does it matter with AdamW, which
-# divides by the gradient's size anyway? The model that you just watched meets a batch of nonsense, in which the answer
-# is always the rarest character, and then good ones again.
+# **Clipping** shortens a gradient that is longer than a limit (Pascanu et al., 2013). Does it matter with AdamW,
+# which divides by the gradient's size anyway? The model you just watched meets a batch whose answer is always the
+# rarest character, then good ones again.
 #
 # > **Predict.** What does that batch cost, unclipped and clipped, at once and twenty steps later? (First comes a copy
 # > that never meets it.)
@@ -291,15 +289,14 @@ for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True,
             print(f"gradient {norm:.2f}, {i} steps later {held_out_loss(copied):.3f}")
 
 # %% [markdown]
-# Unclipped, one batch costs nearly a tenth of a nat at once, and twenty steps later that copy is still behind the first; clipped at 1 it has
-# caught up. (The gradient is printed as it was before clipping. One seed; at 0.1 good gradients are clipped too, and AdamW, we think, still divides these
-# by the size of the longer ones before.) In its first step a fresh AdamW feels no clip: mean over root mean square is
-# then $g/|g|$, a sign. Later a huge gradient would stay in both running means, and clipping keeps it out.
+# Unclipped, one batch costs nearly a tenth of a nat at once, and twenty steps later that copy is still behind the
+# first; clipped at 1, it has caught up. (One seed; gradients are printed unclipped. At 0.1 good ones are clipped
+# too.) A fresh AdamW feels no clip in its first step: mean over root mean square is $g/|g|$, a sign. Later a huge
+# gradient would stay in both running means, and clipping keeps it out.
 #
 # ## The settings of a run
 #
-# All that decides a run's result stands in one place. The defaults are the plain protocol, `baseline`; warm-up, decay,
-# patience and Muon have their sections below.
+# Here is all that decides a run's result. The defaults are the plain protocol, `baseline`; what is new comes below.
 
 
 # %% tags=["export"]
@@ -340,9 +337,9 @@ class TrainConfig:
 #
 # A fresh AdamW has means of one or two gradients only, so the rate climbs over a few steps, the **warm-up** (Goyal et
 # al., 2017), stays, and falls at the end. (Or along a cosine: Loshchilov and Hutter, 2017, and [exercise
-# 4.3](#exercise-4-3-core-15-min).) The function gives the *share* of the peak.
+# 4.3](#exercise-4-3-core-15-min).)
 #
-# Four schedules with a peak a little higher than is comfortable (three quarters of a minute on two cores):
+# Four schedules, at a peak a little too high for comfort (three quarters of a minute on two cores):
 
 
 # %% tags=["export"]
@@ -370,13 +367,13 @@ labels, title = ("step", "share of the peak"), "Four schedules"
 figures.lines(range(1, steps + 1), shapes, *labels, title=title)
 
 # %% [markdown]
-# Not one row counts. Go down the columns: with seed 1 alone this lesson could praise warm-up, with seed 2 warn of decay.
-# That does not prove schedules useless: those who recommend them measured far longer runs.
+# Not one row counts. With seed 1 alone this lesson could praise warm-up, with seed 2 warn of decay. That does not
+# prove schedules useless: those who recommend them measured far longer runs.
 #
 # ## An exact measure
 #
-# So far the held-out loss was that of 512 windows. The whole split is only a hundred thousand predictions, so we make them
-# all: windows side by side, each character but the first predicted exactly once, dropout off.
+# So far we measured on 512 windows. The whole split is only a hundred thousand predictions: make them all, windows
+# side by side.
 
 
 # %% tags=["export"]
@@ -420,13 +417,13 @@ for name, n in {"one batch of 16": 16, "512": 512, "200 batches of 64": 12_800}.
     print(f"{name:>17} windows: ± {error:.4f} (standard error)")
 
 # %% [markdown]
-# One batch is typically off by several hundredths, our 512 windows by one. [nanoGPT](https://github.com/karpathy/nanoGPT)'s 200 batches of 64
-# would be good to 0.002, and read more than the whole split. *Exact* means exact for this tenth, cut in this way; the tenth itself is a
-# sample.
+# One batch is typically off by several hundredths, our 512 windows by one;
+# [nanoGPT](https://github.com/karpathy/nanoGPT)'s 200 batches of 64 read more than the whole split. *Exact* means
+# exact for this tenth, cut this way; the tenth is a sample.
 #
 # ## Why validation turns up again
 #
-# > **Predict.** Little text, many steps: the loss on what it trains on, and on text that it has never seen.
+# > **Predict.** Little text, many steps: how will its loss run, and that of text never seen?
 
 # %%
 few = train_ids[:10_000]
@@ -442,12 +439,12 @@ title = "One chapter, read again and again"
 figures.lines(x, curves, *labels, baselines, title=title, note=text.note)
 
 # %% [markdown]
-# First both fall: what the model learns is true of all such text. Then it learns *this* text by heart, **overfitting**,
-# which is false elsewhere, and cross-entropy charges most for being sure and wrong. Dropout (Srivastava et al., 2014;
-# lesson 3) and more text put that off.
+# First both fall: what the model learns is true of all such text. Then it learns *this* text by heart,
+# **overfitting**: false elsewhere, and cross-entropy charges most for being sure and wrong. Dropout (Srivastava et
+# al., 2014; lesson 3) and more text put it off.
 #
-# **Early stopping** (Prechelt, 1998) waits for a few evaluations without a new best and goes back to the best weights.
-# With a patience of two, which is the last line that is printed below?
+# **Early stopping** (Prechelt, 1998) waits a few evaluations (its **patience**) for a new best, then goes back to the
+# best weights. With a patience of two, which line is printed last?
 
 
 # %% tags=["export"]
@@ -478,14 +475,15 @@ for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
         break
 
 # %% [markdown]
-# Equal is not better: note the second 2.4. And 2.3 would have come: patience is a bet. (A validation loss can even fall
-# a second time, much later: Nakkiran et al., 2020.)
+# Equal is not better (the second 2.4), and 2.3 would have come: patience is a bet. (A validation loss can even fall
+# twice: Nakkiran et al., 2020.)
 #
 # ## The loop, whole
 #
-# All parts are there but two, and then it is the moment for [exercise 4.2](#exercise-4-2-core-40-min). A batch too large for the memory is read in pieces: each loss
-# times its share of the rows, and `backward` adds up the gradients. And where a model has dropout, `model.train()` goes before a step, `model.eval()`
-# before a measurement. The model here is the smallest of lesson 5's study:
+# With two more parts you are ready for [exercise 4.2](#exercise-4-2-core-40-min). A batch too large for the memory is
+# read in pieces: each loss times its share of the rows, and `backward` adds up the gradients. Where a model has
+# dropout, `model.train()` goes before a step, `model.eval()` before a measurement. The model is the smallest of
+# lesson 5's study:
 
 # %% tags=["nbval-ignore-output"]
 spec = runs.depth_spec(2, text)
@@ -501,8 +499,8 @@ config = TrainConfig(
 print(spec.model)
 
 # %% [markdown]
-# What happens at an evaluation is apart, so that the loop fits on a page: `write` draws a sample (lesson 6), and `report` takes both
-# losses by the same exact measure. The loop takes half a minute on two cores.
+# At an evaluation, `report` takes both losses exactly, and `write` draws a sample (lesson 6). The loop takes half a
+# minute on two cores.
 
 
 # %%
@@ -563,29 +561,27 @@ print(f"best validation loss {stopping.best:.3f} nats/character", end=", ")
 print(f"{speed:,.0f} characters/s in {tokens.device.type} float32")
 
 # %% [markdown]
-# The dashed loss is that of the training split's first 20,000 characters, so far mostly above the validation loss. (The two
-# texts differ; for a model this young, those 20,000 may be the harder ones: a guess.) And what does it *write*,
-# each time with the same luck?
+# The dashed loss, of the training split's first 20,000 characters, is so far mostly above the validation loss: the
+# texts differ. And what does it *write*?
 
 # %% tags=["nbval-ignore-output"]
 for step, written in samples.items():
     print(f"--- step {step}\n{written}\n")
 
 # %% [markdown]
-# Noise has become the shapes of words; verse must wait for the full run.
+# Noise has become the shapes of words; verse waits for the full run.
 #
 # ## Muon, for one matrix
 #
-# The `laptop` recipe has one more trick. A matrix stretches each of its directions by a factor of its own, a **singular
-# value**. **Muon** makes the momentum of each matrix in the blocks *orthogonal*, all singular values 1, so that every direction moves
-# alike. Why that helps, its authors state as a guess: rare directions, small in the update, matter for learning (Jordan et
-# al., 2024).
+# The `laptop` recipe has one more trick. A matrix stretches each of its directions by a factor, a **singular value**.
+# **Muon** makes each block matrix's momentum *orthogonal*, all singular values 1: every direction moves alike. Why
+# that helps, its authors guess: rare directions, small in the update, matter for learning (Jordan et al., 2024).
 #
-# $1.5 x - 0.5 x^3$ brings any $x$ between 0 and 1 closer to 1, and $1.5 X - 0.5 X X^\top X$ does so to each singular value of a matrix, which
-# need not be known for it. (Every matrix is a turn, a stretch along the axes, and another turn: $X = U S V^\top$, with the singular values on the
-# diagonal of $S$. A turn undone is nothing, $U^\top U = V^\top V = 1$, so in $X X^\top X = U S V^\top\, V S U^\top\, U S V^\top$ the middle
-# ones cancel, and $U S^3 V^\top$ is left.) Done again and again, this is the **Newton–Schulz iteration**. Five polynomials
-# $a x + b x^3 + c x^5$ are faster, each the best for what the one before leaves (Amsel et al., 2025):
+# $1.5 x - 0.5 x^3$ brings any $x$ between 0 and 1 closer to 1, and $1.5 X - 0.5 X X^\top X$ does so to each singular
+# value of a matrix, without knowing any. (Every matrix is a turn, a stretch and another turn: $X = U S V^\top$, the
+# singular values on the diagonal of $S$. A turn undone is nothing, so in $X X^\top X$ the middle ones cancel:
+# $U S^3 V^\top$ is left.) Repeated, this is the **Newton–Schulz iteration**. Five polynomials $a x + b x^3 + c x^5$
+# are faster, each the best for what the one before leaves (Amsel et al., 2025):
 
 
 # %% tags=["export"]
@@ -626,12 +622,11 @@ x, title = range(1, len(gradient) + 1), "A gradient's directions, before and aft
 figures.lines(x, values, *labels, title=title)
 
 # %% [markdown]
-# Before, a few directions are strong and most are next to nothing. The weakest are the hardest: an iteration multiplies a small
-# value by its `a` and no more. Five bring the stronger half to 0.43 … 1.00. Three, which `laptop` takes because they are cheaper,
-# leave it at 0.09 … 1.65: more equal, not equal.
+# The smallest: an iteration multiplies a small value by its `a` and no more. `laptop` stops after three, which are
+# cheaper: more equal, not equal.
 #
-# Last, the size. A square orthogonal update keeps the length of what goes in. A tall one spreads it over more outputs, so each moves less. A wide
-# one keeps only a part of it, but has fewer outputs to share it, so each moves as in a square one:
+# Last, the size. A square orthogonal update keeps the length of what goes in. A tall one spreads it over more
+# outputs, so each moves less. A wide one keeps a part, for fewer outputs, so each moves as in a square one:
 
 # %%
 for rows, columns in ((64, 64), (256, 64), (64, 256)):
@@ -643,12 +638,11 @@ for rows, columns in ((64, 64), (256, 64), (64, 256)):
     print(f"times the factor {factor:.0f}: {moved.std() * factor:.2f}")
 
 # %% [markdown]
-# With the factor √(rows / columns) for tall matrices, one rate moves the outputs of these three alike.
+# With the factor √(rows / columns) for tall matrices, one rate moves the outputs of all three alike.
 #
 # ## The general form
 #
-# The package does this for all matrices of one shape at once. Skim it. (`baddbmm` is a
-# sum and a batched product in one; on a GPU 16 bits are enough.)
+# The package does all matrices of one shape at once. Skim it. (`baddbmm` is a sum and a batched product in one.)
 
 
 # %% tags=["export"]
@@ -701,8 +695,8 @@ class Muon(torch.optim.Optimizer):
 
 
 # %% [markdown]
-# Muon moves the matrices inside the blocks, AdamW the rest. And only matrices decay: a gain has its natural place at 1; at
-# 0 its channel would be switched off.
+# Muon moves the blocks' matrices, AdamW the rest. Only matrices decay: a gain belongs at 1; at 0 its channel would be
+# off.
 
 
 # %% tags=["export"]
@@ -734,8 +728,8 @@ def make_optimizers(model, config):
 
 
 # %% [markdown]
-# The step of the loop, with two additions. `rate` is a share of each optimiser's own peak. And a batch too large for the
-# memory is read in `micro_batches`, each counting by its share of the rows. At its defaults it is the plain step (third cell).
+# The loop's step, with two additions: `rate` is a share of each optimiser's own peak, and a batch may be read in
+# `micro_batches`. At its defaults it is the plain step (third cell).
 
 
 # %% tags=["export"]
@@ -807,14 +801,14 @@ kinds = tqdm(("adamw", "muon"), "optimisers", leave=False)
 compared({kind: [by(kind, seed) for seed in seeds] for kind in kinds})
 
 # %% [markdown]
-# Better, by this lesson's standard, in loss per step. (*adamw* is not quite the first table's: other *betas*, which say how slowly its two means fade; no decay of gains,
-# clipping.)
+# Better, by this lesson's standard, in loss per step. (*adamw* is not quite the first table's: other *betas*, no
+# decay of gains, clipping.)
 #
 # ## The full run
 #
-# The recipe for this machine. Its odd numbers did best in trials on the validation split ([log](../book/log.md)). If you or
-# the course have trained this very run before, it is taken from disk; otherwise it takes a few minutes on a laptop. (The book's
-# [playground](../book/playground.md) trains the same recipe in your browser, from the same seed, and writes as it learns.)
+# The recipe for this machine. Its odd numbers did best in trials on the validation split ([log](../book/log.md)). If
+# you or the course have trained this very run, it comes from disk; else it takes a few minutes on a laptop. (The
+# [playground](../book/playground.md) trains it in your browser.)
 
 # %% tags=["nbval-ignore-output"]
 print(spec.train)
@@ -823,9 +817,9 @@ curve = pd.DataFrame(record.history).assign(arm=record.arm, seed=record.seed)
 figures.training_curves(curve, baselines, note=text.note)
 
 # %% [markdown]
-# Here the dashed line is the mean loss of recent batches, which costs nothing and lags behind. The validation loss is measured
-# once: a single mark. (The package's trainer is your loop, with a clock and progress bars. For early stopping it reads half of the validation
-# split, so that the other half has chosen nothing: lesson 5.) By one and the same measure:
+# Here the dashed line is the mean loss of recent batches, which costs nothing and lags behind; validation is measured
+# once, the one mark. (The package's trainer is your loop, with a clock and another early stopping: lesson 5.) Both
+# splits, by one measure:
 
 # %% tags=["nbval-ignore-output"]
 reached = evaluate(model, validation_ids)
@@ -844,8 +838,8 @@ print(f"The {order}-gram model keeps {counts:,} counts,", end=" ")
 print(f"yours {count_parameters(model):,} weights.")
 
 # %% [markdown]
-# **Did it learn by heart?** Its loss on the training text is lower, but that text may be easier. A counter can tell: leave
-# out each tenth in turn, count the other nine, and see what it costs.
+# **Did it learn by heart?** Its loss on the training text is lower, but that text may be easier. A counter can tell:
+# leave out each tenth in turn, count the other nine, and see what it costs.
 
 # %%
 tenths = ids.cpu().chunk(10)
@@ -863,13 +857,14 @@ print(f"your model {reached - begin:.2f} nats/character")
 figures.lines(range(1, 11), {"counter": costs}, *labels, title=title, note=text.note)
 
 # %% [markdown]
-# No counter has read the tenth that it is measured on, and the last one, our validation split, is the hardest of all. Between
-# the first tenth and the last the counter sees most of your model's gap. So the gap is likely the text's, and little is left
-# for learning by heart to explain.
+# No counter has read the tenth that it meets, and the last, our validation split, is the hardest. From the first
+# tenth to the last the counter sees most of your model's gap: likely the text's, then, with little left for learning
+# by heart to explain.
 #
 # ## The loss log
 #
-# *Ten lines* is the best rate's 200 steps, measured on 512 windows; all else is exact. Losses over different contexts don't compare. The best counter is ahead until lesson 5.
+# *Ten lines* is the best rate's 200 steps, on 512 windows; all else is exact. The best counter is ahead until
+# lesson 5.
 
 # %% tags=["nbval-ignore-output"]
 lines = {"ten lines": final[best][0], "your loop": stopping.best, "2 layers": reached}
@@ -885,8 +880,7 @@ figures.loss_bars(log["nats/character"].to_dict(), note=text.note)
 # %% [markdown]
 # ## Look inside
 #
-# **How far back does it look?** Take the loss at each place of the context
-# apart.
+# **How far back does it look?** Split the loss by place in the context.
 #
 # > **Predict.** At the first place it has read one character. Which model of lesson 1 is it then?
 
@@ -899,11 +893,11 @@ title = "What each extra character is worth"
 figures.loss_by_position(means, baselines, errors, title=title, note=text.note)
 
 # %% [markdown]
-# At the first place it is worse than a bigram, by more than the band. (A guess: one place in 128 of its training was a first
-# one.) Within about ten it has reached the 5-gram; beyond a few dozen the band hides what is gained. Each window
-# begins with hard places: that is why losses over different contexts don't compare.
+# At the first place it is worse than a bigram, by more than the band. (A guess: it trained on few first places.)
+# Within about ten it has reached the 5-gram; beyond a few dozen the band hides the gain. Each window begins with hard
+# places, so losses over different contexts don't compare.
 #
-# **Where do the heads look?** The weights of lesson 2, taken from each layer as it works, on a line that the model has not seen.
+# **Where do the heads look?** Lesson 2's weights, layer by layer, on a line that the model has not seen:
 
 
 # %%
@@ -927,8 +921,8 @@ title = "Where each head looks"
 figures.attention_maps(weights, tokenizer.decode(line), title=title, note=text.note)
 
 # %% [markdown]
-# The hatched half is the future. Bright next to the diagonal is "the character or two before", a bright column a place that
-# many return to. The number in each title is the mean distance in this line of 18 characters. Over whole windows:
+# The hatched half is the future. Bright next to the diagonal is "the character or two before", a bright column a
+# place that many return to. The titles give mean distances in these 18 characters. Over whole windows:
 
 # %%
 whole = validation_ids[: 64 * context].view(-1, context)
@@ -944,8 +938,8 @@ print(f"mean distance in windows of {context}; a head that does not choose: {eve
 pd.DataFrame(back, layers, heads).round(1)
 
 # %% [markdown]
-# **Maps tell where a head looks, not whether it matters.** For that, switch it off and measure. A hook changes what enters the
-# linear map by which a part writes to the stream; first to 0.
+# **Maps tell where a head looks, not whether it matters.** For that, switch it off and measure. A hook changes what
+# enters the linear map by which a part writes to the stream; first to 0.
 #
 # > **Predict.** Which part does the model miss most?
 
@@ -981,10 +975,9 @@ title = "What the model loses with each part set to 0"
 figures.parts_removed(removed, intact, title=title, note=text.note)
 
 # %% [markdown]
-# The first layer's feed-forward network is missed most by far. But mind the height: 1.584 + 3.162 is worse than an even guess,
-# ln 65 = 4.17. Missing something can't be worse than ignorance: the rest was *misled* by an input that it never met. A
-# **mean ablation** is meant to be milder: the part stays at its mean over many texts (Wang et al., 2022), here over the thousand
-# places that are read together.
+# The first layer's feed-forward network, by far. But 1.584 + 3.162 is worse than an even guess, 4.17. Missing
+# something can't be worse than ignorance: the rest was *misled* by an input that it never met. A **mean ablation** is
+# meant to be milder: the part stays at its mean over many texts (Wang et al., 2022), here over a thousand places.
 
 
 # %% tags=["nbval-ignore-output"]
@@ -998,15 +991,14 @@ for name, part in feed.items():
     print(f"+{without(model, *part, at_mean) - intact:.2f} at its mean")
 
 # %% [markdown]
-# The first network costs less at its mean, and the sum is below an even guess again. The second costs *more*: the model has
-# not met that mean either. Neither number is *the* worth of a part; say which one you took. The heads are [exercise
-# 4.5](#exercise-4-5-core-20-min). And both measure a part *in this model*: trained without it, the others would have learned
-# some of its work (lesson 5).
+# At its mean the first costs less, and the sum is below an even guess again. The second costs *more*: the model has
+# not met that mean either. Neither number is *the* worth of a part; say which you took. ([Exercise
+# 4.5](#exercise-4-5-core-20-min) does the heads.) And both hold in *this model*: trained without the part, the others
+# would have learned some of its work (lesson 5).
 #
 # ## What you built
 #
-# A training loop with schedule, clipping, exact evaluation and early stopping; one standard for luck; a model that beats the
-# 5-gram; and three instruments to look into it.
+# A training loop; one standard for luck; a model that beats the 5-gram; three instruments to look inside.
 #
 # ## Questions
 #
@@ -1014,37 +1006,39 @@ for name, part in feed.items():
 #
 # <details><summary>Answer</summary>
 #
-# Even guesses give each of V characters 1/V. A first loss of 6 would be a model that is sure and wrong: weights too large at the start. </details>
+# An even guess gives each of V characters 1/V. At 6 the model is sure and wrong: its first weights are too large.
+# </details>
 #
-# **2.** Early stopping looks at the validation split many times. Why is the loss it reports then a little too good?
+# **2.** Early stopping looks at the validation split many times. Why is the loss it reports a little too good?
 #
 # <details><summary>Answer</summary>
 #
 # It is the smallest of many, and a part of being smallest is luck on this split. </details>
 #
-# **3.** Two runs at the same step, one still at its peak rate, one half-way through its decay. Which one looks better, and is it?
+# **3.** Two runs at one step, one at its peak rate, one half-way through its decay. Which looks better, and is it?
 #
 # <details><summary>Answer</summary>
 #
-# In long runs, usually the one in decay; ours were too short to tell. The other may be ahead once it decays too, so compare ends, not
-# middles. </details>
+# In long runs, usually the one in decay; ours were too short to tell. The other may lead once it decays: compare
+# ends. </details>
 #
 # ## Exercises
 #
 # ### Exercise 4.1 · warm-up · 10 min
 #
-# Four loops trained one small model on one text of 11 different characters, each with a bug and none with an error. The cells below draw the
-# losses that each loop reports, on its batches and on held-out text. Name the bugs, in the order A, B, C, D. Choose from *targets not
-# shifted* · *one batch again and again* · *rate too high* · *rate too low* · *no zero_grad* · *weights never move*.
+# Four loops, each with a bug and none with an error, trained one small model on a text of 11 different characters.
+# Below are the losses they report, on their batches and on held-out text. Name the bugs in the order A, B, C, D, from
+# *targets not shifted* · *one batch again and again* · *rate too high* · *rate too low* · *no zero_grad* · *weights
+# never move*.
 #
 # <details><summary>Hint 1</summary>
 #
-# An even guess among 11 characters costs ln 11 = 2.4. What is above it, what far below, and on which text? </details>
+# An even guess costs ln 11 = 2.4. What is above it, what far below, on which text? </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Low on the batches alone was learned by heart; near 0 on new text, the answer was in the question. Gradients that add up begin
-# harmlessly. </details>
+# Low on the batches alone is learned by heart; near 0 on new text, the answer was in the question. Gradients that add
+# up begin harmlessly. </details>
 
 # %%
 curves = checks.sizes("4.1")
@@ -1083,24 +1077,23 @@ checks.check("4.1", bugs, quiet=True)
 # %% [markdown]
 # ### Exercise 4.2 · core · 40 min
 #
-# The thing itself: a training loop in plain PyTorch, from memory. A row of `batches[i]` is one character longer than the context, so tokens
-# and targets both come out of it. Each batch, as if too large for the memory, is read in `parts` pieces (`rows.chunk(parts)`, the last may be
-# shorter) whose gradients add up to those of the batch's mean loss. Clip, then step with `torch.optim.AdamW(model.parameters())` at the rate
-# `rates[i]`, then measure the loss on `held_out`, in one pass. The model arrives in evaluation mode, and has dropout.
-#
-# The check compares every loss with the package's.
+# A training loop in plain PyTorch, from memory. A row of `batches[i]` is one character longer than the context:
+# tokens and targets both come from it. Read each batch in `parts` pieces (`rows.chunk(parts)`, the last may be
+# shorter) whose gradients add up to those of the batch's mean loss. Clip, step with
+# `torch.optim.AdamW(model.parameters())` at the rate `rates[i]`, then measure the loss on `held_out`, in one pass.
+# The model arrives in evaluation mode, and has dropout.
 #
 # <details><summary>Hint 1</summary>
 #
-# The ten lines first, a batch in one part. Then the rate, then clipping (between `backward` and `step`), then parts. </details>
+# The ten lines first. Then the rate, clipping (between `backward` and `step`), parts. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# A piece's loss is a mean. It counts by `len(piece) / len(rows)`, in the gradient and in the reported loss. </details>
+# A piece's loss is a mean: weigh it by `len(piece) / len(rows)`, in the gradient and in the reported loss. </details>
 #
 # <details><summary>Hint 3</summary>
 #
-# `model.train()` before a step, `model.eval()` and `torch.no_grad()` around a measurement. The rate is in
+# `model.train()` before a step, `model.eval()` and `torch.no_grad()` to measure. The rate is
 # `optimizer.param_groups[0]["lr"]`. </details>
 
 
@@ -1147,16 +1140,16 @@ checks.check("4.2", train, quiet=True)
 # %% [markdown]
 # ### Exercise 4.3 · core · 15 min
 #
-# Write the other famous schedule. Warm-up as in the lesson: step 0 has the share $1/w$, step $w-1$ has 1. Then half a cosine wave: from 1 at step
-# $w$ down to `floor` at the last step, which is `steps - 1`.
+# Write the other famous schedule. Warm-up as above: step 0 has the share $1/w$, step $w-1$ has 1. Then half a cosine
+# wave, from 1 at step $w$ to `floor` at the last, `steps - 1`.
 #
 # <details><summary>Hint 1</summary>
 #
-# How far along is the fall? A number that is 0 at step $w$ and 1 at step `steps - 1`. </details>
+# How far along is the fall, from 0 at step $w$ to 1 at step `steps - 1`? </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# $(1 + \cos \pi x)/2$ falls from 1 to 0. Stretch it to the room between `floor` and 1. </details>
+# $(1 + \cos \pi x)/2$ falls from 1 to 0. Make it end at `floor`. </details>
 
 
 # %% tags=["exercise"]
@@ -1181,16 +1174,17 @@ checks.check("4.3", cosine, quiet=True)
 # %% [markdown]
 # ### Exercise 4.4 · core · 20 min
 #
-# Find a good rate in five trials. `trial(rate)` trains a tiny model and gives its held-out loss; the best rate lies between 0.001
-# and 10, elsewhere for each model. It is good enough if its loss is no worse than at half the best rate, or at twice it, whichever is worse.
+# Find a good rate in five trials. `trial(rate)` trains a tiny model and gives its held-out loss; the best rate,
+# another for each model, lies between 0.001 and 10. Yours passes if its loss is no worse than at half the best rate,
+# or at twice it, whichever is worse.
 #
 # <details><summary>Hint 1</summary>
 #
-# Rates differ by factors. Where on a *logarithmic* axis would three trials go? </details>
+# Rates differ by factors: where on a *logarithmic* axis do three trials go? </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The loss against the rate is a bowl. Two trials are left for the two sides of the best so far. </details>
+# The other two trials go to either side of the best so far. </details>
 
 
 # %% tags=["exercise"]
@@ -1216,17 +1210,16 @@ checks.check("4.4", best_rate, quiet=True)
 # %% [markdown]
 # ### Exercise 4.5 · core · 20 min
 #
-# Switch a head off: put it at its mean over all texts and places, channel by channel, and leave the others alone. Return what
-# attention then writes to the stream. `W_o` is used as `x @ W_o`. (The cell after the solution measures the lesson's heads,
-# at their means over the 1,024 places that are read at once.)
+# Switch a head off: put it at its mean over all texts and places, channel by channel, and leave the others alone.
+# Return what attention then writes to the stream, by `x @ W_o`.
 #
 # <details><summary>Hint 1</summary>
 #
-# `heads[:, head]` has the axes B, T, D. Over which two does the mean run? </details>
+# `heads[:, head]` is B, T, D. Over which two does the mean run? </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Lesson 2 laid heads side by side: time and heads change places, then the last two axes become one. </details>
+# As in lesson 2, time and heads change places, then the last two axes become one. </details>
 
 
 # %% tags=["exercise"]
@@ -1257,12 +1250,12 @@ pd.DataFrame(costs).T.sort_index().round(3)
 # %% [markdown]
 # ### Exercise 4.6 · core · 10 min
 #
-# Clip by hand. The gradients of all parameters count as *one* long vector: where it is longer than `limit`, all are scaled by the same
-# factor, so that it is as long as `limit`. Gradients may all be 0.
+# Clip by hand. All gradients count as *one* long vector: where it is longer than `limit`, one factor shortens it to
+# `limit`. Gradients may all be 0.
 #
 # <details><summary>Hint 1</summary>
 #
-# The length of one long vector: squares, their sum over all tensors, one root. </details>
+# The length: squares, their sum over all tensors, one root. </details>
 #
 # <details><summary>Hint 2</summary>
 #
@@ -1291,20 +1284,17 @@ checks.check("4.6", clip, quiet=True)
 # ### Exercise 4.7 · stretch · 60 min
 #
 # AdamW, as the library does it. Keep a mean of gradients (share $\beta_1$ of the old one) and of their squares
-# ($\beta_2$), both beginning at 0; divide them by $1 - \beta^t$ in step $t = 1, 2, \dots$, since they begin too small. Each step first
-# shrinks the weight by the share `rate` × `weight_decay`, then moves it by `rate` × mean / (√mean square + `eps`).
+# ($\beta_2$), both from 0; in step $t = 1, 2, \dots$ divide them by $1 - \beta^t$, since they begin too small. Each
+# step first shrinks the weight by the share `rate` × `weight_decay`, then moves it by `rate` × mean / (√mean square +
+# `eps`).
 #
 # <details><summary>Hint 1</summary>
 #
-# Start with one step: after the correction the mean is the gradient and the root of the mean square its size. </details>
+# In step 1 the corrected mean is the gradient, the root its size. </details>
 #
 # <details><summary>Hint 2</summary>
 #
 # The decay never meets the gradient. That is the W. </details>
-#
-# <details><summary>Hint 3</summary>
-#
-# `eps` is added after the root. </details>
 
 
 # %% tags=["exercise"]
@@ -1335,18 +1325,19 @@ checks.check("4.7", adamw, quiet=True)
 #
 # Choose before you unfold.
 #
-# **1.** The training loss falls, the validation loss has risen for five evaluations. You …
-# (a) train longer · (b) take the weights of the lowest validation loss · (c) raise the rate.
+# **1.** The training loss falls, the validation loss has risen for five evaluations. You … (a) train longer · (b)
+# take the weights of the lowest validation loss · (c) raise the rate.
 #
 # <details><summary>Answer</summary>
 #
-# (b). (a) it learns the text by heart. (c) moves faster to the same place. More text or more dropout would help as well. </details>
+# (b). (a) learns the text by heart. (c) moves faster to the same place. </details>
 #
-# **2.** You switch off one head and the loss hardly moves. That shows …
-# (a) the head is useless · (b) the others can do without it now · (c) the model has too many heads.
+# **2.** You switch off one head and the loss hardly moves. That shows … (a) the head is useless · (b) the others can
+# do without it now · (c) the model has too many heads.
 #
 # <details><summary>Answer</summary>
 #
-# (b). (a) another text may need it, or another head may do the same. (c) needs models *trained* with fewer: lesson 5. </details>
+# (b). (a) another text may need it, or another head do the same. (c) needs models *trained* with fewer: lesson 5.
+# </details>
 #
 # **Next:** [5 · Ablation](05_ablation.ipynb): is deeper better, and how would you know?
