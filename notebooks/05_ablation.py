@@ -15,17 +15,17 @@
 # %% [markdown]
 # # 5 · Ablation: what do the layers buy?
 #
-# Is a deeper model better? Train one of each, and one of them will win; that is not yet an answer. Another seed might
-# turn the order round. This lesson asks the question so that the answer holds: several seeds, an interval on the
-# *difference*, and a sentence that says no more than the numbers do. The first answer will turn out to lean on its protocol, and on the text that is asked.
+# Is a deeper model better? Train one of each, and one will win; another seed might turn the order round. So take
+# several seeds, and say no more than their differences do. The first answer will turn out to lean on its protocol and
+# on its test text.
 
 # %% [markdown]
-# **You will be able to** design a paired comparison · compute an interval and say what it means · choose a learning rate fairly ·
-# read where and when depth pays · rank many arms without fooling yourself · add an arm to a study without writing new code.
+# **You will be able to** tell a difference from luck · choose a learning rate fairly · rank many arms without fooling
+# yourself.
 #
-# **You need** [lesson 4](04_train.ipynb), [PyTorch in twenty lines](../book/pytorch.md), a mean and a standard deviation.
-# **Time:** 50 minutes of reading; half a minute of
-# computing if the runs are there (yours from `course run`, or the published ones), else up to fifteen minutes.
+# **You need** [lesson 4](04_train.ipynb), [PyTorch in twenty lines](../book/pytorch.md), a mean and a standard
+# deviation.
+# **Time:** 40 minutes of reading; half a minute of computing if the runs are there, else up to fifteen minutes.
 
 # %% tags=["setup"]
 import importlib.util
@@ -62,9 +62,8 @@ print(text.describe())
 # %% [markdown]
 # ## The question, written down first
 #
-# A **study** is data: a question, and *arms* that change a few settings of one recipe. Here the arms have 2, 4 and 6
-# layers; everything else is equal, the number of steps too. Each **seed** fixes the batches for all three arms alike, so the
-# runs are *paired*: luck with the batches may help all of them. Whether pairing gains anything, we shall measure.
+# A **study** is a question, and *arms* that change a setting: here depth alone. A **seed** fixes the batches for all
+# arms, so the runs are *paired*: luck with the batches may help all.
 
 # %%
 study = studies.STUDIES["depth"]
@@ -73,9 +72,9 @@ print(study.question, study.arms)
 # %% [markdown]
 # ## The runs
 #
-# Your own runs are taken if they are there, then the published ones; what is missing is trained now.
+# Yours or the published ones; missing ones are trained now.
 #
-# > **Predict.** By how much will 6 layers beat 2, and will 4 lie halfway?
+# > **Predict.** By how much will 6 layers beat 2? Will 4 lie halfway?
 
 # %% tags=["nbval-ignore-output"]
 records = studies.records(study, text, seeds=3)
@@ -95,8 +94,7 @@ labels = ("layers", "validation loss (nats/character)")
 figures.lines(depths, by_seed, *labels, title=title, note=text.note)
 
 # %% [markdown]
-# Each line is one seed. What we want to know is not how low they lie but how steep they are: the *differences*.
-# And what they cost stands beside them:
+# Each line is one seed. What counts is how steep they are: the *differences*. And the price:
 
 # %% tags=["nbval-ignore-output"]
 arms = tables.arm_table(final)
@@ -104,13 +102,10 @@ costs = ["parameters", "elapsed_s", "training_loss", "validation_loss", "perplex
 arms.set_index("arm")[costs].round(3).astype(object).T
 
 # %% [markdown]
-# `elapsed_s` is a run's time in seconds. Each further pair of layers costs as much as the first, in parameters and time.
-#
 # ## How sure are we?
 #
-# We have the difference between two arms once per seed. If depth did nothing, the two arms could change names: a difference
-# of $+d$ would be as likely as $-d$. So flip the signs in all possible ways and count how often the mean comes out as
-# extreme as the real one. That share is the p-value of the **sign-flip test** (Fisher, 1935); it assumes no bell curve.
+# If depth did nothing, a seed's difference $+d$ could as well be $-d$. So flip the signs in all possible ways: the
+# share of means as extreme as the real one is the p-value of the **sign-flip test** (Fisher, 1935).
 
 
 # %% tags=["export"]
@@ -130,13 +125,11 @@ for n in (2, 3, 5, 6, 8):
     print(f"{n} seeds, all pointing the same way: p = {sign_flip_p([0.05] * n):.3f}")
 
 # %% [markdown]
-# With three seeds even perfect agreement gives p = 0.25: too few to tell. From six on it reaches the usual 0.05 for *one*
-# question. (Where all n point one way, only two of the 2ⁿ flips are as extreme: p = 2/2ⁿ. Thirteen questions at once, as below, will ask for a
-# p below 0.05/13, so for ten seeds; why, *Holm's correction* will say.) So studies of few seeds use a test that assumes more:
-# if differences scatter like a bell curve, **Student's t** makes an interval of them. Take the mean of n differences, subtract the true mean, and divide by
-# the standard error, their spread ÷ √n: this number is *t*. How it scatters is known for each n; for n = 3, 95 % of all t lie between −4.3
-# and 4.3. So in 95 of 100 studies the true mean lies within 4.3 standard errors of the one that was found: the interval. That is what every
-# verdict from here on uses, and it is six lines:
+# Three seeds that agree give p = 0.25 (two of eight flips): too few to tell. Six reach the usual 0.05, for *one*
+# question. Fewer need an assumption: that differences scatter like a bell curve. Take the mean of n, subtract the true
+# one, divide by the standard error, their spread ÷ √n: this is **Student's t**. For n = 3 it lies between −4.3 and 4.3
+# in 95 of 100 studies; so as often the true mean lies within 4.3 standard errors of the one found. That interval serves
+# all verdicts to come:
 
 
 # %%
@@ -152,7 +145,7 @@ def interval(differences, confidence=0.95):
 
 
 # %% [markdown]
-# > **Predict.** Two of the three seeds first, then all three. How much narrower will the interval be?
+# > **Predict.** How much will a third seed narrow the interval?
 
 # %% tags=["nbval-ignore-output"]
 for seeds in (2, 3):
@@ -162,8 +155,8 @@ for seeds in (2, 3):
         print(f"{seeds} seeds, {deeper} - {shallower}: {mean:+.3f} ({low:+.3f} to {high:+.3f})")
 
 # %% [markdown]
-# Look at the widths with two seeds: one is more than twice the other, as luck alone can make it. The **spread** (the standard deviation, with
-# $n - 1$ below the squares) of two values is itself noise, and t makes up for that. Here is how much:
+# With two seeds one interval is over twice as wide as the other, as luck alone can make it: the **spread** (the
+# standard deviation, with $n - 1$) of two values is itself noise, and t makes up for that:
 
 # %%
 draws = torch.randn(100_000, 8, generator=torch.Generator().manual_seed(0))
@@ -176,19 +169,17 @@ for n in (2, 3, 6, 8):
 pd.DataFrame(rows).T.rename_axis("seeds").infer_objects().round(2)
 
 # %% [markdown]
-# Two seeds may show a sixteenth of the true spread, or twice the true one, so t is 12.7; a third seed narrows the interval, on average, to
-# less than a third. The rule behind the number: intervals made so catch the true mean difference in 95 of 100 studies; whether this study is
-# one of them, nobody knows. Where the interval excludes 0, a difference of that sign is well supported, for new seeds *of this
-# recipe, at this budget*; about longer training, another width or other texts it is silent.
+# Two seeds may show a sixteenth of the true spread, or twice it, so t, with one degree of freedom, is 12.7. Such
+# intervals catch the true mean difference in 95 of 100 studies; whether in this one, nobody knows. One that excludes 0
+# supports a difference of that sign, *for this recipe and budget* only.
 #
 # ## With six seeds and a GPU
 #
-# The package carries a **recorded study**: the baseline of lesson 3 with 2, 4 and 6 layers, six seeds each, by a plain protocol: a constant
-# rate of 1e-4 (after lesson 4 you may find that low; so do we, and come back to it), and the end after five evaluations without
-# improvement. The *first* half of the validation split chose which step to keep, and a score used for selection is optimistic; so
-# verdicts are about the *second* half. (It is the harder text, by a tenth of a nat and more: compare within one half.)
+# The **recorded study** trains lesson 3's baseline, six seeds a depth, by a plain protocol: a constant rate of 1e-4
+# (low, we'll see), and the end after five evaluations without improvement. The *first* half of the validation split
+# chose the step to keep, so it flatters; verdicts are about the *second*.
 #
-# > **Predict.** Which gap will be clear of zero, and which model stops first?
+# > **Predict.** Which gap will be clear of zero? Which model stops first?
 
 # %%
 depth = recorded.load("depth")
@@ -200,9 +191,8 @@ columns = ["best_step", "training_loss", "validation_loss"]
 tables.final_table(depth).groupby("arm", sort=False)[columns].mean().round(3)
 
 # %% [markdown]
-# The second pair of layers lowers the loss (whether it is worth its price, the frame of equal time will ask); of the third, six seeds see
-# nothing. Four and six layers have crossed lesson 1's line (Kneser–Ney, 1.517), two here not; your nine short runs neither. (`validation_loss` is of the whole split, so differences in the table are not the verdicts' to the last digit.) The table also shows
-# that the arms stopped at very different steps. Look along the way instead of at the end (a name and its number stand at the last step that all six seeds reached):
+# The second pair of layers lowers the loss, past lesson 1's Kneser–Ney (1.517); of the third, six seeds see nothing.
+# But the arms stopped at different steps. Look along the way (a name marks the last step that all seeds reached):
 
 # %%
 figures.training_curves(tables.curves(depth), None, note=note)
@@ -219,15 +209,14 @@ for step in (1220, 2440, 4880, 7320, 9150):
 pd.DataFrame(rows).T.rename_axis("after steps")
 
 # %% [markdown]
-# **Depth is speed per step.** After the same number of steps six layers lead four, clearly in all rows but the last, and from 2,440 on the lead shrinks. What the
-# verdict above compares is the place where early stopping ended each run: other steps for each depth, and no lead that six seeds can see.
+# **Depth is speed per step.** After equally many steps six layers lead four, clearly in all rows but the last; from
+# 2,440 on the lead shrinks. The verdict compares them where early stopping ended each: it leans on that protocol.
 #
 # ## Where in the text
 #
-# Each record also holds the loss by place in the window: the first, guessed from one character, the second, then the 3rd and 4th,
-# the 5th to 8th, and so on in doubling ranges.
+# Records also hold the loss by place in the window, in doubling ranges; the first is guessed from one character.
 #
-# > **Predict.** Will two more layers help more near the beginning of a window, or far inside?
+# > **Predict.** Will more layers help more near a window's beginning, or far inside?
 
 # %%
 places = 2 ** torch.arange(len(depth[0].position_losses))  # each range ends here
@@ -249,14 +238,13 @@ title = "The second pair of layers pays most from the fifth character on"
 figures.lines(places, series, *labels, log_x=True, bands=bands, title=title, note=note)
 
 # %% [markdown]
-# The bands are the 95 % intervals over six seeds. Over the first four characters of a window the second pair of layers gains less than a third of
-# what it gains later; from the fifth on, where lesson 1's counters began to run out of examples, it has most of its worth. So, in this protocol,
-# the answers to *what do the layers buy?* are: **more learned per step**; and at the run's end, by the second pair, **lower losses where at least five characters stand before**. (Of the third pair no such gain is seen.)
+# Over the first four characters the second pair gains less than a third of what it gains later (bands: 95 % intervals).
+# So, by this protocol, layers buy **more learned per step**; and the second pair, at the end, **lower losses where at
+# least five characters stand before**.
 #
 # ## Is one learning rate fair?
 #
-# All depths had the same rate, which nobody had chosen for any of them. Which would each have liked best? This sweep has
-# another protocol: a fixed number of steps, a warm-up, a rate that falls to the end, and nothing that stops early.
+# That rate was chosen for no depth. Here is a sweep, with fixed steps and a falling rate.
 #
 # > **Predict.** Do deeper models want higher rates or lower ones?
 
@@ -270,15 +258,15 @@ for rate in (0.0003, 0.0024, 0.0096):
     print(f"at {rate}: 12 layers - 4 layers = {by_rate.loc[rate, 12] - by_rate.loc[rate, 4]:+.3f}")
 
 # %% [markdown]
-# Neither, on this grid of doublings: from 2 layers to 12 the best is 0.0024 (2.4 on the axis), far above the first study's 0.0001. But see what a
-# fixed rate would have said about depth: too low a rate flatters the deep models, too high a rate ruins them. A "study of depth" at one
-# rate for all, far from the best, is a study of rates.
+# Neither, on this grid of doublings: from 2 layers to 12 the best is 0.0024, far above the plain 0.0001. But too low a
+# rate flatters deep models, too high a rate ruins them: a "study of depth" at one rate, far from the best, is a study
+# of rates.
 #
-# A fair study has two stages: choose the rate for each arm with seeds that report nothing (here two), then compare with fresh ones. Each such
-# way of comparing is a **frame**. Five of them were recorded: the plain protocol; a fair rate, 1,200 steps for all; the plain
-# protocol's early stopping at a fair rate; equal parameters (a shallow model is made wider); equal time on one GPU (a shallow model makes more steps).
+# A fair study chooses each arm's rate with some seeds, then compares with fresh ones. A way of comparing is a
+# **frame**: plain; fair rate; early stopping at a fair rate; equal parameters (shallow models are wider); equal time
+# (they make more steps).
 #
-# > **Predict.** In which frames will six layers lead four?
+# > **Predict.** In which will six layers lead four?
 
 # %%
 frames = {"plain": "depth", "fair rate": "depth-fair", "early stopping": "depth-stopping"}
@@ -305,21 +293,15 @@ both["p, Holm, whole"] = verdicts["whole_p_holm"].map("{:.2g}".format).values
 both
 
 # %% [markdown]
-# *p* is now the t test's: 1 − the greatest confidence at which the interval still excludes 0. Filled marks survive **Holm's correction**: with 13 questions on one page, some look good by luck, so the smallest p is multiplied by 13,
-# the next by 12, and so on (exercise 5.4). Two texts are asked: the second half alone, and the whole
-# split, which is twice the text. Which to trust? In the two frames that stop early, *plain* and *early stopping*, the first half chose the step of these
-# very runs: trust the second half. In the other three it chose nothing in these runs (rates, but with other seeds): the whole is the
-# sharper measure. (In *early stopping* the rate of six layers, 0.0024, was 0.006 nats ahead of 0.0012 with two seeds; with the other the row might look
-# different. And this rule was made after both texts had been seen; the plan was the second half.) By p < 0.05 after Holm:
+# Filled marks survive **Holm's correction**: of 13 questions some look good by luck, so the smallest p (1 − the
+# confidence at which the interval touches 0) is multiplied by 13, the next by 12, and so on. After correction:
 #
-# * **Four layers beat two** by the plain protocol, at a fair rate and with equal parameters, on either text. Stopped early at a fair rate it is not settled
-#   (the whole split alone says so); in equal time on neither. (One layer was tried at a fair rate: two beat it.)
-# * **Six against four** is clear on the whole split in two frames, and they disagree: at a fair rate six are better, in equal time *worse*. The second
-#   half sees neither.
-# * So **the verdict depends on the frame, and on the text that is asked**.
+# * **Four layers beat two** in three frames, on the second half and the whole split.
+# * **Six against four** is clear on the whole split in two: at a fair rate six are better, in equal time *worse*. The
+#   second half, the planned text, sees neither.
+# * So **the verdict depends on the frame, and on the text** ([results](../book/results.md)).
 #
-# And how far was each model trained? (The last line compares arms of two frames, which share no plan: *Welch's* interval takes the two groups' own
-# spreads and compares the means. Negative is good for 2 layers.)
+# How far was each trained? (Last line: *Welch's* interval, for unpaired groups. Negative favours 2 layers.)
 
 # %%
 for frame, runs in of_depth.items():
@@ -332,14 +314,14 @@ apart = stats.ttest_ind([*two.values()], [*six.values()], equal_var=False).confi
 print(f"2 layers, 3,020 steps, against 6 layers, 1,200: {apart.low:+.3f} to {apart.high:+.3f}")
 
 # %% [markdown]
-# On the whole split two layers that train longer do better than six after 1,200 steps. (On the second half no difference is seen, and on new plays, below, two with 2,400 are behind.) So the honest summary is: *after 1,200 steps and some thousands more, depth buys speed
-# per step, and pays for it in seconds; whether it buys a lower floor, these frames can't say.* None has both, a falling rate and a long budget, for every depth.
+# On the whole split two layers that train longer do better than six after 1,200 steps; elsewhere not. So *after 1,200
+# steps and some thousands more, depth buys speed per step, and pays in seconds; whether it buys a lower floor, these
+# frames can't say*.
 #
-# So that was the study to run next: 600, 1,200 and 2,400 steps (and 300, added after a first look) that end in a falling rate, which is chosen for each depth and length, and
-# eight seeds that report. They report on new ground, **eight whole plays that no rate in this course was chosen by**, from *Hamlet* to
-# *Twelfth Night*.
+# The next study goes to 2,400 steps, with a falling rate chosen for each depth and length, and reports on **eight whole
+# plays that no rate in this course was chosen by**.
 #
-# > **Predict.** A line a length, loss against depth. Which lines fall, which rise, which do both?
+# > **Predict.** A line a length: which fall with depth, which rise, which do both?
 
 # %%
 rows = []
@@ -357,16 +339,16 @@ label = "loss on the untouched plays (nats/char.)"
 figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 
 # %% [markdown]
-# So depth alone has no answer; **depth for a length of training** has a narrower one. In 300 steps no difference is seen between one layer and two, and four and six are
-# worse. In 1,200 the mean falls to the deepest, by ever less (the last step, from eight to twelve, is not clear). In 2,400, twenty times through the text, no difference is seen between four layers and six, and eight and
-# twelve, at the higher rate that was chosen for them, are worse, while twelve have the lowest loss on the training text. The marks at 600 lie too close to name a best. (The page of [results](../book/results.md) tests each step.)
+# Depth alone has no answer; **depth for a length of training** has a narrower one. In 300 steps four layers are worse
+# than two. In 1,200 the mean falls to the deepest. In 2,400 no difference is seen between four and six; eight and
+# twelve, at the higher rate chosen for them, are worse, though twelve have the lowest training loss.
 #
 # ## Did pairing help?
 #
-# Pairs help if the luck that a seed brings is shared: then the losses of two arms go up and down together over the seeds, and the
-# difference is surer than the two means. How far they do is a correlation, *r*.
+# If arms share a seed's luck, their losses rise and fall together (a correlation, *r*), and the difference is surer
+# than the two means.
 #
-# > **Predict.** Nearer to 0 or nearer to 1?
+# > **Predict.** Is r nearer 0 or 1?
 
 # %%
 widths = []
@@ -382,11 +364,10 @@ wider = sum(width > 1 for width in widths)
 print(f"the paired interval is wider in {wider}, on average {sum(widths) / len(widths):.2f} times")
 
 # %% [markdown]
-# Near 0: pairing bought nothing here, and cost a little. Six pairs leave five degrees of freedom, two groups of six up to ten. (Why so little is
-# shared, we can only guess: after a few hundred steps each model has gone its own way.) We keep the paired verdicts, since they were planned so. A next study
-# need not pair, where a seed brings no more than batches and weights; where it draws the *text* too, pairs narrow the interval by two fifths ([results](../book/results.md)).
+# Near 0: pairing bought nothing here, and cost a little. It paid where a seed drew the *text* too
+# ([results](../book/results.md)).
 #
-# **What could we have seen?** Take six pairs whose differences spread as these do, and pretend a true difference. How often is it found?
+# **What could we have seen?** Give six pairs that spread like these a true difference. How often is it found?
 
 # %%
 half_width = (verdicts["high"] - verdicts["low"]).median() / 2
@@ -399,14 +380,13 @@ for true in (0.01, 0.02, 0.03):
     print(f"a true {true} is found in {(scores.abs() > t).float().mean():.0%} of studies")
 
 # %% [markdown]
-# So a true 0.02 may well be missed, and after Holm more often still. *No difference seen* never means "none": each row's own interval says
-# what it can't exclude. To say that two arms *are* equal, name a bound first and show that the whole interval lies within it (exercise 5.2).
+# A true 0.02 may well be missed: *no difference seen* never means "none".
 #
 # ## An arm of your own
 #
-# The shortest honest run: the same recipe at the shallowest depth, few steps (a minute on two cores). Which kind of position will be ahead?
+# The shortest honest run: two layers, few steps (a minute on two cores).
 #
-# > **Predict.** The order of the four.
+# > **Predict.** Four kinds of position: in which order?
 
 # %% tags=["nbval-ignore-output"]
 short = {"n_layers": 2, "steps": max(1, steps // 12), "evaluate_every": 0, "decay": 0.0}
@@ -418,8 +398,7 @@ losses = {r.arm: r.validation_loss for r in own}
 pd.Series(losses, name="nats/character, one seed").sort_values().round(3)
 
 # %% [markdown]
-# One seed and few steps: a hint, not a finding. To make it a finding, give it seeds. `course ablate position` runs the
-# whole of it; each choice of lesson 3 is a study of its own:
+# One seed, few steps: a hint. Each choice of lesson 3 is a study; `course ablate position` runs one:
 
 # %%
 for one in studies.CHOICES:
@@ -428,11 +407,10 @@ for one in studies.CHOICES:
 # %% [markdown]
 # ## Every other choice
 #
-# One change at a time, from the modern recipe (rotary positions, QK-norm, Muon; 6 layers, 4 heads, width 256, context 1,024, dropout 0.2) at a short
-# budget (800 steps), six seeds an arm. All arms read
-# the same number of characters, so *batch x 2* makes half as many steps.
+# One change at a time, six seeds, 800 steps, from the modern recipe (rotary positions, QK-norm, Muon, dropout 0.2, 4
+# heads, context 1,024). All read equally many characters: *batch x 2* makes half the steps.
 #
-# > **Predict.** Put these four in order: no residuals, AdamW in place of Muon, ReLU in place of GELU, no positions.
+# > **Predict.** Order these: no residuals, AdamW for Muon, ReLU for GELU, no positions.
 
 # %%
 modern = recorded.whole(recorded.load("choices-modern"), seeds=6)
@@ -454,63 +432,59 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
     print(f"no positions, from the recipe {recipe}: {cost}")
 
 # %% [markdown]
-# In this recipe nothing counts like the residuals; then comes having no positions, or learned ones; then overdoing something: dropping half of
-# everything, a quarter of the steps with batches four times as large, sixteen heads. AdamW in place of Muon costs
-# about as much as a constant rate, a twentieth of a nat. On the winning side stand less dropout, and more steps with smaller batches.
-# One arm, *unchanged, other seeds*, has the reference's settings, but other batches: its interval shows how far apart equal arms may lie.
+# Nothing counts like the residuals here; then comes having no positions, or learned ones; then overdoing something:
+# half of everything dropped, batches four times as large. On the winning side stand less dropout, and more steps with
+# smaller batches.
 #
-# Four warnings that the picture does not give. Only the reference's rates were tuned: AdamW took over the matrices at the baseline's
-# rate (asked again with one of its own, it costs a little less; [results](../book/results.md)). The arms of other *contexts* do another task (lesson 4), and don't belong on one axis with the rest. And these are
-# one recipe's effects: from the baseline's model, *no positions* costs a small part of what it costs here.
-# Last, this recipe and `laptop` were chosen in trials on this very validation split, both halves ([log](../book/log.md)): their losses flatter.
+# Only the reference's rates were tuned, and from the baseline's model *no positions* costs far less
+# ([results](../book/results.md)). And this recipe and `laptop` were chosen on this very split: their losses flatter.
 
 # %% [markdown]
-# The book's page of [results](../book/results.md) has every number of the study; its records come with the package, and all of the
-# above was computed from them. So can you: take one sentence of that page and try to refute it.
+# Take a sentence of the [results](../book/results.md) and try to refute it: the records come with the package.
 #
 # ## What you built
 #
-# A study that says what it asks before it knows the answer, reports a difference with its uncertainty, and knows what it can't see.
+# A study that asks first, reports a difference with its uncertainty, and knows what it can't see.
 #
 # ## Questions
 #
-# **1.** When is the interval on a difference narrower than the two arms' own intervals suggest, and when is it not?
+# **1.** When is the interval on a difference narrower than the two arms' own suggest?
 #
 # <details><summary>Answer</summary>
 #
-# When the arms' losses go up and down together over the seeds (r near 1). With r near 0 it is even a little wider, since n pairs leave fewer degrees of
-# freedom than two groups of n. </details>
+# When their losses go up and down together over the seeds (r near 1). With r near 0 it is even a little wider: n pairs
+# leave fewer degrees of freedom than two groups of n. </details>
 #
-# **2.** In your own study all arms had the same number of steps. Who would gain if they had the same number of *seconds* instead?
-#
-# <details><summary>Answer</summary>
-#
-# The shallow ones, which make more steps a second: in the frame of equal time six layers lose their lead. </details>
-#
-# **3.** Somebody tries 20 arms with one seed each and reports the best. What is wrong?
+# **2.** In your study all arms made equally many steps. Who would gain from equal *seconds*?
 #
 # <details><summary>Answer</summary>
 #
-# The best of twenty is partly the luckiest: its loss flatters (exercise 5.5 says by how much). New seeds for it and for the reference would tell. </details>
+# The shallow ones, which make more steps a second: in equal time six layers lose their lead. </details>
+#
+# **3.** Somebody tries 20 arms, one seed each, and reports the best. What is wrong?
+#
+# <details><summary>Answer</summary>
+#
+# The best is partly the luckiest. New seeds would tell. </details>
 
 # %% [markdown]
 # ## Exercises
 #
-# Write the body of each stub and run its cell; the answer says what is not right yet. Solutions are folded below.
+# Fill each stub and run its cell; solutions are folded.
 
 # %% [markdown]
 # ### Exercise 5.1 · warm-up · 10 min
 #
-# An invented study of six paired seeds, one recipe, one budget: 4 layers against 2 gave −0.042 nats/character (95 % interval −0.057 to −0.026),
-# 6 against 4 gave −0.007 (−0.022 to +0.008). Somebody wrote six sentences about it. Which say too much?
+# An invented study, six paired seeds, one recipe, one budget: 4 layers against 2 gave −0.042 (95 % interval −0.057 to
+# −0.026), 6 against 4 gave −0.007 (−0.022 to +0.008). Which of six sentences say too much?
 #
 # <details><summary>Hint 1</summary>
 #
-# Two of the six say what the intervals say. Of the others, ask: which cell or number would have tested that? </details>
+# Two say what the intervals say. Which number would have tested the others? </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Four kinds of overclaim: equality from no difference, a probability for one interval, a cause, another budget. </details>
+# Equality from no difference, a probability for one interval, a cause, another budget. </details>
 
 # %%
 for letter, sentence in checks.sizes("5.1").items():
@@ -534,18 +508,17 @@ checks.check("5.1", too_much, quiet=True)
 # %% [markdown]
 # ### Exercise 5.2 · core · 15 min
 #
-# *No difference seen* is not *equal*. To say that two arms are equal within a `bound`, named before the study, the whole interval of the mean
-# difference must lie within −`bound` and +`bound` (Schuirmann's two one-sided tests, 1987, each at 5 %: so the interval is the 90 % one, whose `t` is given).
-# Return whether it does. Then ask it of *plain: 6 layers against 4* with a bound of 0.02 (`comparisons.losses_of(depth)` gives
-# `{arm: {seed: loss}}` on the second half): practice, and no claim, for here you have seen the numbers first.
+# *No difference seen* is not *equal*. For that, the whole 90 % interval of the mean difference must lie within
+# ±`bound`, named before the study (Schuirmann, 1987). Return whether it does; `t` is given. Then, for practice, ask it
+# of *plain: 6 layers against 4* with 0.02 (`comparisons.losses_of(depth)` gives `{arm: {seed: loss}}`).
 #
 # <details><summary>Hint 1</summary>
 #
-# `interval` from above has all you need, but for its `t`. </details>
+# `interval` has all you need, but for its `t`. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# It doesn't matter whether 0 lies inside: a difference may be sure *and* too small to care about. </details>
+# Whether 0 lies inside doesn't matter: a difference may be sure *and* too small to care about. </details>
 
 
 # %% tags=["exercise"]
@@ -574,12 +547,12 @@ print(equal_within(gaps, 0.02, stats.t.ppf(0.95, 5)))
 # %% [markdown]
 # ### Exercise 5.3 · core · 15 min
 #
-# A paired $t$ interval by hand. Two arms, six seeds each; `t` is the number from Student's table. Give low, mean and high of
-# the difference, `losses` minus `others`. The two dicts needn't list the seeds in the same order.
+# A paired $t$ interval, `t` given: return low, mean and high of the difference, `losses` minus `others`. The seeds may
+# stand in different orders.
 #
 # <details><summary>Hint 1</summary>
 #
-# Six differences first, each of one seed. From then on the arms no longer matter. </details>
+# Six differences first, each of one seed. </details>
 #
 # <details><summary>Hint 2</summary>
 #
@@ -609,9 +582,8 @@ checks.check("5.3", paired_interval, quiet=True)
 # %% [markdown]
 # ### Exercise 5.4 · core · 20 min
 #
-# Compare seven arms with the baseline, and by luck alone one of them may reach $p < 0.05$. Holm (1979): multiply the
-# smallest of $m$ p-values by $m$, the next by $m - 1$, and so on, and let none come out below the one before it, nor above 1.
-# Return them in the order in which they came.
+# Of seven arms one may reach $p < 0.05$ by luck. Holm (1979): multiply the smallest of $m$ p-values by $m$, the next by
+# $m - 1$, and so on; none may come out below the one before, nor above 1. Return them in the order given.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -619,7 +591,7 @@ checks.check("5.3", paired_interval, quiet=True)
 #
 # <details><summary>Hint 2</summary>
 #
-# `sorted(range(m), key=p_values.__getitem__)` gives places, so that you can write each result where it belongs. </details>
+# `sorted(range(m), key=p_values.__getitem__)` gives places: write each result where it belongs. </details>
 
 
 # %% tags=["exercise"]
@@ -645,13 +617,12 @@ checks.check("5.4", holm, quiet=True)
 # %% [markdown]
 # ### Exercise 5.5 · stretch · 30 min
 #
-# Twenty arms that are all the same, and the best of them looks good: by how much? Given the losses of many pretended
-# studies, return how far the best arm's mean over its seeds lies below the mean over all arms, on average over the studies.
-# The check then runs yours on 4,000 studies of 20 arms, with one seed and with six, and says what came out.
+# Of twenty equal arms the best looks good: by how much? Given the losses of many pretended studies, return how far the
+# best arm's mean over its seeds lies below the mean over all arms, averaged over studies.
 #
 # <details><summary>Hint 1</summary>
 #
-# Three axes, three questions in turn: the mean over seeds; in each study the lowest; the mean over studies. </details>
+# In turn: the mean over seeds; in each study the lowest; the mean over studies. </details>
 #
 # <details><summary>Hint 2</summary>
 #
@@ -678,12 +649,12 @@ checks.check("5.5", seeming_gain, quiet=True)
 # %% [markdown]
 # ### Exercise 5.6 · stretch · 120 min
 #
-# Report the best rate's loss on the text that chose the rate, and it flatters. Choose each arm's rate on one half of the
-# held-out text, and report the loss at that rate on the other. This function, the part that is checked, takes 20 minutes.
+# A rate's loss on the text that chose it flatters. Choose each arm's rate on one half of the held-out text, report its
+# loss on the other (20 minutes).
 #
-# The evening: a study of 2 and 6 layers at four values of `learning_rate` each (`studies.Study` with `recipe="fair"`, where AdamW alone trains; few steps), and `evaluate` of lesson 4 on each
-# half (`checkpoints.load_model(record.checkpoint)` of `course_utils.training` gives a run's model and its tokenizer). On the reporting half, how far above that half's own lowest loss does each arm's chosen rate lie? That gap is what
-# choosing and reporting on one half would have hidden.
+# The evening: train 2 and 6 layers at four rates each (`studies.Study`, `recipe="fair"`), and `evaluate` on either half
+# (`checkpoints.load_model(record.checkpoint)` of `course_utils.training` gives model and tokenizer). How far above the
+# reporting half's own lowest loss do the chosen rates lie?
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
@@ -692,7 +663,7 @@ checks.check("5.5", seeming_gain, quiet=True)
 #
 # <details><summary>Hint 2</summary>
 #
-# Cut the held-out text by position. The halves differ in difficulty, so compare arms only within one half. </details>
+# Cut the text by position; compare arms within one half. </details>
 
 
 # %% tags=["exercise"]
@@ -715,51 +686,48 @@ checks.check("5.6", honest_losses, quiet=True)
 # %% [markdown]
 # ## Test yourself
 #
-# Choose, then open the answer.
-#
 # **1. Three paired differences: +5, +3, −1. The sign-flip p-value is …**
 # (a) 1/8 · (b) 1/4 · (c) 1/2
 #
 # <details><summary>Answer</summary>
 #
-# **(c)** The sum is 7. Of the eight flips, ±(5 + 3 − 1) and ±(5 + 3 + 1) are as extreme: four. (a) counts only what was
-# seen itself; (b) forgets that +9 is more extreme than +7. </details>
+# **(c)** Of the eight flips, ±(5 + 3 − 1) and ±(5 + 3 + 1) are as extreme: four. (a) counts only what was seen; (b)
+# forgets ±9. </details>
 
 # %% [markdown]
 # **2. A 95 % interval of the difference is −0.02 to +0.01. So …**
-# (a) the arms are equal · (b) no difference was seen · (c) the first arm is better with a probability of 95 %
+# (a) the arms are equal · (b) no difference was seen · (c) the first arm is better, with probability 95 %
 #
 # <details><summary>Answer</summary>
 #
-# **(b)** (a) says too much: −0.02 is still possible. (c) is not what it says: the 95 %
-# belong to the rule that makes intervals, not to this arm. </details>
+# **(b)** (a): −0.02 is still possible. (c): the 95 % belong to the rule that makes intervals, not to this arm.
+# </details>
 
 # %% [markdown]
-# **3. You have many seeds and want the interval half as wide. How many does that take?**
-# (a) twice as many · (b) four times as many · (c) it can't be had with seeds
+# **3. With many seeds, what halves the interval?**
+# (a) twice as many · (b) four times as many · (c) no number of seeds
 #
 # <details><summary>Answer</summary>
 #
-# **(b)** The error falls with $\sqrt n$. (a) would be right if it fell with $n$. (c) is true of errors that all seeds
-# share, such as a flaw in the data; those, no interval shows. </details>
+# **(b)** The error falls with $\sqrt n$. (a) would need a fall with $n$; (c) is true of errors that all seeds share.
+# </details>
 
 # %% [markdown]
 # **4. Why the same seeds in all arms?**
-# (a) results can be repeated · (b) luck that the arms share drops out of the difference · (c) fewer runs are needed for a mean
+# (a) results can be repeated · (b) shared luck drops out of the difference · (c) a mean needs fewer runs
 #
 # <details><summary>Answer</summary>
 #
-# **(b)**, if there is such luck: here there was hardly any, as the correlations say. (a) holds for any fixed seeds.
-# (c) no: a mean is as uncertain as before. </details>
+# **(b)**, if there is such luck: here there was hardly any. (a) holds for any fixed seeds. (c): a mean is as uncertain
+# as before. </details>
 
 # %% [markdown]
-# **5. Twenty arms, one seed each; the best is 0.02 lower than the baseline. What next?**
-# (a) publish · (b) run the best one again, with new seeds, against the baseline · (c) run all twenty once more and take the
-# best of both
+# **5. Twenty arms, one seed each; the best is 0.02 below the baseline. What next?**
+# (a) publish · (b) run both again with new seeds · (c) run all again for the best of both
 #
 # <details><summary>Answer</summary>
 #
-# **(b)** New seeds know nothing of the choice. (a) reports luck (5.5 says how much). (c) chooses once more by luck. </details>
+# **(b)** New seeds know nothing of the choice. (a) reports luck. (c) chooses by luck once more. </details>
 
 # %% [markdown]
 # **Next:** [6 · Sampling](06_sampling.ipynb), where the models speak.
