@@ -12,15 +12,15 @@
 #     name: python3
 # ---
 
-# %% [markdown] english="5c9f9a0c"
+# %% [markdown] english="f98a008e"
 # # 4 · 训练：从乱码到诗句
 #
-# 第 3 讲用的是现成的训练循环，这一讲由你自己来写：逐项测量其中的设置有多大影响，看模型的输出从乱码变成诗句，直到它把 5-gram 甩在身后。然后，再到模型内部看个究竟。
+# 第 3 讲用的是现成的训练循环，这一讲由你自己来写：测量其中各项设置有多大影响，看模型的输出从乱码变成诗句，直到它把 5-gram 甩在身后。然后，再到模型内部看个究竟。
 
-# %% [markdown] english="f5172bdd"
-# **你将学会**：凭记忆写出训练循环 · 找到合适的学习率 · 根据损失曲线判断是哪种 bug · 区分真实的差异和偶然的波动 · 精确地测量损失，并适时停止训练 · 说明模型里某个注意力头的作用。
+# %% [markdown] english="966b414c"
+# **你将学会**：凭记忆写出训练循环 · 找到合适的学习率 · 根据损失曲线判断是哪种 bug · 区分真实的差异和偶然的波动 · 精确地测量损失，并适时停止训练 · 说明某个注意力头的作用。
 #
-# **预备知识**：[第 3 讲](03_model.ipynb)、[二十行 PyTorch](../../book/zh/pytorch.md)；**时间**：阅读约一小时；在笔记本电脑上运行代码约四分钟，用 GPU 更快；做完核心练习约两小时。
+# **预备知识**：[第 3 讲](03_model.ipynb)、[二十行 PyTorch](../../book/zh/pytorch.md)；**时间**：阅读约 50 分钟；在笔记本电脑上运行代码约四分钟；做完核心练习约两小时。
 
 # %% tags=["setup"]
 import importlib.util
@@ -66,10 +66,10 @@ from course_utils.lessons.data import (
 from course_utils.lessons.model import GPT, GPTConfig, count_parameters, positions_at
 from course_utils.training import runs
 
-# %% [markdown] english="a39473c1"
+# %% [markdown] english="5fbee9b0"
 # ## 要胜过的基线损失
 #
-# 文本的划分与第 1 讲相同。损失记录的前几行，是第 1 讲各个统计模型在验证集上的损失。第 2、3 讲添上了几乎没有训练过的模型，这一讲添上训练好的模型。
+# 文本的划分与第 1 讲相同。损失记录从第 1 讲各个统计模型在验证集上的损失开始。
 
 # %% tags=["nbval-ignore-output"]
 text, profile, device = corpus.load(), profiles.current(), profiles.device()
@@ -80,10 +80,10 @@ train_ids, validation_ids = split(ids)
 baselines = baseline_losses(text.text)
 pd.Series(baselines, name="nats/character").round(3).to_frame()
 
-# %% [markdown] english="8f8c00c6"
+# %% [markdown] english="cd6671e6"
 # ## 十行代码写完训练
 #
-# 先看训练本身：一个小模型（两层、64 个通道、上下文长度 32、旋转位置编码），一个优化器，一个循环。循环的每一步做五件事：取一个批次，预测，计算损失，求梯度，更新权重。
+# 一个小模型，一个优化器，一个循环。循环的每一步做五件事：取一个批次，预测，计算损失，求梯度，更新权重。
 
 # %% tags=["nbval-ignore-output"]
 sizes = {"n_layers": 2, "n_heads": 4, "d_model": 64, "d_ff": 256, "dropout": 0.0}
@@ -104,12 +104,12 @@ for step in range(profile.demo_steps):
 shapes = {"tokens": tuple(tokens.shape), "logits": tuple(logits.shape)}
 figures.training_step(shapes, title="一步训练")
 
-# %% [markdown] english="0565f734"
-# 损失从大约 ln 65 = 4.17（相当于均匀猜测）降下来，逐渐接近二元语法的水平。`backward` 会把新算出的梯度*加*到已有的梯度上，所以要先调用 `zero_grad`。（图里的*裁剪*后面再讲。）这几行写错了，并不会报错：[练习 4.1](#exercise-4-1-warm-up-10-min) 就给出四条这样的曲线，请你判断各是哪种 bug。自己写出这几行，则是本讲最主要的练习 [4.2](#exercise-4-2-core-40-min)。
+# %% [markdown] english="dd3d5a67"
+# 损失从大约 ln 65 = 4.17（相当于均匀猜测）降下来，逐渐接近二元语法的水平。`backward` 会把新算出的梯度*加*到已有的梯度上，所以要先调用 `zero_grad`。（图里的*裁剪*后面再讲。）这样的几行写错了，并不会报错（[练习 4.1](#exercise-4-1-warm-up-10-min) 里有四种错法）。自己写出来，就是本讲最主要的练习 [4.2](#exercise-4-2-core-40-min)。
 #
 # ## 学习率与随机波动
 #
-# 最重要的是学习率。为了比较不同的学习率，把那十行代码写成一个函数。一个随机种子决定初始权重和所有批次，所以同一个种子的两次试验，差别只来自你改动的地方。（`share` 给出每一步学习率的缩放系数，目前始终是 1。）
+# 最重要的是学习率。为了试不同的学习率，把那十行代码写成一个函数。一个随机种子决定初始权重和各个批次，所以同一个种子的两次试验，差别只来自你改动的地方。（`share` 用来缩放学习率，目前是 1。）
 
 # %%
 steps = 2 * profile.demo_steps
@@ -170,8 +170,8 @@ labels = ("学习率（对数刻度）", "留出文本上的损失（奈特/字�
 title = "训练后的损失随学习率的变化"
 figures.lines(rates, by_seed, *labels, baselines, log_x=True, title=title, note=text.note)
 
-# %% [markdown] english="32c01636"
-# 曲线像一只碗，两边都很陡。而随机波动有多大，也看得出来：同一个学习率下，种子不同，结果就不同。从这里起，一个差异是否可信，一律用*同一个标准*判断：按种子逐对比较各次试验，给平均差异算出 95% 的区间；用三个种子时，区间是均值 ± 差异的标准差的 2.5 倍（见第 5 讲）。如果区间包含 0，就不必再找原因。
+# %% [markdown] english="210541b3"
+# 曲线像一只碗，两边都很陡。而随机波动有多大，也看得出来。从这里起，一个差异是否可信，一律用*同一个标准*判断：按种子逐对比较；用三个种子时，平均差异 ± 差异的标准差的 2.5 倍，就是 95% 的区间（见第 5 讲）。如果区间包含 0，就不必再找原因。
 
 
 # %%
@@ -198,12 +198,12 @@ labels = ("step", "训练损失（奈特/字符）")
 title = "太低、合适、太高（按十步平滑）"
 figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note=text.note)
 
-# %% [markdown] english="3a036c6c"
-# 在最好的学习率下，各种子的损失相差不到 0.03 奈特；学习率提高到三倍，则相差不到 0.12：可见随机波动的大小并不固定。学习率降到三分之一，损失略高；提高到三倍，损失高得更多；这两个差异都可信。图中，学习率太低时，曲线平滑，到最后还在下降；太高时，损失先跳到均匀分布的损失之上，再降下来，然后一直*停*在远高于最好结果的水平。
+# %% [markdown] english="d3276c63"
+# 在最好的学习率下，各种子的损失相差不到 0.03 奈特；学习率提高到三倍，则相差不到 0.12：可见随机波动的大小并不固定。相邻的两个学习率都更差，两个差异都可信。学习率太低时，曲线到最后还在下降；太高时，损失先跳到均匀分布的损失之上，然后一直*停*在远高于最好结果的水平。
 #
 # ## 往哪个方向更新
 #
-# 普通的 **SGD** 沿负梯度方向更新，所有权重共用一个学习率。**动量**（momentum）沿历次梯度的加权和更新，越早的梯度权重越小（PyTorch 里系数取 0.9 时，这个和最长可达单个梯度的十倍）：在不同批次之间正负来回变化的分量会相互抵消。**AdamW** 为每个权重单独确定步长：近期梯度的均值，除以它们均方的平方根（Kingma 和 Ba，2015）。它的**权重衰减**（weight decay）每一步把权重朝 0 缩小一点点，与梯度分开计算（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，并在三个学习率里取最好的（用两个核约半分钟）。
+# 普通的 **SGD** 沿负梯度方向更新，所有权重共用一个学习率。**动量**（momentum）沿历次梯度的加权和更新，越早的梯度权重越小（PyTorch 里系数取 0.9 时，这个和最长可达单个梯度的十倍）：在不同批次之间正负来回变化的分量会相互抵消。**AdamW** 为每个权重单独确定更新量：近期梯度的均值，除以它们均方的平方根（Kingma 和 Ba，2015）。它的**权重衰减**（weight decay）把权重朝 0 缩小，与梯度分开计算（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，试三个学习率（用两个核约半分钟）。
 
 
 # %% tags=["nbval-ignore-output"]
@@ -214,8 +214,8 @@ def sgd(model, rate):
 by_sgd = [[attempt(r, s, sgd)[2][-1] for s in seeds] for r in tqdm((0.1, 0.3, 1.0), leave=False)]
 compared({"AdamW": final[best], "SGD，动量": min(by_sgd, key=sum)})
 
-# %% [markdown] english="97bf84e8"
-# 差别很明显：各训练 200 步，SGD 取三个学习率（代码里的 0.1、0.3 和 1.0）中最好的，AdamW 取七个中最好的。但这张表说明不了原因。有一种解释，已经有人检验过：梯度下降在少见的词上学得太慢（Kunstner 等，2024）。
+# %% [markdown] english="728cfb8a"
+# 各训练 200 步，差别很明显；SGD 试了三个学习率，AdamW 试了七个。这张表说明不了原因。有一种解释，别人已经检验过：梯度下降在少见的词上学得太慢（Kunstner 等，2024）。
 #
 # **训练时看什么。** 看梯度的长度，以及每一步的更新量占权重的比例：按经验，大约是千分之一（Karpathy，2015）。
 
@@ -244,14 +244,14 @@ shown = sorted({0, 1, 2, steps // 20, steps // 4, steps // 2, steps - 1})
 table = pd.DataFrame(watched, index=range(1, steps + 1)).rename_axis("step")
 table.iloc[shown].round(4)
 
-# %% [markdown] english="a5844bd7"
-# 最初几步，更新量是权重的百分之几，后来降到百分之一以下，仍高于经验值；不过这次训练很短，学习率又一直停在峰值。
+# %% [markdown] english="4b83b5c6"
+# 这个比例开始时是百分之几，最后降到百分之一以下，仍高于经验值；不过这次训练很短，学习率又一直停在峰值。
 #
 # ## 遇到一个异常批次
 #
-# 梯度的长度超过上限时，**梯度裁剪**（clipping）把它缩短到上限（Pascanu 等，2013）。AdamW 本来就会除以梯度的大小，裁剪还有用吗？下面让你刚才观察的那个模型遇上一个异常批次，里面的答案全是最少见的那个字符；之后又都是正常的批次。
+# 梯度的长度超过上限时，**梯度裁剪**（clipping）把它缩短到上限（Pascanu 等，2013）。AdamW 本来就会除以梯度的大小，裁剪还有用吗？下面让你刚才观察的模型遇上一个批次，里面的答案全是最少见的那个字符；之后又都是正常的批次。
 #
-# > **先猜。** 那个批次会让损失升高多少？不裁剪和裁剪，在当时和二十步之后，各升高多少？（作为对照，先运行一个没有遇到异常批次的副本。）
+# > **先猜。** 不裁剪和裁剪，那个批次在当时和二十步之后，各让损失升高多少？（作为对照，先运行一个没有遇到它的副本。）
 
 # %% tags=["nbval-ignore-output"]
 rarest = train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item()
@@ -272,12 +272,12 @@ for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True,
             print(f"{'异常' if meets_it else '正常'}批次，裁剪到 {limit}：", end=" ")
             print(f"梯度 {norm:.2f}，{i} 步之后 {held_out_loss(copied):.3f}")
 
-# %% [markdown] english="e768a583"
-# 不裁剪时，这一个批次立刻让损失升高将近十分之一奈特，二十步之后仍高于对照副本；裁剪到 1 时，已经追上对照副本。（打印的是裁剪之前的梯度长度。只用了一个种子；裁剪到 0.1 时，正常的梯度也会被裁剪，而我们猜测，AdamW 这时除以的仍是此前那些较长的梯度的大小。）AdamW 刚开始训练时，第一步裁剪不起作用：这时均值除以均方根等于 $g/|g|$，只剩下正负号。到了后来，一个特别大的梯度会在两个滑动平均里停留很久，裁剪能把它挡在外面。
+# %% [markdown] english="795a0cd2"
+# 不裁剪时，这一个批次立刻让损失升高将近十分之一奈特，二十步之后仍高于对照副本；裁剪到 1 时，已经追上对照副本。（只用了一个种子；打印的是裁剪之前的梯度长度。裁剪到 0.1 时，正常的梯度也会被裁剪。）AdamW 刚开始训练时，第一步裁剪不起作用：均值除以均方根等于 $g/|g|$，只剩下正负号。到了后来，一个特别大的梯度会在两个滑动平均里停留很久，裁剪能把它挡在外面。
 #
 # ## 一次训练的设置
 #
-# 决定一次训练结果的所有设置都放在一处。默认值就是原始方案 `baseline`；预热、衰减、耐心值和 Muon，下面各有一节。
+# 决定一次训练结果的设置都在这里。默认值就是原始方案 `baseline`；没讲过的，下面会讲。
 
 
 # %% tags=["export"]
@@ -313,10 +313,10 @@ class TrainConfig:
             raise ValueError("weight_decay, warmup, evaluate_every, patience: 0 or more")
 
 
-# %% [markdown] english="e8d6fc17"
+# %% [markdown] english="418867f0"
 # ## 学习率怎样随训练变化
 #
-# AdamW 刚开始时，两个滑动平均里只有一两个梯度，所以学习率先用若干步升到峰值，这叫**预热**（warm-up；Goyal 等，2017）；然后保持不变，最后下降。（也可以沿余弦曲线下降，见 Loshchilov 和 Hutter，2017，以及[练习 4.3](#exercise-4-3-core-15-min)。）下面的函数给出学习率占峰值的*比例*。
+# AdamW 刚开始时，两个滑动平均里只有一两个梯度，所以学习率先用若干步升到峰值，这叫**预热**（warm-up；Goyal 等，2017）；然后保持不变，最后下降。（也可以沿余弦曲线下降，见 Loshchilov 和 Hutter，2017，以及[练习 4.3](#exercise-4-3-core-15-min)。）
 #
 # 四种学习率调度，峰值都比稳妥的取值略高一些（用两个核约四十五秒）：
 
@@ -345,12 +345,12 @@ print(compared(schedules))
 labels, title = ("step", "占峰值的比例"), "四种学习率调度"
 figures.lines(range(1, steps + 1), shapes, *labels, title=title)
 
-# %% [markdown] english="b7009a84"
-# 没有一行的差异是可信的。再逐列看：如果只做种子 1，这一讲会说预热有用；如果只做种子 2，又会告诫你不要衰减。这不能证明学习率调度没有用：推荐它们的人，测量的训练要长得多。
+# %% [markdown] english="398356b3"
+# 没有一行的差异是可信的。如果只做种子 1，这一讲会说预热有用；如果只做种子 2，又会告诫你不要衰减。这不能证明学习率调度没有用：推荐它们的人，测量的训练要长得多。
 #
 # ## 精确地测量
 #
-# 到目前为止，留出文本上的损失都是在 512 个窗口上算的。整个验证集也只有十来万次预测，不如全部算一遍：窗口首尾相接，除第一个字符外，每个字符恰好预测一次，dropout 关闭。
+# 到目前为止，损失是在 512 个窗口上算的。整个验证集也只有十来万次预测，不如全部算一遍，窗口首尾相接。
 
 
 # %% tags=["export"]
@@ -393,12 +393,12 @@ for name, n in {"一批 16": 16, "512": 512, "200 批、每批 64": 12_800}.item
     error = by_window.std() / math.sqrt(n)
     print(f"{name:>17} 个窗口：±{error:.4f}（标准误）")
 
-# %% [markdown] english="f8525bf7"
-# 用单个批次算，误差通常有零点零几奈特；用我们的 512 个窗口，误差约零点零一奈特。[nanoGPT](https://github.com/karpathy/nanoGPT) 的 200 批、每批 64 个窗口，误差可以小到 0.002，但读过的字符已经比整个验证集还多。这里的*精确*，是说对这份验证集、按这种窗口划分没有抽样误差；而验证集只是全文的十分之一，本身就是一个样本。
+# %% [markdown] english="412f28e0"
+# 用单个批次算，误差通常有零点零几奈特；用我们的 512 个窗口，误差约零点零一奈特；[nanoGPT](https://github.com/karpathy/nanoGPT) 的 200 批、每批 64 个窗口，读过的字符已经比整个验证集还多。这里的*精确*，是对这份验证集、按这种窗口划分而言；而验证集只是全文的十分之一，是一个样本。
 #
 # ## 为什么验证损失会先降后升
 #
-# > **先猜。** 文本很少，训练的步数很多：训练用的文本上的损失，和从没见过的文本（图中的 *held out*）上的损失，会分别怎样变化？
+# > **先猜。** 文本很少，训练的步数很多：这份文本上的损失，和从没见过的文本（图中的 *held out*）上的损失，会分别怎样变化？
 
 # %%
 few = train_ids[:10_000]
@@ -413,10 +413,10 @@ labels = ("step", "损失（奈特/字符）")
 title = "反复读同一章"
 figures.lines(x, curves, *labels, baselines, title=title, note=text.note)
 
-# %% [markdown] english="1d56bf59"
-# 起初两条曲线都下降：模型学到的是这类文本共有的规律。后来它开始把*这一份*文本背下来，这就是**过拟合**（overfitting）：背下来的内容换一份文本就不对了，而交叉熵对“很有把握却猜错”的惩罚最大。dropout（Srivastava 等，2014；第 3 讲）和更多的文本都能推迟它。
+# %% [markdown] english="5ae9f5e1"
+# 起初两条曲线都下降：模型学到的是这类文本共有的规律。后来它开始把*这一份*文本背下来，这就是**过拟合**（overfitting）：换一份文本就不对了，而交叉熵对“很有把握却猜错”的惩罚最大。dropout（Srivastava 等，2014；第 3 讲）和更多的文本都能推迟它。
 #
-# **提前停止**（early stopping；Prechelt，1998）的做法是：如果连续几次评估都没有刷新最低损失，就停止训练，恢复到损失最低时的权重；等几次，由耐心值决定。耐心值为二时，下面打印的最后一行是哪一行？
+# **提前停止**（early stopping；Prechelt，1998）再等几次评估（次数就是**耐心值**，patience），如果一直没有刷新最低损失，就停止训练，恢复到损失最低时的权重。耐心值为二时，最后打印的是哪一行？
 
 
 # %% tags=["export"]
@@ -446,12 +446,12 @@ for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
     if stopping.should_stop:
         break
 
-# %% [markdown] english="8aa56ca0"
-# 持平不算改进：注意第二个 2.4。如果再等一次，就会遇到 2.3：耐心值取多大，总要赌一把。（验证损失甚至可能在很久之后第二次下降：Nakkiran 等，2020。）
+# %% [markdown] english="dc569f17"
+# 持平不算改进（第二个 2.4），而再等下去就会遇到 2.3：耐心值取多大，总要赌一把。（验证损失甚至可能第二次下降：Nakkiran 等，2020。）
 #
 # ## 完整的循环
 #
-# 再补上两点，需要的东西就齐了，那时就可以做[练习 4.2](#exercise-4-2-core-40-min)。第一，批次太大、内存放不下时，可以分成几份依次计算（梯度累积）：每份的损失乘以它占批次行数的比例，`backward` 会把各份的梯度累加起来。第二，模型里有 dropout 时，更新之前要调用 `model.train()`，测量之前要调用 `model.eval()`。这里用的是第 5 讲实验中最小的模型：
+# 再补上两点，就可以做[练习 4.2](#exercise-4-2-core-40-min) 了。第一，批次太大、内存放不下时，可以分成几份依次计算：每份的损失乘以它占批次行数的比例，`backward` 会把各份的梯度累加起来。第二，模型里有 dropout 时，更新之前要调用 `model.train()`，测量之前要调用 `model.eval()`。这里用的是第 5 讲实验中最小的模型：
 
 # %% tags=["nbval-ignore-output"]
 spec = runs.depth_spec(2, text)
@@ -466,8 +466,8 @@ config = TrainConfig(
 )
 print(spec.model)
 
-# %% [markdown] english="b4c5190b"
-# 评估单独写成函数，循环本身就短得能在一页里看完：`write` 生成一段样例（第 6 讲），`report` 用同样的精确方法算出训练和验证两个损失。用两个核，这个循环约半分钟。
+# %% [markdown] english="8d401dfe"
+# 每次评估，`report` 精确地算出训练和验证两个损失，`write` 生成一段样例（第 6 讲）。用两个核，这个循环约半分钟。
 
 
 # %%
@@ -527,21 +527,21 @@ speed = (step + 1) * tokens.numel() / seconds
 print(f"最好的验证损失 {stopping.best:.3f} 奈特/字符", end=", ")
 print(f"每秒 {speed:,.0f} 个字符，{tokens.device.type} float32")
 
-# %% [markdown] english="edb859d3"
-# 虚线是训练集前 20,000 个字符上的损失，目前大多高于验证损失。（两段文本不同；对刚开始训练的模型来说，也许这 20,000 个字符更难：这只是猜测。）那么它*写*出了什么呢？每次抽取都用相同的随机数：
+# %% [markdown] english="585afca5"
+# 虚线是训练集前 20,000 个字符上的损失，目前大多高于验证损失：两段文本不同。那么它*写*出了什么呢？
 
 # %% tags=["nbval-ignore-output"]
 for step, written in samples.items():
     print(f"--- 第 {step} 步\n{written}\n")
 
-# %% [markdown] english="2255ffba"
+# %% [markdown] english="d363b702"
 # 乱码里已经看得出单词的样子；要看到诗句，还得等完整的训练。
 #
 # ## Muon：只看一个矩阵
 #
-# `laptop` 训练配方还用到一个办法。一个矩阵在它的每个方向上各有一个拉伸倍数，叫**奇异值**（singular value）。**Muon** 把各层里每个矩阵的动量变成*正交*矩阵，奇异值全部为 1，于是各个方向的更新量相同。它为什么有效，作者只给出猜想：更新中幅度小、又少见的方向，对学习很重要（Jordan 等，2024）。
+# `laptop` 训练配方还用到一个办法。一个矩阵在它的每个方向上各有一个拉伸倍数，叫**奇异值**（singular value）。**Muon** 把各层里每个矩阵的动量变成*正交*矩阵，奇异值全部为 1：各个方向的更新量相同。它为什么有效，作者只给出猜想：更新中幅度小、又少见的方向，对学习很重要（Jordan 等，2024）。
 #
-# $1.5 x - 0.5 x^3$ 把 0 到 1 之间的任何 $x$ 推近 1，而 $1.5 X - 0.5 X X^\top X$ 对矩阵的每个奇异值做同样的事，并不需要知道这些奇异值。（任何矩阵都可以看成先旋转，再沿坐标轴拉伸，最后再旋转：$X = U S V^\top$，奇异值在 $S$ 的对角线上。转过去再转回来等于没有转，$U^\top U = V^\top V = 1$，所以在 $X X^\top X = U S V^\top\, V S U^\top\, U S V^\top$ 里，中间的因子两两消去，剩下 $U S^3 V^\top$。）反复这样做，就是 **Newton–Schulz 迭代**。换成五个多项式 $a x + b x^3 + c x^5$ 更快，每一个都是针对前一个的结果选出的最佳多项式（Amsel 等，2025）：
+# $1.5 x - 0.5 x^3$ 把 0 到 1 之间的任何 $x$ 推近 1，而 $1.5 X - 0.5 X X^\top X$ 对矩阵的每个奇异值做同样的事，并不需要知道这些奇异值。（任何矩阵都可以看成先旋转，再拉伸，最后再旋转：$X = U S V^\top$，奇异值在 $S$ 的对角线上。转过去再转回来等于没有转，所以在 $X X^\top X$ 里，中间的因子两两消去，剩下 $U S^3 V^\top$。）反复这样做，就是 **Newton–Schulz 迭代**。换成五个多项式 $a x + b x^3 + c x^5$ 更快，每一个都是针对前一个的结果选出的最佳多项式（Amsel 等，2025）：
 
 
 # %% tags=["export"]
@@ -581,8 +581,8 @@ labels = ("奇异值的序号（从大到小）", "奇异值")
 x, title = range(1, len(gradient) + 1), "一个梯度的奇异值，迭代前后"
 figures.lines(x, values, *labels, title=title)
 
-# %% [markdown] english="143cd37e"
-# 迭代之前，少数方向的奇异值很大，其余大多接近零。最小的奇异值最难推上去：一次迭代最多把一个很小的值乘上 `a`。五次迭代之后，较大的那一半奇异值落在 0.43～1.00。`laptop` 为了省计算只迭代三次，这一半落在 0.09～1.65：比原来均匀，但还不相等。
+# %% [markdown] english="321badfa"
+# 最小的那些：一次迭代最多把一个很小的值乘上 `a`。`laptop` 为了省计算，三次就停：比原来均匀，但还不相等。
 #
 # 最后看更新的大小。正交的方阵保持输入的长度不变。行多列少的矩阵把这个长度分到更多的输出上，所以每个输出变化较小。行少列多的矩阵只保留一部分长度，但输出也少，所以每个输出的变化与方阵相同：
 
@@ -595,12 +595,12 @@ for rows, columns in ((64, 64), (256, 64), (64, 256)):
     print(f"{rows:3} × {columns:3}：每个输出变化 {moved.std():.2f}", end=", ")
     print(f"乘以系数 {factor:.0f} 之后：{moved.std() * factor:.2f}")
 
-# %% [markdown] english="d14bb781"
+# %% [markdown] english="59ef2401"
 # 对行多列少的矩阵，把更新乘以 √(行数 / 列数)，这三种矩阵就能共用一个学习率，输出的变化量相同。
 #
 # ## 一般形式
 #
-# 软件包把形状相同的所有矩阵放在一起处理，大致浏览即可。（`baddbmm` 把加法和批量矩阵乘法合成一步；在 GPU 上，16 位精度就够了。）
+# 软件包把形状相同的所有矩阵放在一起处理，大致浏览即可。（`baddbmm` 把加法和批量矩阵乘法合成一步。）
 
 
 # %% tags=["export"]
@@ -652,8 +652,8 @@ class Muon(torch.optim.Optimizer):
             weights.sub_(update * (group["lr"] * max(1.0, rows / columns) ** 0.5))
 
 
-# %% [markdown] english="b9bcddad"
-# Muon 更新各层里的矩阵，AdamW 更新其余的参数。另外，只有矩阵才做权重衰减：增益本来就该在 1 附近，如果衰减到 0，对应的通道就关掉了。
+# %% [markdown] english="7c14e82b"
+# Muon 更新各层里的矩阵，AdamW 更新其余的参数。只有矩阵才做权重衰减：增益本来就该在 1 附近，衰减到 0，对应的通道就关掉了。
 
 
 # %% tags=["export"]
@@ -684,8 +684,8 @@ def make_optimizers(model, config):
     return optimizers
 
 
-# %% [markdown] english="f323d7d4"
-# 下面的函数就是循环中的一步，另外加了两点。`rate` 是学习率占每个优化器各自峰值的比例。批次太大、内存放不下时，分成 `micro_batches` 份依次计算，每份按它的行数加权。取默认值时，它就是普通的一步（下面第三个单元格会验证）。
+# %% [markdown] english="3beb3453"
+# 循环中的一步，另外加了两点：`rate` 是学习率占每个优化器各自峰值的比例；批次可以分成 `micro_batches` 份依次计算。取默认值时，它就是普通的一步（下面第三个单元格会验证）。
 
 
 # %% tags=["export"]
@@ -756,12 +756,12 @@ def by(kind, seed):
 kinds = tqdm(("adamw", "muon"), "optimisers", leave=False)
 compared({kind: [by(kind, seed) for seed in seeds] for kind in kinds})
 
-# %% [markdown] english="19383983"
-# 按本讲的标准，训练的步数相同时，Muon 的损失更低。（这里的 *adamw* 与第一张表里的不完全一样：*betas* 不同，它们决定旧值在两个滑动平均里保留多久；增益不衰减；有梯度裁剪。）
+# %% [markdown] english="078be13c"
+# 按本讲的标准，训练的步数相同时，Muon 的损失更低。（这里的 *adamw* 与第一张表里的不完全一样：*betas* 不同，增益不衰减，有梯度裁剪。）
 #
 # ## 完整的训练
 #
-# 下面是适合这台机器的训练配方，其中那些不整的数值，是在验证集上试出来的最好结果（[日志](../../book/log.md)）。如果同样的训练你以前做过，或者课程已经做过，就直接从磁盘读取；否则在笔记本电脑上要几分钟。（网页版的[在线体验](../../book/zh/playground.md)会在浏览器里用同一份配方、同一个种子训练，一边学一边写。）
+# 下面是适合这台机器的训练配方，其中那些不整的数值，是在验证集上试出来的最好结果（[日志](../../book/log.md)）。如果同样的训练你以前做过，或者课程已经做过，就直接从磁盘读取；否则在笔记本电脑上要几分钟。（[在线体验](../../book/zh/playground.md)会在你的浏览器里用这份配方训练。）
 
 # %% tags=["nbval-ignore-output"]
 print(spec.train)
@@ -769,8 +769,8 @@ model, record = runs.small_model(text, device)
 curve = pd.DataFrame(record.history).assign(arm=record.arm, seed=record.seed)
 figures.training_curves(curve, baselines, note=text.note)
 
-# %% [markdown] english="96439e98"
-# 这里的虚线是最近几个批次的平均损失，不需要额外计算，但有滞后。验证损失只测了一次，所以图上只有一个点。（软件包里的训练程序就是你的循环，多了计时和进度条。提前停止时，它只看验证集的一半，这样另一半就没有参与过任何选择，见第 5 讲。）下面用同样的方法，测量两段文本上的损失：
+# %% [markdown] english="c9aadd1a"
+# 这里的虚线是最近几个批次的平均损失，不需要额外计算，但有滞后；验证损失只测了一次，所以图上只有一个点。（软件包里的训练程序就是你的循环，多了计时，提前停止的做法也不同：第 5 讲。）下面用同样的方法，测量两段文本上的损失：
 
 # %% tags=["nbval-ignore-output"]
 reached = evaluate(model, validation_ids)
@@ -788,7 +788,7 @@ counts = sum(len(grams) for grams, *_ in tables)
 print(f"{order}-gram 模型存了 {counts:,} 个计数，", end=" ")
 print(f"你的模型有 {count_parameters(model):,} 个权重。")
 
-# %% [markdown] english="4b603769"
+# %% [markdown] english="79ad5d73"
 # **它是背下来的吗？** 它在训练文本上的损失更低，但也许那段文本本来就更容易。这可以用统计模型来判断：把文本分成十份，依次留出一份，用其余九份统计，再看留出的那份损失是多少。
 
 # %%
@@ -806,12 +806,12 @@ print(f"最后一份比第一份高：统计模型 {costs[-1] - costs[0]:.2f}", 
 print(f"你的模型 {reached - begin:.2f} 奈特/字符")
 figures.lines(range(1, 11), {"统计模型": costs}, *labels, title=title, note=text.note)
 
-# %% [markdown] english="5de7f15b"
-# 每个统计模型都没有读过用来测它的那一份；最难的恰好是最后一份，也就是我们的验证集。统计模型在最后一份与第一份上的损失之差，已经占了你的模型的损失之差的大半。所以这个差距多半来自文本本身，能归因于“背下来”的并不多。
+# %% [markdown] english="01d9ae63"
+# 每个统计模型都没有读过用来测它的那一份；最难的是最后一份，也就是我们的验证集。统计模型在最后一份与第一份上的损失之差，已经占了你的模型的损失之差的大半：这个差距多半来自文本本身，能归因于“背下来”的并不多。
 #
 # ## 损失记录
 #
-# *ten lines* 一行是用最好的学习率训练 200 步的结果，在 512 个窗口上测得；其余都是精确值。上下文长度不同，损失就不能相互比较。最好的统计模型暂时领先，到第 5 讲才会被超过。
+# *ten lines* 一行是用最好的学习率训练 200 步的结果，在 512 个窗口上测得；其余都是精确值。最好的统计模型暂时领先，到第 5 讲才会被超过。
 
 # %% tags=["nbval-ignore-output"]
 lines = {"ten lines": final[best][0], "your loop": stopping.best, "2 layers": reached}
@@ -824,7 +824,7 @@ log.round(3)
 # %% tags=["nbval-ignore-output"]
 figures.loss_bars(log["nats/character"].to_dict(), note=text.note)
 
-# %% [markdown] english="f75f84b4"
+# %% [markdown] english="7708f0dd"
 # ## 模型内部
 #
 # **它往回看多远？** 按字符在上下文中的位置，把损失分开来算。
@@ -839,10 +839,10 @@ print(f"第一个位置：{means[0]:.2f} ± {2 * errors[0]:.2f}，二元语法 {
 title = "多读一个字符，损失降低多少"
 figures.loss_by_position(means, baselines, errors, title=title, note=text.note)
 
-# %% [markdown] english="f771d6bb"
-# 在第一个位置，它比二元语法还差，而且差距超出了误差带。（猜测：训练时，128 个位置里只有一个是第一个。）大约十个位置之内，它就追上了 5-gram；几十个位置之后，多读上文的好处就小于误差带了。每个窗口都从几个难猜的位置开始，所以上下文长度不同的损失不能相互比较。
+# %% [markdown] english="e6bba2db"
+# 在第一个位置，它比二元语法还差，而且差距超出了误差带。（猜测：训练时，它很少遇到第一个位置。）大约十个位置之内，它就追上了 5-gram；几十个位置之后，多读上文的好处就小于误差带了。每个窗口都从几个难猜的位置开始，所以上下文长度不同的损失不能相互比较。
 #
-# **各个头在看哪里？** 取一行模型没见过的文本，看看每一层计算时的注意力权重（第 2 讲）。
+# **各个头在看哪里？** 取一行模型没见过的文本，逐层看第 2 讲的注意力权重：
 
 
 # %%
@@ -865,8 +865,8 @@ assert weights.triu(1).abs().max() == 0, "每一层都有掩码"
 title = "每个头在看哪里"
 figures.attention_maps(weights, tokenizer.decode(line), title=title, note=text.note)
 
-# %% [markdown] english="b70290a7"
-# 画斜线的一半是未来的位置。对角线旁边亮，说明这个头看的是“前一两个字符”；某一列亮，说明许多位置都回头看那个位置。每个小图标题里的数，是在这行 18 个字符里的平均距离。换成完整的窗口，再算一遍：
+# %% [markdown] english="902bd37d"
+# 画斜线的一半是未来的位置。对角线旁边亮，说明这个头看的是“前一两个字符”；某一列亮，说明许多位置都回头看那个位置。小图标题里的数，是这 18 个字符里的平均距离。换成完整的窗口：
 
 # %%
 whole = validation_ids[: 64 * context].view(-1, context)
@@ -881,7 +881,7 @@ layers = [f"第 {i + 1} 层" for i in range(len(back))]
 print(f"在长 {context} 的窗口里的平均距离；不作选择的头：{even:.1f}")
 pd.DataFrame(back, layers, heads).round(1)
 
-# %% [markdown] english="7286a83e"
+# %% [markdown] english="8ee35953"
 # **注意力图只说明一个头在看哪里，不说明它重不重要。** 要知道它重不重要，就把它关掉，再测损失。每个部分都通过一个线性映射写入残差流，下面用一个 hook 修改这个线性映射的输入，先改成 0。
 #
 # > **先猜。** 模型最离不开哪一部分？
@@ -917,8 +917,8 @@ removed = {name: without(model, *part, zero) for name, part in parts.items()}
 title = "把每个部分设为 0，损失升高多少"
 figures.parts_removed(removed, intact, title=title, note=text.note)
 
-# %% [markdown] english="da561b39"
-# 去掉第一层的前馈网络，损失上升得最多，远远超过其他部分。但要注意数值：1.584 + 3.162 比均匀猜测的 ln 65 = 4.17 还高。缺少一部分信息，不可能比什么都不知道还差：其余部分是被从没遇到过的输入*误导*了。**均值消融**（mean ablation）本意是更温和一些：把那一部分固定为它在许多文本上的均值（Wang 等，2022），这里取一起读入的一千个位置上的均值。
+# %% [markdown] english="698e9b68"
+# 第一层的前馈网络，远远超过其他部分。但 1.584 + 3.162 比均匀猜测的 4.17 还高。缺少一部分信息，不可能比什么都不知道还差：其余部分是被从没遇到过的输入*误导*了。**均值消融**（mean ablation）本意是更温和一些：把那一部分固定为它在许多文本上的均值（Wang 等，2022），这里取一千个位置上的均值。
 
 
 # %% tags=["nbval-ignore-output"]
@@ -931,12 +931,12 @@ for name, part in feed.items():
     print(f"{name}：设为 0，损失 +{removed[name] - intact:.2f}", end=", ")
     print(f"设为均值，损失 +{without(model, *part, at_mean) - intact:.2f}")
 
-# %% [markdown] english="01521f57"
-# 换成均值，第一个前馈网络的代价就变小了，总损失又低于均匀猜测。第二个的代价却*更大*：那个均值，模型同样没有遇到过。两个数都不能当作一个部分*唯一的*价值；报告时要说清用的是哪一种。各个头留给[练习 4.5](#exercise-4-5-core-20-min)。另外，两种方法测的都是一个部分*在这个模型里*的作用：如果从训练开始就没有它，其他部分会学着承担它的一部分工作（第 5 讲）。
+# %% [markdown] english="c55f34d9"
+# 换成均值，第一个的代价就变小了，总损失又低于均匀猜测。第二个的代价却*更大*：那个均值，模型同样没有遇到过。两个数都不能当作一个部分*唯一的*价值；报告时要说清用的是哪一种。（各个头留给[练习 4.5](#exercise-4-5-core-20-min)。）而且两个数都只适用于*这个模型*：如果从训练开始就没有这个部分，其他部分会学着承担它的一部分工作（第 5 讲）。
 #
 # ## 本讲小结
 #
-# 一个训练循环，带有学习率调度、梯度裁剪、精确评估和提前停止；一个判断差异是否可信的标准；一个胜过 5-gram 的模型；还有三种观察模型内部的方法。
+# 一个训练循环；一个判断差异是否可信的标准；一个胜过 5-gram 的模型；三种观察模型内部的方法。
 #
 # ## 思考
 #
@@ -944,7 +944,7 @@ for name, part in feed.items():
 #
 # <details><summary>答案</summary>
 #
-# 均匀猜测时，V 个字符的概率都是 1/V。如果最初的损失是 6，说明模型很有把握却猜错了：初始权重太大。 </details>
+# 均匀猜测时，V 个字符的概率都是 1/V。如果是 6，说明模型很有把握却猜错了：初始权重太大。 </details>
 #
 # **2.** 提前停止要看许多次验证集。为什么它报告的损失会略微偏低？
 #
@@ -952,21 +952,21 @@ for name, part in feed.items():
 #
 # 它是许多次评估中最小的一个，而它之所以最小，有一部分只是在这个验证集上碰巧。 </details>
 #
-# **3.** 两次训练进行到同一步，一次的学习率还在峰值，另一次的学习率正在衰减，衰减阶段已走完一半。哪一次看起来更好？真的更好吗？
+# **3.** 两次训练进行到同一步，一次的学习率在峰值，另一次的衰减已走完一半。哪一次看起来更好？真的更好吗？
 #
 # <details><summary>答案</summary>
 #
-# 训练很长时，通常是学习率正在衰减的那次；我们的训练太短，看不出来。等另一次的学习率也降下来，可能反而是它领先。所以要比较训练结束时的结果，不要比较中途的结果。 </details>
+# 训练很长时，通常是学习率正在衰减的那次；我们的训练太短，看不出来。等另一次的学习率也降下来，可能反而是它领先：要比较结束时的结果。 </details>
 #
 # ## 练习
 #
 # ### 练习 4.1 · 热身 · 10 分钟
 #
-# 四个循环在同一份文本（只有 11 种字符）上训练同一个小模型，每个循环有一个 bug，却都不报错。下面的单元格画出每个循环报告的损失：先是批次上的（*training*），再是留出文本上的（*held out*）。按 A、B、C、D 的顺序写出各是哪种 bug，从这些里选：*targets not shifted*（目标没有错开一位）· *one batch again and again*（总是同一个批次）· *rate too high*（学习率太高）· *rate too low*（学习率太低）· *no zero_grad*（没有 zero_grad）· *weights never move*（权重不变）。
+# 四个循环，每个有一个 bug，却都不报错；它们在同一份文本（只有 11 种字符）上训练同一个小模型。下面是它们报告的损失：先是各自批次上的（*training*），再是留出文本上的（*held out*）。按 A、B、C、D 的顺序写出各是哪种 bug，从这些里选：*targets not shifted*（目标没有错开一位）· *one batch again and again*（总是同一个批次）· *rate too high*（学习率太高）· *rate too low*（学习率太低）· *no zero_grad*（没有 zero_grad）· *weights never move*（权重不变）。
 #
 # <details><summary>提示 1</summary>
 #
-# 在 11 个字符里均匀猜测，损失是 ln 11 = 2.4。哪条曲线高于它，哪条远低于它，又是在哪份文本上？ </details>
+# 均匀猜测的损失是 ln 11 = 2.4。哪条曲线高于它，哪条远低于它，又是在哪份文本上？ </details>
 #
 # <details><summary>提示 2</summary>
 #
@@ -1006,24 +1006,22 @@ bugs = [diagnosis(*curve.values()) for curve in checks.sizes("4.1").values()]
 
 checks.check("4.1", bugs, quiet=True)
 
-# %% [markdown] english="a97a67bb"
+# %% [markdown] english="f8148605"
 # ### 练习 4.2 · 核心 · 40 分钟
 #
-# 本讲最重要的练习：凭记忆，直接用 PyTorch 写出训练循环。`batches[i]` 的每一行比上下文长一个字符，词元和目标都从这一行里取。每个批次都当作内存放不下，分成 `parts` 份依次计算（`rows.chunk(parts)`，最后一份可能短些），各份的梯度加起来，等于整个批次平均损失的梯度。先裁剪梯度，再用 `torch.optim.AdamW(model.parameters())` 以学习率 `rates[i]` 更新一步，然后一次算出 `held_out` 上的损失。模型交给你时处于评估模式，而且有 dropout。
-#
-# 检查程序会把每个损失与软件包算出的对比。
+# 凭记忆，直接用 PyTorch 写出训练循环。`batches[i]` 的每一行比上下文长一个字符，词元和目标都从这一行里取。每个批次分成 `parts` 份依次计算（`rows.chunk(parts)`，最后一份可能短些），各份的梯度加起来，等于整个批次平均损失的梯度。裁剪梯度，用 `torch.optim.AdamW(model.parameters())` 以学习率 `rates[i]` 更新一步，然后一次算出 `held_out` 上的损失。模型交给你时处于评估模式，而且有 dropout。
 #
 # <details><summary>提示 1</summary>
 #
-# 先写那十行，批次不分份。再加学习率，再加梯度裁剪（在 `backward` 和 `step` 之间），最后才分份。 </details>
+# 先写那十行。再加学习率，梯度裁剪（在 `backward` 和 `step` 之间），最后才分份。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# 每份的损失是平均值。无论求梯度，还是报告损失，都要乘以权重 `len(piece) / len(rows)`。 </details>
+# 每份的损失是平均值：无论求梯度，还是报告损失，都要乘以权重 `len(piece) / len(rows)`。 </details>
 #
 # <details><summary>提示 3</summary>
 #
-# 更新之前调用 `model.train()`，测量时用 `model.eval()` 和 `torch.no_grad()`。学习率在 `optimizer.param_groups[0]["lr"]` 里。 </details>
+# 更新之前调用 `model.train()`，测量时用 `model.eval()` 和 `torch.no_grad()`。学习率就是 `optimizer.param_groups[0]["lr"]`。 </details>
 
 
 # %% tags=["exercise"]
@@ -1066,18 +1064,18 @@ def train(model, batches, held_out, rates, parts, clip_norm):
 
 checks.check("4.2", train, quiet=True)
 
-# %% [markdown] english="3070953a"
+# %% [markdown] english="9702ec79"
 # ### 练习 4.3 · 核心 · 15 分钟
 #
-# 写出另一种有名的学习率调度。预热与本讲相同：第 0 步的比例是 $1/w$，第 $w-1$ 步是 1。然后是半个余弦波：从第 $w$ 步的 1，降到最后一步（即 `steps - 1`）的 `floor`。
+# 写出另一种有名的学习率调度。预热与前面相同：第 0 步的比例是 $1/w$，第 $w-1$ 步是 1。然后是半个余弦波，从第 $w$ 步的 1，降到最后一步（即 `steps - 1`）的 `floor`。
 #
 # <details><summary>提示 1</summary>
 #
-# 下降进行到几分之几了？找一个数，它在第 $w$ 步是 0，在第 `steps - 1` 步是 1。 </details>
+# 下降进行到几分之几了？在第 $w$ 步是 0，在第 `steps - 1` 步是 1。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# $(1 + \cos \pi x)/2$ 从 1 降到 0。把它拉伸到 `floor` 和 1 之间。 </details>
+# $(1 + \cos \pi x)/2$ 从 1 降到 0。让它停在 `floor`。 </details>
 
 
 # %% tags=["exercise"]
@@ -1099,18 +1097,18 @@ def cosine(step, steps, warmup_steps, floor):
 
 checks.check("4.3", cosine, quiet=True)
 
-# %% [markdown] english="d3c89b12"
+# %% [markdown] english="3d32df82"
 # ### 练习 4.4 · 核心 · 20 分钟
 #
-# 只试五次，找到一个好的学习率。`trial(rate)` 训练一个很小的模型，给出留出文本上的损失；最好的学习率在 0.001 和 10 之间，每个模型各不相同。合格的标准：把最好的学习率减半和加倍，得到两个损失，你的损失不高于其中较大的那个。
+# 只试五次，找到一个好的学习率。`trial(rate)` 训练一个很小的模型，给出留出文本上的损失；最好的学习率每个模型各不相同，在 0.001 和 10 之间。合格的标准：把最好的学习率减半和加倍，得到两个损失，你的损失不高于其中较大的那个。
 #
 # <details><summary>提示 1</summary>
 #
-# 学习率要按倍数来比较。在*对数*轴上，三次试验该放在哪里？ </details>
+# 学习率要按倍数来比较：在*对数*轴上，三次试验该放在哪里？ </details>
 #
 # <details><summary>提示 2</summary>
 #
-# 损失随学习率变化的曲线像一只碗。剩下两次，试目前最好的那个学习率的两侧。 </details>
+# 另外两次，试目前最好的那个学习率的两侧。 </details>
 
 
 # %% tags=["exercise"]
@@ -1133,10 +1131,10 @@ def best_rate(trial):
 
 checks.check("4.4", best_rate, quiet=True)
 
-# %% [markdown] english="130828de"
+# %% [markdown] english="3f992229"
 # ### 练习 4.5 · 核心 · 20 分钟
 #
-# 关掉一个头：把它每个通道的值换成这个通道在所有文本和位置上的均值，其余的头不变。返回这时注意力写入残差流的内容。`W_o` 按 `x @ W_o` 使用。（答案后面的单元格用这种方法检验本讲的各个头，均值取自一起读入的 1,024 个位置。）
+# 关掉一个头：把它每个通道的值换成这个通道在所有文本和位置上的均值，其余的头不变。用 `x @ W_o` 算出这时注意力写入残差流的内容，返回它。
 #
 # <details><summary>提示 1</summary>
 #
@@ -1144,7 +1142,7 @@ checks.check("4.4", best_rate, quiet=True)
 #
 # <details><summary>提示 2</summary>
 #
-# 第 2 讲讲过怎样把各个头拼起来：先交换时间轴和头的轴，再把最后两个轴合成一个。 </details>
+# 与第 2 讲一样，先交换时间轴和头的轴，再把最后两个轴合成一个。 </details>
 
 
 # %% tags=["exercise"]
@@ -1172,14 +1170,14 @@ for name in parts.keys() - feed.keys():
     costs[name] = {"设为 0": removed[name] - intact, "设为均值": at_its_mean - intact}
 pd.DataFrame(costs).T.sort_index().round(3)
 
-# %% [markdown] english="515bee23"
+# %% [markdown] english="10bfe246"
 # ### 练习 4.6 · 核心 · 10 分钟
 #
-# 自己实现梯度裁剪。把所有参数的梯度看作*一个*长向量：如果它的长度超过 `limit`，就把全部梯度乘以同一个系数，使长度恰好等于 `limit`。梯度可能全是 0。
+# 自己实现梯度裁剪。把所有的梯度看作*一个*长向量：如果它的长度超过 `limit`，就乘以同一个系数，把它缩短到 `limit`。梯度可能全是 0。
 #
 # <details><summary>提示 1</summary>
 #
-# 一个长向量的长度：先平方，对所有张量求和，再开一次根号。 </details>
+# 长度：先平方，对所有张量求和，再开一次根号。 </details>
 #
 # <details><summary>提示 2</summary>
 #
@@ -1204,22 +1202,18 @@ def clip(gradients, limit):
 
 checks.check("4.6", clip, quiet=True)
 
-# %% [markdown] english="38dc8800"
+# %% [markdown] english="0eacbb01"
 # ### 练习 4.7 · 挑战 · 60 分钟
 #
-# 自己实现 AdamW，结果与 PyTorch 的一致。维护梯度的均值（旧值占 $\beta_1$）和梯度平方的均值（旧值占 $\beta_2$），都从 0 开始；在第 $t = 1, 2, \dots$ 步除以 $1 - \beta^t$，因为它们起初偏小。每一步先把权重缩小 `rate` × `weight_decay` 这个比例，再沿下降方向移动 `rate` × 均值 /（√均方 + `eps`）。
+# 自己实现 AdamW，结果与 PyTorch 的一致。维护梯度的均值（旧值占 $\beta_1$）和梯度平方的均值（旧值占 $\beta_2$），都从 0 开始；在第 $t = 1, 2, \dots$ 步把它们除以 $1 - \beta^t$，因为它们起初偏小。每一步先把权重缩小 `rate` × `weight_decay` 这个比例，再沿下降方向移动 `rate` × 均值 /（√均方 + `eps`）。
 #
 # <details><summary>提示 1</summary>
 #
-# 先想第一步：修正之后，均值就等于梯度，均方的平方根就等于梯度的大小。 </details>
+# 第 1 步，修正之后的均值就等于梯度，均方的平方根就等于梯度的大小。 </details>
 #
 # <details><summary>提示 2</summary>
 #
 # 权重衰减不经过梯度，直接作用在权重上。名字里的 W 说的就是这个。 </details>
-#
-# <details><summary>提示 3</summary>
-#
-# `eps` 在开根号之后加。 </details>
 
 
 # %% tags=["exercise"]
@@ -1245,7 +1239,7 @@ def adamw(weight, gradients, rate, betas, eps, weight_decay):
 
 checks.check("4.7", adamw, quiet=True)
 
-# %% [markdown] english="36b89d19"
+# %% [markdown] english="4830c011"
 # ## 自测
 #
 # 先选，再展开答案。
@@ -1254,7 +1248,7 @@ checks.check("4.7", adamw, quiet=True)
 #
 # <details><summary>答案</summary>
 #
-# (b)。(a) 会把文本背下来。(c) 只会更快地走到同样的结果。更多的文本，或更强的 dropout，也会有帮助。 </details>
+# (b)。(a) 会把文本背下来。(c) 只会更快地走到同样的结果。 </details>
 #
 # **2.** 你关掉一个头，损失几乎不变。这说明…… (a) 这个头没用 · (b) 现在没有它，其余部分也能应付 · (c) 模型的头太多。
 #
