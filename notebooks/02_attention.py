@@ -15,17 +15,16 @@
 # %% [markdown]
 # # 2 · Attention: choosing whom to listen to
 #
-# The 5-gram of lesson 1 looks back four characters, always the same four. But who speaks next may depend on a
-# name ten lines up, and whether a line may end here on how long it is already. **Attention** lets each position decide, from
-# what it reads, which earlier positions matter. You will do it by hand with three characters, write it in six lines,
-# train it alone, and see what it is worth in nats.
+# The 5-gram of lesson 1 looks back four characters, always the same four. But who speaks next may depend on a name ten
+# lines up. **Attention** lets each position decide, from what it reads, which earlier positions matter. You will do it
+# by hand, write it in six lines, train it, and see what it is worth in nats.
 
 # %% [markdown]
-# **You will be able to** compute queries, keys and values from x · write attention as a weighted mean · say why the
-# scores are divided by √D · mask the future, and know the symptom of forgetting it · split a vector into heads.
+# **You will be able to** compute queries, keys and values · say why we divide by √D · mask the future, and know the
+# symptom of forgetting it · split a vector into heads.
 #
-# **You need** [lesson 1](01_data.ipynb), [PyTorch in twenty lines](../book/pytorch.md), matrix products, softmax.
-# **Time:** 50 minutes of reading, two minutes of computing, an hour and a half for the exercises up to core.
+# **You need** [lesson 1](01_data.ipynb), [PyTorch in twenty lines](../book/pytorch.md), matrix products.
+# **Time:** 40 minutes to read, two to compute, an hour and a half for the exercises up to core.
 
 # %% tags=["setup"]
 import importlib.util
@@ -56,9 +55,9 @@ from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch,
 from course_utils.training import evaluation, runs
 
 # %% [markdown]
-# Lesson 1 ended with integers. A model turns each into a vector of `C` numbers, its **channels**; lesson 3 learns them, here they
-# are random. `B` sequences make a batch, `T` positions a sequence, and a query will have `D` channels. Sizes are different
-# primes, so that a swapped axis can't pass.
+# A model turns each integer of lesson 1 into a vector of `C` numbers, its **channels**: random here, learned in
+# lesson 3. We take `B` sequences of `T` positions and queries of `D` channels, different primes, so that a swapped axis
+# can't pass.
 
 # %%
 B, T, C, D = 2, 5, 11, 7
@@ -69,16 +68,16 @@ print("x: what each position knows,", tuple(x.shape))
 # %% [markdown]
 # ## Step 1: the mean of the past
 #
-# The dullest way to use the past is to average it: position $t$ takes the mean of positions $0 … t$. As a loop:
+# The dullest use of the past is its mean: position $t$ averages positions $0 … t$. As a loop:
 
 # %%
 by_loop = torch.stack([x[:, : t + 1].mean(dim=1) for t in range(T)], dim=1)
 
 # %% [markdown]
-# The same thing is a matrix product with a lower triangle whose rows sum to 1. The rest stands on this: *a weighted mean over
-# positions is a matrix product*. The product asks all `T` positions at once.
+# A product with a lower triangle whose rows sum to 1 does the same for all `T` positions at once. The rest stands on
+# this: *a weighted mean over positions is a matrix product*.
 #
-# > **Predict.** What does the third row of the triangle look like?
+# > **Predict.** What does the triangle's third row look like?
 
 # %%
 equal = torch.ones(T, T).tril()
@@ -88,12 +87,10 @@ labels = ("position", "listens to position", "weight")
 figures.heatmaps(equal, labels=labels, title="Equal weights: the mean of the past")
 
 # %% [markdown]
-# Row $t$ spreads its attention evenly over the $t + 1$ positions that it may see. Everything above the diagonal is the
-# future, and gets nothing.
+# Row $t$ listens evenly to $t + 1$ positions; the future, above the diagonal, gets nothing.
 #
-# **Softmax** turns scores into weights: $e$ to the power of each score, divided by
-# the row's sum. Give all of the past the score 0 and the future $-\infty$, and the same triangle comes out, because
-# $e^0 = 1$ and $e^{-\infty} = 0$:
+# **Softmax** turns scores into weights: $e$ to the power of each score, divided by the row's sum. Score the past 0
+# ($e^0 = 1$) and the future $-\infty$ ($e^{-\infty} = 0$), and out comes the same triangle:
 
 # %%
 future = torch.ones(T, T, dtype=torch.bool).triu(diagonal=1)
@@ -101,21 +98,18 @@ scores = torch.zeros(T, T).masked_fill(future, -math.inf)
 assert torch.allclose(scores.softmax(dim=-1), equal), "equal scores give equal weights"
 
 # %% [markdown]
-# So the only question left is where better scores come from.
-
-# %% [markdown]
 # ## Step 2: queries, keys and values, by hand
 #
-# A mean forgets what it reads: a *q* just before counts as much as a space long ago. So each position makes three
-# vectors from what it knows, by three learned matrices, called **projections**:
+# Equal scores ignore what is there: a *q* just before counts as much as a space long ago. For better ones, each
+# position makes three vectors from what it knows, by learned matrices called **projections**:
 #
 # | | | it says |
 # |---|---|---|
 # | **query** | $q = x W_q$ | what am I looking for? |
 # | **key** | $k = x W_k$ | what do I offer? |
-# | **value** | $v = x W_v$ | what do I hand over, if you listen to me? |
+# | **value** | $v = x W_v$ | what do I hand over, if heard? |
 #
-# How well a query fits a key is their dot product. Three characters, two channels, and matrices that we choose:
+# How well a query fits a key is their dot product. Three characters, two channels, matrices of our choice:
 
 # %%
 three = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])  # a row a character
@@ -127,7 +121,7 @@ for name, matrix in {"q": q, "k": k, "v": v}.items():
     print(name, matrix.tolist())
 
 # %% [markdown]
-# > **Predict.** With pencil and paper: the last character's query is (2, 1). Which key fits it best?
+# > **Predict.** On paper: the last character's query is (2, 1). Which key fits it best?
 #
 # (The code also divides by $\sqrt 2$ and hides the future: steps 3 and 4.)
 
@@ -141,9 +135,9 @@ print("weights:\n", by_hand_weights.round(decimals=2))
 print("what each hears:\n", (by_hand_weights @ v).round(decimals=2))
 
 # %% [markdown]
-# The first key is (0, 1), so it fits by 1; the second is (1, 0) and fits by 2; the last fits by 3, since it offers
-# both. After the softmax the last character takes .14 of the first value, .28 of the second and .58 of its own. That is
-# all of it. As a picture, with the shapes of the code (`k.mT` turns (B, T, D) into (B, D, T)):
+# The keys (0, 1) and (1, 0) fit by 1 and 2; the last offers both and fits by 3. After the softmax the last character
+# takes .14 of the first value, .28 of the second and .58 of its own. That is all of it. As a picture (`k.mT` swaps the
+# last two axes):
 
 # %%
 W_q, W_k, W_v = (torch.randn(C, D) for _ in range(3))
@@ -156,8 +150,8 @@ shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 figures.attention_flow(shapes, title="Attention: from x to what is heard")
 
 # %% [markdown]
-# Read the arrows from the top down. Only two lines of the code mix positions: the scores, where each asks each, and the product with `v`, where each takes its mean. This is the
-# piece to know by heart:
+# Only two lines mix positions: the scores, where each asks each, and the product with `v`, where each takes its mean.
+# Know this piece by heart:
 
 
 # %%
@@ -176,9 +170,9 @@ assert torch.allclose(attention(x, W_q, W_k, W_v), out)
 #
 # If the numbers in $q$ and $k$ are independent, with mean 0 and variance 1, then
 # $\mathrm{Var}(q \cdot k) = \sum_i \mathrm{E}[q_i^2]\,\mathrm{E}[k_i^2] = D$ (Vaswani et al., 2017, section 3.2.1). So
-# scores grow like $\sqrt D$, and softmax of scores that lie far apart is nearly all or nothing.
+# scores grow like $\sqrt D$, and softmax of scores far apart is nearly all or nothing.
 #
-# > **Predict.** Of ten equally good keys, how much of the attention does the luckiest one get, if $D$ is 1024?
+# > **Predict.** Of ten equally good keys, how much attention does the luckiest get, if $D$ is 1024?
 
 # %%
 sizes, luckiest = (4, 16, 64, 256, 1024), {"raw": [], "divided by √D": []}
@@ -199,11 +193,11 @@ title = "Why √D: the share of the luckiest key"
 figures.lines(sizes, luckiest, *labels, **look, title=title)
 
 # %% [markdown]
-# Undivided, the largest weight goes to 1 as $D$ grows; at 64 channels, a usual size, it is above 0.8. That is bad for
-# learning: where one weight is 1, a small change of the scores changes nothing, so no gradient says which *other* position
-# should have been heard. Divided, the luckiest of ten stays near 0.3.
+# Undivided, the largest weight goes to 1 as $D$ grows; at 64 channels, a usual size, it is above 0.8. Where a weight
+# is 1, a small change of the scores changes nothing: no gradient says which *other* position to hear. Divided, the
+# largest stays near 0.3.
 #
-# Ask every query to listen more to its first key. How many get a gradient to speak of, at least 0.0001?
+# Ask every query to listen more to its first key. How many get a gradient of at least 0.0001?
 
 # %%
 for name, scale in {"raw": 1, "divided by √D": math.sqrt(1024)}.items():
@@ -218,13 +212,13 @@ for name, scale in {"raw": 1, "divided by √D": math.sqrt(1024)}.items():
 # %% [markdown]
 # ## Step 4: no looking ahead
 #
-# In training, the answer to each question stands one place to the right, and a model that may look there will learn to. So the scores of the future become $-\infty$ *before* the softmax, and
-# the rest of each row still sums to 1. This is the **causal mask** (section 3.2.3 of the paper):
+# In training, each answer stands one place to the right, and a model that may look there will learn to. So the future's
+# scores become $-\infty$ *before* the softmax, and each row still sums to 1. This is the **causal mask** (the paper's
+# section 3.2.3):
 #
 # $$\text{attention}(Q, K, V) = \text{softmax}\left(\frac{QK^\top}{\sqrt{D}} + \text{mask}\right) V$$
 #
-# The course's own form takes queries and keys with one more axis, `H`, in front of `T`, soon to be explained. Matrix products work
-# on the last two axes, so the lines are those of `attention`.
+# The course's form has one more axis, `H`, for the heads below; matrix products work on the last two.
 
 
 # %% tags=["export"]
@@ -259,8 +253,8 @@ assert torch.allclose(by_hand, library, atol=1e-6), "our four steps are PyTorch'
 # %% [markdown]
 # We do, so the models use PyTorch's: it need not write the `(T, T)` weights to memory.
 #
-# Does any future leak in? Change the last token's key and value, and see which outputs move. One input is no proof, but without
-# the mask it fails at once, so you know that it checks.
+# Does the future leak in? Change the last token's key and value, and see which outputs move, with the mask and without.
+# (One input is no proof.)
 
 # %%
 k_changed, v_changed = k.clone(), v.clone()
@@ -275,16 +269,15 @@ for causal in (True, False):
 # %% [markdown]
 # ## Many heads
 #
-# One row of weights can follow one kind of thing at a time. So attention is done `H` times side by side. Each $W$ is (C, C)
-# now and projects x once; then q, k and v are each cut into `H` **heads** of `D = C / H` channels, each head attends on its own,
-# and the results are laid side by side again. At the top of the picture stands q, or k, or v:
+# One row of weights can follow one kind of thing at a time. So attention is done `H` times side by side. Each $W$, now
+# (C, C), projects x once; q, k and v are cut into `H` **heads** of `D = C / H` channels; each attends on its own, and
+# the results are laid side by side again. The picture starts from q, k or v:
 
 # %%
 figures.heads_cut(T, H * D, H, title="Channels cut into heads")
 
 # %% [markdown]
-# There are `H` times as many scores as with one wide head, each a sum of `H` times fewer products: the multiplications stay as
-# many.
+# The multiplications stay as many: `H` times the scores, each of `H` times fewer products.
 
 
 # %% tags=["export"]
@@ -307,8 +300,8 @@ assert torch.equal(merge_heads(heads_of_x), x), "splitting and merging lose noth
 assert torch.equal(heads_of_x[:, 1], x[..., D : 2 * D]), "the second head has the second D"
 
 # %% [markdown]
-# **What breaks if you forget the transpose?** `view` to `(B, H, T, D)` has the right shape, and no error tells you that the first head
-# now holds all channels of the first positions.
+# **What breaks if you forget the transpose?** `view` to `(B, H, T, D)` gives the right shape and no error, but the
+# first head holds all channels of the first positions.
 
 # %%
 cut = x.view(B, H, T, D)
@@ -316,12 +309,12 @@ assert cut.shape == heads_of_x.shape, "the shape can't tell"
 print(f"channels in their right place: {(cut == heads_of_x).float().mean():.0%}")
 
 # %% [markdown]
-# Side by side, the heads have not met: the first channel holds what the first head heard and nothing else. A fourth matrix $W_o$, the
-# **output projection**, mixes them: $\text{out} = \text{merge}(\text{heads})\,W_o$. With it attention is whole, and
-# [exercise 2.6](#exercise-2-6-core-30-min) asks you to write it from x and four matrices.
+# Side by side, the heads have not met. A fourth matrix $W_o$, the **output projection**, mixes them:
+# $\text{out} = \text{merge}(\text{heads})\,W_o$. Now attention is whole; you write it in
+# [exercise 2.6](#exercise-2-6-core-30-min).
 #
-# The form that the package keeps also drops some weights in training (`dropout`, lesson 3), and answers when there are
-# fewer queries than keys (lesson 6). It is folded here: with as many queries as keys it is PyTorch's line from above.
+# The package's form, folded here, adds `dropout` (lesson 3) and takes fewer queries than keys (lesson 6). Otherwise it
+# is PyTorch's line from above.
 
 
 # %% jupyter={"source_hidden": true} tags=["export", "hide-cell"]
@@ -348,9 +341,9 @@ for last in (T, 2, 1):
 # %% [markdown]
 # ## What attention alone is worth
 #
-# Now train it. The smallest model that listens: a vector for each character and one for each place, added (an **embedding** and
-# a **position**, lesson 3); one attention; and a score for each next character (the **logits**), made from the position's own vector
-# plus what it heard. `listen` is the part that we exchange.
+# The smallest model that listens adds a vector for each character and each place (**embedding** and **position**,
+# lesson 3), attends once, and scores each next character (the **logits**) from the position's own vector plus what it
+# heard. `listen` is the part that we exchange.
 
 # %% tags=["nbval-ignore-output"]
 text, profile = corpus.load(), profiles.current()
@@ -385,8 +378,8 @@ class Listener(nn.Module):
 
 
 # %% [markdown]
-# Training is six lines: a batch, the loss, its gradient, a step.
-# [Lesson 4](04_train.ipynb) explains each of them. How many steps depends on the machine (`profile`).
+# Training is six lines ([lesson 4](04_train.ipynb)): a batch, the loss, its gradient, a step. The machine (`profile`)
+# sets how many steps.
 
 
 # %%
@@ -412,11 +405,11 @@ def trained(listen, n_heads, seed=0, T=32):
 
 
 # %% [markdown]
-# Four ways to listen: to nothing, to all the past alike, with one head that chooses, with four. Each with three seeds: luck
-# moves a loss too. (Twelve runs: twenty seconds on two cores.)
+# Four ways to listen: to nothing, to all the past alike, with one head that chooses, with four. Three seeds each: luck
+# moves a loss too. (Twenty seconds on two cores.)
 #
-# > **Predict.** *Nothing* sees one character, like the bigram; the mean of the past sees up to 32. Which wins? And what do four
-# > heads add to one?
+# > **Predict.** *Nothing* sees one character, like the bigram; the mean of the past up to 32. Which wins? What do four
+# > heads add?
 
 
 # %% tags=["nbval-ignore-output"]
@@ -449,14 +442,14 @@ noise = losses.std()
 pd.DataFrame({"mean loss": losses.mean(), "standard deviation": noise}).round(3)
 
 # %% [markdown]
-# Compare the difference of two rows with the spread in the last column. *Nothing* is a bigram that is still learning. The mean of
-# the past gains little and stays behind the bigram, perhaps because a mean of many characters is much the same everywhere. A head that chooses gains many times
-# the spread, and with four the loss falls again. That four can follow several things at once is the usual guess why.
+# Compare differences with the spread in the last column. *Nothing* is a bigram still learning. The mean of the past
+# gains little and stays behind the bigram, perhaps because means of many characters are much alike. A head that chooses
+# gains many times the spread; with four the loss falls again. The usual guess: they can follow several things at once.
 
 # %% [markdown]
 # ## What breaks if you forget the mask?
 #
-# The same model and the same steps, and each position may look to the right.
+# The same model and steps, with the future in sight.
 #
 # > **Predict.** What is its loss? What does it write?
 
@@ -481,7 +474,7 @@ for name, listener in {"with": listeners["four heads"][0][0], "without": without
     print(f"--- {name} the mask\n{write(listener, line[:9], 100)}\n")
 
 # %% [markdown]
-# A loss that no honest model comes near, from a writer that stutters. Look at the cheater's map:
+# A loss that no honest model comes near, from a writer that stutters. The cheater's map:
 
 # %% tags=["nbval-ignore-output"]
 with torch.no_grad():
@@ -494,15 +487,15 @@ labels, title = ("query", "key", "weight"), "The cheater: no mask"
 figures.heatmaps(cheat, line, line, heads, labels, title=title, note=text.note)
 
 # %% [markdown]
-# The weight lies one place *right* of the diagonal, where the answer stands. When the model writes, there is no answer to
-# read. The symptom is the one of lesson 1: **a loss near zero means that the answer is in the question.**
+# The weight lies one place *right* of the diagonal, on the answer. When the model writes, there is none to read. The
+# symptom is lesson 1's: **a loss near zero means that the answer is in the question.**
 
 # %% [markdown]
 # ## What trained heads look at
 #
-# What do honest heads learn? We borrow a trained model: yours if you have run lesson 5, else the course's, else a small one
-# trained now. `evaluation.attention_maps` hands out what `attention_weights` gave in each head of each **layer**: attention, then work on each position alone. This model has two;
-# L2:H1 is head 1 of the second. (Queries and keys are also scaled and turned by their position: lesson 3.)
+# What do honest heads learn? We borrow a trained model: yours from lesson 5, else the course's, else a small one
+# trained now. L2:H1 is head 1 of its second **layer** (attention, then work on each position alone). Queries and keys
+# are also scaled and turned by position (lesson 3).
 
 # %% tags=["nbval-ignore-output"]
 model, record = runs.small_model(text)
@@ -514,11 +507,10 @@ shown = torch.stack(list(few.values()))
 figures.heatmaps(shown, line, line, list(few), labels, title=title, note=text.note)
 
 # %% [markdown]
-# Each panel is one head, each row a position. Much lies near the diagonal, and single rows reach further back. Row 0 has all its weight on position 0: nobody else is there to listen to.
+# Much lies near the diagonal; single rows reach further back.
 #
-# Count it on a longer stretch: how much of its attention does each head give to the character itself, to the *previous* one,
-# to earlier *copies* of the same character, to earlier *gaps* (spaces and line breaks), and elsewhere? The row *equal*
-# says what a head that does not choose would give.
+# On a longer stretch, how much attention goes to the character itself, the *previous* one, earlier *copies* of itself,
+# earlier *gaps* (spaces and line breaks), and elsewhere? *Equal* is a head that does not choose.
 #
 # > **Predict.** Will any head specialise?
 
@@ -544,13 +536,12 @@ title = "What each head listens to"
 figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, note=text.note)
 
 # %% [markdown]
-# Read each row against *equal*. Do they specialise? They lean, and none gives all to one kind: in the published model three heads
-# give .27 to .39 to the previous character and L2:H1 gives .15, where *equal* gives .03; L2:H1 alone gives the gaps more
-# than *equal* does (.24 against .16). *Elsewhere* is what our columns don't explain. A map says where a head *looks*; whether it
-# *matters*, lesson 4 measures by switching it off.
+# The heads lean, and none gives all to one kind: in the published model each gives the previous character more than
+# *equal* does (.15 to .39 against .03), and L2:H1 alone the gaps (.24 against .16). *Elsewhere* stays unexplained. A
+# map says where a head *looks*; whether it *matters*, lesson 4 measures by switching it off.
 #
-# Look for yourself. Point at a character (or reach it with the arrow keys): each strip is a head, and shows to whom in the text it listens there. A click switches
-# a head off, and the price on this text appears. The text can be changed.
+# Point at a character (or use the arrow keys): each strip, a head, shows whom it listens to there. A click switches a
+# head off and shows the price. You can change the text.
 
 # %% tags=["nbval-ignore-output"]
 widgets.inside({"2 layers": model}, tokenizer, tokenizer.decode(validation_ids[:120]), model=0)
@@ -570,37 +561,37 @@ loss_log.round(3)
 figures.loss_bars(log, title="What a listener reaches, beside the counters", note=text.note)
 
 # %% [markdown]
-# One attention, alone and hardly trained, is past the bigram and not yet near the 5-gram, let alone Kneser–Ney. What it lacks,
-# lesson 3 tries one part at a time.
+# One attention, hardly trained, is past the bigram, not yet near the 5-gram, let alone Kneser–Ney. Lesson 3 tries what
+# it lacks.
 
 # %% [markdown]
 # ## What you built
 #
-# Attention, from a mean over the past to many heads that choose for themselves, equal to PyTorch's own. It goes on to lesson 3.
+# Attention, from a mean over the past to many heads that choose, equal to PyTorch's own.
 
 # %% [markdown]
 # ## Questions
 #
-# **1.** Why must the mask come before the softmax and not after?
+# **1.** Why must the mask come before the softmax?
 #
 # <details><summary>Answer</summary>
 #
-# After it, the future has already been in the sum that each weight was divided by: rows no longer sum to 1, and
-# the past's weights still depend on the future. </details>
+# After it, the future is already in each weight's divisor: rows no longer sum to 1, and the past's weights still depend
+# on it. </details>
 #
-# **2.** What would go wrong if the softmax ran over the queries (the wrong axis)? Which assert above would notice?
+# **2.** What goes wrong if the softmax runs over the queries? Which assert above would notice?
 #
 # <details><summary>Answer</summary>
 #
-# Columns would sum to 1, so a position would be *given* attention in fixed amount and could be left with none to give. The first
-# assert notices, "softmax runs over the keys", and the third: the first position shares its column with all later ones. </details>
+# Columns sum to 1: each position *gets* a fixed amount of attention, and may have none to give. Step 4's first assert
+# notices, and the third: the first position shares its column with all later ones. </details>
 
 # %% [markdown]
-# **3.** Attention without positions: if you shuffle the earlier tokens, does the last position's output change?
+# **3.** Attention without positions: if you shuffle the earlier tokens, does the last output change?
 #
 # <details><summary>Answer</summary>
 #
-# No. Keys and values move together, and a sum does not care about order. This is why lesson 3 needs positions. Try it:
+# No: keys and values move together, and a sum has no order. So lesson 3 needs positions. Try it:
 #
 # ```python
 # q, k, v = (torch.randn(2, 3, 5, 7) for _ in range(3))
@@ -610,31 +601,31 @@ figures.loss_bars(log, title="What a listener reaches, beside the counters", not
 #
 # </details>
 #
-# **4.** A head's map shows all its weight on the first position. What might that head be doing?
+# **4.** A head puts all its weight on the first position. What might it be doing?
 #
 # <details><summary>Answer</summary>
 #
-# Resting, perhaps: weights must sum to 1, and a head with nothing to say here can put them where the value does little (an
-# *attention sink*). Only switching it off can tell. </details>
+# Resting, perhaps: weights must sum to 1, and the first value may do little (an *attention sink*). Only switching it
+# off can tell. </details>
 
 # %% [markdown]
 # ## Exercises
 #
-# Write your answer in place of the `...` or the `None` and run the cell. It prints *right*, or *not yet* with the input that
-# it tried, what it expected, what your code returned, and a guess at the mistake.
+# Replace the `...` or the `None` and run the cell. It prints *right*, or *not yet* with what was tried, expected and
+# returned, and a guess why.
 #
 # ### Exercise 2.1 · warm-up · 5 min
 #
-# Make the mask: a `(T, T)` tensor of truth values, True where the query of that row *may* listen to the key of that column. A
-# position may listen to itself.
+# Make the mask: a `(T, T)` tensor of truth values, True where the row's query *may* listen to the column's key, itself
+# included.
 #
 # <details><summary>Hint 1</summary>
 #
-# Row $t$ has $t + 1$ times True. Write it down for `T = 3`. </details>
+# Row $t$ has $t + 1$ times True. Write out `T = 3`. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `tril` keeps the lower left triangle; `torch.ones` takes a `dtype`. </details>
+# `tril` keeps the lower left; `torch.ones` takes a `dtype`. </details>
 
 
 # %% tags=["exercise"]
@@ -656,16 +647,16 @@ checks.check("2.1", may_listen, quiet=True)
 # %% [markdown]
 # ### Exercise 2.2 · warm-up · 5 min
 #
-# Count by hand, for the sizes that the next cell prints: how many scores $q \cdot k$ does one attention compute for a batch if it
-# computes them all, and how many of them survive the mask? The answer is a pair of whole numbers.
+# By hand, for the sizes printed below: how many scores $q \cdot k$ does one attention compute for a batch, and how many
+# survive the mask?
 #
 # <details><summary>Hint 1</summary>
 #
-# One score for each pair of positions, in each head, in each sequence. </details>
+# One for each pair of positions, head and sequence. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# The triangle has $1 + 2 + … + T$ places, the diagonal among them. </details>
+# The triangle has $1 + 2 + … + T$ places, diagonal included. </details>
 
 # %%
 print(checks.sizes("2.2"))
@@ -685,16 +676,16 @@ checks.check("2.2", (computed, surviving), quiet=True)
 # %% [markdown]
 # ### Exercise 2.3 · core · 15 min
 #
-# Write softmax over the last axis without `softmax`. Scores may be 1,000, and some may be $-\infty$; each row has at least one
-# that is finite. Neither may lead to `nan`.
+# Write softmax over the last axis without `softmax`. Scores of 1,000 and of $-\infty$ (never a whole row) may not give
+# `nan`.
 #
 # <details><summary>Hint 1</summary>
 #
-# $e^{1000}$ is `inf`, and `inf / inf` is `nan`. Adding one number to all scores of a row changes no weight. </details>
+# $e^{1000}$ is `inf`, and `inf / inf` is `nan`. Adding one number to a whole row changes no weight. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Which number makes the largest exponent 0? Keep the axis (`keepdim=True`), or the rows mix. </details>
+# Which number makes the largest exponent 0? Keep the axis (`keepdim=True`). </details>
 
 
 # %% tags=["exercise"]
@@ -717,16 +708,16 @@ checks.check("2.3", softmax, quiet=True)
 # %% [markdown]
 # ### Exercise 2.4 · core · 20 min
 #
-# Long texts get a *sliding window*: each position listens to itself and to the `width - 1` positions before it, and to nothing
-# else. Write that attention, scale and mask included.
+# Long texts get a *sliding window*: each position listens only to itself and the `width - 1` before. Write it, scale
+# and mask included.
 #
 # <details><summary>Hint 1</summary>
 #
-# The distance from query $i$ to key $j$ is $i - j$. Which distances are allowed? </details>
+# Which distances $i - j$ from query $i$ to key $j$ are allowed? </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Start from `attention_weights` above and change the mask. With `width = 1` the answer is `v`. </details>
+# Change the mask in `attention_weights`. With `width = 1` the answer is `v`. </details>
 
 
 # %% tags=["exercise"]
@@ -751,29 +742,26 @@ checks.check("2.4", sliding_attention, quiet=True)
 # %% [markdown]
 # ### Exercise 2.5 · stretch · 90 min
 #
-# The idea behind FlashAttention (Dao et al., 2022): never hold all scores at once. Write causal attention that goes over the keys in
-# blocks of `size`. For each query keep three things: the largest score so far, the sum of exponentials, the weighted sum of values.
+# FlashAttention's idea (Dao et al., 2022): never hold all scores at once. Write causal attention over blocks of `size`
+# keys. For each query keep the largest score so far, the sum of exponentials, the weighted sum of values.
 #
-# Then work out the memory that the scores need at `T = 8192`, against `attention_weights`, one head, float32.
+# Then: how much memory do the scores need at `T = 8192`, one head, float32, against `attention_weights`?
 #
 # <details><summary>Answer</summary>
 #
-# All at once: 8192² × 4 bytes = 256 MiB a head and sequence, and softmax makes a second copy. In blocks of 64 keys:
-# 8192 × 64 × 4 bytes = 2 MiB. </details>
+# All at once, 8192² × 4 bytes = 256 MiB a head and sequence, and softmax copies them. In blocks of 64 keys, 8192 × 64 ×
+# 4 bytes = 2 MiB. </details>
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# When a new block raises the maximum from $m$ to $m'$, everything summed so far was too large by $e^{m' - m}$. </details>
+# When a new block raises the maximum from $m$ to $m'$, all sums so far were too large by $e^{m' - m}$. Divide once, at
+# the end. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Start with a maximum of $-\infty$ and sums of 0. A block all of whose keys lie in a query's future adds nothing, but beware of
-# $-\infty - (-\infty)$: the first block always holds key 0, which everybody sees. </details>
-#
-# <details><summary>Hint 3</summary>
-#
-# Divide once, at the end: weighted sum over sum. </details>
+# Start with a maximum of $-\infty$ and sums of 0. The first block holds key 0, seen by all, so $-\infty - (-\infty)$
+# never comes up. </details>
 
 
 # %% tags=["exercise"]
@@ -807,22 +795,16 @@ checks.check("2.5", attention_in_blocks, quiet=True)
 # %% [markdown]
 # ### Exercise 2.6 · core · 30 min
 #
-# The thing itself: causal multi-head attention from x and four matrices. Each $W$ is (C, C) and is applied as `x @ W` (an
-# `nn.Linear` keeps its transpose); the first `D` columns of
-# `W_q`, `W_k` and `W_v` belong to the first head, the next `D` to the second. The check compares with PyTorch's
-# `nn.MultiheadAttention`, which was given the same matrices.
+# The thing itself: causal multi-head attention from x and four matrices. The first `D` columns of `W_q`, `W_k` and
+# `W_v` belong to the first head, the next `D` to the second. The check compares with PyTorch's `nn.MultiheadAttention`.
 #
 # <details><summary>Hint 1</summary>
 #
-# Project first: three products. Then cut into heads, attend, lay side by side, and project once more. </details>
+# Three products; cut into heads; `attention_weights(q, k) @ v`; lay side by side; one product more. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `split_heads` and `merge_heads` turn the axes. Inside a head the scale is √D with D = C / n_heads, not √C. </details>
-#
-# <details><summary>Hint 3</summary>
-#
-# `attention_weights(q, k) @ v`, or write the four lines again without looking. </details>
+# `split_heads` and `merge_heads` turn the axes. The scale is √D with D = C / n_heads, not √C. </details>
 
 
 # %% tags=["exercise"]
@@ -855,15 +837,15 @@ checks.check("2.6", multi_head_attention, quiet=True)
 #
 # <details><summary>Answer</summary>
 #
-# (b): the first position sees itself alone, and softmax of one score is 1. (a) and (c) need a second key. </details>
+# (b): softmax of one score is 1. (a) and (c) need a second key. </details>
 
 # %% [markdown]
-# **2.** Twice as many positions `T`. The scores of a layer …
+# **2.** With twice the positions `T`, a layer's scores …
 # (a) double · (b) quadruple · (c) stay as many.
 #
 # <details><summary>Answer</summary>
 #
-# (b): each position asks each. (a) is true of the queries. (c) is true of the weights that are *learned*. </details>
+# (b): each position asks each. (a) is true of the queries, (c) of the *learned* weights. </details>
 
 # %% [markdown]
 # **3.** `C` stays, and `H` doubles. The learned weights of attention …
@@ -871,16 +853,16 @@ checks.check("2.6", multi_head_attention, quiet=True)
 #
 # <details><summary>Answer</summary>
 #
-# (b): the channels are cut differently. (a) would need wider heads. (c) forgets that there are more heads. </details>
+# (b): the channels are cut differently. (a) would need wider heads; (c) forgets that there are more. </details>
 
 # %% [markdown]
-# **4.** Dividing by `D` in place of √D would …
+# **4.** Dividing by `D` instead of √D would …
 # (a) make weights nearly even · (b) make them nearly all or nothing · (c) change nothing, the matrices learn it.
 #
 # <details><summary>Answer</summary>
 #
-# (a): scores become small, and softmax of small numbers is flat. (b) is what happens with no division. (c) is half true: training can
-# make up for it, but starts from nearly equal weights. </details>
+# (a): softmax of small scores is flat. (b) comes of not dividing. (c) is half true: they can, but start from nearly
+# equal weights. </details>
 
 # %% [markdown]
 # **5.** Your validation loss is 0.08. The first suspect is …
@@ -888,7 +870,7 @@ checks.check("2.6", multi_head_attention, quiet=True)
 #
 # <details><summary>Answer</summary>
 #
-# (b). (a) luck is worth thousandths, as the table of seeds showed. (c) more heads helped by some hundredths here. </details>
+# (b). Here (a) was worth thousandths, (c) some hundredths. </details>
 
 # %% [markdown]
 # **Next:** [3 · The model](03_model.ipynb), where attention becomes the first half of a block.
