@@ -16,16 +16,16 @@
 # # 3 · The model: from a character to a guess
 #
 # A **Transformer** is attention with a sense of order, some work to do on what it heard, and a path on which nothing
-# gets lost. You first meet a finished one, writing. Then you build it from parts, each as plain as you could type it from
-# memory, each for the loss that it removes; and you break it on purpose, to learn which test finds which bug.
+# gets lost. First you meet a finished one, writing. Then you build it, each part for the loss that it removes, and
+# break it, to learn which test finds which bug.
 
 # %% [markdown]
-# **You will be able to** write a decoder-only Transformer · explain each part by what happens without it · test a model
-# before you train it · read a trained one layer by layer.
+# **You will be able to** write a decoder-only Transformer · explain each part by what happens without it · test a
+# model before you train it · read a trained one layer by layer.
 #
-# **You need** [lesson 2](02_attention.ipynb), derivatives as an idea, and PyTorch's modules
-# ([PyTorch in twenty lines](../book/pytorch.md)). **Time:** an hour of reading, four minutes of computing, two hours
-# for the exercises up to core.
+# **You need** [lesson 2](02_attention.ipynb), derivatives as an idea, and
+# [PyTorch in twenty lines](../book/pytorch.md). **Time:** 50 minutes of reading, four of computing, two hours of
+# exercises up to core.
 
 # %% tags=["setup"]
 import importlib.util
@@ -64,11 +64,10 @@ from course_utils.training import runs
 # %% [markdown]
 # ## The whole, before its parts
 #
-# The text and its alphabet, as in lesson 1, and a model of two layers that somebody trained on a laptop, in minutes.
+# The text is lesson 1's; the model, of two layers, was trained in minutes by lesson 5's `laptop` recipe.
 #
-# Ask it for a text. It gives a score to each character that may come next, the **logits**; softmax turns them into
-# probabilities; one character is drawn and appended; and the model is asked again. The `temperature` makes likely
-# characters a little likelier still (lesson 6).
+# Ask it for a text. It scores each character that may come next; the scores are **logits**. Softmax turns them into
+# probabilities, one character is drawn and appended, and the model is asked again. (`temperature` is lesson 6's.)
 
 # %% tags=["nbval-ignore-output"]
 text, profile = corpus.load(), profiles.current()
@@ -97,7 +96,7 @@ prompt = text.fitting_prompt()
 print(speak(trained, prompt, 300))
 
 # %% [markdown]
-# It is nonsense, and look how much of it is right: names in capitals with a colon, lines of verse length, words that exist or
+# Nonsense, and look how much is right: names in capitals with a colon, lines of verse length, words that exist or
 # could. Nobody wrote a rule.
 
 # %% tags=["nbval-ignore-output"]
@@ -108,14 +107,14 @@ how = {"position": trained.config.position, "title": "The whole decoder"}
 figures.decoder_stack(shapes, len(trained.blocks), **how)
 
 # %% [markdown]
-# This is all of it, read from the bottom up; **decoder-only**: nothing encodes another text. An **embedding** turns each token into a vector of `C`
-# channels; **layers**, called blocks in code, each add something to it twice; a last norm; and a **head** (not one of attention's: a
-# linear map) scores the next character. (This one is lesson 5's `laptop` recipe; you will meet its *rotary* positions and its optimiser, *Muon*.)
+# That is all of it, from the bottom up; **decoder-only**: nothing encodes another text. An **embedding** turns each
+# token into a vector of `C` channels; **layers**, called blocks in code, each add to it twice; after a last norm a
+# **head** (a linear map, not one of attention's) scores the next character. (*Rotary* positions come below.)
 #
 # ## Embeddings
 #
-# A token's id says nothing by its size: 40 isn't twice 20. So each of the `V` ids gets a vector of `C` numbers of its
-# own, to be learned. Looking it up is the same as multiplying a **one-hot vector** by a matrix:
+# A token's id says nothing by its size: 40 isn't twice 20. So each of the `V` ids gets `C` numbers of its own, to be
+# learned. To look them up is to multiply a **one-hot vector** by a matrix:
 
 # %%
 embedding = nn.Embedding(11, 6)
@@ -124,8 +123,7 @@ product = F.one_hot(ids, 11).float() @ embedding.weight
 assert torch.equal(embedding(ids), product), "a lookup is a product with one-hots"
 
 # %% [markdown]
-# > **Predict.** The trained model never heard of vowels or capitals. Which characters will have vectors that lie close
-# > together?
+# > **Predict.** The model never heard of vowels or capitals. Which characters' vectors will lie close together?
 
 # %% tags=["nbval-ignore-output"]
 vectors = trained.embedding.weight.detach()
@@ -135,15 +133,15 @@ print(picture.get_label())  # what a screen reader says
 picture
 
 # %% [markdown]
-# Capitals on one side, small letters on the other, sentence ends far from both: characters that stand in the same places lie
-# together. One pair breaks the rule: the closest two of all, in the full 128 channels, are `$` and `&`, which stand in the text once and three
-# times. They are almost never the answer, so training pushes both the same way at nearly every step; *tied embeddings* (below) let it.
+# Capitals on one side, small letters on the other, sentence ends far from both: characters that stand in the same
+# places lie together. Yet the closest two, in the full 128 channels, are `$` and `&`, in the text once and three
+# times. Almost never the answer, both are pushed the same way at nearly every step; *tied embeddings* (below) let it.
 #
 # ## A ladder of small models
 #
-# To see what each part is worth you train small models, each with one part more. A rung is an embedding, some **sublayers** (the parts that a
-# layer is made of), and a head. Each sublayer's output is *added* to what passes by; take that plus on trust until you see what happens
-# without it. Six sizes describe them:
+# What is each part worth? Train small models, each with one part more. A rung is an embedding, some **sublayers**
+# (the parts of a layer) and a head. Each sublayer's output is *added* to what passes by: a plus to take on trust
+# until you see what happens without it.
 
 
 # %%
@@ -163,10 +161,10 @@ small = Sizes(V, context_length=32, n_layers=2, n_heads=4, d_model=64, d_ff=256)
 T, C, steps = small.context_length, small.d_model, 3 * profile.demo_steps
 
 # %% [markdown]
-# One function trains them all (the loop is lesson 4's subject). Width, heads, context, steps and batch are lesson 2's; the rate is
-# 0.003 in place of 0.01, which one attention bears and a whole model doesn't (try it). Luck moves a loss too. So each rung is trained
-# with three seeds and measured on the whole last tenth, and its mean is printed with the **standard deviation**: how far the
-# seeds typically lie from the mean. A smaller difference says nothing: a rough standard; lesson 4 has an exact one.
+# One function trains them all (its loop is lesson 4's), with lesson 2's width, heads, context, steps and batch, but
+# at a rate of 0.003: a whole model doesn't bear the 0.01 that one attention does (try it). Luck moves a loss, too. So
+# each rung is the mean of three seeds, on the whole last tenth, with their **standard deviation**: how far they
+# typically lie from it. A smaller difference says nothing: a rough standard; lesson 4 has an exact one.
 
 
 # %%
@@ -226,8 +224,8 @@ class Rung(nn.Module):
 
 
 # %% [markdown]
-# **The first rung** is an embedding and a head: it sees one character and guesses the next. Which loss of lesson 1 is the
-# best it can hope for?
+# **The first rung** is an embedding and a head: it sees one character and guesses the next. Which loss of lesson 1 is
+# its best hope?
 
 # %% tags=["nbval-ignore-output"]
 one_character = climb("one character", lambda: Rung(positions=False))
@@ -249,16 +247,16 @@ kinds = ["counted", "learned by gradient"]
 figures.heatmaps(tables, names, names, kinds, labels, title=title, note=text.note)
 
 # %% [markdown]
-# The bigram: both know one character and nothing else. The network learns by gradient what lesson 1 counted, table and all. To do
-# better, a position must hear from the others.
+# The bigram: both know only one character. The network learns by gradient what lesson 1 counted. To do better, a
+# position must hear from others.
 #
 # ## Attention, with weights to learn
 #
-# Lesson 2's functions between two learned **projections**: one makes queries, keys and values of x. The other, $W_o$,
+# Lesson 2's functions between two learned **projections**: one makes queries, keys and values of x; the other, $W_o$,
 # mixes what the heads found, and writes it back.
 #
-# > **Predict.** Attention is a weighted mean, and a mean doesn't know the order of what it averages. If you shuffle all
-# > characters but the last, what happens to the guess after the last one?
+# > **Predict.** A weighted mean knows no order. Shuffle all characters but the last: what becomes of the guess after
+# > it?
 
 
 # %%
@@ -289,12 +287,13 @@ with torch.no_grad():
 assert torch.allclose(in_order, mixed, atol=1e-4), "no positions: a bag of characters"
 
 # %% [markdown]
-# Nothing happens. This model reads a *bag of characters*: it knows which letters came, not that `h` came after `t`. After the
+# Nothing. This model reads a *bag of characters*: it knows which letters came, not that `h` came after `t`. After the
 # full stop it can't tell *"dog bites man."* from *"man bites dog."*
 #
 # ## Position
 #
-# The plainest cure: learn **one vector for each position**, and add it to the embedding. Then a query can ask for a place.
+# The plainest cure: learn **one vector for each position** and add it to the embedding. Then a query can ask for a
+# place.
 #
 # > **Predict.** How much is order worth, next to attention itself?
 
@@ -302,18 +301,16 @@ assert torch.allclose(in_order, mixed, atol=1e-4), "no positions: a bag of chara
 _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 
 # %% [markdown]
-# Order is worth a little more than hearing the others without it. (Lesson 2 had 2.288 with *four heads*, nearly
-# this rung, and 2.531 with *nothing*, nearly *one character*: its rate was larger, its head had a bias, *nothing*
-# had positions.)
+# Order is worth a little more than hearing the others without it.
 #
 # ## The MLP
 #
-# Attention only mixes what is there. The **MLP** (multi-layer perceptron, also **feed-forward network**) works on each position
-# alone: a linear map to four times as many channels, an **activation function**, and a linear map back. The activation function bends what passes;
-# without that bend two linear maps would be one. GELU is the usual one: nearly 0 on the left, nearly x on the
-# right, smooth between, so that a channel near 0 can still learn (Hendrycks and Gimpel, 2016).
+# Attention only mixes what is there. The **MLP** (multi-layer perceptron, also **feed-forward network**) works on
+# each position alone: a linear map to four times as many channels, an **activation function**, a linear map back. The
+# function bends what passes; else two linear maps would be one. GELU is the usual one: nearly 0 on the left, nearly x
+# on the right, smooth between, so that a channel near 0 can still learn (Hendrycks and Gimpel, 2016).
 #
-# Next, one such network, then a second pair of attention and MLP (half a minute on two cores).
+# First one MLP, then a second pair (half a minute on two cores):
 
 
 # %%
@@ -335,15 +332,15 @@ _ = climb("+ MLP", lambda: Rung(*(part(small) for part in PAIR)))
 _ = climb("+ a second pair", lambda: Rung(*(part(small) for part in PAIR * 2)))
 
 # %% [markdown]
-# Each removes several times what the seeds explain. Why a second pair helps, this ladder can't tell: the second can work on what the
-# first has made, and there are twice as many weights. So stack more? Without the plus that you took on trust, six layers
-# learn no more than how frequent characters are ([table](#what-breaks-without-each-part)).
+# Each removes several times what the seeds explain. Why a second pair helps, this ladder can't tell: it can build on
+# the first, and it doubles the weights. So stack more? Without the plus, six layers learn only how frequent
+# characters are ([table](#what-breaks-without-each-part)).
 #
 # ## The residual stream
 #
-# Each sublayer reads what passes by, the **residual stream**, and *adds* its output: a **residual connection**, or *skip
-# connection*. It gives the signal a straight way to the last layer, and the gradient one back to the first: that of
-# $x + f(x)$ is $1 + f'(x)$, and the 1 lets it through.
+# Each sublayer reads what passes by, the **residual stream**, and *adds* its output: a **residual connection**, or
+# *skip connection*. The signal gets a straight way to the last layer, and the gradient one back: that of $x + f(x)$
+# is $1 + f'(x)$, and the 1 lets it through.
 #
 # > **Predict.** Without the plus, how much of a gradient is left after twelve MLPs?
 
@@ -370,20 +367,21 @@ title = "What comes back to each of twelve"
 figures.lines(range(1, 13), curves, *labels, title=title)
 
 # %% [markdown]
-# The scale is logarithmic: one less is a tenth. Read it from right to left, as the gradient travels. With the plus all hear about the
-# same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch draws the weights of a map from $n$ channels evenly between
-# $\pm 1/\sqrt n$, so their variance is $1/(3n)$. Forward, a sum of $n$ terms then has a third of its input's variance. Backward, the sums run
-# over the other side: over 64 channels where the weights are made for 256, and over 256 where they are made for 64. That makes the variance
-# a twelfth and four thirds; together a ninth, so a third of the length. GELU's slope at 0 is a half, and $1/3 \cdot 1/2 = 1/6$. So the **vanishing gradient** that you see
-# is real, and larger weights would cure it; but plain deep networks so cured are still worse (He et al., 2016). Why the plus helps is not
-# settled. One common reading: with it a layer begins by handing $x$ on and learns only a correction; without it each layer must
-# rebuild all that the next one needs. (Nor do small gradients alone stop training: AdamW,
-# lesson 4's optimiser, divides each by its usual size.)
+# The scale is logarithmic: one less is a tenth. Read from right to left, as the gradient travels. With the plus all
+# hear about the same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch starts a map
+# from $n$ channels with weights of variance $1/(3n)$. On the way back a sum has 64 terms where $n$ is 256, then 256
+# where $n$ is 64: a twelfth of the variance, then four thirds of that, so a ninth, and a third of the length. GELU's
+# slope at 0 is a half, and $1/3 \cdot 1/2 = 1/6$.
+#
+# So this **vanishing gradient** is real, and larger weights would cure it; but plain deep networks so cured are still
+# worse (He et al., 2016). Why the plus helps is not settled. A common reading: with it a layer starts by handing $x$
+# on and learns only a correction; without it, it must rebuild all that the next one needs.
 #
 # ## Normalisation
 #
-# All sublayers write to one stream, and it grows. A **norm** brings each position's channels to a standard size. **LayerNorm**
-# takes their mean away, divides by their standard deviation, and multiplies each by a learned gain. Three channels, by hand:
+# All sublayers write to one stream, and it grows. A **norm** brings each position's channels to a standard size.
+# **LayerNorm** subtracts their mean, divides by their standard deviation, and multiplies each by a learned gain.
+# Three channels, by hand:
 
 # %%
 channels = torch.tensor([1.0, 4.0, 7.0])
@@ -394,9 +392,9 @@ print([round(value, 3) for value in ((channels - mean) / deviation).tolist()])
 print("nn.LayerNorm:", [round(v, 3) for v in nn.LayerNorm(3)(channels).tolist()])
 
 # %% [markdown]
-# **Where does it stand?** Before each sublayer (**pre-norm**): the sublayer reads a tidy copy, the stream itself runs untouched.
-# In the first Transformer it stood on the stream, after each sum (*post-norm*): every norm rescales all of it and the
-# gradient too, so that deep models needed a careful warm-up, a learning rate that climbs over the first steps (lesson 4; Xiong et al., 2020).
+# **Where does it stand?** Before each sublayer (**pre-norm**), which reads a tidy copy; the stream runs untouched. In
+# the first Transformer it stood on the stream, after each sum (*post-norm*), and rescaled both it and the gradient:
+# deep models needed a careful warm-up, a learning rate that climbs at first (lesson 4; Xiong et al., 2020).
 
 # %%
 figures.block_sides(title="One block, and where its norms stand")
@@ -404,8 +402,8 @@ figures.block_sides(title="One block, and where its norms stand")
 # %% [markdown]
 # ## The block
 #
-# The left one in code. Its two lines are what to remember: *x plus attention of the normed x, then x plus
-# the MLP of the normed x.*
+# The left one in code. Two lines to remember: *x plus attention of the normed x, then x plus the MLP of the normed
+# x.*
 
 
 # %%
@@ -425,8 +423,8 @@ class PlainBlock(nn.Module):
 
 
 # %% [markdown]
-# Is it what the world calls a Transformer block? PyTorch's nearest is `nn.TransformerEncoderLayer`: an encoder's layer with
-# a causal mask is our block (its decoder's layer would also read a second text). Give it the same weights:
+# Is it what the world calls a Transformer block? PyTorch's nearest, `nn.TransformerEncoderLayer`, is ours once it has
+# a causal mask. Give it the same weights:
 
 
 # %%
@@ -451,14 +449,13 @@ plain, x = PlainBlock(small), torch.randn(2, T, C)
 assert torch.allclose(as_pytorch(plain)(x), plain(x), atol=1e-5), "PyTorch's is ours"
 
 # %% [markdown]
-# Now write it yourself, with GPT-2's own names and biases: [exercise 3.7](#exercise-3-7-core-40-min) is the exercise of this
-# lesson.
+# Now write it yourself, with GPT-2's own names and biases: [exercise 3.7](#exercise-3-7-core-40-min) is the exercise
+# of this lesson.
 #
 # ## The whole
 #
-# Embed, add positions, pass through the blocks, norm once more, and score every possible next token. With **tied
-# embeddings** the head is the embedding itself: a token's score is how well the stream matches that token's own
-# vector (Press and Wolf, 2017).
+# All parts together. With **tied embeddings** the head is the embedding itself: a token's score is how well the
+# stream matches that token's vector (Press and Wolf, 2017).
 
 
 # %%
@@ -484,12 +481,11 @@ class PlainGPT(nn.Module):
 
 
 # %% [markdown]
-# **Initialisation.** The weights begin as small random numbers. The stream is a sum of what $2L$ sublayers write, so its
-# variance would grow to $2L$ times that of one; written $1/\sqrt{2L}$ smaller, the sum stays at one size, however deep the model.
+# **Initialisation.** Weights begin as small random numbers. The stream is a sum of what $2L$ sublayers write; written
+# $1/\sqrt{2L}$ smaller, it keeps one size, however deep the model. How small is small? The first guesses should be
+# even.
 #
-# How small matters: the first guesses should be even.
-#
-# > **Predict.** What is the first loss of a model whose weights are fifty times as large as GPT-2's?
+# > **Predict.** What is the first loss with weights fifty times as large as GPT-2's?
 
 
 # %% tags=["export"]
@@ -515,16 +511,16 @@ for std in (0.002, 0.02, 0.06, 1.0):
         print(f"std {std}: first loss {loss_of(model, *few):.2f}, uniform {math.log(V):.2f}")
 
 # %% [markdown]
-# A first loss far above $\ln V$ means a model that is *sure and wrong*. If you see a first loss of 20, look at the
-# initialisation before anything else. Too small does not show here. A map from $C$ channels keeps sizes as they are at a standard
-# deviation of $1/\sqrt C$: 0.025 for the 1,600 channels of GPT-2, 0.125 for our 64. So our small models may begin larger, at
-# 0.06, which a few trials of one seed on this split picked; the ladder will test it.
+# A first loss far above $\ln V$ means a model that is *sure and wrong*: at 20, look at the initialisation first. Too
+# small doesn't show here. A map from $C$ channels preserves sizes at a standard deviation of $1/\sqrt C$: 0.025 for
+# GPT-2's 1,600 channels, 0.125 for our 64. So ours may begin larger, at 0.06, picked by a few trials of one seed on
+# this split; the ladder will test it.
 #
 # ## Test before you train
 #
-# Three tests take a second each. **First loss:** an untrained model should find all characters about equally likely.
-# **Causality:** change the last token; no output before it may move. **One batch:** a model that can't learn eight short
-# lines by heart has a bug.
+# Three tests, a second each. **First loss:** an untrained model finds all characters about equally likely.
+# **Causality:** change the last token; no output before it may move. **One batch:** a model that can't learn eight
+# short lines by heart has a bug.
 
 
 # %%
@@ -567,8 +563,8 @@ for name, (test, most) in TESTS.items():
     print(f"{name}: {got:.4f}, allowed {most}")
 
 # %% [markdown]
-# But do the three find what people get wrong? Plant bugs, and see. Each takes the place of one part's `forward`. A fourth test
-# joins them, PyTorch's block:
+# But do they find what people get wrong? Plant bugs, each in one part's `forward`, and add a fourth test, PyTorch's
+# block:
 
 
 # %%
@@ -637,17 +633,19 @@ for case, (model, batch) in cases.items():
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# Go down each column. The three tests find five bugs of eight. Without √D, or without $W_o$, a model learns eight lines by heart
-# all the same: it computes another function, and only a second source, here PyTorch's block, can tell. Unshifted targets show as a first
-# loss *below* $\ln V$: a tied head begins by naming the character just read, which there is the answer. And a position that counts
-# along the batch, not along time, passes all four. [Exercise 3.5](#exercise-3-5-core-25-min) finds it.
+# The three find five bugs of eight. Without √D, or without $W_o$, a model still learns eight lines by heart: it
+# computes another function, and only a second source, here PyTorch's block, can tell. Unshifted targets show as a
+# first loss *below* $\ln V$: a tied head begins by naming the character just read, which there is the answer.
+# Positions counted along the batch, not along time, pass all four; [exercise 3.5](#exercise-3-5-core-25-min) finds
+# them.
 #
 # ## The general form
 #
-# The course's own model has a switch for each choice that lesson 5 will question. Only one of them is a new idea, and the best rung needs it.
-# **Rotary positions** (**RoPE**) add nothing to the stream. They *turn* queries and keys: two channels are an arrow, and each place turns it a little
-# further. Each pair has a speed of its own: fast ones tell neighbours apart; slow ones tell far places, where a fast one has come round
-# again. A dot product sees two lengths, which stay, and the angle between, so positions count by their *difference* alone.
+# The course's own model has a switch for each choice that lesson 5 will question. Only one is a new idea.
+# **Rotary positions** (**RoPE**) add nothing to the stream; they *turn* queries and keys. Two channels are an arrow;
+# each place turns it a little further, each pair at its own speed. Fast pairs tell neighbours apart, slow ones far
+# places, where fast ones have come round again. A dot product sees two lengths, which stay, and the angle between, so
+# positions count by their *difference* alone.
 
 
 # %%
@@ -682,10 +680,9 @@ for distance in range(20):
     assert torch.allclose(alike, alike[0], atol=1e-4), "the distance decides"
 
 # %% [markdown]
-# Older than rotary ones are learned vectors (Gehring et al., 2017) and **sinusoids** (Vaswani et al., 2017): fixed, sines and
-# cosines of the same angles, and *added*. And without any
-# (`none`), a model of several layers is not quite blind to order (Haviv et al., 2022), since the mask lets place 4 average five values and place 49 fifty.
-# All switches, in one place (what each does is said where its code comes):
+# Older are learned vectors (Gehring et al., 2017) and **sinusoids** (Vaswani et al., 2017): fixed, sines and cosines
+# of the same angles, *added*. Without any (`none`), several layers are not quite blind to order (Haviv et al., 2022);
+# question 1 asks why. All switches, each explained where its code comes:
 
 
 # %% tags=["export"]
@@ -753,11 +750,10 @@ def check_config(config):
 
 
 # %% [markdown]
-# (The folded cell refuses a config that can't be.) **Dropout** sets a random share of numbers to 0 in
-# training, and scales up the rest, so that nothing relies on one of them: of the attention weights (the rows that sum to 1, not the
-# learned matrices), in `Block` of what each sublayer writes, in `GPT` of the embeddings. `qk_norm` is meant to keep scores tame at high
-# learning rates; `cache` is lesson 6's. The feed-forward network: three more activation functions. `swiglu` needs twice the width inside, since
-# one half multiplies the other, as a *gate*; so it has one and a half times as many weights.
+# **Dropout** sets a random share of numbers to 0 in training, and scales up the rest, so that nothing relies on one
+# of them: attention weights, what sublayers write, embeddings. `qk_norm` is meant to tame scores at high learning
+# rates; `cache` is lesson 6's. Of three more activation functions, `swiglu` needs twice the width inside, since one
+# half multiplies the other, as a *gate*: one and a half times the weights.
 
 
 # %% tags=["export"]
@@ -820,9 +816,9 @@ class FeedForward(nn.Module):
 
 
 # %% [markdown]
-# **RMSNorm** subtracts nothing, and divides by the root of the mean square, $\sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$. The block's
-# switches: the norm's place, and the plus itself. In `GPT`, `scale` brings embeddings to the sinusoids' size. A *buffer* is a tensor that
-# moves to the GPU with the model and is not learned; `persistent=False` keeps it out of checkpoints.
+# **RMSNorm** subtracts nothing, and divides by the root of the mean square,
+# $\sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$. `scale` brings embeddings to the sinusoids' size. A *buffer* moves to
+# the GPU with the model and is not learned; `persistent=False` keeps it out of checkpoints.
 
 
 # %% tags=["export"]
@@ -894,9 +890,7 @@ class GPT(nn.Module):
 
 
 # %% [markdown]
-# What a place adds or turns by is a function of its own: lesson 6 asks for places from the middle of a text. At rest the
-# switches change nothing: the general model gives the plain one's logits. And with any one of them flipped, no earlier output
-# hears the last token.
+# At rest the switches change nothing; with any one flipped, no earlier output hears the last token.
 
 
 # %% tags=["export"]
@@ -934,12 +928,10 @@ for n_layers in (2, 4, 6):
     print(f"{n_layers} layers: {count_parameters(GPT(GPTConfig(n_layers=n_layers))):,}")
 
 # %% [markdown]
-# (The counts are those of lesson 5's baseline at three depths.)
-#
 # ## The top of the ladder
 #
-# The plain GPT brings norms, tied embeddings and a start at 0.06. Then rotary positions take the place of learned ones, once from
-# GPT-2's small start and once from ours (a minute on two cores).
+# The plain GPT brings norms, tied embeddings and a start at 0.06. Then rotary positions replace learned ones, from
+# GPT-2's small start and from ours (a minute on two cores).
 
 
 # %% tags=["nbval-ignore-output"]
@@ -969,15 +961,15 @@ title = "The ladder: each part for the loss it removes"
 figures.loss_bars(rungs, title=title, note=text.note, ranked=False, low=1)
 
 # %% [markdown]
-# The finished model is the best rung, by several times the seeds' spread, past the bigram and still far behind the 5-gram and Kneser–Ney: it has been trained for
-# seconds. Norms, tied embeddings and another start together move the loss no further than the seeds do. The start counts: begun at GPT-2's
-# 0.02, our 64 channels come no further than the rung without norms. Why rotary positions help, the ladder can't tell. A guess:
-# learned vectors must find out for each pair of places what "the one before" means, and one rotary head learns it for all.
+# The finished model is the best rung, by several times the seeds' spread; trained for seconds, it is far behind the
+# 5-gram. Norms, tied embeddings and another start together move the loss no further than the seeds do. The start
+# counts: from GPT-2's 0.02, our 64 channels come no further than the rung without norms. Why rotary positions help,
+# the ladder can't tell. A guess: one rotary head learns what "the one before" means for all places at once.
 #
 # ## What breaks without each part
 #
-# Six layers, one thing taken away, or two. A hundred steps show who *starts*, not who is best in the end. (Fifteen runs:
-# a minute and a half on two cores.)
+# Six layers, less one thing or two. A hundred steps show who *starts*, not who is best in the end. (Fifteen runs: a
+# minute and a half on two cores.)
 #
 # > **Predict** the order, best to worst.
 
@@ -1004,10 +996,10 @@ table["logits' spread at first"] = begun
 table.round(4)
 
 # %% [markdown]
-# *Neither* is stuck at the uniform loss, and the forward pass shows it before any gradient: its logits
-# begin at 0, since each layer shrinks what it is handed. Where only the plus is missing, a model knows how frequent characters are
-# (the unigram: 3.347) and no more. *No norm* is behind. Post-norm, here without its warm-up, is ahead of pre-norm by one and a half
-# times the spread, which three seeds of a hundred steps can't settle. And when you hurry? One seed, three layers, ten times the rate:
+# *Neither* is stuck at the uniform loss, and the forward pass shows why: each layer shrinks what it is handed, so the
+# logits begin at 0. Without the plus alone, a model learns how frequent characters are (the unigram: 3.347) and no
+# more. *No norm* is behind. Post-norm, here without its warm-up, leads pre-norm by one and a half times the spread,
+# which three seeds of a hundred steps can't settle. And in a hurry? One seed, three layers, ten times the rate:
 
 # %% tags=["nbval-ignore-output"]
 for name in ("all as it should be", "no norm"):
@@ -1017,11 +1009,11 @@ for name in ("all as it should be", "no norm"):
     print(f"{name}: the worst loss on the way is {worst:.3g}, the last {last:.3g}")
 
 # %% [markdown]
-# Without norms the tenfold rate throws the model away; with them it still learns.
+# Without norms that throws the model away; with them it still learns.
 #
 # ## Looking inside
 #
-# What has the plain GPT's table of positions become? Compare its vectors, at the start and after training, with the sinusoids.
+# Compare the plain GPT's position vectors, before and after training, with sinusoids.
 #
 # > **Predict.** Which positions will become alike?
 
@@ -1033,11 +1025,11 @@ kinds["sinusoidal"] = sinusoidal_positions(T, C)
 figures.position_similarity(kinds, title="How alike two positions are", note=text.note)
 
 # %% [markdown]
-# Neighbours have become more alike, and early places unlike late ones. In sinusoids, too, likeness falls with distance.
+# Neighbours have become more alike, and early places unlike late ones. In sinusoids, too, likeness falls with
+# distance.
 #
-# **What the stream carries.** All sublayers write to one stream, so you can read it anywhere: apply the last norm
-# and the head after each layer, as if the model stopped there. This is the **logit lens** (nostalgebraist, 2020). The model
-# from the beginning of this lesson reads a line that it has never seen.
+# **What the stream carries.** Apply the last norm and the head after any layer, as if the model stopped there: the
+# **logit lens** (nostalgebraist, 2020). The model from the beginning reads a line that it has never seen.
 #
 # > **Predict.** What does the stream say *before* the first layer, with tied embeddings?
 
@@ -1068,10 +1060,10 @@ print(f"right of {len(written) - 1}: before any layer {hits[0]}, after each {hit
 figures.logit_lens(guesses, right, written, title=title, note=text.note)
 
 # %% [markdown]
-# The colour is the probability of the character that *does* come. Before any layer the model says *what it has just read*: a
-# tied head asks which embedding the stream resembles. After layer 1 a few guesses are right, after layer 2 about half. Read
-# the middle row with care: layer 1 was trained to serve layer 2 and not this head, and a lens that is not fitted to its layer can mislead
-# (Belrose et al., 2023). The same for any character that you point at, of any text; a click leaves a layer or a head out:
+# The colour is the probability of the character that *does* come. Before any layer the model says *what it has just
+# read*: a tied head asks which embedding the stream resembles. Read the middle row with care: layer 1 was trained to
+# serve layer 2, not this head, and a lens not fitted to its layer can mislead (Belrose et al., 2023). Now any text:
+# point at a character, or click a layer or a head away:
 
 # %% tags=["nbval-ignore-output"]
 widgets.inside({"2 layers": trained}, tokenizer, written, model=0)
@@ -1079,8 +1071,8 @@ widgets.inside({"2 layers": trained}, tokenizer, written, model=0)
 # %% [markdown]
 # ## What you built
 #
-# A GPT, from six sizes to logits, each part with its price, equal to PyTorch's block; three tests that a model must pass before
-# it deserves your electricity, and what they miss. **The loss log**, with this lesson's rungs:
+# A GPT, from six sizes to logits, each part with its price, equal to PyTorch's block; three tests that a model must
+# pass before it deserves your electricity, and what they miss. **The loss log** so far:
 
 # %% tags=["nbval-ignore-output"]
 log = pd.DataFrame({"nats/character": pd.Series(baselines | means)})
@@ -1088,9 +1080,8 @@ log["seeds ±"] = pd.Series({rung: losses.std() for rung, losses in ladder.items
 log.sort_values("nats/character", ascending=False).round(3)
 
 # %% [markdown]
-# All rows are measured on the whole of the last tenth. But our models read windows of 32 characters, whose first places have
-# read little, and a counter reads on: losses over different contexts don't compare. Lesson 2's table, of the same windows,
-# may be held beside this one.
+# Losses over different contexts don't compare: in our windows of 32 characters the first places have read little; a
+# counter reads on. Lesson 2's do compare: the same windows, at a larger rate.
 #
 # ## Questions
 #
@@ -1098,54 +1089,54 @@ log.sort_values("nats/character", ascending=False).round(3)
 #
 # <details><summary>Answer</summary>
 #
-# With one layer, no. With two, perhaps: the mask lets each earlier position average another number of characters, and the second
+# With one layer, no. With two, perhaps: the mask lets place 4 average five values and place 49 fifty, and the second
 # layer reads that. </details>
 #
-# **2.** Double `d_model` and `d_ff`: by how much does the parameter count grow? And if you double `n_layers`?
+# **2.** Double `d_model` and `d_ff`: how much does the parameter count grow? And with `n_layers` doubled?
 #
 # <details><summary>Answer</summary>
 #
-# Nearly fourfold: both sides of each matrix in a block double, but only one of the embedding's. With `n_layers`, the blocks double
-# and the embedding stays. </details>
+# Nearly fourfold: each matrix in a block doubles on both sides, the embedding on one. With `n_layers` the blocks
+# double, the embedding stays. </details>
 #
 # **3.** All three tests pass. What may still be wrong?
 #
 # <details><summary>Answer</summary>
 #
-# Anything with which a model can still learn without cheating: a scale, a projection, positions. Compare with a second source.
+# Anything with which a model can learn without cheating: a scale, a projection, positions. Compare with a second
+# source. </details>
+#
+# **4.** SwiGLU has three matrices, not two. Which width inside gives it as many weights as GELU with $4C$?
+#
+# <details><summary>Answer</summary>
+#
+# $3Cd = 2C \cdot 4C$, so $d = \frac83 C$ (Shazeer, 2020). At $4C$ you would compare sizes, too. </details>
+#
+# **5.** Why does what writes to the stream begin smaller by $1/\sqrt{2L}$, not by $1/(2L)$?
+#
+# <details><summary>Answer</summary>
+#
+# At the start, what is added is unrelated, so variances add up, not sizes: $2L$ terms of variance $1/(2L)$ make 1.
 # </details>
-#
-# **4.** SwiGLU has three matrices where a plain feed-forward network has two. Which width inside gives it as many weights as GELU with $4C$?
-#
-# <details><summary>Answer</summary>
-#
-# $3 \cdot C \cdot d = 2 \cdot C \cdot 4C$, so $d = \frac{8}{3} C$ (Shazeer, 2020). At $4C$ a comparison with GELU compares sizes, too. </details>
-#
-# **5.** Why is what writes to the stream begun smaller by $1/\sqrt{2L}$ (Radford et al., 2019), and not by $1/(2L)$?
-#
-# <details><summary>Answer</summary>
-#
-# $2L$ sublayers each add to the stream. At the start what they add is unrelated, so the variances add up, not the sizes: $2L$ terms of variance
-# $1/(2L)$ make 1. </details>
 #
 # ## Exercises
 #
-# Write your answer in place of the `...` and run the cell. It prints *right*, or *not yet* with the input that it tried, what
-# it expected, what your code returned, and a guess at the mistake.
+# Write your answer in place of the `...` and run the cell: it prints *right*, or *not yet* and a guess at the
+# mistake.
 #
 # ### Exercise 3.1 · warm-up · 5 min
 #
-# How many parameters has a GPT of the sizes below, with learned positions, LayerNorm without biases and tied embeddings? Work it out by
-# hand, one part after the other, and write the number.
+# How many parameters has a GPT of the sizes below, with learned positions, LayerNorm without biases and tied
+# embeddings? Work it out by hand.
 #
 # <details><summary>Hint 1</summary>
 #
-# List the matrices with their shapes: the embedding, the positions, and four in each layer (`qkv` is three of $C \times C$ in
-# one). Then the gains. </details>
+# List the matrices: the embedding, the positions, four in each layer (`qkv` is three of $C \times C$). Then the
+# gains. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `d_ff` isn't four times `d_model` here, the head is the embedding, and the number of heads changes nothing. </details>
+# `d_ff` isn't four times `d_model`, and the head is the embedding. </details>
 
 # %%
 print(checks.sizes("3.1"))
@@ -1167,17 +1158,16 @@ checks.check("3.1", parameters, quiet=True)
 # %% [markdown]
 # ### Exercise 3.2 · core · 10 min
 #
-# Write RMSNorm: each position's channels divided by the root of their mean square, times a gain for each channel. `eps` is added
-# to the mean square, *inside* the root: a root is infinitely steep at 0, and outside it a position of zeros would get a
-# gradient of `nan`.
+# Write this lesson's RMSNorm, with a gain for each channel. `eps` stands *inside* the root, which is infinitely steep
+# at 0: outside, a position of zeros would get a gradient of `nan`.
 #
 # <details><summary>Hint 1</summary>
 #
-# The mean runs over the last axis alone, and nothing is subtracted. </details>
+# The mean runs over the last axis; nothing is subtracted. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `keepdim=True` keeps the axis, so that the division finds its place. </details>
+# `keepdim=True` keeps that axis for the division. </details>
 
 
 # %% tags=["exercise"]
@@ -1199,17 +1189,17 @@ checks.check("3.2", rms_norm, quiet=True)
 # %% [markdown]
 # ### Exercise 3.3 · core · 15 min
 #
-# The lesson's `rotate` turns channel $i$ together with channel $i + D/2$. The paper, and the weights of many published models, turn
-# *neighbours*: channels $2i$ and $2i+1$ by `angles[t, i]`. Load such weights into the other kind and you get noise. Write the neighbours'
+# The lesson's `rotate` turns channel $i$ with channel $i + D/2$. The paper and many published models turn
+# *neighbours*, $2i$ and $2i+1$, by `angles[t, i]`; their weights in our code give noise. Write the neighbours'
 # version.
 #
 # <details><summary>Hint 1</summary>
 #
-# `x[..., ::2]` and `x[..., 1::2]` are the two members of each pair; the formula is the lesson's. </details>
+# `x[..., ::2]` and `x[..., 1::2]` are each pair's members. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Put the results back side by side: `torch.stack((…, …), dim=-1)` and then `.flatten(-2)`. </details>
+# Put them back side by side: `torch.stack((…, …), dim=-1)`, then `.flatten(-2)`. </details>
 
 
 # %% tags=["exercise"]
@@ -1232,16 +1222,16 @@ checks.check("3.3", turn_neighbours, quiet=True)
 # %% [markdown]
 # ### Exercise 3.4 · core · 15 min
 #
-# Write the probe that finds a leak anywhere: does *any* output of the model depend on a *later* token? The lesson changed the last
-# token only. The check hands you models that leak in one block, over all of time, or at the first position; and sound ones, all in evaluation mode.
+# The lesson changed the last token only. Find a leak anywhere: does *any* output depend on a *later* token? The check
+# hands you models, sound and leaking, in evaluation mode.
 #
 # <details><summary>Hint 1</summary>
 #
-# Draw tokens once. For each place $t$, change the token there and compare the outputs *before* $t$. </details>
+# Draw tokens once. Change the token at each place $t$, and compare the outputs *before* $t$. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `(token + 1) % vocab_size` is another token. Let a difference below a millionth pass as rounding. </details>
+# `(token + 1) % vocab_size` is another token. Anything below a millionth is rounding. </details>
 
 
 # %% tags=["exercise"]
@@ -1270,29 +1260,25 @@ checks.check("3.4", looks_ahead, quiet=True)
 # %% [markdown]
 # ### Exercise 3.5 · core · 25 min
 #
-# The check hands you untrained models, one after the other, each sound or with one bug. Test it as this lesson does, and return the
-# bug's name:
+# The check hands you untrained models, each sound or with one bug. Return its name:
 #
 # | name | what is wrong |
 # |---|---|
 # | `"future"` | an output depends on a later token |
 # | `"deaf"` | an output depends on no token but its own |
-# | `"order"` | the last output doesn't depend on the order of the tokens before it |
-# | `"batch"` | an output depends on the other sequences of the batch, or on its place among them |
-# | `"sure"` | the first loss lies more than 1 above the uniform one |
+# | `"order"` | the last output ignores the order of the tokens before it |
+# | `"batch"` | an output depends on other sequences of the batch, or on its place among them |
+# | `"sure"` | the first loss is more than 1 above the uniform one |
 # | `"none"` | nothing |
 #
 # <details><summary>Hint 1</summary>
 #
-# Five small tests. All but the last compare two outputs. For the batch: ask the same line alone, and last of four. </details>
+# Five small tests, all but the last on two outputs. Take tokens that all differ; up to 1e-6 is rounding. For the
+# batch, ask one line alone and last of four. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# A deaf model doesn't notice a shuffle, nor does a single layer whose positions count along the batch. So which have to be asked before *order*? </details>
-#
-# <details><summary>Hint 3</summary>
-#
-# Use tokens that are all different, so that a shuffle changes something, and let 1e-6 pass as rounding. </details>
+# A deaf model doesn't notice a shuffle. So what comes before *order*? </details>
 
 
 # %% tags=["exercise"]
@@ -1336,12 +1322,12 @@ checks.check("3.5", find_bug, quiet=True)
 # %% [markdown]
 # ### Exercise 3.6 · stretch · 90 min
 #
-# A fifth way to tell positions. ALiBi (Press, Smith and Lewis, 2022) adds nothing to the stream; it makes distance *cost*.
-# Head $h = 1 \dots H$ subtracts $2^{-8h/H} \cdot (t - s)$ from the score of query $t$ and key $s$. Write the bias that is added to
-# the scores, with $-\infty$ where $s > t$.
+# A fifth way to tell positions. ALiBi (Press, Smith and Lewis, 2022) adds nothing to the stream; it makes distance
+# *cost*. Head $h = 1 \dots H$ subtracts $2^{-8h/H} \cdot (t - s)$ from the score of query $t$ and key $s$. Write the
+# bias that is added to the scores, $-\infty$ where $s > t$.
 #
-# Then give `Attention` a switch for it (a class of your own that inherits is enough), put it on the ladder beside the others,
-# and ask both, trained on 32 characters, to read 64.
+# Then give it to `Attention`, put it on the ladder beside rotary positions, and ask both, trained on 32 characters,
+# to read 64.
 #
 # <details><summary>Answer to the second half</summary>
 #
@@ -1354,8 +1340,8 @@ checks.check("3.5", find_bug, quiet=True)
 #         return self.out(merge_heads(heard))
 # ```
 #
-# Give each block of a GPT with `position="none"` and `context_length=64` one of these, then `started`, then `learn`. On windows of 64
-# its loss is what it was on 32. Rotary, a little better at 32, gets clearly worse beyond place 32. </details>
+# Give each block of a GPT with `position="none"` and `context_length=64` one of these, then `started`, then `learn`.
+# On 64 its loss is what it was on 32. Rotary, a little better on 32, gets clearly worse beyond. </details>
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1363,11 +1349,7 @@ checks.check("3.5", find_bug, quiet=True)
 #
 # <details><summary>Hint 2</summary>
 #
-# Slopes of shape $(H, 1, 1)$ times distances of shape $(T, T)$ give $(H, T, T)$. </details>
-#
-# <details><summary>Hint 3</summary>
-#
-# `F.scaled_dot_product_attention(q, k, v, attn_mask=bias)` adds a mask of numbers to the scores. </details>
+# Slopes of shape $(H, 1, 1)$ times distances give $(H, T, T)$. </details>
 
 
 # %% tags=["exercise"]
@@ -1391,30 +1373,26 @@ checks.check("3.6", alibi, quiet=True)
 # %% [markdown]
 # ### Exercise 3.7 · core · 40 min
 #
-# The thing itself: one block of GPT-2, from x and the tensors of its published weights. It has what the course leaves out:
-# a bias in each linear map and a shift in each norm. Maps are `x @ weight + bias`, and GELU is `F.gelu(h, approximate="tanh")`; below, F is `d_ff`.
+# The thing itself: one block of GPT-2, from x and its published weights, with what the course leaves out: a bias in
+# each linear map, `x @ weight + bias`, and a shift in each norm. GELU is `F.gelu(h, approximate="tanh")`; F below is
+# `d_ff`.
 #
-# | name, each followed by `.weight` and `.bias` | | shapes |
+# | name, then `.weight` or `.bias` | | shapes |
 # |---|---|---|
-# | `ln_1` | first norm (gain and shift) | (C,), (C,) |
-# | `attn.c_attn` | x to q, k and v, side by side in this order | (C, 3C), (3C,) |
+# | `ln_1`, `ln_2` | the norms (gain, shift) | (C,), (C,) |
+# | `attn.c_attn` | x to q, k, v, side by side | (C, 3C), (3C,) |
 # | `attn.c_proj` | the output projection | (C, C), (C,) |
-# | `ln_2` | second norm | (C,), (C,) |
 # | `mlp.c_fc` | up | (C, F), (F,) |
 # | `mlp.c_proj` | and back | (F, C), (C,) |
 #
 # <details><summary>Hint 1</summary>
 #
-# Two lines: x plus attention of the normed x, then x plus the MLP of the normed x. The second x is the result of the first. </details>
+# Write two helpers: a linear map by its name, and a norm, `F.layer_norm(x, x.shape[-1:], gain, shift)`. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Two helpers make it short: a norm by its name, a linear map by its name. PyTorch has `F.layer_norm(x, x.shape[-1:], gain, shift)`.
+# `(x @ weight + bias).chunk(3, dim=-1)` gives q, k and v; then `split_heads`, `causal_attention`, `merge_heads`.
 # </details>
-#
-# <details><summary>Hint 3</summary>
-#
-# `(x @ weight + bias).chunk(3, dim=-1)` gives q, k and v; then `split_heads`, `causal_attention`, `merge_heads`. </details>
 
 
 # %% tags=["exercise"]
@@ -1447,28 +1425,25 @@ checks.check("3.7", gpt2_block, quiet=True)
 # %% [markdown]
 # ## Test yourself
 #
-# Choose before you unfold.
-#
-# **1.** You double the number of heads and keep `d_model`. The parameters …
+# **1.** Twice the heads, the same `d_model`: the parameters …
 # (a) double · (b) stay · (c) halve.
 #
 # <details><summary>Answer</summary>
 #
-# (b). The four matrices are $C \times C$ whatever the number of parts they are cut into. </details>
+# (b). The four matrices are $C \times C$, however they are cut. </details>
 #
 # **2.** Rotary positions act on …
 # (a) the embeddings · (b) the values · (c) queries and keys.
 #
 # <details><summary>Answer</summary>
 #
-# (c). Their dot product then depends on the distance. (a) is what learned vectors and sinusoids do. (b) turned values would be mixed
-# at different angles. </details>
+# (c). Their dot product then depends on the distance. </details>
 #
-# **3.** A model with *learned* positions was trained on 32 characters and is handed 64. It …
+# **3.** A model with *learned* positions, trained on 32 characters, is handed 64. It …
 # (a) guesses as well as before · (b) has no vector for the last 32 · (c) forgets the first 32.
 #
 # <details><summary>Answer</summary>
 #
-# (b). Its table has 32 rows. (a) needs positions that mean something further out: exercise 3.6. </details>
+# (b). Its table has 32 rows. For (a), see exercise 3.6. </details>
 #
 # **Next:** [4 · Training](04_train.ipynb), where the model meets Shakespeare.
