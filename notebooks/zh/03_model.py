@@ -12,15 +12,15 @@
 #     name: python3
 # ---
 
-# %% [markdown] english="dc8c7d2a"
+# %% [markdown] english="b293281a"
 # # 3 · 模型：从字符到预测
 #
-# **Transformer** 由四部分组成：注意力；位置信息；对注意力的结果再做加工的前馈网络；还有一条让信息原样通过、什么也不丢失的通路。这一讲先看一个训练好的模型怎样写文本；再用一个个零件把它搭起来，每个零件都简单到能凭记忆敲出来，并测出它让损失降低多少；最后故意把模型弄坏，弄清哪项测试能查出哪种 bug。
+# **Transformer** 由四部分组成：注意力；位置信息；对注意力的结果再做加工的前馈网络；还有一条让信息原样通过、什么也不丢失的通路。这一讲先看一个训练好的模型怎样写文本；再把它一个零件一个零件地搭起来，测出每个零件让损失降低多少；最后故意把它弄坏，弄清哪项测试能查出哪种 bug。
 
-# %% [markdown] english="b4e3ae23"
+# %% [markdown] english="d6b7ad77"
 # **你将学会**：写出仅解码器的 Transformer · 用“没有它会怎样”说明每个零件的作用 · 训练之前先测试模型 · 逐层读懂训练好的模型。
 #
-# **预备知识**：[第 2 讲](02_attention.ipynb)、导数的概念、PyTorch 的模块（[二十行 PyTorch](../../book/zh/pytorch.md)）。**时间**：阅读约一小时；运行代码约四分钟；做完核心练习约两小时。
+# **预备知识**：[第 2 讲](02_attention.ipynb)、导数的概念、[二十行 PyTorch](../../book/zh/pytorch.md)。**时间**：阅读约 50 分钟；运行代码约四分钟；做完核心练习约两小时。
 
 # %% tags=["setup"]
 import importlib.util
@@ -61,12 +61,12 @@ from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
 from course_utils.training import runs
 
-# %% [markdown] english="d54d9fd6"
+# %% [markdown] english="47ca4f7e"
 # ## 先看整体，再看零件
 #
-# 文本和字符表与第 1 讲相同。另外再加载一个训练好的两层模型，它在笔记本电脑上只训练了几分钟。
+# 文本与第 1 讲相同；模型有两层，用第 5 讲的 `laptop` 配方训练，只花了几分钟。
 #
-# 让它写一段文本。模型给每个可能的下一个字符打一个分数，这些分数叫 **logits**；softmax 把它们变成概率；按概率抽取一个字符，接到文本后面，再输入模型，如此反复。`temperature` 让概率高的字符更容易被抽到（第 6 讲）。
+# 让它写一段文本。模型给每个可能的下一个字符打一个分数，这些分数就是 **logits**。softmax 把它们变成概率，按概率抽取一个字符，接到文本后面，再输入模型，如此反复。（`temperature` 到第 6 讲再讲。）
 
 # %% tags=["nbval-ignore-output"]
 text, profile = corpus.load(), profiles.current()
@@ -94,8 +94,8 @@ trained.eval()  # no dropout; more below
 prompt = text.fitting_prompt()
 print(speak(trained, prompt, 300))
 
-# %% [markdown] english="504b40c3"
-# 写出来的文本没有意义，但很多地方是对的：大写的人名后面跟着冒号，每行的长短像诗，单词要么真有，要么看上去像真的。这些规则都不是人写进去的。
+# %% [markdown] english="13df5282"
+# 写出来的文本没有意义，但很多地方是对的：大写的人名后面跟着冒号，每行的长短像诗，单词要么真有，要么像真的。这些规则都不是人写进去的。
 
 # %% tags=["nbval-ignore-output"]
 tokens = torch.tensor([tokenizer.encode(prompt)])
@@ -104,12 +104,12 @@ shapes = {name: tuple(tensor.shape) for name, tensor in shapes.items()}
 how = {"position": trained.config.position, "title": "整个解码器"}
 figures.decoder_stack(shapes, len(trained.blocks), **how)
 
-# %% [markdown] english="0f9399e4"
-# 这就是完整的模型，图要从下往上看。**仅解码器**（decoder-only）是说，没有另外的部分来编码别的文本。**嵌入**（embedding）把每个词元变成一个有 `C` 个通道的向量；接着是若干**层**（layer，代码里叫块，block），每层两次把计算结果加到这个向量上；然后再归一化一次；最后由**输出头**（head；不是注意力头，而是一个线性映射）给下一个字符打分。（这个模型用的是第 5 讲的 `laptop` 配方；其中的*旋转*位置编码和优化器 *Muon*，后面会讲到。）
+# %% [markdown] english="cdf0298c"
+# 这就是完整的模型，图要从下往上看；**仅解码器**（decoder-only）是说，没有另外的部分来编码别的文本。**嵌入**（embedding）把每个词元变成一个有 `C` 个通道的向量；**层**（layer，代码里叫块，block）每层两次往这个向量上加东西；最后再归一化一次，由**输出头**（head；一个线性映射，不是注意力头）给下一个字符打分。（*旋转*位置编码后面会讲到。）
 #
 # ## 嵌入
 #
-# 词元的 id 只是编号，大小没有含义：40 并不是 20 的两倍。所以给 `V` 个 id 各配一个由 `C` 个数组成的向量，通过训练得到。按 id 查出向量，等于用**独热向量**（one-hot vector）乘一个矩阵：
+# 词元的 id 只是编号，大小没有含义：40 并不是 20 的两倍。所以给 `V` 个 id 各配 `C` 个数，通过训练得到。按 id 查出这些数，等于用**独热向量**（one-hot vector）乘一个矩阵：
 
 # %%
 embedding = nn.Embedding(11, 6)
@@ -117,8 +117,8 @@ ids = torch.tensor([3, 1, 4])
 product = F.one_hot(ids, 11).float() @ embedding.weight
 assert torch.equal(embedding(ids), product), "查表就是乘独热向量"
 
-# %% [markdown] english="69564bfa"
-# > **先猜。** 没有人告诉过模型什么是元音、什么是大写。训练之后，哪些字符的向量会靠得近？
+# %% [markdown] english="689f0156"
+# > **先猜。** 没有人告诉过模型什么是元音、什么是大写。哪些字符的向量会靠得近？
 
 # %% tags=["nbval-ignore-output"]
 vectors = trained.embedding.weight.detach()
@@ -127,12 +127,12 @@ picture = figures.character_map(vectors, tokenizer.alphabet, title=title, note=t
 print(picture.get_label())  # what a screen reader says
 picture
 
-# %% [markdown] english="f800d2a9"
-# 大写字母在一边，小写字母在另一边，句末的标点离两边都远：常出现在同样地方的字符靠在一起。有一对例外：用全部 128 个通道算距离，最接近的两个字符是 `$` 和 `&`，它们在文本里只出现过一次和三次。它们几乎从来不是正确答案，所以几乎每一步训练都把两者往同一个方向推；模型用的是*共享嵌入*（见下文），才会有这种情况。
+# %% [markdown] english="1ea74c82"
+# 大写字母在一边，小写字母在另一边，句末的标点离两边都远：常出现在同样地方的字符靠在一起。可是，用全部 128 个通道算，最接近的两个字符是 `$` 和 `&`，它们在文本里只出现过一次和三次。它们几乎从来不是正确答案，所以几乎每一步训练都把两者往同一个方向推；模型用的是*共享嵌入*（见下文），才会有这种情况。
 #
 # ## 阶梯：每级多一个零件的小模型
 #
-# 要知道每个零件有多大作用，就训练一组小模型，它们像一级级阶梯，每一级比前一级多一个零件。每一级都由一个嵌入、几个**子层**（sublayer，层的组成部分）和一个输出头构成。每个子层的输出都*加*到它的输入上；为什么要加，先不深究，后面你会看到不加的后果。描述这些模型只需要六个数：
+# 每个零件有多大作用？训练一组小模型，它们像一级级阶梯，每一级比前一级多一个零件。每一级都由一个嵌入、几个**子层**（sublayer，层的组成部分）和一个输出头构成。每个子层的输出都*加*到它的输入上；为什么要加，先不深究，后面你会看到不加的后果。
 
 
 # %%
@@ -151,8 +151,8 @@ class Sizes:
 small = Sizes(V, context_length=32, n_layers=2, n_heads=4, d_model=64, d_ff=256)
 T, C, steps = small.context_length, small.d_model, 3 * profile.demo_steps
 
-# %% [markdown] english="0be0a2da"
-# 所有模型都用同一个函数来训练（训练循环是第 4 讲的主题）。宽度、头数、上下文长度、步数和批量大小与第 2 讲相同；学习率是 0.003，不是 0.01：单独一个注意力用后者没问题，完整的模型就不行了（可以试试）。随机性也会让损失变动。所以每一级都用三个种子训练，在整个验证文本上测量，然后打印损失的平均值和**标准差**（standard deviation），即各个种子的损失通常离平均值多远。比标准差还小的差异说明不了什么。这只是粗略的判断，第 4 讲有精确的方法。
+# %% [markdown] english="608af07a"
+# 所有模型都用同一个函数来训练（训练循环是第 4 讲的主题），宽度、头数、上下文长度、步数和批量大小与第 2 讲相同，学习率则是 0.003：单独一个注意力能用 0.01，完整的模型就不行了（可以试试）。随机性也会让损失变动。所以每一级都用三个种子训练，在整个验证文本上测量，给出平均值和**标准差**（standard deviation），即各个种子的损失通常离平均值多远。比标准差还小的差异说明不了什么。这只是粗略的判断，第 4 讲有精确的方法。
 
 
 # %%
@@ -211,7 +211,7 @@ class Rung(nn.Module):
         return self.head(x)
 
 
-# %% [markdown] english="aeb0c5a7"
+# %% [markdown] english="c1140699"
 # **第一级**只有一个嵌入和一个输出头：看一个字符，猜下一个。它最好也只能达到第 1 讲里哪个模型的损失？
 
 # %% tags=["nbval-ignore-output"]
@@ -233,14 +233,14 @@ title = "同一张表：统计得到的，学到的"
 kinds = ["统计得到的", "梯度下降学到的"]
 figures.heatmaps(tables, names, names, kinds, labels, title=title, note=text.note)
 
-# %% [markdown] english="1bfcc919"
-# 答案是二元语法：两者都只用到前一个字符。第 1 讲靠统计得到的整张表，网络靠梯度下降也学了出来。要做得更好，每个位置就得利用其他位置的信息。
+# %% [markdown] english="766536a7"
+# 答案是二元语法：两者都只用到前一个字符。第 1 讲靠统计得到的，网络靠梯度下降也学了出来。要做得更好，每个位置就得利用其他位置的信息。
 #
 # ## 带可学习权重的注意力
 #
 # 把第 2 讲的函数放在两个可学习的**投影**（projection）之间：前一个由 x 算出查询、键和值；后一个 $W_o$ 把各个头的结果混合起来，写回 x。
 #
-# > **先猜。** 注意力是加权平均，而求平均不管先后顺序。如果打乱除最后一个之外的所有字符，模型在最后一个字符之后的预测会怎样？
+# > **先猜。** 加权平均不管先后顺序。打乱除最后一个之外的所有字符，模型在最后一个字符之后的预测会怎样？
 
 
 # %%
@@ -270,7 +270,7 @@ with torch.no_grad():
     in_order, mixed = bag(line)[:, -1], bag(shuffled)[:, -1]
 assert torch.allclose(in_order, mixed, atol=1e-4), "没有位置信息：字符袋"
 
-# %% [markdown] english="b987c8fb"
+# %% [markdown] english="6b51382b"
 # 完全没变。对这个模型来说，前文只是一个*字符袋*：它知道出现过哪些字母，却不知道 `h` 在 `t` 后面。读到句号时，它分不清 *"dog bites man."*（狗咬人）和 *"man bites dog."*（人咬狗）。
 #
 # ## 位置
@@ -282,14 +282,14 @@ assert torch.allclose(in_order, mixed, atol=1e-4), "没有位置信息：字符�
 # %% tags=["nbval-ignore-output"]
 _ = climb("+ positions", lambda: Rung(SelfAttention(small)))
 
-# %% [markdown] english="4b277cd7"
-# 加入位置信息降低的损失，比前面加入（不分顺序的）注意力降低的还多一点。（第 2 讲里，*four heads* 的损失是 2.288，接近这一级；*nothing* 是 2.531，接近 *one character*。两讲的设置不完全相同：那里的学习率更大，输出头带偏置，*nothing* 也有位置向量。）
+# %% [markdown] english="561e07b7"
+# 加入位置信息降低的损失，比加入（不分顺序的）注意力还多一点。
 #
 # ## MLP
 #
 # 注意力只能混合已有的信息。**MLP**（多层感知机，也叫**前馈网络**，feed-forward network）则对每个位置分别加工：先用一个线性映射把通道数变成四倍，再经过一个**激活函数**（activation function），最后用一个线性映射变回来。激活函数引入非线性；没有它，两个线性映射合起来仍然只是一个线性映射。常用的激活函数是 GELU：左边接近 0，右边接近 x，中间平滑，所以取值在 0 附近的通道也能继续学习（Hendrycks 和 Gimpel，2016）。
 #
-# 下面先加一个 MLP，再加第二对注意力和 MLP（用两个 CPU 核约需半分钟）。
+# 先加一个 MLP，再加第二对（用两个 CPU 核约需半分钟）：
 
 
 # %%
@@ -310,12 +310,12 @@ PAIR = (SelfAttention, MLP)
 _ = climb("+ MLP", lambda: Rung(*(part(small) for part in PAIR)))
 _ = climb("+ a second pair", lambda: Rung(*(part(small) for part in PAIR * 2)))
 
-# %% [markdown] english="31ab3c74"
-# 每个零件降低的损失，都是种子所能解释的好几倍。第二对为什么也有用，光看这个阶梯还回答不了：它可以在第一对的结果上继续加工，权重也多了一倍。那么，多叠几层？如果没有前面说的那一步相加，六层模型也只能学到各个字符出现的频率（[见表](#what-breaks-without-each-part)）。
+# %% [markdown] english="de80d348"
+# 每个零件降低的损失，都是种子所能解释的好几倍。第二对为什么也有用，光看这个阶梯还回答不了：它可以在第一对的结果上继续加工，权重也多了一倍。那么，多叠几层？如果没有那一步相加，六层模型也只能学到各个字符出现的频率（[见表](#what-breaks-without-each-part)）。
 #
 # ## 残差流
 #
-# 从第一层到最后一层，每个位置上都贯穿着一个向量，叫**残差流**（residual stream）。每个子层都读取它，再把自己的输出*加*回去，这就是**残差连接**（residual connection），也叫*跳跃连接*（skip connection）。有了它，信号可以直达最后一层，梯度也可以直达第一层：$x + f(x)$ 的导数是 $1 + f'(x)$，其中的 1 让梯度原样通过。
+# 贯穿各层的向量叫**残差流**（residual stream）。每个子层都读取它，再把自己的输出*加*回去，这就是**残差连接**（residual connection），也叫*跳跃连接*（skip connection）。有了它，信号可以直达最后一层，梯度也可以直达第一层：$x + f(x)$ 的导数是 $1 + f'(x)$，其中的 1 让梯度原样通过。
 #
 # > **先猜。** 没有残差连接，梯度经过十二个 MLP 之后还剩多少？
 
@@ -341,8 +341,10 @@ labels = ("第几个 MLP 之后", "梯度的长度（log10）")
 title = "传回各个 MLP 的梯度（共十二个）"
 figures.lines(range(1, 13), curves, *labels, title=title)
 
-# %% [markdown] english="5834d9ae"
-# 纵轴是对数刻度：数值减一，梯度就缩小到十分之一。梯度从后往前传，所以这张图要从右往左看。有残差连接时，各层得到的梯度大小差不多；没有时，每往前传一层，梯度只剩大约六分之一。这六分之一与深度无关，是初始权重造成的。对有 $n$ 个输入通道的映射，PyTorch 在 $\pm 1/\sqrt n$ 之间均匀地抽取权重，所以权重的方差是 $1/(3n)$。前向传播时，每个输出是 $n$ 项之和，方差是输入方差的三分之一。反向传播时，求和改为对输出通道进行：一个映射的权重按 256 个输入通道抽取，反向求和却只有 64 项；另一个按 64 个输入通道抽取，反向求和却有 256 项。所以方差先后乘以十二分之一和三分之四，合起来是九分之一，也就是说，梯度的长度变成三分之一。GELU 在 0 处的斜率是一半，于是 $1/3 \cdot 1/2 = 1/6$。可见这里的**梯度消失**（vanishing gradient）确实存在，把初始权重取大些就能解决；可是这样处理过的普通深层网络，效果仍然更差（He 等，2016）。残差连接为什么有用，至今没有定论。一种常见的解释是：有了它，每层一开始就把 $x$ 原样传下去，只需要学一个修正量；没有它，每层都得把下一层需要的信息全部重新表示一遍。（光是梯度小，也不会让训练停下：第 4 讲的优化器 AdamW 会把每个梯度除以它平常的大小。）
+# %% [markdown] english="f06cf1fe"
+# 纵轴是对数刻度：数值减一，梯度就缩小到十分之一。梯度从后往前传，所以图要从右往左看。有残差连接时，各层得到的梯度大小差不多；没有时，每往前传一层，梯度只剩大约六分之一。这六分之一与深度无关。对有 $n$ 个输入通道的映射，PyTorch 抽取的初始权重的方差是 $1/(3n)$。反向传播时，先在 $n$ 是 256 的地方对 64 项求和，再在 $n$ 是 64 的地方对 256 项求和：方差先剩下十二分之一，再乘以三分之四，合起来是九分之一，所以长度变成三分之一。GELU 在 0 处的斜率是一半，于是 $1/3 \cdot 1/2 = 1/6$。
+#
+# 可见这里的**梯度消失**（vanishing gradient）确实存在，把初始权重取大些就能解决；可是这样处理过的普通深层网络，效果仍然更差（He 等，2016）。残差连接为什么有用，至今没有定论。一种常见的解释是：有了它，每层一开始就把 $x$ 原样传下去，只需要学一个修正量；没有它，每层都得把下一层需要的信息全部重新表示一遍。
 #
 # ## 归一化
 #
@@ -356,13 +358,13 @@ print(f"均值 {mean:.0f}，标准差 {deviation:.3f}，除以它得到", end=" 
 print([round(value, 3) for value in ((channels - mean) / deviation).tolist()])
 print("nn.LayerNorm：", [round(v, 3) for v in nn.LayerNorm(3)(channels).tolist()])
 
-# %% [markdown] english="3621ebe1"
-# **归一化放在哪里？** 放在每个子层之前（**前置归一化**，pre-norm）：子层的输入是归一化之后的副本，残差流本身不变。最早的 Transformer 把它放在残差流上，每次相加之后（*后置归一化*，post-norm）：每次归一化都会缩放整个残差流，连同它的梯度，所以深的模型需要仔细地预热，也就是让学习率在最初若干步里逐渐升高（第 4 讲；Xiong 等，2020）。
+# %% [markdown] english="0667cecd"
+# **归一化放在哪里？** 放在每个子层之前（**前置归一化**，pre-norm）：子层的输入是归一化之后的副本，残差流本身不变。最早的 Transformer 把它放在残差流上，每次相加之后（*后置归一化*，post-norm），残差流和它的梯度都被缩放：深的模型需要仔细地预热，也就是让学习率一开始逐渐升高（第 4 讲；Xiong 等，2020）。
 
 # %%
 figures.block_sides(title="一个块，归一化放在哪里")
 
-# %% [markdown] english="8f673d7c"
+# %% [markdown] english="8661a16e"
 # ## 块
 #
 # 把左边那种写成代码。要记住的就是两行：*先把 x 归一化，计算注意力，加到 x 上；再把得到的新 x 归一化，经过 MLP，加到新 x 上。*
@@ -384,8 +386,8 @@ class PlainBlock(nn.Module):
         return x
 
 
-# %% [markdown] english="3d7ae93a"
-# 它和通常所说的 Transformer 块一样吗？PyTorch 里最接近的是 `nn.TransformerEncoderLayer`：给编码器层加上因果掩码，就是我们的块（PyTorch 的解码器层还要读另一段文本）。给它同样的权重来验证：
+# %% [markdown] english="d6fff75c"
+# 它和通常所说的 Transformer 块一样吗？PyTorch 里最接近的是 `nn.TransformerEncoderLayer`，加上因果掩码，就是我们的块。给它同样的权重来验证：
 
 
 # %%
@@ -409,12 +411,12 @@ def as_pytorch(block):
 plain, x = PlainBlock(small), torch.randn(2, T, C)
 assert torch.allclose(as_pytorch(plain)(x), plain(x), atol=1e-5), "PyTorch 的块与我们的相等"
 
-# %% [markdown] english="8395068c"
+# %% [markdown] english="e121c905"
 # 现在自己写一个，参数名和偏置都照 GPT-2：[练习 3.7](#exercise-3-7-core-40-min) 是本讲最重要的练习。
 #
 # ## 整个模型
 #
-# 先嵌入，加上位置向量，依次通过各块，再归一化一次，最后给每个可能的下一个词元打分。用**共享嵌入**（tied embeddings）时，输出头就是嵌入矩阵本身：一个词元的分数，表示残差流与这个词元自己的嵌入向量有多匹配（Press 和 Wolf，2017）。
+# 把所有零件装在一起。用**共享嵌入**（tied embeddings）时，输出头就是嵌入矩阵本身：一个词元的分数，表示残差流与它的嵌入向量有多匹配（Press 和 Wolf，2017）。
 
 
 # %%
@@ -439,12 +441,10 @@ class PlainGPT(nn.Module):
         return self.head(self.norm(x))
 
 
-# %% [markdown] english="fce1d96d"
-# **初始化。** 权重的初值取较小的随机数。残差流是 $2L$ 个子层的输出之和，所以它的方差会增长到单个子层的 $2L$ 倍；如果把每个子层的输出缩小为原来的 $1/\sqrt{2L}$，那么不论模型有多少层，残差流的大小都一样。
+# %% [markdown] english="1c9d39a5"
+# **初始化。** 权重的初值取较小的随机数。残差流是 $2L$ 个子层的输出之和；把每个输出缩小为原来的 $1/\sqrt{2L}$，那么不论模型有多少层，残差流的大小都一样。多小才算小？还没训练时，模型给各个字符的概率应当大致相同。
 #
-# 初值要多小，也有讲究：还没训练时，模型给各个字符的概率应当大致相同。
-#
-# > **先猜。** 如果权重的初值是 GPT-2 的五十倍，模型的初始损失是多少？
+# > **先猜。** 如果权重的初值是 GPT-2 的五十倍，初始损失是多少？
 
 
 # %% tags=["export"]
@@ -469,12 +469,12 @@ for std in (0.002, 0.02, 0.06, 1.0):
     with torch.no_grad():
         print(f"标准差 {std}：初始损失 {loss_of(model, *few):.2f}，均匀分布 {math.log(V):.2f}")
 
-# %% [markdown] english="de9b7ffd"
-# 初始损失远高于 $\ln V$，说明模型*很有把握，却猜错了*。看到 20 这样的初始损失，先检查初始化。初值太小，从初始损失上却看不出来。对有 $C$ 个输入通道的映射，标准差取 $1/\sqrt C$ 时，输出与输入大小相当：GPT-2 有 1,600 个通道，对应 0.025；我们有 64 个，对应 0.125。所以我们的小模型可以取大一些的初值：0.06，这是在这个验证集上用一个种子试了几次选出来的，后面会放到阶梯上检验。
+# %% [markdown] english="d52c7c47"
+# 初始损失远高于 $\ln V$，说明模型*很有把握，却猜错了*：看到 20，先检查初始化。初值太小，在这里却看不出来。对有 $C$ 个输入通道的映射，标准差取 $1/\sqrt C$ 时，输出与输入大小相当：GPT-2 有 1,600 个通道，对应 0.025；我们有 64 个，对应 0.125。所以我们可以取大一些的初值：0.06，这是在这个验证集上用一个种子试了几次选出来的，后面会放到阶梯上检验。
 #
 # ## 先测试，再训练
 #
-# 三项测试，每项只要一秒。**初始损失：** 没训练过的模型，给所有字符的概率应当差不多。**因果性：** 改掉最后一个词元，前面各位置的输出都不许变。**一个批次：** 如果连八行短文本都背不下来，模型一定有 bug。
+# 三项测试，每项一秒。**初始损失：** 没训练过的模型，给所有字符的概率差不多。**因果性：** 改掉最后一个词元，前面各位置的输出都不许变。**一个批次：** 如果连八行短文本都背不下来，模型一定有 bug。
 
 
 # %%
@@ -516,8 +516,8 @@ for name, (test, most) in TESTS.items():
     assert got < most, f"{name}：有 bug"
     print(f"{name}：{got:.4f}，上限 {most}")
 
-# %% [markdown] english="94c6c403"
-# 但这三项测试能查出人们常犯的错吗？故意放进几个 bug 看看，每个 bug 都替换掉某个零件的 `forward`。再加上第四项测试：与 PyTorch 的块对比。
+# %% [markdown] english="fcdc5763"
+# 但它们能查出人们常犯的错吗？放进几个 bug 看看，每个替换某个零件的 `forward`，再加上第四项测试：PyTorch 的块。
 
 
 # %%
@@ -585,12 +585,12 @@ for case, (model, batch) in cases.items():
     rows[case] = {name: "–" if passed else "查出" for name, passed in got.items()}
 pd.DataFrame(rows).T
 
-# %% [markdown] english="28a6ce8a"
-# 这张表要一列一列地看。三项测试查出了八个 bug 中的五个。漏了 √D 或 $W_o$ 的模型，照样能把八行背下来：它算的是另一个函数，只有与另一份独立的实现（这里是 PyTorch 的块）对比才能发现。目标忘了错开一位时，初始损失*低于* $\ln V$：共享嵌入的输出头一开始就倾向于输出刚读到的字符，而此时它恰好就是目标。还有一个 bug，四项测试都没有查出来：位置下标不是沿时间维增加，而是沿批次维增加。[练习 3.5](#exercise-3-5-core-25-min) 会把它找出来。
+# %% [markdown] english="a27bceb6"
+# 三项测试查出了八个 bug 中的五个。漏了 √D 或 $W_o$ 的模型，照样能把八行背下来：它算的是另一个函数，只有与另一份独立的实现（这里是 PyTorch 的块）对比才能发现。目标忘了错开一位时，初始损失*低于* $\ln V$：共享嵌入的输出头一开始就倾向于输出刚读到的字符，而此时它恰好就是目标。位置下标沿批次维、而不是沿时间维增加的模型，四项测试全都通过；[练习 3.5](#exercise-3-5-core-25-min) 会把它找出来。
 #
 # ## 完整版：带开关的模型
 #
-# 课程正式使用的模型，给第 5 讲要质疑的每个设计选择都设了一个开关。其中只有一个还没讲过，而最好的那一级要用到它，这就是**旋转位置编码**（RoPE）。它不往残差流里加任何东西，而是*旋转*查询和键：每两个通道看成平面上的一个箭头，位置每往后一个，箭头就多转一点。各对通道的转速不同：转得快的用来区分相邻的位置；转得慢的用来区分相距很远的位置，因为到了那里，转得快的已经转过一整圈，分不清了。点积只取决于两个箭头的长度（旋转时不变）和它们的夹角，所以起作用的只有位置之*差*。
+# 课程正式使用的模型，给第 5 讲要质疑的每个设计选择都设了一个开关。其中只有一个还没讲过，就是**旋转位置编码**（RoPE）。它不往残差流里加任何东西，而是*旋转*查询和键。每两个通道看成平面上的一个箭头；位置每往后一个，箭头就多转一点，各对通道的转速不同。转得快的用来区分相邻的位置，转得慢的用来区分相距很远的位置，因为到了那里，转得快的已经转过一整圈了。点积只取决于两个箭头的长度（旋转时不变）和它们的夹角，所以起作用的只有位置之*差*。
 
 
 # %%
@@ -624,8 +624,8 @@ for distance in range(20):
     alike = scores.diagonal(-distance)  # of all pairs so far apart
     assert torch.allclose(alike, alike[0], atol=1e-4), "由距离决定"
 
-# %% [markdown] english="6cad49c5"
-# 比旋转位置编码更早的，有可学习的位置向量（Gehring 等，2017）和**正弦位置编码**（sinusoids；Vaswani 等，2017）。后者是固定的，取同样那些角度的正弦和余弦，*加*到嵌入上。完全不用位置编码（`none`）时，多层的模型也不是对顺序一无所知（Haviv 等，2022），因为有掩码：位置 4 是对五个值求平均，位置 49 是对五十个值求平均。所有开关都集中在这里（各自的作用，等讲到对应的代码时再说）：
+# %% [markdown] english="d8d02c10"
+# 更早的有可学习的位置向量（Gehring 等，2017）和**正弦位置编码**（sinusoids；Vaswani 等，2017）：后者是固定的，取同样那些角度的正弦和余弦，*加*到嵌入上。完全不用位置编码（`none`）时，多层的模型也不是对顺序一无所知（Haviv 等，2022）；思考 1 会问为什么。所有开关都在这里，各自的作用，等讲到对应的代码时再说：
 
 
 # %% tags=["export"]
@@ -692,8 +692,8 @@ def check_config(config):
     return wrong
 
 
-# %% [markdown] english="1018565c"
-# （折叠的单元格负责检查，设置不合法就报错。）**dropout** 在训练时随机把一部分数置为 0，并放大其余的数，使模型不会只依赖其中某一个。它用在三处：在注意力里作用于注意力权重（加起来为 1 的那些行，不是可学习的矩阵），在 `Block` 里作用于每个子层的输出，在 `GPT` 里作用于嵌入。`qk_norm` 的用意是，学习率较高时不让分数过大；`cache` 到第 6 讲再讲。前馈网络（MLP）另外提供三种激活函数。`swiglu` 中间的宽度要加倍，因为其中一半要作为*门*去乘另一半；所以它的权重是普通前馈网络的一倍半。
+# %% [markdown] english="2544f31b"
+# **dropout** 在训练时随机把一部分数置为 0，并放大其余的数，使模型不会只依赖其中某一个。它作用于注意力权重、各子层的输出和嵌入。`qk_norm` 的用意是，学习率较高时不让分数过大；`cache` 到第 6 讲再讲。另外三种激活函数里，`swiglu` 中间的宽度要加倍，因为其中一半要作为*门*去乘另一半：权重是原来的一倍半。
 
 
 # %% tags=["export"]
@@ -755,8 +755,8 @@ class FeedForward(nn.Module):
         return self.out(activate(self.up(x), self.activation))
 
 
-# %% [markdown] english="ed555c6f"
-# **RMSNorm** 不减均值，只除以均方根 $\sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$。块的开关有两个：归一化放在哪里，要不要残差连接。`GPT` 里的 `scale` 把嵌入放大到与正弦位置编码相当的大小。*buffer* 是随模型一起搬到 GPU、但不参与学习的张量；`persistent=False` 表示不把它存进检查点。
+# %% [markdown] english="7e441988"
+# **RMSNorm** 不减均值，只除以均方根 $\sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$。`scale` 把嵌入放大到与正弦位置编码相当的大小。*buffer* 是随模型一起搬到 GPU、但不参与学习的张量；`persistent=False` 表示不把它存进检查点。
 
 
 # %% tags=["export"]
@@ -827,8 +827,8 @@ class GPT(nn.Module):
         return self.head(self.norm(x))
 
 
-# %% [markdown] english="9525f98f"
-# 每个位置加什么向量、转多少角度，由单独的函数给出，因为第 6 讲要从文本中间的位置算起。所有开关都取默认值时，什么也不变：完整版与简明版的 logits 相同。拨动其中任何一个开关，前面各位置的输出仍然不受最后一个词元的影响。
+# %% [markdown] english="bf3349f0"
+# 所有开关都取默认值时，什么也不变；拨动其中任何一个，前面各位置的输出仍然不受最后一个词元的影响。
 
 
 # %% tags=["export"]
@@ -865,9 +865,7 @@ for switch in switches:
 for n_layers in (2, 4, 6):
     print(f"{n_layers} 层：{count_parameters(GPT(GPTConfig(n_layers=n_layers))):,}")
 
-# %% [markdown] english="8f49ccf1"
-# （这就是第 5 讲的 baseline 取三种层数时的参数量。）
-#
+# %% [markdown] english="e65212d8"
 # ## 阶梯的最上面几级
 #
 # 简明版 GPT 加入了归一化和共享嵌入，初值改用 0.06。接着用旋转位置编码代替可学习位置编码，训练两组：一组用 GPT-2 较小的初值，一组用我们的初值（用两个 CPU 核约需一分钟）。
@@ -899,12 +897,12 @@ rungs = means | {name: baselines[name] for name in counters}
 title = "阶梯：每个零件让损失降低多少"
 figures.loss_bars(rungs, title=title, note=text.note, ranked=False, low=1)
 
-# %% [markdown] english="c99622ea"
-# 最终的模型是最好的一级，领先的幅度是种子间分散程度的好几倍。它超过了二元语法，但离 5-gram 和 Kneser–Ney 还很远，毕竟只训练了几秒钟。归一化、共享嵌入和新的初值合在一起，对损失的影响不超过换种子的影响。但初值很重要：用 GPT-2 的 0.02，我们这个 64 个通道的模型并不比没有归一化的那一级好。旋转位置编码为什么有用，光看这个阶梯同样回答不了。一种猜测是：用可学习的位置向量时，“前一个位置”是什么意思，要为每一对位置分别学；用旋转位置编码时，一个头学一次，对所有位置都适用。
+# %% [markdown] english="17f1b298"
+# 最终的模型是最好的一级，领先的幅度是种子间分散程度的好几倍；但只训练了几秒钟，离 5-gram 还很远。归一化、共享嵌入和新的初值合在一起，对损失的影响不超过换种子的影响。但初值很重要：用 GPT-2 的 0.02，我们这个 64 个通道的模型并不比没有归一化的那一级好。旋转位置编码为什么有用，光看这个阶梯同样回答不了。一种猜测是：“前一个位置”是什么意思，一个用旋转位置编码的头学一次，就对所有位置都适用。
 #
 # ## 缺了一个零件会怎样
 #
-# 用六层的模型，去掉一个或两个零件。只训练一百步，只能看出哪些模型*能开始学习*，看不出最终哪个最好。（共训练十五次，用两个 CPU 核约需一分半钟。）
+# 六层的模型，去掉一样或两样。只训练一百步，只能看出哪些模型*能开始学习*，看不出最终哪个最好。（共训练十五次，用两个 CPU 核约需一分半钟。）
 #
 # > **先猜。** 从最好到最差，顺序是怎样的？
 
@@ -930,8 +928,8 @@ table = pd.DataFrame(spread, index=["平均损失", "标准差"]).T
 table["logits 的初始分散程度"] = begun
 table.round(4)
 
-# %% [markdown] english="d360c251"
-# *neither*（两样都没有）停在均匀分布的损失上，而且不用看梯度，从前向传播就能看出来：每一层都把输入缩小，所以它的 logits 一开始就是 0。只去掉残差连接（*no residual*）时，模型只学到各个字符出现的频率（一元语法：3.347）。*no norm*（没有归一化）的成绩落后。后置归一化（*post-norm*）在这里没有预热，却领先前置归一化，领先的幅度是种子间分散程度的一倍半；只训练一百步、三个种子，还不足以下结论。如果想快一点，把学习率调大呢？下面用一个种子、三层的模型、十倍的学习率：
+# %% [markdown] english="db4fd424"
+# *neither*（两样都没有）停在均匀分布的损失上，从前向传播就能看出原因：每一层都把输入缩小，所以它的 logits 一开始就是 0。只去掉残差连接（*no residual*）时，模型只学到各个字符出现的频率（一元语法：3.347）。*no norm*（没有归一化）的成绩落后。后置归一化（*post-norm*）在这里没有预热，却领先前置归一化，领先的幅度是种子间分散程度的一倍半；只训练一百步、三个种子，还不足以下结论。如果想快一点呢？下面用一个种子、三层的模型、十倍的学习率：
 
 # %% tags=["nbval-ignore-output"]
 for name in ("一切正常", "no norm"):
@@ -940,12 +938,12 @@ for name in ("一切正常", "no norm"):
     worst, last = max(losses), losses[-1]
     print(f"{name}：训练中最高的损失 {worst:.3g}，最后一步 {last:.3g}")
 
-# %% [markdown] english="393b0a1f"
-# 没有归一化，十倍的学习率会让训练失败；有归一化，模型仍然能学。
+# %% [markdown] english="114e0539"
+# 没有归一化，训练会失败；有归一化，模型仍然能学。
 #
 # ## 看看模型内部
 #
-# 训练之后，简明版 GPT 的位置向量表变成了什么样？把训练前和训练后的向量，与正弦位置编码比一比。
+# 把简明版 GPT 的位置向量，在训练前和训练后，与正弦位置编码比一比。
 #
 # > **先猜。** 哪些位置的向量会变得相似？
 
@@ -956,10 +954,10 @@ kinds["learned"] = plain_trained.positions.detach()
 kinds["sinusoidal"] = sinusoidal_positions(T, C)
 figures.position_similarity(kinds, title="两个位置有多相似", note=text.note)
 
-# %% [markdown] english="10fc51a4"
+# %% [markdown] english="3e9efaf0"
 # 训练之后，相邻位置的向量更相似，靠前的位置与靠后的位置则变得不相似。在正弦位置编码里，相似程度也随距离下降。
 #
-# **残差流里有什么。** 所有子层的输出都加在同一个残差流上，所以在任意一层之后都可以查看它：直接接上最后的归一化和输出头，就当模型到此为止。这种方法叫 **logit lens**（nostalgebraist，2020）。下面让本讲开头的那个模型读一行它从没见过的文本。
+# **残差流里有什么。** 在任意一层之后，直接接上最后的归一化和输出头，就当模型到此为止：这就是 **logit lens**（nostalgebraist，2020）。下面让本讲开头的那个模型读一行它从没见过的文本。
 #
 # > **先猜。** 用共享嵌入时，在第一层*之前*，由残差流得到的预测是什么？
 
@@ -989,24 +987,24 @@ hits = [sum(a == b for a, b in zip(g, written[1:], strict=True)) for g in guesse
 print(f"{len(written) - 1} 个字符中猜对的：第一层之前 {hits[0]}，各层之后 {hits[1:]}")
 figures.logit_lens(guesses, right, written, title=title, note=text.note)
 
-# %% [markdown] english="b2a526e0"
-# 颜色表示*实际*的下一个字符的概率。在第一层之前，模型的预测是*它刚读到的字符*，因为共享嵌入的输出头比较的，就是残差流与哪个嵌入最接近。第 1 层之后猜对了几个，第 2 层之后猜对了大约一半。中间那一行要小心解读：第 1 层的输出在训练中是供第 2 层用的，不是供这个输出头用的；没有针对某一层校准过的 lens 可能误导人（Belrose 等，2023）。下面可以换成任意文本，指到哪个字符，就显示哪个字符的结果；点一下，就去掉一层或一个头：
+# %% [markdown] english="0db48ca6"
+# 颜色表示*实际*的下一个字符的概率。在第一层之前，模型的预测是*它刚读到的字符*，因为共享嵌入的输出头比较的，就是残差流与哪个嵌入最接近。中间那一行要小心解读：第 1 层的输出在训练中是供第 2 层用的，不是供这个输出头用的；没有针对某一层校准过的 lens 可能误导人（Belrose 等，2023）。下面可以换成任意文本：指到一个字符，看它的结果；点一下，就去掉一层或一个头：
 
 # %% tags=["nbval-ignore-output"]
 widgets.inside({"2 layers": trained}, tokenizer, written, model=0)
 
-# %% [markdown] english="9adec182"
+# %% [markdown] english="451f00db"
 # ## 本讲小结
 #
-# 你搭出了一个完整的 GPT，从六个数一直到 logits，测出了每个零件降低多少损失，并验证了它的块与 PyTorch 的相等。你还掌握了三项测试，模型先通过了，才值得耗电去训练；也知道了它们查不出哪些错误。**损失记录**，加上本讲的各级：
+# 你搭出了一个完整的 GPT，从六个数一直到 logits，测出了每个零件降低多少损失，并验证了它的块与 PyTorch 的相等。你还掌握了三项测试，模型先通过了，才值得耗电去训练；也知道了它们查不出哪些错误。到目前为止的**损失记录**：
 
 # %% tags=["nbval-ignore-output"]
 log = pd.DataFrame({"nats/character": pd.Series(baselines | means)})
 log["种子间 ±"] = pd.Series({rung: losses.std() for rung, losses in ladder.items()})
 log.sort_values("nats/character", ascending=False).round(3)
 
-# %% [markdown] english="88981697"
-# 表中各行都在整个验证文本上测量。但我们的模型每次读 32 个字符的窗口，窗口开头几个位置的前文很少，而统计模型可以一直读下去：上下文长度不同，损失就不能直接比较。第 2 讲的表用的是同样的窗口，可以和这张表对照。
+# %% [markdown] english="8f623b5e"
+# 上下文长度不同，损失就不能直接比较：我们的窗口有 32 个字符，开头几个位置的前文很少，而统计模型可以一直读下去。第 2 讲的损失可以对照：窗口相同，只是学习率更大。
 #
 # ## 思考
 #
@@ -1014,9 +1012,9 @@ log.sort_values("nats/character", ascending=False).round(3)
 #
 # <details><summary>答案</summary>
 #
-# 只有一层时，不能。有两层时，也许能：因为有掩码，在第一层里，前面各位置求平均的字符个数各不相同，第二层可以利用这个差别。 </details>
+# 只有一层时，不能。有两层时，也许能：因为有掩码，位置 4 是对五个值求平均，位置 49 是对五十个值求平均，第二层可以利用这个差别。 </details>
 #
-# **2.** `d_model` 和 `d_ff` 都加倍，参数量变成原来的几倍？如果 `n_layers` 加倍呢？
+# **2.** `d_model` 和 `d_ff` 都加倍，参数量变成原来的几倍？`n_layers` 加倍呢？
 #
 # <details><summary>答案</summary>
 #
@@ -1028,33 +1026,33 @@ log.sort_values("nats/character", ascending=False).round(3)
 #
 # 凡是既不泄漏答案、又不妨碍学习的错误都有可能：缩放、投影、位置。要与另一份独立的实现对比。 </details>
 #
-# **4.** 普通的前馈网络有两个矩阵，SwiGLU 有三个。中间的宽度取多少，权重才和宽度为 $4C$ 的 GELU 一样多？
+# **4.** SwiGLU 有三个矩阵，不是两个。中间的宽度取多少，权重才和宽度为 $4C$ 的 GELU 一样多？
 #
 # <details><summary>答案</summary>
 #
-# $3 \cdot C \cdot d = 2 \cdot C \cdot 4C$，所以 $d = \frac{8}{3} C$（Shazeer，2020）。如果 SwiGLU 也取 $4C$，它与 GELU 的差别里就混进了权重数量的差别。 </details>
+# $3Cd = 2C \cdot 4C$，所以 $d = \frac83 C$（Shazeer，2020）。如果也取 $4C$，比较的就还有权重的数量。 </details>
 #
-# **5.** 初始化时，加到残差流上的输出，为什么要缩小为原来的 $1/\sqrt{2L}$（Radford 等，2019），而不是 $1/(2L)$？
+# **5.** 初始化时，加到残差流上的输出，为什么要缩小为原来的 $1/\sqrt{2L}$，而不是 $1/(2L)$？
 #
 # <details><summary>答案</summary>
 #
-# 有 $2L$ 个子层，输出都加到残差流上。刚开始时，各个输出互不相关，所以相加的是方差，不是大小：$2L$ 项，每项的方差是 $1/(2L)$，合起来是 1。 </details>
+# 刚开始时，各个输出互不相关，所以相加的是方差，不是大小：$2L$ 项，每项的方差是 $1/(2L)$，合起来是 1。 </details>
 #
 # ## 练习
 #
-# 把答案写在 `...` 处，然后运行这个单元格。检查会显示*正确*或*还不对*；不对时，还会列出测试输入、期望的结果、你的代码返回的结果，以及可能的错误原因。
+# 把答案写在 `...` 处，然后运行这个单元格：检查会显示*正确*，或者*还不对*，并猜测错误的原因。
 #
 # ### 练习 3.1 · 热身 · 5 分钟
 #
-# 一个 GPT 的各项大小如下，用可学习位置编码，LayerNorm 不带偏置，用共享嵌入。它有多少参数？逐个零件手算，写出总数。
+# 一个 GPT 的各项大小如下，用可学习位置编码，LayerNorm 不带偏置，用共享嵌入。它有多少参数？用手算出来。
 #
 # <details><summary>提示 1</summary>
 #
-# 先列出各个矩阵和它们的形状：嵌入矩阵、位置矩阵，每层还有四个矩阵（`qkv` 是三个 $C \times C$ 的矩阵合成一个）。再加上各个增益。 </details>
+# 先列出各个矩阵：嵌入矩阵、位置矩阵，每层还有四个（`qkv` 是三个 $C \times C$）。再加上各个增益。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# 这里的 `d_ff` 不是 `d_model` 的四倍；输出头就是嵌入矩阵；注意力头的个数不影响参数量。 </details>
+# `d_ff` 不是 `d_model` 的四倍；输出头就是嵌入矩阵。 </details>
 
 # %%
 print(checks.sizes("3.1"))
@@ -1073,10 +1071,10 @@ parameters = sizes["n_layers"] * one_layer + rest
 
 checks.check("3.1", parameters, quiet=True)
 
-# %% [markdown] english="e78b829d"
+# %% [markdown] english="9e1118b6"
 # ### 练习 3.2 · 核心 · 10 分钟
 #
-# 写 RMSNorm：把每个位置的各通道除以它们的均方根，再给每个通道乘上各自的增益。`eps` 要加在均方上，也就是加在根号*里面*：根号函数在 0 处的斜率无穷大，如果加在外面，全为零的位置会得到 `nan` 的梯度。
+# 写出本讲的 RMSNorm，给每个通道乘上各自的增益。`eps` 要放在根号*里面*：根号函数在 0 处的斜率无穷大，如果放在外面，全为零的位置会得到 `nan` 的梯度。
 #
 # <details><summary>提示 1</summary>
 #
@@ -1084,7 +1082,7 @@ checks.check("3.1", parameters, quiet=True)
 #
 # <details><summary>提示 2</summary>
 #
-# `keepdim=True` 保留这个轴，这样除法才能正确广播。 </details>
+# `keepdim=True` 保留这个轴，这样才能相除。 </details>
 
 
 # %% tags=["exercise"]
@@ -1103,18 +1101,18 @@ def rms_norm(x, gain, eps):
 
 checks.check("3.2", rms_norm, quiet=True)
 
-# %% [markdown] english="98b79ecb"
+# %% [markdown] english="946e5e91"
 # ### 练习 3.3 · 核心 · 15 分钟
 #
-# 本讲的 `rotate` 把通道 $i$ 和通道 $i + D/2$ 配成一对来旋转。原论文和许多公开的模型则把*相邻*的通道 $2i$ 和 $2i+1$ 配成一对，旋转 `angles[t, i]`。如果把按一种配对训练的权重装进另一种配对的代码，输出就全乱了。写出旋转相邻通道的版本。
+# 本讲的 `rotate` 把通道 $i$ 和通道 $i + D/2$ 配成一对来旋转。原论文和许多公开的模型则把*相邻*的 $2i$ 和 $2i+1$ 配成一对，旋转 `angles[t, i]`；它们的权重装进我们的代码，输出就全乱了。写出旋转相邻通道的版本。
 #
 # <details><summary>提示 1</summary>
 #
-# `x[..., ::2]` 和 `x[..., 1::2]` 就是每一对里的两个通道；公式与本讲相同。 </details>
+# `x[..., ::2]` 和 `x[..., 1::2]` 就是每一对里的两个通道。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# 把结果交错着放回原处：`torch.stack((…, …), dim=-1)`，然后 `.flatten(-2)`。 </details>
+# 把它们交错着放回原处：`torch.stack((…, …), dim=-1)`，然后 `.flatten(-2)`。 </details>
 
 
 # %% tags=["exercise"]
@@ -1134,10 +1132,10 @@ def turn_neighbours(x, angles):
 
 checks.check("3.3", turn_neighbours, quiet=True)
 
-# %% [markdown] english="15058ba2"
+# %% [markdown] english="2c5821c2"
 # ### 练习 3.4 · 核心 · 15 分钟
 #
-# 写一个测试，不论未来的信息从哪里泄漏，都能查出来：是否有*任何*位置的输出依赖*后面*的词元？（本讲只改了最后一个词元。）检查会给出几种模型：有的在某一块里泄漏，有的对整个时间维求平均而泄漏，有的只在第一个位置泄漏，也有没问题的。它们都处于评估模式。
+# 本讲只改了最后一个词元。现在不论从哪里泄漏，都要查出来：是否有*任何*位置的输出依赖*后面*的词元？检查会给出有泄漏的和没问题的模型，都处于评估模式。
 #
 # <details><summary>提示 1</summary>
 #
@@ -1145,7 +1143,7 @@ checks.check("3.3", turn_neighbours, quiet=True)
 #
 # <details><summary>提示 2</summary>
 #
-# `(token + 1) % vocab_size` 一定是另一个词元。小于百万分之一的差异算作舍入误差，不计较。 </details>
+# `(token + 1) % vocab_size` 一定是另一个词元。小于百万分之一的差异都算舍入误差。 </details>
 
 
 # %% tags=["exercise"]
@@ -1171,10 +1169,10 @@ def looks_ahead(model, vocab_size, context_length):
 
 checks.check("3.4", looks_ahead, quiet=True)
 
-# %% [markdown] english="947ec9f7"
+# %% [markdown] english="cf330df1"
 # ### 练习 3.5 · 核心 · 25 分钟
 #
-# 检查会依次给你一些没训练过的模型，每个要么没问题，要么有一个 bug。照本讲的方法测试，返回 bug 的名字：
+# 检查会给你一些没训练过的模型，每个要么没问题，要么有一个 bug。返回它的名字：
 #
 # | 名字 | 错在哪里 |
 # |---|---|
@@ -1187,15 +1185,11 @@ checks.check("3.4", looks_ahead, quiet=True)
 #
 # <details><summary>提示 1</summary>
 #
-# 用五项小测试。除最后一项外，都是比较两个输出。测批次时，把同一行文本单独输入一次，再放在四行的末尾输入一次。 </details>
+# 用五项小测试，除最后一项外，都是比较两个输出。用互不相同的词元；1e-6 以内算舍入误差。测批次时，把同一行文本单独输入一次，再放在四行的末尾输入一次。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# *deaf* 模型的输出不受打乱影响；只有一层、而位置下标沿批次维增加的模型也不受影响。所以哪几项要在 *order* 之前测试？ </details>
-#
-# <details><summary>提示 3</summary>
-#
-# 用互不相同的词元，打乱才会有变化；小于 1e-6 的差异算作舍入误差。 </details>
+# *deaf* 模型的输出不受打乱影响。所以哪一项要在 *order* 之前测试？ </details>
 
 
 # %% tags=["exercise"]
@@ -1236,12 +1230,12 @@ def find_bug(model, vocab_size, context_length):
 
 checks.check("3.5", find_bug, quiet=True)
 
-# %% [markdown] english="6591943b"
+# %% [markdown] english="6881ce7a"
 # ### 练习 3.6 · 挑战 · 90 分钟
 #
 # 这是表示位置的第五种办法。ALiBi（Press、Smith 和 Lewis，2022）不往残差流里加任何东西，而是按距离*扣分*：在头 $h = 1 \dots H$ 里，从查询 $t$ 与键 $s$ 的分数中减去 $2^{-8h/H} \cdot (t - s)$。写出加到分数上的偏置，在 $s > t$ 处为 $-\infty$。
 #
-# 然后给 `Attention` 加一个 ALiBi 的开关（自己写一个继承它的类就够了），把它放到阶梯上，与其他几种位置编码比较。这些模型都是用 32 个字符的窗口训练的，再让它们读 64 个字符，看看结果怎样。
+# 然后把它用到 `Attention` 里，放到阶梯上，与旋转位置编码比较；两者都是用 32 个字符的窗口训练的，再让它们读 64 个字符。
 #
 # <details><summary>后一半的答案</summary>
 #
@@ -1254,7 +1248,7 @@ checks.check("3.5", find_bug, quiet=True)
 #         return self.out(merge_heads(heard))
 # ```
 #
-# 取一个 `position="none"`、`context_length=64` 的 GPT，把每块的注意力都换成这个类，用 `started` 初始化，再用 `learn` 训练。窗口为 64 时，它的损失与窗口为 32 时一样。旋转位置编码在窗口为 32 时略好，过了位置 32 就明显变差。 </details>
+# 取一个 `position="none"`、`context_length=64` 的 GPT，把每块的注意力都换成这个类，用 `started` 初始化，再用 `learn` 训练。窗口为 64 时，它的损失与窗口为 32 时一样。旋转位置编码在窗口为 32 时略好，再往后就明显变差。 </details>
 #
 # <details><summary>提示 1</summary>
 #
@@ -1262,11 +1256,7 @@ checks.check("3.5", find_bug, quiet=True)
 #
 # <details><summary>提示 2</summary>
 #
-# 形状 $(H, 1, 1)$ 的斜率乘形状 $(T, T)$ 的距离，得到 $(H, T, T)$。 </details>
-#
-# <details><summary>提示 3</summary>
-#
-# `F.scaled_dot_product_attention(q, k, v, attn_mask=bias)` 会把数值掩码加到分数上。 </details>
+# 形状 $(H, 1, 1)$ 的斜率乘各个距离，得到 $(H, T, T)$。 </details>
 
 
 # %% tags=["exercise"]
@@ -1287,30 +1277,24 @@ def alibi(n_heads, T):
 
 checks.check("3.6", alibi, quiet=True)
 
-# %% [markdown] english="7709362e"
+# %% [markdown] english="f933fca8"
 # ### 练习 3.7 · 核心 · 40 分钟
 #
-# 真正的 GPT-2：给定 x 和公开的权重张量，写出它的一个块。它有两样课程省去的东西：每个线性映射都带偏置，每个归一化都带平移。线性映射是 `x @ weight + bias`，GELU 是 `F.gelu(h, approximate="tanh")`；下面的 F 就是 `d_ff`。
+# 真正的 GPT-2：给定 x 和公开的权重，写出它的一个块。它有两样课程省去的东西：每个线性映射都带偏置，即 `x @ weight + bias`；每个归一化都带平移。GELU 是 `F.gelu(h, approximate="tanh")`；下面的 F 就是 `d_ff`。
 #
-# | 名字，后面各跟 `.weight` 和 `.bias` | | 形状 |
+# | 名字，后面跟 `.weight` 或 `.bias` | | 形状 |
 # |---|---|---|
-# | `ln_1` | 第一个归一化（增益和平移） | (C,), (C,) |
-# | `attn.c_attn` | 由 x 得到 q、k 和 v，按这个顺序并排 | (C, 3C), (3C,) |
+# | `ln_1`, `ln_2` | 两个归一化（增益、平移） | (C,), (C,) |
+# | `attn.c_attn` | 由 x 得到 q、k、v，并排 | (C, 3C), (3C,) |
 # | `attn.c_proj` | 输出投影 | (C, C), (C,) |
-# | `ln_2` | 第二个归一化 | (C,), (C,) |
 # | `mlp.c_fc` | 升维 | (C, F), (F,) |
 # | `mlp.c_proj` | 降回原来的维数 | (F, C), (C,) |
 #
 # <details><summary>提示 1</summary>
 #
-# 只有两行：先把 x 归一化，计算注意力，加到 x 上；再把 x 归一化，经过 MLP，加到 x 上。第二行里的 x 是第一行的结果。 </details>
+# 写两个小函数：一个按名字做线性映射，一个做归一化，即 `F.layer_norm(x, x.shape[-1:], gain, shift)`。 </details>
 #
 # <details><summary>提示 2</summary>
-#
-# 写两个小函数，代码会短很多：一个按名字做归一化，一个按名字做线性映射。PyTorch 里有现成的 `F.layer_norm(x, x.shape[-1:], gain, shift)`。
-# </details>
-#
-# <details><summary>提示 3</summary>
 #
 # `(x @ weight + bias).chunk(3, dim=-1)` 得到 q、k 和 v；接着用 `split_heads`、`causal_attention`、`merge_heads`。 </details>
 
@@ -1342,27 +1326,25 @@ def gpt2_block(x, weights, n_heads):
 
 checks.check("3.7", gpt2_block, quiet=True)
 
-# %% [markdown] english="6083d661"
+# %% [markdown] english="b7180980"
 # ## 自测
 #
-# 先选，再展开答案。
-#
-# **1.** 注意力头的个数加倍，`d_model` 不变。参数量…… (a) 加倍 · (b) 不变 · (c) 减半。
+# **1.** 注意力头的个数加倍，`d_model` 不变：参数量…… (a) 加倍 · (b) 不变 · (c) 减半。
 #
 # <details><summary>答案</summary>
 #
-# (b)。四个矩阵都是 $C \times C$，切成多少份都一样。 </details>
+# (b)。四个矩阵都是 $C \times C$，怎么切都一样。 </details>
 #
 # **2.** 旋转位置编码作用于…… (a) 嵌入 · (b) 值 · (c) 查询和键。
 #
 # <details><summary>答案</summary>
 #
-# (c)。这样，它们的点积就取决于距离。(a) 是可学习的位置向量和正弦位置编码的做法。如果像 (b) 那样旋转值，混合在一起的就是转过不同角度的值。 </details>
+# (c)。这样，它们的点积就取决于距离。 </details>
 #
 # **3.** 用*可学习位置编码*的模型，训练时窗口是 32 个字符，现在输入 64 个字符。它…… (a) 猜得和以前一样好 · (b) 后 32 个位置没有向量可用 · (c) 忘掉前 32 个字符。
 #
 # <details><summary>答案</summary>
 #
-# (b)。它的位置向量表只有 32 行。要做到 (a)，位置编码在更远处也得有意义，见练习 3.6。 </details>
+# (b)。它的位置向量表只有 32 行。要做到 (a)，见练习 3.6。 </details>
 #
 # **下一讲**：[4 · 训练](04_train.ipynb)，用莎士比亚的文本正式训练模型。
