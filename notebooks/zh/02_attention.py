@@ -12,15 +12,15 @@
 #     name: python3
 # ---
 
-# %% [markdown] english="7a2e385f"
+# %% [markdown] english="1304cfee"
 # # 2 · 注意力：该关注哪些位置
 #
-# 第 1 讲的 5-gram 只往回看四个字符，永远是紧挨着的那四个。可是，接下来轮到谁说话，也许要看十行之前的一个人名；这一行该不该就此结束，要看它已经有多长。**注意力**（attention）让每个位置根据自己读到的内容，决定前面哪些位置重要。你会先用三个字符手算一遍，再用六行代码写出来，单独训练它，看看它能让损失降低多少奈特。
+# 第 1 讲的 5-gram 只往回看四个字符，永远是紧挨着的那四个。可是，接下来轮到谁说话，也许要看十行之前的一个人名。**注意力**（attention）让每个位置根据自己读到的内容，决定前面哪些位置重要。你会先手算一遍，再用六行代码写出来，训练它，看看它能让损失降低多少奈特。
 
-# %% [markdown] english="3f4af579"
-# **你将学会**：由 x 算出查询、键和值 · 把注意力写成加权平均 · 说清分数为什么要除以 √D · 用掩码遮住未来，一看症状就知道是忘了掩码 · 把一个向量切成多个头。
+# %% [markdown] english="5535ef80"
+# **你将学会**：算出查询、键和值 · 说清为什么要除以 √D · 用掩码遮住未来，一看症状就知道是忘了掩码 · 把一个向量切成多个头。
 #
-# **预备知识**：[第 1 讲](01_data.ipynb)、[二十行 PyTorch](../../book/zh/pytorch.md)、矩阵乘法、softmax；**时间**：阅读约 50 分钟；运行代码约两分钟；做完核心练习约一个半小时。
+# **预备知识**：[第 1 讲](01_data.ipynb)、[二十行 PyTorch](../../book/zh/pytorch.md)、矩阵乘法；**时间**：阅读约 40 分钟；运行代码约两分钟；做完核心练习约一个半小时。
 
 # %% tags=["setup"]
 import importlib.util
@@ -55,8 +55,8 @@ from course_utils import checks, corpus, figures, profiles, widgets
 from course_utils.lessons.data import CharTokenizer, baseline_losses, get_batch, split
 from course_utils.training import evaluation, runs
 
-# %% [markdown] english="fda9ef0b"
-# 第 1 讲结束时，我们手里是一串整数。模型把每个整数变成由 `C` 个数组成的向量，这些数就是它的**通道**（channel）。这些向量到第 3 讲再通过训练得到，这里先用随机数。一个批次有 `B` 条序列，一条序列有 `T` 个位置；`D` 是后面要讲的查询向量的通道数。这几个大小取互不相同的质数，轴要是弄错了，形状就对不上，马上能发现。
+# %% [markdown] english="0aa07b21"
+# 模型把第 1 讲的每个整数变成由 `C` 个数组成的向量，这些数就是它的**通道**（channel）：这里先用随机数，到第 3 讲再通过训练得到。取 `B` 条序列，每条 `T` 个位置，查询有 `D` 个通道；这几个大小是互不相同的质数，轴要是弄错了，形状就对不上。
 
 # %%
 B, T, C, D = 2, 5, 11, 7
@@ -64,16 +64,16 @@ torch.manual_seed(0)
 x = torch.randn(B, T, C)
 print("x：每个位置知道的内容，", tuple(x.shape))
 
-# %% [markdown] english="cd9a6c25"
+# %% [markdown] english="885e4cb0"
 # ## 第 1 步：对前文求平均
 #
-# 利用前文，最笨的办法是求平均：位置 $t$ 取位置 $0 … t$ 上各向量的平均值。写成循环：
+# 利用前文，最笨的办法是求平均：位置 $t$ 取位置 $0 … t$ 的平均值。写成循环：
 
 # %%
 by_loop = torch.stack([x[:, : t + 1].mean(dim=1) for t in range(T)], dim=1)
 
-# %% [markdown] english="ef874479"
-# 同样的事也可以用矩阵乘法来做：乘上一个下三角矩阵，它的每一行加起来是 1。后面的一切都以此为基础：*对各个位置加权平均，就是矩阵乘法*。一次乘法，就把全部 `T` 个位置同时算完。
+# %% [markdown] english="605ce416"
+# 乘上一个每行加起来是 1 的下三角矩阵，结果一样，而且全部 `T` 个位置一次算完。后面的一切都以此为基础：*对各个位置加权平均，就是矩阵乘法*。
 #
 # > **先猜。** 这个三角矩阵的第三行是什么样？
 
@@ -84,23 +84,20 @@ assert torch.allclose(equal @ x, by_loop, atol=1e-6), "用三角形的权重矩�
 labels = ("位置", "关注的位置", "权重")
 figures.heatmaps(equal, labels=labels, title="权重相等：对前文求平均")
 
-# %% [markdown] english="9c131820"
-# 第 $t$ 行把注意力平均分给它能看到的 $t + 1$ 个位置。对角线以上都是未来，一点也分不到。
+# %% [markdown] english="de1d8f04"
+# 第 $t$ 行把注意力平均分给 $t + 1$ 个位置；对角线以上是未来，一点也分不到。
 #
-# **Softmax** 把分数变成权重：以 $e$ 为底、分数为指数求幂，再除以这一行的总和。让前文的分数都是 0，未来的分数都是 $-\infty$，得到的正是同一个三角矩阵，因为 $e^0 = 1$，而 $e^{-\infty} = 0$：
+# **Softmax** 把分数变成权重：以 $e$ 为底、分数为指数求幂，再除以这一行的总和。让前文的分数都是 0（$e^0 = 1$），未来的分数都是 $-\infty$（$e^{-\infty} = 0$），得到的正是同一个三角矩阵：
 
 # %%
 future = torch.ones(T, T, dtype=torch.bool).triu(diagonal=1)
 scores = torch.zeros(T, T).masked_fill(future, -math.inf)
 assert torch.allclose(scores.softmax(dim=-1), equal), "分数相等，权重就相等"
 
-# %% [markdown] english="e3df0049"
-# 于是只剩下一个问题：怎样得到更好的分数？
-
-# %% [markdown] english="17ad127c"
+# %% [markdown] english="8617387b"
 # ## 第 2 步：查询、键和值，手算一遍
 #
-# 求平均时，内容不起作用：紧挨着的一个 *q*，和隔得很远的一个空格，权重一样。为了让内容起作用，每个位置用三个可学习的矩阵，由自己的向量算出另外三个向量。这样的矩阵叫作**投影**（projection）：
+# 分数都相等，内容就不起作用：紧挨着的一个 *q*，和隔得很远的一个空格，权重一样。要得到更好的分数，每个位置用可学习的矩阵，由自己的向量算出另外三个向量。这样的矩阵叫作**投影**（projection）：
 #
 # | | | 含义 |
 # |---|---|---|
@@ -119,7 +116,7 @@ q, k, v = three @ W_q, three @ W_k, three @ W_v
 for name, matrix in {"q": q, "k": k, "v": v}.items():
     print(name, matrix.tolist())
 
-# %% [markdown] english="707d9cdf"
+# %% [markdown] english="2afd4694"
 # > **先猜。** 拿纸笔算一算：最后一个字符的查询是 (2, 1)。哪个键与它最匹配？
 #
 # （代码还除以了 $\sqrt 2$，并遮住了未来：见第 3 步和第 4 步。）
@@ -133,8 +130,8 @@ by_hand_weights = masked.softmax(dim=-1)
 print("权重：\n", by_hand_weights.round(decimals=2))
 print("每个位置读到的内容：\n", (by_hand_weights @ v).round(decimals=2))
 
-# %% [markdown] english="a129afe4"
-# 第一个键是 (0, 1)，匹配程度为 1；第二个键是 (1, 0)，匹配程度为 2；最后一个键两样都有，匹配程度为 3。经过 softmax，最后一个字符从第一个值取 .14，从第二个值取 .28，从自己的值取 .58。注意力就是这么回事。下面把它画成图，标上代码里的形状（`k.mT` 把 (B, T, D) 变成 (B, D, T)）：
+# %% [markdown] english="cbec3fe0"
+# 键 (0, 1) 和 (1, 0) 的匹配程度是 1 和 2；最后一个键两样都有，匹配程度为 3。经过 softmax，最后一个字符从第一个值取 .14，从第二个值取 .28，从自己的值取 .58。注意力就是这么回事。下面把它画成图（`k.mT` 交换最后两个轴）：
 
 # %%
 W_q, W_k, W_v = (torch.randn(C, D) for _ in range(3))
@@ -146,8 +143,8 @@ tensors = {"x": x, "q": q, "scores": scores, "out": out}
 shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 figures.attention_flow(shapes, title="注意力：从 x 到读到的内容")
 
-# %% [markdown] english="75511a2e"
-# 从上往下，顺着箭头看。代码里只有两行在不同位置之间传递信息：一行算分数，每个位置的查询与每个位置的键做点积；另一行乘以 `v`，每个位置求出自己的加权平均。下面这一段，要能默写出来：
+# %% [markdown] english="e6c3409e"
+# 只有两行代码在不同位置之间传递信息：一行算分数，每个位置的查询与每个位置的键做点积；另一行乘以 `v`，每个位置求出自己的加权平均。下面这一段，要能默写出来：
 
 
 # %%
@@ -161,7 +158,7 @@ def attention(x, W_q, W_k, W_v):
 
 assert torch.allclose(attention(x, W_q, W_k, W_v), out)
 
-# %% [markdown] english="47f463c2"
+# %% [markdown] english="3f1f96aa"
 # ## 第 3 步：为什么要除以 √D？
 #
 # 如果 $q$ 和 $k$ 里的数相互独立，均值为 0，方差为 1，那么 $\mathrm{Var}(q \cdot k) = \sum_i \mathrm{E}[q_i^2]\,\mathrm{E}[k_i^2] = D$（Vaswani 等，2017，3.2.1 节）。所以分数的大小随 $\sqrt D$ 增长；而分数相差很大时，softmax 会把几乎全部权重给一个位置，其余的几乎分不到。
@@ -186,10 +183,10 @@ look = {"baselines": {"均分": 0.1}, "log_x": True, "low": 0}
 title = "为什么要除以 √D：分数碰巧最高的键分到多少权重"
 figures.lines(sizes, luckiest, *labels, **look, title=title)
 
-# %% [markdown] english="3fdb297b"
-# 不除的话，$D$ 越大，最大的权重越接近 1；64 个通道是常用的大小，这时它已经超过 0.8。这对学习不利：某个权重是 1 时，分数小幅变化不会改变结果，也就没有梯度告诉模型，本该关注*另外*哪个位置。除过之后，十个键里分数碰巧最高的那个，权重一直在 0.3 左右。
+# %% [markdown] english="9848098d"
+# 不除的话，$D$ 越大，最大的权重越接近 1；64 个通道是常用的大小，这时它已经超过 0.8。某个权重是 1 时，分数小幅变化不会改变结果：没有梯度告诉模型，该关注*另外*哪个位置。除过之后，最大的权重一直在 0.3 左右。
 #
-# 现在假设目标是让每个查询都多关注自己的第一个键。有百分之几的查询能得到够大的梯度，也就是至少 0.0001？
+# 现在让每个查询都多关注自己的第一个键。有百分之几的查询能得到够大的梯度，也就是至少 0.0001？
 
 # %%
 for name, scale in {"不除": 1, "除以 √D": math.sqrt(1024)}.items():
@@ -201,14 +198,14 @@ for name, scale in {"不除": 1, "除以 √D": math.sqrt(1024)}.items():
 # %% [markdown] english="a33c5227"
 # 不除的话，大多数查询一开始就凭偶然选定了一个键，几乎没有梯度能让它改变。
 
-# %% [markdown] english="056e34db"
+# %% [markdown] english="c222b77d"
 # ## 第 4 步：不许看未来
 #
-# 训练时，每个位置的答案就是右边那个字符；模型要是看得到它，就会学着去抄。所以，要在 softmax *之前*把未来的分数设为 $-\infty$，这样每行剩下的权重加起来仍是 1。这就是**因果掩码**（causal mask，论文 3.2.3 节）：
+# 训练时，每个位置的答案就是右边那个字符；模型要是看得到它，就会学着去抄。所以，要在 softmax *之前*把未来的分数设为 $-\infty$，这样每行的权重加起来仍是 1。这就是**因果掩码**（causal mask，论文 3.2.3 节）：
 #
 # $$\text{attention}(Q, K, V) = \text{softmax}\left(\frac{QK^\top}{\sqrt{D}} + \text{mask}\right) V$$
 #
-# 下面是课程采用的写法，查询和键在 `T` 之前还多一个轴 `H`，马上就会讲到。矩阵乘法作用在最后两个轴上，所以代码仍是 `attention` 里的那几行。
+# 课程的写法多一个轴 `H`，留给下面要讲的头；矩阵乘法只作用在最后两个轴上。
 
 
 # %% tags=["export"]
@@ -240,10 +237,10 @@ by_hand = attention_weights(q, k) @ v
 library = F.scaled_dot_product_attention(q, k, v, is_causal=True)
 assert torch.allclose(by_hand, library, atol=1e-6), "我们的四步就是 PyTorch 的一步"
 
-# %% [markdown] english="76fa6b4a"
+# %% [markdown] english="bef7e775"
 # 一致。所以后面的模型用 PyTorch 的函数：它不必把 `(T, T)` 的权重写进内存。
 #
-# 有没有未来的信息漏进来？改动最后一个词元的键和值，看哪些输出变了。只试一个输入不算证明；不过去掉掩码后，这项检查马上就不通过，说明它确实有效。
+# 有没有未来的信息漏进来？改动最后一个词元的键和值，看看有掩码和没有掩码时，哪些输出变了。（只试一个输入，不算证明。）
 
 # %%
 k_changed, v_changed = k.clone(), v.clone()
@@ -255,16 +252,16 @@ for causal in (True, False):
     moved = (after - before).abs().amax(dim=(0, 1, 3)) > 1e-6
     print(f"掩码 {causal!s:5}：输出变了的位置 {moved.tolist()}")
 
-# %% [markdown] english="023dd1bd"
+# %% [markdown] english="b13aa783"
 # ## 多个头
 #
-# 一行权重，一次只能关注一类东西。所以要并列计算 `H` 份注意力。现在每个 $W$ 都是 (C, C)，对 x 只投影一次；然后把 q、k、v 各切成 `H` 个**头**（head），每个头有 `D = C / H` 个通道，各自计算注意力，结果再并排拼起来。图的最上面画的是 q，k 和 v 也一样：
+# 一行权重，一次只能关注一类东西。所以要并列计算 `H` 份注意力。现在每个 $W$ 都是 (C, C)，对 x 只投影一次；q、k、v 各切成 `H` 个**头**（head），每个头有 `D = C / H` 个通道，各自计算注意力，结果再并排拼起来。图从 q、k 或 v 画起：
 
 # %%
 figures.heads_cut(T, H * D, H, title="把通道切成多个头")
 
-# %% [markdown] english="a535e570"
-# 与只用一个占满全部通道的头相比，分数的个数是它的 `H` 倍，每个分数要累加的乘积却只有 `H` 分之一：乘法的总次数不变。
+# %% [markdown] english="3bdd8139"
+# 乘法的总次数不变：分数的个数是原来的 `H` 倍，每个分数要累加的乘积却只有 `H` 分之一。
 
 
 # %% tags=["export"]
@@ -286,7 +283,7 @@ assert heads_of_x.shape == (B, H, T, D)
 assert torch.equal(merge_heads(heads_of_x), x), "切开再拼回，不丢失任何信息"
 assert torch.equal(heads_of_x[:, 1], x[..., D : 2 * D]), "第二个头得到第二组 D 个通道"
 
-# %% [markdown] english="6b70e585"
+# %% [markdown] english="6415b6ed"
 # **忘了转置，会出什么错？** 直接 `view` 成 `(B, H, T, D)`，形状是对的，也不会报错，可是第一个头里装的，成了最前面几个位置的全部通道。
 
 # %%
@@ -294,10 +291,10 @@ cut = x.view(B, H, T, D)
 assert cut.shape == heads_of_x.shape, "光看形状看不出来"
 print(f"位置正确的通道：{(cut == heads_of_x).float().mean():.0%}")
 
-# %% [markdown] english="32a68352"
-# 到这里，各个头只是并排拼在一起，彼此还没有混合：第一个通道里只有第一个头读到的内容。第四个矩阵 $W_o$，也就是**输出投影**（output projection），把它们混合起来：$\text{out} = \text{merge}(\text{heads})\,W_o$。有了它，注意力才完整。[练习 2.6](#exercise-2-6-core-30-min) 请你从 x 和四个矩阵出发，把它写出来。
+# %% [markdown] english="fc48b756"
+# 并排拼在一起的各个头，彼此还没有混合。第四个矩阵 $W_o$，也就是**输出投影**（output projection），把它们混合起来：$\text{out} = \text{merge}(\text{heads})\,W_o$。有了它，注意力才完整；[练习 2.6](#exercise-2-6-core-30-min) 请你把它写出来。
 #
-# 课程软件包里的版本还有两个功能：训练时随机把一部分权重置零（`dropout`，第 3 讲），以及处理查询比键少的情形（第 6 讲）。代码折叠在下面；查询和键一样多时，它等同于上面调用 PyTorch 的那一行。
+# 课程软件包里的版本折叠在下面，多了 `dropout`（第 3 讲），还能处理查询比键少的情形（第 6 讲）。除此之外，它就是上面调用 PyTorch 的那一行。
 
 
 # %% jupyter={"source_hidden": true} tags=["export", "hide-cell"]
@@ -321,10 +318,10 @@ for last in (T, 2, 1):
     ours = causal_attention(q[:, :, -last:], k, v)
     assert torch.allclose(ours, by_hand[:, :, -last:], atol=1e-6)
 
-# %% [markdown] english="733d52ca"
+# %% [markdown] english="5c44dacd"
 # ## 只用注意力，效果怎样？
 #
-# 现在来训练它。下面是会用注意力的最小模型：每个字符一个向量（**嵌入**，embedding），每个位置一个向量（**位置嵌入**，position embedding），两者相加，第 3 讲会细讲；接着计算一次注意力；最后用这个位置自己的向量，加上它读到的内容，给每个可能的下一个字符打分（这些分数就是 **logits**）。`listen` 是我们要替换、用来对比的部分。
+# 会用注意力的最小模型是这样的：每个字符一个向量（**嵌入**，embedding），每个位置一个向量（**位置嵌入**，position embedding），两者相加（第 3 讲）；接着计算一次注意力；最后用这个位置自己的向量，加上它读到的内容，给每个可能的下一个字符打分（这些分数就是 **logits**）。`listen` 是我们要替换、用来对比的部分。
 
 # %% tags=["nbval-ignore-output"]
 text, profile = corpus.load(), profiles.current()
@@ -358,8 +355,8 @@ class Listener(nn.Module):
         return self.score(x + self.out(heard))
 
 
-# %% [markdown] english="33b592fe"
-# 训练只有六行：取一个批次，算损失，求梯度，更新参数。[第 4 讲](04_train.ipynb)会逐一讲解。训练多少步，取决于你的机器（`profile`）。
+# %% [markdown] english="cc97a2e4"
+# 训练只有六行（[第 4 讲](04_train.ipynb)）：取一个批次，算损失，求梯度，更新参数。训练多少步，取决于你的机器（`profile`）。
 
 
 # %%
@@ -384,10 +381,10 @@ def trained(listen, n_heads, seed=0, T=32):
     return model, F.cross_entropy(logits, validation_ids[1 : whole + 1]).item()
 
 
-# %% [markdown] english="65d205c4"
-# 下面比较四种做法：不看前文；对前文求平均；用一个注意力头，由它选择关注哪里；用四个这样的头。每种用三个种子，因为损失也受随机性影响。（一共训练十二次，用两个核要二十秒。）
+# %% [markdown] english="4855f7c4"
+# 下面比较四种做法：不看前文；对前文求平均；用一个注意力头，由它选择关注哪里；用四个这样的头。每种用三个种子，因为损失也受随机性影响。（用两个核要二十秒。）
 #
-# > **先猜。** *nothing*（不看前文）只看得到一个字符，和二元语法一样；*mean of the past*（对前文求平均）最多看到 32 个。谁的损失更低？从一个头到四个头，又能改进多少？
+# > **先猜。** *nothing*（不看前文）只看得到一个字符，和二元语法一样；*mean of the past*（对前文求平均）最多看到 32 个。谁的损失更低？四个头又能改进多少？
 
 
 # %% tags=["nbval-ignore-output"]
@@ -419,13 +416,13 @@ losses = pd.DataFrame({name: [loss for _, loss in each] for name, each in listen
 noise = losses.std()
 pd.DataFrame({"平均损失": losses.mean(), "标准差": noise}).round(3)
 
-# %% [markdown] english="49539031"
-# 比较两行的差距时，要对照最后一列的分散程度。*nothing* 相当于一个还没学完的二元语法模型。*mean of the past* 只改进了一点点，仍不如二元语法，也许因为许多字符平均之后，各个位置得到的结果都差不多。注意力头带来的改进是分散程度的许多倍；用四个头，损失又降了一些。通常猜测，这是因为四个头可以同时关注好几样东西。
+# %% [markdown] english="8a8e8214"
+# 比较差距时，要对照最后一列的分散程度。*nothing* 相当于一个还没学完的二元语法模型。*mean of the past* 只改进了一点点，仍不如二元语法，也许因为许多字符平均之后，结果都差不多。会选择的头带来的改进是分散程度的许多倍；用四个头，损失又降了一些。通常猜测，这是因为四个头可以同时关注好几样东西。
 
-# %% [markdown] english="fa6f29c2"
+# %% [markdown] english="66e65587"
 # ## 忘了掩码，会出什么错？
 #
-# 模型相同，步数也相同，只是每个位置都可以看右边的位置。
+# 模型相同，步数也相同，只是看得到未来。
 #
 # > **先猜。** 它的损失是多少？让它写，会写出什么？
 
@@ -449,8 +446,8 @@ line = tokenizer.decode(validation_ids[:20].tolist())
 for name, listener in {"有": listeners["four heads"][0][0], "没有": without}.items():
     print(f"--- {name}掩码\n{write(listener, line[:9], 100)}\n")
 
-# %% [markdown] english="03aba815"
-# 损失低到任何不作弊的模型都达不到，写出来的却结结巴巴。看看这个“作弊”模型的注意力图：
+# %% [markdown] english="44d1622d"
+# 损失低到任何不作弊的模型都达不到，写出来的却结结巴巴。这是“作弊”模型的注意力图：
 
 # %% tags=["nbval-ignore-output"]
 with torch.no_grad():
@@ -462,13 +459,13 @@ heads = [f"头 {h}" for h in range(1, len(cheat) + 1)]
 labels, title = ("查询", "键", "权重"), "“作弊”的模型：没有掩码"
 figures.heatmaps(cheat, line, line, heads, labels, title=title, note=text.note)
 
-# %% [markdown] english="4c91668a"
-# 权重落在对角线*右边*一格，答案就在那里。轮到模型自己写的时候，没有答案可看。症状和第 1 讲里的一样：**损失接近零，说明输入里泄漏了答案。**
+# %% [markdown] english="9e9dfb29"
+# 权重落在对角线*右边*一格，就在答案上。轮到模型自己写的时候，没有答案可看。症状和第 1 讲里的一样：**损失接近零，说明输入里泄漏了答案。**
 
-# %% [markdown] english="8e149e9b"
+# %% [markdown] english="b5f7eb57"
 # ## 训练好的头在看什么
 #
-# 不作弊的头学到了什么？这里用一个训练好的模型：如果你跑过第 5 讲，就用你训练的；否则用课程自带的；如果自带的也没有，就现场训练一个小的。`evaluation.attention_maps` 给出每一**层**（layer）、每一个头里 `attention_weights` 算出的权重；一层先计算注意力，再对每个位置分别处理。这个模型有两层；L2:H1 是第二层的 1 号头。（查询和键还经过缩放，并按位置旋转：见第 3 讲。）
+# 不作弊的头学到了什么？这里用一个训练好的模型：如果你跑过第 5 讲，就用你训练的；否则用课程自带的；如果自带的也没有，就现场训练一个小的。L2:H1 是它第二**层**（layer）的 1 号头；一层先计算注意力，再对每个位置分别处理。查询和键还经过缩放，并按位置旋转（第 3 讲）。
 
 # %% tags=["nbval-ignore-output"]
 model, record = runs.small_model(text)
@@ -479,10 +476,10 @@ labels, title = ("查询", "键", "权重"), "谁关注谁（第 2 层）"
 shown = torch.stack(list(few.values()))
 figures.heatmaps(shown, line, line, list(few), labels, title=title, note=text.note)
 
-# %% [markdown] english="dbeb52aa"
-# 每幅小图是一个头，每行是一个位置。权重多半在对角线附近，个别行看得更远。第 0 行的权重全在位置 0 上：除了自己，那里没有别的位置可看。
+# %% [markdown] english="c8774693"
+# 权重多半在对角线附近，个别行看得更远。
 #
-# 换一段更长的文字来统计：每个头的注意力，有多少给了字符自己（*itself*）、*前一个*字符（*previous*）、更早出现的*相同*字符（*copies*）、更早的*空白*（*gaps*，空格和换行），又有多少给了别处（*elsewhere*）？*equal* 这一行作对照：如果一个头不作选择，把注意力平均分配，各类应占多少。
+# 换一段更长的文字：有多少注意力给了字符自己（*itself*）、*前一个*字符（*previous*）、更早出现的*相同*字符（*copies*）、更早的*空白*（*gaps*，空格和换行），又有多少给了别处（*elsewhere*）？*equal* 是一个不作选择、平均分配的头。
 #
 # > **先猜。** 有没有哪个头专门关注其中一类？
 
@@ -507,10 +504,10 @@ labels = ("层和头", "关注的对象", "比例")
 title = "每个头关注什么"
 figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, note=text.note)
 
-# %% [markdown] english="e709ed6b"
-# 把每一行与 *equal* 对照着看。它们有分工吗？各有偏重，但没有哪个头把注意力全给一类：在课程自带的模型里，有三个头把 .27 到 .39 的注意力给了前一个字符，L2:H1 给了 .15，而 *equal* 只给 .03；只有 L2:H1 给空白的比 *equal* 多（.24，后者是 .16）。*elsewhere* 是我们这几列解释不了的部分。注意力图告诉你一个头在*看*哪里；它*重不重要*，要到第 4 讲把它关掉才能测出来。
+# %% [markdown] english="99b89682"
+# 各个头有所偏重，但没有哪个把注意力全给一类：在课程自带的模型里，每个头给前一个字符的都比 *equal* 多（.15 到 .39，*equal* 是 .03），给空白的则只有 L2:H1 更多（.24，*equal* 是 .16）。*elsewhere* 这部分还解释不了。注意力图告诉你一个头在*看*哪里；它*重不重要*，要到第 4 讲把它关掉才能测出来。
 #
-# 你也来看看。把鼠标移到一个字符上（也可以用方向键移过去）：每一条代表一个头，显示它在这个位置关注哪些字符。点一下就关掉这个头，并显示这段文字上的损失因此变化多少。文字可以改。
+# 把鼠标移到一个字符上（也可以用方向键）：每一条代表一个头，显示它在这个位置关注哪些字符。点一下就关掉这个头，并显示损失因此变化多少。文字可以改。
 
 # %% tags=["nbval-ignore-output"]
 widgets.inside({"2 layers": model}, tokenizer, tokenizer.decode(validation_ids[:120]), model=0)
@@ -529,35 +526,35 @@ loss_log.round(3)
 # %% tags=["nbval-ignore-output"]
 figures.loss_bars(log, title="注意力能达到的损失，与统计模型对照", note=text.note)
 
-# %% [markdown] english="bbebc7d8"
-# 只有一次注意力，又几乎没怎么训练，就已经胜过二元语法，但离 5-gram 还有距离，更不用说 Kneser–Ney。还缺哪些部分，第 3 讲会一样一样地加进来试。
+# %% [markdown] english="464c188a"
+# 只有一次注意力，又几乎没怎么训练，就已经胜过二元语法，但离 5-gram 还有距离，更不用说 Kneser–Ney。还缺的部分，第 3 讲会加进来试。
 
-# %% [markdown] english="52bad059"
+# %% [markdown] english="254b3994"
 # ## 本讲小结
 #
-# 你从对前文求平均开始，一步步写出了多头注意力：每个头自己选择关注哪里，结果与 PyTorch 的一致。第 3 讲会接着用它。
+# 你从对前文求平均开始，一步步写出了多头注意力：各个头自己选择，结果与 PyTorch 的一致。
 
-# %% [markdown] english="8ad6af78"
+# %% [markdown] english="56b1a3dc"
 # ## 思考
 #
-# **1.** 掩码为什么必须加在 softmax 之前，而不是之后？
+# **1.** 掩码为什么必须加在 softmax 之前？
 #
 # <details><summary>答案</summary>
 #
-# 如果加在之后，算权重时所除的那个总和里，早已包含了未来的分数：各行之和不再是 1，前文的权重也仍然取决于未来。</details>
+# 加在之后，每个权重所除的总和里早已有了未来的分数：各行之和不再是 1，前文的权重也仍然取决于未来。</details>
 #
-# **2.** 如果 softmax 沿着查询计算（弄错了轴），会出什么问题？上面哪个 assert 会发现？
+# **2.** 如果 softmax 沿着查询计算，会出什么问题？上面哪个 assert 会发现？
 #
 # <details><summary>答案</summary>
 #
-# 每列之和会是 1，于是每个位置*被关注*的总量是固定的，而有的位置可能几乎没有注意力可以分出去。第一个 assert 会发现，也就是“softmax 沿着键计算”；第三个也会：第一个位置与后面所有位置同在一列。</details>
+# 每列之和会是 1：每个位置*得到*的注意力总量是固定的，而有的位置可能没有注意力可以分出去。第 4 步的第一个 assert 会发现，第三个也会：第一个位置与后面所有位置同在一列。</details>
 
-# %% [markdown] english="c19f50f7"
-# **3.** 没有位置信息的注意力：把前面的词元打乱，最后一个位置的输出会变吗？
+# %% [markdown] english="c7569070"
+# **3.** 没有位置信息的注意力：把前面的词元打乱，最后一个输出会变吗？
 #
 # <details><summary>答案</summary>
 #
-# 不会。键和值一起移动，而求和与顺序无关。所以第 3 讲需要位置信息。试一试：
+# 不会：键和值一起移动，而求和与顺序无关。所以第 3 讲需要位置信息。试一试：
 #
 # ```python
 # q, k, v = (torch.randn(2, 3, 5, 7) for _ in range(3))
@@ -567,28 +564,28 @@ figures.loss_bars(log, title="注意力能达到的损失，与统计模型对�
 #
 # </details>
 #
-# **4.** 一个头的注意力图上，全部权重都在第一个位置。这个头可能在做什么？
+# **4.** 一个头把全部权重都给了第一个位置。它可能在做什么？
 #
 # <details><summary>答案</summary>
 #
-# 也许它此时无事可做：权重之和必须是 1，在这里派不上用场的头，可以把权重都放到值向量影响很小的位置上（*attention sink*，注意力汇）。只有关掉它才知道。</details>
+# 也许它此时无事可做：权重之和必须是 1，而第一个位置的值可能影响很小（*attention sink*，注意力汇）。只有关掉它才知道。</details>
 
-# %% [markdown] english="313828f9"
+# %% [markdown] english="16bcac0f"
 # ## 练习
 #
-# 把答案写在 `...` 或 `None` 处，然后运行这个单元格。检查会显示*正确*或*还不对*；不对时，还会列出测试输入、期望的结果、你的代码返回的结果，以及可能的错误原因。
+# 把 `...` 或 `None` 换成答案，然后运行这个单元格。检查会显示*正确*或*还不对*；不对时，还会列出测试输入、期望的结果、实际返回的结果和可能的原因。
 #
 # ### 练习 2.1 · 热身 · 5 分钟
 #
-# 写出掩码：一个形状为 `(T, T)` 的布尔张量。行对应查询，列对应键；某行的查询*可以*关注某列的键，那一格就是 True。每个位置都可以关注自己。
+# 写出掩码：一个形状为 `(T, T)` 的布尔张量。行对应查询，列对应键；某行的查询*可以*关注某列的键（包括自己），那一格就是 True。
 #
 # <details><summary>提示 1</summary>
 #
-# 第 $t$ 行有 $t + 1$ 个 True。先写出 `T = 3` 的情形。</details>
+# 第 $t$ 行有 $t + 1$ 个 True。写出 `T = 3` 的情形。</details>
 #
 # <details><summary>提示 2</summary>
 #
-# `tril` 保留左下三角；`torch.ones` 可以指定 `dtype`。</details>
+# `tril` 保留左下角；`torch.ones` 可以指定 `dtype`。</details>
 
 
 # %% tags=["exercise"]
@@ -607,10 +604,10 @@ def may_listen(T):
 
 checks.check("2.1", may_listen, quiet=True)
 
-# %% [markdown] english="6560e250"
+# %% [markdown] english="213efe03"
 # ### 练习 2.2 · 热身 · 5 分钟
 #
-# 按照下一个单元格打印的大小，动手算一算：对一个批次计算一次注意力，如果全部算出来，一共有多少个分数 $q \cdot k$？其中有多少个没有被掩码遮住？答案是一对整数。
+# 按照下面打印的大小，动手算一算：对一个批次，一次注意力要计算多少个分数 $q \cdot k$？其中有多少个没有被掩码遮住？
 #
 # <details><summary>提示 1</summary>
 #
@@ -618,7 +615,7 @@ checks.check("2.1", may_listen, quiet=True)
 #
 # <details><summary>提示 2</summary>
 #
-# 三角形里有 $1 + 2 + … + T$ 个格子，对角线也算在内。</details>
+# 三角形里有 $1 + 2 + … + T$ 个格子，包括对角线。</details>
 
 # %%
 print(checks.sizes("2.2"))
@@ -635,18 +632,18 @@ computed, surviving = rows * size["T"], rows * (size["T"] + 1) // 2
 
 checks.check("2.2", (computed, surviving), quiet=True)
 
-# %% [markdown] english="7ae02884"
+# %% [markdown] english="a344a13a"
 # ### 练习 2.3 · 核心 · 15 分钟
 #
-# 不用 `softmax`，写出沿最后一个轴的 softmax。分数可能有 1,000 那么大，也可能是 $-\infty$；每行至少有一个有限的分数。这两种情况都不能产生 `nan`。
+# 不用 `softmax`，写出沿最后一个轴的 softmax。遇到 1,000 或 $-\infty$（不会占满整行）这样的分数，都不能产生 `nan`。
 #
 # <details><summary>提示 1</summary>
 #
-# $e^{1000}$ 是 `inf`，而 `inf / inf` 是 `nan`。给一行的所有分数加上同一个数，权重都不变。</details>
+# $e^{1000}$ 是 `inf`，而 `inf / inf` 是 `nan`。给整行加上同一个数，权重都不变。</details>
 #
 # <details><summary>提示 2</summary>
 #
-# 加上哪个数，能让最大的指数变成 0？记得保留这个轴（`keepdim=True`），不然各行会混在一起。</details>
+# 加上哪个数，能让最大的指数变成 0？记得保留这个轴（`keepdim=True`）。</details>
 
 
 # %% tags=["exercise"]
@@ -666,18 +663,18 @@ def softmax(scores):
 
 checks.check("2.3", softmax, quiet=True)
 
-# %% [markdown] english="9f353a93"
+# %% [markdown] english="5f5a19bf"
 # ### 练习 2.4 · 核心 · 20 分钟
 #
-# 长文本会用*滑动窗口*：每个位置只关注自己和前面 `width - 1` 个位置。写出这种注意力，包括缩放和掩码。
+# 长文本会用*滑动窗口*：每个位置只关注自己和前面 `width - 1` 个位置。把它写出来，包括缩放和掩码。
 #
 # <details><summary>提示 1</summary>
 #
-# 查询 $i$ 到键 $j$ 的距离是 $i - j$。哪些距离可以保留？</details>
+# 从查询 $i$ 到键 $j$，哪些距离 $i - j$ 可以保留？</details>
 #
 # <details><summary>提示 2</summary>
 #
-# 从上面的 `attention_weights` 出发，改掉掩码。`width = 1` 时，答案就是 `v`。</details>
+# 改掉 `attention_weights` 里的掩码。`width = 1` 时，答案就是 `v`。</details>
 
 
 # %% tags=["exercise"]
@@ -699,29 +696,25 @@ def sliding_attention(q, k, v, width):
 
 checks.check("2.4", sliding_attention, quiet=True)
 
-# %% [markdown] english="9840a93c"
+# %% [markdown] english="55beb31e"
 # ### 练习 2.5 · 挑战 · 90 分钟
 #
-# FlashAttention（Dao 等，2022）背后的想法是：任何时候都不同时保存全部分数。写出因果注意力，把键按 `size` 个一块分开，逐块处理。对每个查询只记三样东西：目前最大的分数、指数之和、值的加权和。
+# FlashAttention（Dao 等，2022）的想法是：任何时候都不同时保存全部分数。写出因果注意力，每次只处理一块 `size` 个键。对每个查询只记目前最大的分数、指数之和、值的加权和。
 #
-# 然后算一算：`T = 8192` 时，这些分数要占多少内存？与 `attention_weights` 比较，按一个头、float32 计算。
+# 然后算一算：`T = 8192` 时，一个头、float32，这些分数要占多少内存？与 `attention_weights` 比较。
 #
 # <details><summary>答案</summary>
 #
 # 一次全算：每个头、每条序列需要 8192² × 4 字节 = 256 MiB，softmax 还会再复制一份。每块 64 个键：8192 × 64 × 4 字节 = 2 MiB。</details>
 
-# %% [markdown] english="71860f11"
+# %% [markdown] english="7b3442c6"
 # <details><summary>提示 1</summary>
 #
-# 新的一块让最大值从 $m$ 升到 $m'$ 时，此前累加的每一项都偏大，是应有值的 $e^{m' - m}$ 倍。</details>
+# 新的一块让最大值从 $m$ 升到 $m'$ 时，此前的各个和都偏大，是应有值的 $e^{m' - m}$ 倍。只在最后除一次。</details>
 #
 # <details><summary>提示 2</summary>
 #
-# 开始时，最大值取 $-\infty$，各个和取 0。如果一块里的键对某个查询来说全是未来，这一块就什么也不加；但要当心 $-\infty - (-\infty)$：好在第一块总有键 0，每个查询都看得到它。</details>
-#
-# <details><summary>提示 3</summary>
-#
-# 只在最后除一次：加权和除以指数之和。</details>
+# 开始时，最大值取 $-\infty$，各个和取 0。第一块里有键 0，每个查询都看得到它，所以不会出现 $-\infty - (-\infty)$。</details>
 
 
 # %% tags=["exercise"]
@@ -752,22 +745,18 @@ def attention_in_blocks(q, k, v, size):
 
 checks.check("2.5", attention_in_blocks, quiet=True)
 
-# %% [markdown] english="21d9fd05"
+# %% [markdown] english="04c06ca3"
 # ### 练习 2.6 · 核心 · 30 分钟
 #
-# 这道题写完整的注意力：由 x 和四个矩阵算出因果多头注意力。每个 $W$ 都是 (C, C)，用法是 `x @ W`（`nn.Linear` 存的是它的转置）；`W_q`、`W_k` 和 `W_v` 的前 `D` 列属于第一个头，接下来的 `D` 列属于第二个头。检查时会用同样的矩阵，与 PyTorch 的 `nn.MultiheadAttention` 对照。
+# 这道题写完整的注意力：由 x 和四个矩阵算出因果多头注意力。`W_q`、`W_k` 和 `W_v` 的前 `D` 列属于第一个头，接下来的 `D` 列属于第二个头。检查时与 PyTorch 的 `nn.MultiheadAttention` 对照。
 #
 # <details><summary>提示 1</summary>
 #
-# 先投影：三次矩阵乘法。然后切成多个头，计算注意力，并排拼好，最后再投影一次。</details>
+# 三次矩阵乘法；切成多个头；`attention_weights(q, k) @ v`；并排拼好；再乘一次。</details>
 #
 # <details><summary>提示 2</summary>
 #
-# `split_heads` 和 `merge_heads` 负责换轴。在每个头里，要除以的是 √D，其中 D = C / n_heads，而不是 √C。</details>
-#
-# <details><summary>提示 3</summary>
-#
-# 用 `attention_weights(q, k) @ v`，或者不看前面的代码，把那四行再写一遍。</details>
+# `split_heads` 和 `merge_heads` 负责换轴。要除以的是 √D，其中 D = C / n_heads，而不是 √C。</details>
 
 
 # %% tags=["exercise"]
@@ -790,7 +779,7 @@ def multi_head_attention(x, W_q, W_k, W_v, W_o, n_heads):
 
 checks.check("2.6", multi_head_attention, quiet=True)
 
-# %% [markdown] english="cd65bc1e"
+# %% [markdown] english="f265fd83"
 # ## 自测
 #
 # 先选，再展开答案。
@@ -799,35 +788,35 @@ checks.check("2.6", multi_head_attention, quiet=True)
 #
 # <details><summary>答案</summary>
 #
-# (b)：第一个位置只看得到自己，而只有一个分数时，softmax 的结果是 1。(a) 和 (c) 都得有第二个键才行。</details>
+# (b)：只有一个分数时，softmax 的结果是 1。(a) 和 (c) 都得有第二个键才行。</details>
 
-# %% [markdown] english="75d6f010"
+# %% [markdown] english="fde974a8"
 # **2.** 位置数 `T` 加倍，一层的分数个数……(a) 加倍 · (b) 变成四倍 · (c) 不变。
 #
 # <details><summary>答案</summary>
 #
-# (b)：每个位置都要与每个位置算一个分数。(a) 说的是查询的个数。(c) 说的是*可学习的*权重的个数。</details>
+# (b)：每个位置都要与每个位置算一个分数。(a) 说的是查询的个数，(c) 说的是*可学习的*权重的个数。</details>
 
-# %% [markdown] english="2a4685c3"
+# %% [markdown] english="9f3a62df"
 # **3.** `C` 不变，`H` 加倍，注意力里可学习的权重的个数……(a) 加倍 · (b) 不变 · (c) 减半。
 #
 # <details><summary>答案</summary>
 #
-# (b)：只是通道的切法变了。(a) 要每个头的宽度仍和原来一样才行。(c) 忽略了头的个数也加倍了。</details>
+# (b)：只是通道的切法变了。(a) 要每个头的宽度仍和原来一样才行；(c) 忽略了头的个数也加倍了。</details>
 
-# %% [markdown] english="ab042af0"
+# %% [markdown] english="4e124ac3"
 # **4.** 不除以 √D，而是除以 `D`，会……(a) 让权重几乎均等 · (b) 让几乎全部权重落到一个位置 · (c) 毫无影响，矩阵会学着补偿。
 #
 # <details><summary>答案</summary>
 #
-# (a)：分数的绝对值变小，彼此相差就小，softmax 的结果接近均匀。(b) 是完全不除时的情形。(c) 只对了一半：训练可以补回来，但一开始权重几乎相等。</details>
+# (a)：分数小，softmax 的结果就接近均匀。(b) 是完全不除时的情形。(c) 只对了一半：矩阵可以补偿，但一开始权重几乎相等。</details>
 
-# %% [markdown] english="0a49787b"
+# %% [markdown] english="4e6804e1"
 # **5.** 你的验证损失是 0.08。首先该怀疑的是……(a) 随机性 · (b) 掩码 · (c) 头太多。
 #
 # <details><summary>答案</summary>
 #
-# (b)。(a) 换种子只让损失变化千分之几奈特，前面比较种子的表里可以看到。(c) 在这里，增加头数只让损失降低了百分之几奈特。</details>
+# (b)。在这里，(a) 只带来千分之几奈特的差别，(c) 也只有百分之几奈特。</details>
 
 # %% [markdown] english="6c34af99"
 # **下一讲：** [3 · 模型](03_model.ipynb)，注意力会成为其中每个块的前一半。
