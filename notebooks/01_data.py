@@ -15,16 +15,15 @@
 # %% [markdown]
 # # 1 · Data: a text becomes numbers
 #
-# A language model is a machine that guesses what comes next. Before it can guess, the text has to become
-# numbers; and to judge its guesses, you need to know how well a machine does if it only counts. This lesson does
-# both. The best counter at its end is the line that the Transformer of the next lessons has to cross.
+# A language model guesses what comes next. For that, text has to become numbers; and to judge the guesses, you need
+# to know how far counting gets. This lesson's best counter is the line that the Transformer has to cross.
 
 # %% [markdown]
-# **You will be able to** turn text into integers and back · split data without fooling yourself · draw
-# training batches · read a loss in nats and as a perplexity · build an n-gram model that is hard to beat.
+# **You will be able to** turn text into integers and back · split data without fooling yourself · draw training
+# batches · read a loss and its perplexity · build an n-gram model that is hard to beat.
 #
-# **You need** Python, [PyTorch in twenty lines](../book/pytorch.md), the idea of a probability.
-# **Time:** 45 minutes to read, three quarters of it code; half a minute of computing; an hour for the exercises up to core.
+# **You need** Python, [PyTorch in twenty lines](../book/pytorch.md), the idea of probability.
+# **Time:** 45 minutes to read, half a minute of computing, an hour for the exercises up to core.
 
 # %% tags=["setup"]
 import importlib.util
@@ -56,9 +55,8 @@ import torch
 # %% [markdown]
 # ## The text
 #
-# Tiny Shakespeare is about 40,000 lines of the plays in one file. The course looks for it on your machine and
-# downloads it if it must. Where neither works you get a *practice text*, written by the course's own model,
-# and every page says so: `text.is_real` is False then, and `text.note` is what a figure says beside it.
+# Tiny Shakespeare is about 40,000 lines of the plays. Where it can't be downloaded you get a *practice text* by the
+# course's own model: then `text.is_real` is False, and figures show `text.note`.
 
 # %% tags=["nbval-ignore-output"]
 text = corpus.load()
@@ -66,9 +64,9 @@ print(text.describe())
 print(text.text[:250])
 
 # %% [markdown]
-# Sixty-five characters is all: letters, a little punctuation, one digit, the space and the line break.
+# Sixty-five characters are all: letters, punctuation, one digit, space and line break.
 #
-# > **Predict.** Which character is the most frequent? What share of the text do the first three make up?
+# > **Predict.** Which is the most frequent? What share of the text do the first three make up?
 
 # %%
 counts = pd.Series(list(text.text)).value_counts()
@@ -77,16 +75,15 @@ print(f"{len(counts)} characters; the three most frequent make up {share:.0%}")
 figures.character_counts(counts.head(30), note=text.note)
 
 # %% [markdown]
-# The space leads, then *e*, *t* and *o*. Each line of the scale is a factor of ten; the 35 rarest characters, down to one
-# `$`, lie below.
+# The space leads, then *e*, *t* and *o*. (The 35 rarest are not shown.)
 
 # %% [markdown]
 # ## Why characters, and not words?
 #
-# A model of words has fewer guesses to make in the same text. But it pays twice. Each different word needs a
-# vector of its own, and it meets words that it has never seen.
+# A model of words makes fewer guesses, but pays twice: each word needs a vector of its own, and some it has never
+# seen.
 #
-# > **Predict.** Of all words in the last tenth, repeats counted, how many do not occur in the first nine tenths?
+# > **Predict.** How many words of the last tenth, repeats counted, are new?
 
 # %%
 cut = int(0.9 * len(text.text))
@@ -99,14 +96,13 @@ print(f"never seen before: {sum(new) / max(1, len(new)):.1%} of the words,", end
 print(f"{len(set(last) - set(first))} of the characters")
 
 # %% [markdown]
-# Each of these words would be a blank. Large models cut text into frequent *pieces* (exercise 1.5 builds such a cutter). We
-# stay with characters: the alphabet is tiny and nothing is unknown, but a small model spends a part of its capacity on
-# spelling.
+# Each of these would be a blank. Large models cut text into frequent *pieces* (exercise 1.5). Our characters are few
+# and none is unknown, but a small model spends capacity on spelling.
 #
 # ## Characters to integers
 #
-# A **tokenizer** maps text to integers and back. Ours is the smallest that works: a character's id is its
-# place in the sorted alphabet. By hand it is one dictionary.
+# A **tokenizer** maps text to integers and back. Ours makes each character a **token**, whose id is its place in the
+# sorted alphabet: one dictionary.
 
 # %%
 alphabet = sorted(set("to be or not to be"))
@@ -115,7 +111,8 @@ print(alphabet)
 print([id_of[character] for character in "robot"])
 
 # %% [markdown]
-# The class adds the way back, and a clear error for a character that it has never seen.
+# The class adds the way back, and refuses unknown characters: silently dropped, they would change your prompt, and
+# you would blame the model.
 
 
 # %% tags=["export"]
@@ -157,10 +154,6 @@ if text.is_real:
     assert tokenizer.vocab_size == 65, "Tiny Shakespeare has 65 different characters"
 print(f"{len(ids):,} ids, the first ten: {ids[:10].tolist()}")
 
-# %% [markdown]
-# A tokenizer that silently drops an unknown character changes your prompt, and you will look for the fault in the model.
-# This one refuses.
-
 # %%
 try:
     CharTokenizer("abc ").encode("a cab №5")
@@ -170,8 +163,8 @@ except ValueError as error:
 # %% [markdown]
 # ## Training and validation
 #
-# The model learns from the first nine tenths and is judged on the last tenth, which it never sees. We cut in
-# one place, by **position**, although most of machine learning shuffles first.
+# The model learns from the first nine tenths and is judged on the last, which it never sees. We cut once, by
+# **position**; most of machine learning shuffles first.
 
 
 # %% tags=["export"]
@@ -194,17 +187,16 @@ print(f"{n_train:,} to learn from, {n_validation:,} to be judged by")
 print(f"kinds of character that occur in the last tenth alone: {len(unseen)}")
 
 # %% [markdown]
-# What if you shuffled the lines before the cut? Then a line of the last tenth would have its old neighbours in the
-# training text: the same names, the same quarrel.
+# If you shuffled the lines first, a line of the last tenth would have its neighbours in the training text: the same
+# names, the same quarrel.
 #
-# > **Predict.** Does the last tenth become easier or harder? Does the model become better? Keep your answer: near the end
-# > of this lesson you measure it.
+# > **Predict.** Would the last tenth be easier or harder? Would the model be better? Later you measure it.
 
 # %% [markdown]
 # ## Batches
 #
-# A training step sees `B` windows of `T` characters from random places. The question at each position is
-# "what comes next?", so the answers are the same windows, moved by one: `targets[t] = tokens[t + 1]`.
+# A training step sees `B` windows of `T` characters from random places. Each position asks "what comes next?", so the
+# answers are the same windows, moved by one: `targets[t] = tokens[t + 1]`.
 
 
 # %% tags=["export"]
@@ -235,8 +227,7 @@ asked, answers = tokenizer.decode(tokens[0]), tokenizer.decode(targets[0])
 figures.shifted(asked, answers, title="Each position asks, the next character answers")
 
 # %% [markdown]
-# The dotted lines join each target to the token that it is, one place on. One window of 11 characters holds 11 questions:
-# what follows the first, what follows the first two, and so on.
+# Dotted lines join a target to the same token, one place on. A window of 11 characters holds 11 questions:
 
 # %%
 for t in range(4):
@@ -245,12 +236,12 @@ for t in range(4):
     print(f"{before!r:>10} is followed by {after!r}")
 
 # %% [markdown]
-# A Transformer answers all `T` questions of a window at once.
+# A Transformer answers all `T` at once.
 #
-# **What breaks if you forget to shift?** Then each position is asked for the character that it holds already. To see what
-# is learned, count for each character which "answer" it gets.
+# **What breaks if you forget to shift?** Each position is asked for the character that it holds. Count the "answers"
+# to see what is learned.
 #
-# > **Predict.** How many of its "answers" on the last tenth are right? And what does it write?
+# > **Predict.** How many are right on the last tenth? And what does it write?
 
 # %%
 unshifted = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
@@ -263,16 +254,15 @@ written = tokenizer.decode([answer[tokenizer.encode(letter)[0]]] * 10)
 print(f"{right:.0%} right; after {letter!r} it writes {written!r}")
 
 # %% [markdown]
-# The score is perfect and the text is a stuck key. As a *loss*, which the next section defines, this score is 0. Keep the
-# symptom in mind: **a loss near zero means that the answer is in the question.** It returns in lesson 2, better hidden.
+# The score is perfect and the text a stuck key. As a *loss* (next section) it is 0: **a loss near zero means that the
+# answer is in the question.** In lesson 2 it hides better.
 
 # %% [markdown]
 # ## What is a good guess worth?
 #
-# A model gives each possible next character a probability $p$. Its **token loss** is $-\ln p$ of what really came,
-# how surprised it is (in statistics: the **negative log-likelihood**): 0 if it was certain, and larger the less it
-# expected what came. The **loss** is the mean of the token losses, in **nats** per character (the natural
-# logarithm's unit; ln 2 of them are a bit). Its full name is **cross-entropy**.
+# A model gives each possible next character a probability $p$. Its **token loss** (or **negative log-likelihood**) is
+# $-\ln p$ of what really came: 0 if it was certain, larger the more it is surprised. The **loss**, in full
+# **cross-entropy**, is the mean of these, in **nats** per character (natural logarithms; ln 2 nats are a bit).
 
 # %%
 p = torch.linspace(0.01, 1, 100)
@@ -281,15 +271,15 @@ title = "A sure guess that fails is expensive"
 figures.lines(p, curve, "probability of what came", "token loss (nats)", title=title)
 
 # %% [markdown]
-# Halve the probability and you pay another $\ln 2$, everywhere on the curve. At $p = 0$ the price is infinite, so a good model
-# never rules anything out.
+# Halve the probability and you pay another $\ln 2$. At $p = 0$ the price is infinite: a good model never rules
+# anything out.
 #
-# Whoever knows the true probabilities (here they are $p$, and the guess is $q$) pays $-\sum p \ln p$ on average: the **entropy**. To guess
-# with others costs the cross-entropy $-\sum p \ln q$, which is never less. So no model gets below the entropy of the text, which
-# nobody knows; Shannon (1951) let people guess letter by letter to learn it.
+# To guess the true probabilities $p$ costs $-\sum p \ln p$ on average, the **entropy**; to guess $q$ costs the
+# cross-entropy $-\sum p \ln q$, never less. So no model gets below the entropy of the text, which nobody knows;
+# Shannon (1951) let people guess to estimate it.
 #
-# **Perplexity** is $e^{\text{loss}}$: the number of equally likely choices that would be as hard to guess. A coin has 2 and a
-# die 6. A loaded die has fewer, because you can bet on it, if you know.
+# **Perplexity** is $e^{\text{loss}}$: how many equally likely choices would be as hard to guess. A coin has 2, a die
+# 6, a loaded die fewer: you can bet on it, if you know.
 
 # %%
 loaded, fair = [1 / 2] + [1 / 10] * 5, [1 / 6] * 6
@@ -309,7 +299,7 @@ uniform = math.log(tokenizer.vocab_size)
 print(f"uniform: {uniform:.3f} nats/character, perplexity {math.exp(uniform):.1f}")
 
 # %% [markdown]
-# The next dullest knows the counts from above: each character costs $-\ln$ of its share in the training text.
+# The next dullest knows the counts: each character costs $-\ln$ of its share in the training text.
 #
 # > **Predict.** From 65 equal choices down to how many?
 
@@ -319,9 +309,8 @@ unigram = -share[validation_ids].log().mean().item()
 print(f"unigram: {unigram:.3f} nats/character, perplexity {math.exp(unigram):.1f}")
 
 # %% [markdown]
-# Now let the guess depend on the character before: after *q* comes *u*. That is
-# a **bigram** model, and all it needs is a table of pairs. Adding 1 to each cell keeps a pair that never occurred
-# from costing infinitely much.
+# A **bigram** model looks one character back: after *q* comes *u*. It needs a table of pairs, with 1 added to each
+# cell.
 
 # %%
 pairs = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
@@ -339,10 +328,10 @@ table = after[common][:, common]
 figures.heatmaps(table, names, names, labels=labels, title=title, note=text.note)
 
 # %% [markdown]
-# Read it by rows: after *t* the *h* is bright, after *h* the *e*, and after *y* or *d* a word often ends. (⏎ is dark because
-# capitals follow it, which are not shown.)
+# By rows: after *t* the *h* is bright, after *h* the *e*; after *y* or *d* a word often ends. (⏎ is dark: the
+# capitals that follow are not shown.)
 #
-# **What breaks without the added 1?** Count the pairs of the last tenth that the first nine tenths never showed.
+# **What breaks without the added 1?** Count the new pairs of the last tenth.
 
 # %%
 never = pairs[validation_ids[:-1], validation_ids[1:]] == 0
@@ -354,18 +343,17 @@ print(f"the loss without the added 1 is {loss}")
 # %% [markdown]
 # ## Counting further back
 #
-# An **n-gram** is $n$ characters in a row. A model of **order** $n$ guesses the last of them from the $n - 1$ before it, its
-# *context*; the bigram has order 2. Five characters of context have a billion possible values, and most were never seen.
+# An **n-gram** is $n$ characters in a row. A model of **order** $n$ guesses the last from the $n - 1$ before it, its
+# *context*; the bigram has order 2. Five characters of context have a billion values, most never seen.
 
 # %% [markdown]
-# The trick is to trust a long context as far as it has been seen and to fall back on a shorter one for the rest. Witten
-# and Bell's rule (1991) does it with two counts: $c(h)$, how often context $h$ occurred, and $t(h)$, how many *different*
-# characters followed it. A context with many different successors is full of surprises, so it is trusted less. With
-# $w$ for the next character:
+# The trick: trust a long context as far as it has been seen, and a shorter one for the rest. Witten and Bell's rule
+# (1991) needs two counts: $c(h)$, how often context $h$ occurred, and $t(h)$, how many *different* characters
+# followed it. Many mean surprises, so less trust. With $w$ for the next character:
 #
 # $$p(w\mid h) = \frac{c(hw) + t(h)\, p(w\mid h')}{c(h) + t(h)},\qquad h' \text{ is } h \text{ without its oldest character.}$$
 #
-# With no context left, the rule falls back on $1/V$. (In this form: Chen and Goodman, 1999.) Here is all of it, for one word:
+# With no context left, it falls back on $1/V$. (In this form: Chen and Goodman, 1999.) For one word:
 
 # %%
 word, followers = "abracadabra", {}
@@ -381,8 +369,8 @@ def p_after(h, w):
 
 
 # %% [markdown]
-# By hand: *b* is 2 of 11 letters, of 5 kinds, so alone it has $(2 + 5 \cdot \frac{1}{5}) / (11 + 5) = 3/16$. After *a* came
-# *b* twice and two other letters once each, so $c(h) = 4$ and $t(h) = 3$.
+# By hand: *b* is 2 of 11 letters, of 5 kinds, so alone it has $(2 + 5 \cdot \frac{1}{5}) / (11 + 5) = 3/16$. After
+# *a* came *b* twice and two other letters once each: $c(h) = 4$, $t(h) = 3$.
 
 # %%
 assert p_after("a", "b") == (2 + 3 * 3 / 16) / (4 + 3)
@@ -390,10 +378,9 @@ assert abs(sum(p_after("a", w) for w in set(word)) - 1) < 1e-12, "a distribution
 print(f"p(b | a) = {p_after('a', 'b'):.3f}")
 
 # %% [markdown]
-# For a million characters that is too slow. With tensors it is fast: each n-gram becomes one integer, written in base $V$.
-# Here $a, b, c, d, r$ are $0 … 4$ and $V = 5$, so *ab* is $0 \cdot 5 + 1 = 1$. Division by $V$ takes the last letter off and
-# leaves the context. Of the *different* pairs, three begin with *a*: *ab*, *ac*, *ad*. So *a* is left three times, and that
-# is $t(h)$.
+# For a million characters that is too slow, so tensors count: each n-gram becomes one integer in base $V$. With
+# $a, b, c, d, r$ as $0 … 4$ and $V = 5$, *ab* is $0 \cdot 5 + 1 = 1$. Division by $V$ takes the last letter off. Of
+# the *different* pairs, *ab*, *ac* and *ad* leave *a*: three times, which is $t(h)$.
 
 
 # %% tags=["export"]
@@ -422,8 +409,8 @@ def count_ngrams(codes, vocab_size):
 
 
 # %% [markdown]
-# The model keeps these five tables for each order. Asking for a probability climbs from the uniform guess up, one order at
-# a time. On *abra*: four times 1/5, then $p(a), p(b), p(r), p(a)$; then order 2 replaces all but the first, `p[n - 1 :]`, by
+# The model keeps these five tables for each order and climbs from the uniform guess. On *abra*: four times 1/5; then
+# $p(a), p(b), p(r), p(a)$; then order 2 replaces all but the first, `p[n - 1 :]`, by
 # $p(b\mid a), p(r\mid b), p(a\mid r)$.
 
 
@@ -467,8 +454,7 @@ pair = tensors.probabilities(torch.tensor(small.encode("ab")))
 assert abs(pair.item() - p_after("a", "b")) < 1e-12, "the same rule"
 
 # %% [markdown]
-# > **Predict.** How far back is it worth looking? Order 6 sees more than order 5. Will it win? And on the text that was
-# > counted?
+# > **Predict.** Will order 6 beat order 5? And on the counted text?
 
 # %%
 V = tokenizer.vocab_size
@@ -483,8 +469,8 @@ look = {"title": "The counted text grows easier with every order", "note": text.
 figures.lines(orders[:6], curves, "order", "loss (nats/character)", **look)
 
 # %% [markdown]
-# One order further is worse on new text, and better by far on the counted: your first sight of **overfitting**. Where is
-# the harm? Compare the two orders place by place, by how often the longer context was seen.
+# One order further is worse on new text, far better on the counted: your first sight of **overfitting**. Where is the
+# harm? Compare by how often the longer context was seen.
 
 # %%
 n = orders[:6][-1]  # 6, unless the alphabet is huge
@@ -503,17 +489,17 @@ if text.is_real:
     assert n_gram[6] > n_gram[5], "longer contexts are believed too soon"
 
 # %% [markdown]
-# Where the context is new, the rule falls back and loses nothing. A context met once misleads most, place by place, but half
-# of the harm comes from contexts met five times and more: the rule trusts those too soon as well.
+# A new context does no harm: the rule falls back. One met once harms most, place by place, but half of the harm comes
+# from contexts met five times and more: the rule trusts them too soon as well.
 #
 # ## Counting with more care
 #
-# That is the rule's fault, not counting's. The rule of **Kneser and Ney** (1995), as Chen and Goodman (1999) refined it, came out
-# best in the latter's comparison. It changes two things.
+# That is the rule's fault, not counting's. The rule of **Kneser and Ney** (1995), refined by Chen and Goodman (1999),
+# came out best in their comparison.
 #
-# **A count of one is mostly luck.** So a fixed *discount* is taken off every count: $D_1$ from one, $D_2$ from two, $D_3$ from three
-# or more. What was taken goes to the shorter context. How much? The n-grams seen $k$ times here would be seen less often
-# in a new text of the same length; that shortfall is $D_k$. Its estimate (Chen and Goodman) we take on trust: with $n_k$ n-grams seen $k$ times,
+# **A count of one is mostly luck.** So every count pays a *discount* to the shorter context: $D_1$ from one, $D_2$
+# from two, $D_3$ from three or more. N-grams seen $k$ times here would be seen less often in a new text as long;
+# $D_k$ is that shortfall. We take the estimate on trust: with $n_k$ n-grams seen $k$ times,
 # $D_k = k - (k+1)\,Y\,n_{k+1}/n_k$ and $Y = n_1/(n_1 + 2n_2)$.
 
 
@@ -534,9 +520,9 @@ for n in (2, 4, 6):
     print(f"order {n}: {(seen == 1).float().mean():.0%} seen once; D = {taken}")
 
 # %% [markdown]
-# **A shorter context is asked only where the longer one doesn't know.** Then it matters little *how often* a character came there, and
-# much *in how many different places*. In this text *h* is frequent, but mostly in *th*, *sh* and *wh*; where none of these
-# stands, an *h* is unlikely. So for all but the longest contexts an n-gram counts once for each different character before it.
+# **A shorter context is asked only where the longer one doesn't know.** Then *how often* a character came there
+# matters less than *in how many different places*. Here *h* is frequent, but mostly in *th*, *sh* and *wh*; elsewhere
+# it is unlikely. So for all but the longest contexts an n-gram counts once for each different character before it.
 
 # %%
 different = ngram_codes(train_ids, 2, V).unique()  # each pair once, however frequent
@@ -546,9 +532,8 @@ for letter in (c for c in "hue" if c in tokenizer.alphabet):
     print(f"{letter}: {share[i]:.1%} of all characters, after {places[i]} different ones")
 
 # %% [markdown]
-# The climb from short to long is inherited. `count` hands it other tables: in Witten and Bell's formula what is left of the
-# counts takes the place of $c$, and what was taken (`rest`) that of $t$. You may skip this box; what matters is the table below
-# it.
+# Only the tables change: in the formula what is left of the counts replaces $c$, what was taken (`rest`) replaces
+# $t$. You may skip this box.
 
 
 # %% tags=["export"]
@@ -573,7 +558,7 @@ class KneserNey(WittenBell):
 
 
 # %% [markdown]
-# > **Predict.** Will order 6 still lose to order 5? How much do the same counts gain by the better rule?
+# > **Predict.** Will order 6 still lose to order 5? How much does the better rule gain?
 
 # %%
 careful, halves = {}, {}
@@ -594,21 +579,20 @@ if text.is_real:
     assert round(careful[7], 3) == 1.517, "with nothing but the same text, counted"
 
 # %% [markdown]
-# Two orders more, and 0.15 nats less, 0.11 of them at order 5 already. At order 2 both rules are level, and
-# so was the added 1: nearly all pairs are seen often. (A best order chosen on the text that reports it may be flattered;
-# here each half would have chosen it for the other.)
+# Two orders more and 0.15 nats less, 0.11 of them at order 5. At order 2 the rule hardly matters: nearly all pairs
+# are seen often. (Choosing on the text that reports may flatter; here either half would have chosen for the other.)
 #
-# **This is the line to cross.** Two layers pass the 5-gram within minutes on a laptop (lesson 4); to pass this line takes longer
-# training, or more layers (lesson 5). What counting can't do, at any order, is *generalise*: see that two contexts are alike without being
-# equal. That is what a Transformer is for.
+# **This is the line to cross.** Two layers pass the 5-gram within minutes on a laptop (lesson 4); this line takes
+# longer training, or more layers (lesson 5). What no counting can do is *generalise*: see that two contexts are alike
+# without being equal. That is what a Transformer is for.
 
 # %% [markdown]
 # ## What counting writes
 #
-# A model that guesses can write: draw the next character from its probabilities, append it, go on. `probabilities` judges a text that is
-# there; so to ask about every character that could come next, hand it a text in which each of them follows the same context, end to end. In
-# *abracadabra*'s alphabet of five, for order 3 after *ab*: *aba abb abc abd abr*. The last letters stand at 2, 5, 8 …; since
-# `probabilities` leaves out the very first letter, it has them at 1, 4, 7 …: `[order - 2 :: order]`.
+# A model that guesses can write: draw the next character from its probabilities, append it, go on. `probabilities`
+# judges a given text, so give it each possible next character after the same context: for *ab* in *abracadabra*, at
+# order 3, *aba abb abc abd abr*. It leaves out the very first letter, so the last letters, at 2, 5, 8 …, are at 1, 4,
+# 7 …: `[order - 2 :: order]`.
 
 
 # %%
@@ -641,12 +625,11 @@ for order in (2, 3, best_order):
     print(f"--- order {order}\n{tokenizer.decode(write(model, prompt, 120))}\n")
 
 # %% [markdown]
-# Letters become syllables, then words, and the shape of a play appears: a name in capitals, a colon, a new line. Sense
-# does not.
+# Letters become syllables, then words, and a play takes shape: a name, a colon, a new line. Sense does not come.
 #
 # ## Back to the shuffled lines
 #
-# The same counter, the same text, another split:
+# Same counter, another split:
 
 # %%
 lines = text.text.split("\n")
@@ -659,8 +642,8 @@ print(f"by position {fair:.3f}, lines shuffled {flattered:.3f} nats/character,")
 print(f"perplexity {math.exp(fair):.2f} and {math.exp(flattered):.2f}")
 
 # %% [markdown]
-# Much easier. Because the model has read the scenes that it is asked about? Or is the last tenth harder than the rest? Hold out
-# other tenths, each in one piece:
+# Much easier. Has the model read the scenes already, or is the last tenth just harder? Hold out other tenths, each in
+# one piece:
 
 # %%
 tenth, by_tenth = len(ids) // 10, []
@@ -673,16 +656,14 @@ if text.is_real:
     assert flattered < min(by_tenth), "shuffled is easier than any in one piece"
 
 # %% [markdown]
-# Both, it seems. The other tenths are easier too, so most of the gain is not the shuffle's. (A guess: the last tenth is mostly new
-# plays, and these have the rest of theirs in the training text.) But shuffled is easier than any of them, probably because the
-# model has read the very scenes. Is the model better for it? No: its questions are easier. So we
-# cut by position, in one place. A loss is comparable only with losses on the very same split.
+# Both, it seems. The others are easier too, so most of the gain is not the shuffle's. (A guess: only the last is
+# mostly new plays.) But shuffled is easier still, probably because the model has read the very scenes. The model
+# isn't better: its questions are easier. So we cut once, by position, and compare losses only on the same split.
 
 # %% [markdown]
 # ## The loss log
 #
-# Each of lessons 1 to 4 has a table of losses over the last tenth: the counters' and, from lesson 2 on, its own. (*Bigram* and
-# *5-gram* are Witten and Bell's, *Kneser–Ney* is the best counter, of order 7.)
+# Lessons 2 to 4 add their losses to this table. (Its n-grams are Witten and Bell's.)
 
 
 # %% tags=["export"]
@@ -714,59 +695,52 @@ loss_log.round(3)
 figures.loss_bars(losses, title="What counting reaches, from worst to best", note=text.note)
 
 # %% [markdown]
-# From the unigram to the 5-gram each step down is a longer look back; the last one is mostly a better rule.
-
-# %% [markdown]
 # ## What you built
 #
-# A tokenizer, a split, batches, and a ladder of baselines. They live on in `course_utils.lessons.data`, written there from this
-# very notebook.
+# A tokenizer, a split, batches, a ladder of baselines: `course_utils.lessons.data`, written from this notebook.
 #
 # ## Questions
 #
-# **1.** Why must the alphabet come from the whole text, or else the tokenizer be ready to refuse?
+# **1.** Why must the alphabet come from the whole text, or the tokenizer be ready to refuse?
 #
 # <details><summary>Answer</summary>
 #
-# A character that only the last tenth has would get no id. Either it is in the alphabet from the start, or `encode` must say so. </details>
+# A character that only the last tenth has would get no id. </details>
 #
 # **2.** A model has a loss of 0.02 on the validation split. What do you suspect first?
 #
 # <details><summary>Answer</summary>
 #
-# That the answer is in the question: targets not shifted, or a model that can look ahead. </details>
+# The answer is in the question: targets not shifted, or a model that looks ahead. </details>
 #
 # **3.** Why does order 6 lose to order 5 by the first rule, and win by the second?
 #
 # <details><summary>Answer</summary>
 #
-# Witten and Bell's rule trusts long contexts too soon, those met often as well. Kneser and Ney's takes a discount off every
-# count, and falls back on places, a better guess. </details>
+# The first trusts long contexts too soon. The second discounts every count and falls back on places. </details>
 #
-# **4.** A friend reports a perplexity of 4.5 on "10 % of the lines, drawn at random". Is that better than your counter?
+# **4.** A friend reports a perplexity of 4.5 on "10 % of the lines, drawn at random". Better than your counter?
 #
 # <details><summary>Answer</summary>
 #
-# No. Lines drawn at random have their neighbours in the training text. On such a split your counter has a perplexity of 4.0
-# (above), so the friend's is worse. </details>
+# No. Such lines have neighbours in the training text; split like that, your counter has 4.0. </details>
 
 # %% [markdown]
 # ## Exercises
 #
-# Write your answer in place of the `...` or the `None` and run the cell. It prints *right*, or *not yet* with the input that
-# it tried, what it expected, what your code returned, and a guess at the mistake.
+# Replace `...` or `None` and run the cell. It prints *right*, or *not yet* with a guess at the mistake.
 #
 # ### Exercise 1.1 · warm-up · 5 min
 #
-# You are handed the probabilities that a model gave to the characters that really came. Return its perplexity.
+# Given the probabilities that a model gave to what really came, return its perplexity.
 #
 # <details><summary>Hint 1</summary>
 #
-# The token losses first, then their mean, and the exponential last. The order matters. </details>
+# First the token losses, then their mean, then the exponential. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# For four characters at probability 1/2 each the answer is 2, however many characters there are. </details>
+# All at probability 1/2: the answer is 2. </details>
 
 
 # %% tags=["exercise"]
@@ -788,16 +762,16 @@ checks.check("1.1", perplexity, quiet=True)
 # %% [markdown]
 # ### Exercise 1.2 · warm-up · 5 min
 #
-# Count by hand, for the sizes that the next cell prints: from how many different places can `get_batch` take a window, and
-# how many questions does one batch ask? The answer is a pair of whole numbers.
+# By hand, for the sizes below: from how many different places can `get_batch` take a window, and how many questions
+# does a batch ask?
 #
 # <details><summary>Hint 1</summary>
 #
-# Try it with 5 characters and windows of 3. The last target must exist. </details>
+# Try 5 characters and windows of 3. The last target must exist. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# A window needs `T + 1` characters: `T` tokens and one more for the last answer. Every position asks one question. </details>
+# A window takes `T + 1` characters. Every position asks one question. </details>
 
 # %%
 print(checks.sizes("1.2"))
@@ -816,16 +790,16 @@ checks.check("1.2", (places, questions), quiet=True)
 # %% [markdown]
 # ### Exercise 1.3 · core · 15 min
 #
-# To judge a model on the *whole* of a split, every prediction must be made, and made once. Cut `ids` into windows of at most
-# `T` tokens with their targets, without overlap. The last window may be shorter; no question is lost.
+# To judge a model on a *whole* split, make every prediction once: cut `ids` into windows of at most `T` tokens with
+# their targets, without overlap. The last may be shorter.
 #
 # <details><summary>Hint 1</summary>
 #
-# `N` ids hold `N - 1` questions. Where does each window start, if the one before it asked `T` of them? </details>
+# `N` ids hold `N - 1` questions. Where does a window start, if the one before asked `T`? </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# Cut `ids[:-1]` and `ids[1:]` in the same places. `torch.Tensor.split` may help. </details>
+# Cut `ids[:-1]` and `ids[1:]` alike (`torch.Tensor.split`). </details>
 
 
 # %% tags=["exercise"]
@@ -847,20 +821,20 @@ checks.check("1.3", windows, quiet=True)
 # %% [markdown]
 # ### Exercise 1.4 · core · 20 min
 #
-# Write the bigram model as one function, with `extra` in place of the 1 that was added to each cell. Count on `train`, return the
-# loss on `validation` in nats per character. Then: which `extra` is best, and on which text may you look for it?
+# Write the bigram model as one function, with `extra` in place of the added 1: count on `train`, return the loss on
+# `validation`. Which `extra` is best, and on which text may you look for it?
 #
 # <details><summary>Hint 1</summary>
 #
-# A row of the table belongs to the character *before*; after the division it sums to 1. </details>
+# A row is for the character *before*, and sums to 1. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `extra` goes into the counts before you divide, so that it is in the sum of the row as well. </details>
+# Add `extra` before you sum a row. </details>
 #
 # <details><summary>The second half</summary>
 #
-# Look on half of the last tenth and report on the other; what has chosen may not report. </details>
+# Choose on half of the last tenth, report on the other. </details>
 
 
 # %% tags=["exercise"]
@@ -886,31 +860,26 @@ checks.check("1.4", bigram_loss, quiet=True)
 # %% [markdown]
 # ### Exercise 1.5 · stretch · 120 min
 #
-# Byte-pair encoding, the cutter of large models. Again and again: find the most frequent pair of neighbours (on a tie, the
-# smallest pair), give it the next free id, and replace it everywhere, from left to right. The first new id is `vocab_size`. The
-# check asks for the ids after `n_merges` merges.
+# Byte-pair encoding: `n_merges` times, find the most frequent pair of neighbours (on a tie, the smallest), give it
+# the next free id (`vocab_size` is the first), and replace it everywhere, from left to right.
 #
-# Then use it: cut Shakespeare with 500 merges, count a 3-gram on the pieces, and turn its loss *per piece* into nats per
+# Then cut Shakespeare with 500 merges, count a 3-gram on the pieces, and turn its loss *per piece* into nats per
 # *character*. Does it beat the 5-gram?
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# Write two functions: one counts pairs (`collections.Counter(zip(ids, ids[1:]))`), one replaces a pair. </details>
+# One function counts pairs (`collections.Counter(zip(ids, ids[1:]))`), one replaces a pair. </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# In *aaa* the pair *aa* occurs twice but can be replaced only once: after a replacement, go on behind it. </details>
-#
-# <details><summary>Hint 3</summary>
-#
-# The *text* is the same however it is cut, so its total loss can be compared, and spread over its characters: loss per piece ×
-# pieces ÷ characters. </details>
+# In *aaa*, replace *aa* once and go on behind it. </details>
 #
 # <details><summary>The second half</summary>
 #
-# Collect the merges on the first nine tenths and replay them on the last; plain Python takes minutes. With 500 of them
-# our Kneser–Ney 3-gram had 1.641 nats per character: better than the 5-gram (1.669), worse than order 7 on characters. </details>
+# Collect merges on the first nine tenths, replay them on the last (minutes in plain Python). However it is cut, the
+# text is the same: loss per piece × pieces ÷ characters. Our Kneser–Ney 3-gram had 1.641 nats per character: better
+# than the 5-gram (1.669), worse than order 7. </details>
 
 
 # %% tags=["exercise"]
@@ -944,21 +913,16 @@ checks.check("1.5", byte_pairs, quiet=True)
 # %% [markdown]
 # ### Exercise 1.6 · core · 20 min
 #
-# A colleague's `get_batch` runs, the shapes are right, the loss looks fine; yet something is off by one. Write the test that
-# tells: True for a `get_batch(ids, batch_size, context_length, seed)` that can be trusted, False for any other. To be trusted it must
-# also obey its seed. The check tries sound ones and broken ones; text and sizes are yours.
+# A colleague's `get_batch` runs, shapes and loss look right; yet something is off by one. Write the test: True for a
+# `get_batch(ids, batch_size, context_length, seed)` that can be trusted and obeys its seed, else False.
 #
 # <details><summary>Hint 1</summary>
 #
-# `ids = torch.arange(N)` makes every token say its own place. What must then hold between tokens and targets? </details>
+# If `ids = torch.arange(N)`, what must hold between tokens and targets? </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# From which places should a few hundred windows of a text of `T + 3` ids start? </details>
-#
-# <details><summary>Hint 3</summary>
-#
-# The same seed twice, another seed, the rows of a batch: which must be equal? </details>
+# Where should a few hundred windows of `T + 3` ids start? And with the same seed again, or another? </details>
 
 
 # %% tags=["exercise"]
@@ -988,23 +952,20 @@ checks.check("1.6", can_be_trusted, quiet=True)
 # %% [markdown]
 # ## Test yourself
 #
-# Choose before you unfold.
-#
 # **1.** A model's loss falls by ln 2. Its perplexity …
 # (a) falls by 2 · (b) halves · (c) depends on the alphabet.
 #
 # <details><summary>Answer</summary>
 #
-# (b). (a) differences of losses are *ratios* of perplexities. (c) the alphabet sets where the uniform guess lies, not what a
-# difference means. </details>
+# (b). Differences of losses are *ratios* of perplexities, whatever the alphabet. </details>
 
 # %% [markdown]
-# **2.** Two models differ in their alphabet (65 characters against 500 pieces). You may compare …
-# (a) their losses per token · (b) their perplexities per token · (c) their losses per character.
+# **2.** Two models differ in their alphabet (65 characters, 500 pieces). You may compare …
+# (a) losses per token · (b) perplexities per token · (c) losses per character.
 #
 # <details><summary>Answer</summary>
 #
-# (c). (a) and (b) reward whoever cuts the text into more tokens: each is easier to guess. </details>
+# (c). The others reward cutting finer: each token is easier to guess. </details>
 
 # %% [markdown]
-# **Next:** [2 · Attention](02_attention.ipynb), where a position learns to choose whom it listens to.
+# **Next:** [2 · Attention](02_attention.ipynb), where a position learns whom to listen to.
