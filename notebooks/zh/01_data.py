@@ -12,15 +12,15 @@
 #     name: python3
 # ---
 
-# %% [markdown] english="30eb6971"
+# %% [markdown] english="5b460216"
 # # 1 · 数据：文本变成数字
 #
-# 语言模型做的事，就是猜接下来是什么。要让它猜，先得把文本变成数字；要评判它猜得好不好，还得知道只靠统计频次能做到什么程度。这一讲就来做这两件事。讲到最后，你会得到一个最好的统计模型，它的成绩就是后面几讲的 Transformer 要超过的基线。
+# 语言模型做的事，就是猜接下来是什么。要让它猜，先得把文本变成数字；要评判它猜得好不好，还得知道只靠统计频次能做到什么程度。这一讲里最好的统计模型，就是 Transformer 要超过的基线。
 
-# %% [markdown] english="e7ee55ea"
-# **你将学会**：把文本变成整数，再变回来 · 正确划分数据，不高估模型的成绩 · 取出训练批次 · 读懂损失（单位是奈特）和困惑度 · 搭一个很难超过的 n 元语法模型。
+# %% [markdown] english="45099dea"
+# **你将学会**：把文本变成整数，再变回来 · 正确划分数据，不高估模型的成绩 · 取出训练批次 · 读懂损失和困惑度 · 搭一个很难超过的 n 元语法模型。
 #
-# **预备知识**：Python、[二十行 PyTorch](../../book/zh/pytorch.md)、概率的基本概念；**时间**：阅读约 45 分钟（其中四分之三的时间在读代码）；运行代码约半分钟；做完核心练习约一小时。
+# **预备知识**：Python、[二十行 PyTorch](../../book/zh/pytorch.md)、概率的基本概念；**时间**：阅读约 45 分钟，运行代码约半分钟，做完核心练习约一小时。
 
 # %% tags=["setup"]
 import importlib.util
@@ -54,18 +54,18 @@ import math
 
 import torch
 
-# %% [markdown] english="5041a2a3"
+# %% [markdown] english="128a96c1"
 # ## 文本
 #
-# Tiny Shakespeare 是一个文本文件，收录了莎士比亚剧本中的约 40,000 行。课程先在你的电脑上找它，找不到就下载。如果都不行，就改用一份*练习文本*：它由课程自己的模型写成，用到它的每一页都会注明。这时 `text.is_real` 是 False，`text.note` 是标在图旁的那句说明。
+# Tiny Shakespeare 收录了莎士比亚剧本中的约 40,000 行。如果下载不了，就改用一份*练习文本*，它由课程自己的模型写成：这时 `text.is_real` 是 False，图旁会标出 `text.note`。
 
 # %% tags=["nbval-ignore-output"]
 text = corpus.load()
 print(text.describe())
 print(text.text[:250])
 
-# %% [markdown] english="7fe5072b"
-# 总共只有六十五种字符：字母、几种标点、一个数字、空格和换行。
+# %% [markdown] english="c4b3116b"
+# 总共只有六十五种字符：字母、标点、一个数字、空格和换行。
 #
 # > **先猜。** 哪个字符出现得最多？前三名合起来占全文的百分之几？
 
@@ -75,15 +75,15 @@ share = counts.head(3).sum() / counts.sum()
 print(f"{len(counts)} 种字符；最常见的三种占 {share:.0%}")
 figures.character_counts(counts.head(30), note=text.note)
 
-# %% [markdown] english="30cffb29"
-# 空格居首，然后是 *e*、*t* 和 *o*。这是对数刻度，相邻两条刻度线相差十倍；最少见的 35 种字符出现得更少，图上没有画出，其中 `$` 只出现过一次。
+# %% [markdown] english="4ff3b91f"
+# 空格居首，然后是 *e*、*t* 和 *o*。（最少见的 35 种没有画出。）
 
-# %% [markdown] english="842e6419"
+# %% [markdown] english="e9f22be6"
 # ## 为什么用字符，不用词？
 #
-# 同一段文本，以词为单位的模型要猜的次数更少，但有两个代价：每个不同的词都要有自己的向量；而且总会碰到没见过的词。
+# 以词为单位的模型要猜的次数更少，但有两个代价：每个词都要有自己的向量，而且总有些词没见过。
 #
-# > **先猜。** 最后十分之一的文本里，所有的词（重复的也算）有百分之几在前十分之九里没出现过？
+# > **先猜。** 最后十分之一的文本里，有百分之几的词（重复的也算）没见过？
 
 # %%
 cut = int(0.9 * len(text.text))
@@ -95,12 +95,12 @@ new = [word not in known for word in words_of(last)]
 print(f"从没见过的：词有 {sum(new) / max(1, len(new)):.1%}，", end=" ")
 print(f"字符有 {len(set(last) - set(first))} 种")
 
-# %% [markdown] english="24c7f2eb"
-# 对这样的词，以词为单位的模型一无所知。大模型把文本切成常见的*片段*，也就是子词（练习 1.5 就写这样一个切分器）。我们用字符：字符表很小，也不会遇到没见过的字符；代价是小模型要花一部分容量去学拼写。
+# %% [markdown] english="60bef13c"
+# 对这样的词，模型一无所知。大模型把文本切成常见的*片段*，也就是子词（练习 1.5）。我们用的字符种类很少，也不会遇到没见过的；代价是小模型要花一部分容量去学拼写。
 #
 # ## 字符变成整数
 #
-# **分词器**（tokenizer）把文本变成整数，再变回来。我们用的是最简单的一种：每个字符是一个词元（token），它的 id 就是它在排好序的字符表里的位置。自己动手写，一个字典就够了。
+# **分词器**（tokenizer）把文本变成整数，再变回来。在我们这里，每个字符是一个**词元**（token），它的 id 就是它在排好序的字符表里的位置：一个字典就够了。
 
 # %%
 alphabet = sorted(set("to be or not to be"))
@@ -108,8 +108,8 @@ id_of = {character: i for i, character in enumerate(alphabet)}
 print(alphabet)
 print([id_of[character] for character in "robot"])
 
-# %% [markdown] english="38eb4cbf"
-# 下面把它写成一个类，再补上两样东西：把整数变回文本的方法，以及遇到没见过的字符时的明确报错。
+# %% [markdown] english="71286014"
+# 下面的类补上变回文本的方法，并且拒绝未知字符：如果悄悄丢掉它们，你的提示文本就变了，你却会怪到模型头上。
 
 
 # %% tags=["export"]
@@ -151,16 +151,13 @@ if text.is_real:
     assert tokenizer.vocab_size == 65, "Tiny Shakespeare 有 65 种不同的字符"
 print(f"{len(ids):,} 个 id，前十个：{ids[:10].tolist()}")
 
-# %% [markdown] english="53a2634d"
-# 如果分词器悄悄丢掉未知字符，你的提示文本就变了，你却会以为是模型出了问题。我们的分词器会当场报错。
-
 # %%
 try:
     CharTokenizer("abc ").encode("a cab №5")
 except ValueError as error:
     print(error)
 
-# %% [markdown] english="7f3fefb8"
+# %% [markdown] english="0368d780"
 # ## 训练与验证
 #
 # 模型在前十分之九上学习，在最后十分之一上接受评估，这一段它从没见过。机器学习大多先打乱再划分，我们却只按**位置**切一刀。
@@ -185,15 +182,15 @@ unseen = set(validation_ids.tolist()) - set(train_ids.tolist())
 print(f"{n_train:,} 个字符用来学习，{n_validation:,} 个用来评估")
 print(f"只在最后十分之一里出现的字符种数：{len(unseen)}")
 
-# %% [markdown] english="47bda076"
-# 如果先把各行打乱再切呢？那么，最后十分之一里的一行，原文中与它相邻的几行就在训练文本里：人名相同，讲的也是同一段情节。
+# %% [markdown] english="5b512d55"
+# 如果先把各行打乱，那么最后十分之一里的一行，原文中与它相邻的几行就在训练文本里：人名相同，讲的也是同一段情节。
 #
-# > **先猜。** 最后十分之一会更好猜，还是更难猜？模型会变好吗？先记下你的答案，这一讲快结束时再来实测。
+# > **先猜。** 最后十分之一会更好猜，还是更难猜？模型会变好吗？后面再来实测。
 
-# %% [markdown] english="4720afe3"
+# %% [markdown] english="8a99b994"
 # ## 批次
 #
-# 训练的每一步取 `B` 个窗口，每个窗口是从随机位置开始的连续 `T` 个字符。每个位置要回答的问题都是“下一个字符是什么？”，所以答案就是同样的窗口往后挪一位：`targets[t] = tokens[t + 1]`。
+# 训练的每一步取 `B` 个窗口，每个窗口是从随机位置开始的连续 `T` 个字符。每个位置的问题都是“下一个字符是什么？”，所以答案就是同样的窗口往后挪一位：`targets[t] = tokens[t + 1]`。
 
 
 # %% tags=["export"]
@@ -223,8 +220,8 @@ for row in range(B):
 asked, answers = tokenizer.decode(tokens[0]), tokenizer.decode(targets[0])
 figures.shifted(asked, answers, title="每个位置的答案，就是下一个字符")
 
-# %% [markdown] english="8f0933c5"
-# 虚线把每个目标和输入里的同一个词元连起来：它就在输入里后一个位置上。窗口有 11 个字符，就有 11 个问题：第一个字符之后是什么，前两个字符之后是什么，依此类推。
+# %% [markdown] english="710e1eeb"
+# 虚线把目标和输入里的同一个词元连起来，它在后一个位置上。窗口有 11 个字符，就有 11 个问题：
 
 # %%
 for t in range(4):
@@ -232,12 +229,12 @@ for t in range(4):
     after = tokenizer.decode(targets[0, t : t + 1])
     print(f"{before!r:>10} 之后是 {after!r}")
 
-# %% [markdown] english="aaedfa33"
-# 窗口里的 `T` 个问题，Transformer 是同时回答的。
+# %% [markdown] english="c7c8feb5"
+# 这 `T` 个问题，Transformer 是同时回答的。
 #
-# **忘了挪这一位，会怎样？** 那么每个位置的答案，就是它刚读到的那个字符本身。要知道模型会学到什么，统计一下每个字符得到哪些“答案”就行。
+# **忘了挪这一位，会怎样？** 那么每个位置的答案，就是它刚读到的那个字符。统计这些“答案”，就知道模型会学到什么。
 #
-# > **先猜。** 这样的模型，在最后十分之一上有百分之几的“答案”是对的？让它写，又会写出什么？
+# > **先猜。** 在最后十分之一上，百分之几的“答案”是对的？让它写，又会写出什么？
 
 # %%
 unshifted = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
@@ -249,13 +246,13 @@ letter = counts.index[2]
 written = tokenizer.decode([answer[tokenizer.encode(letter)[0]]] * 10)
 print(f"猜对 {right:.0%}；在 {letter!r} 之后写出 {written!r}")
 
-# %% [markdown] english="0f0f7e2c"
-# 成绩是满分，写出来的文本却像键盘卡住了一个键。换成*损失*（下一节定义），这个成绩就是 0。记住这个症状：**损失接近零，说明输入里泄漏了答案。** 同样的问题在第 2 讲还会出现，而且更隐蔽。
+# %% [markdown] english="5ba576fd"
+# 成绩是满分，写出来的文本却像键盘卡住了一个键。换成*损失*（下一节定义），这个成绩就是 0：**损失接近零，说明输入里泄漏了答案。** 到第 2 讲，同样的问题藏得更深。
 
-# %% [markdown] english="fce719ac"
+# %% [markdown] english="5d6526d6"
 # ## 怎样衡量猜得好不好？
 #
-# 模型给每个可能的下一个字符一个概率 $p$。对实际出现的那个字符，$-\ln p$ 就是**单个词元的损失**（token loss），它表示模型有多“意外”（统计学里叫**负对数似然**，negative log-likelihood）：如果模型十分肯定会出现这个字符，损失就是 0；越没料到它，损失越大。**损失**（loss）是单个词元损失的均值，单位是“奈特/字符”，其中**奈特**（nat）是取自然对数时的信息单位：ln 2 奈特等于一比特。损失的全名是**交叉熵**（cross-entropy）。
+# 模型给每个可能的下一个字符一个概率 $p$。对实际出现的那个字符，$-\ln p$ 就是**单个词元的损失**（token loss），也叫**负对数似然**（negative log-likelihood）：如果模型十分肯定，损失就是 0；越觉得意外，损失越大。这些损失的均值就是**损失**（loss），全名是**交叉熵**（cross-entropy），单位是“奈特/字符”。**奈特**（nat）是取自然对数时的单位：ln 2 奈特等于一比特。
 
 # %%
 p = torch.linspace(0.01, 1, 100)
@@ -263,12 +260,12 @@ curve = {"单个词元的损失": (1 / p).log()}
 title = "把握十足却猜错，损失很大"
 figures.lines(p, curve, "实际出现的字符的概率", "单个词元的损失（奈特）", title=title)
 
-# %% [markdown] english="ada62d8e"
-# 概率减半，损失就增加 $\ln 2$，曲线上处处如此。在 $p = 0$ 处，损失是无穷大，所以好的模型从不把任何字符的概率定为零。
+# %% [markdown] english="575c9d97"
+# 概率减半，损失就增加 $\ln 2$。在 $p = 0$ 处，损失是无穷大，所以好的模型从不把任何字符的概率定为零。
 #
-# 这里换一下记号：$p$ 是真实的概率，$q$ 是模型猜的概率。如果猜的正是真实概率，平均损失就是 $-\sum p \ln p$，叫作**熵**（entropy）。如果猜的是别的概率，平均损失就是交叉熵 $-\sum p \ln q$，它绝不会比熵小。所以任何模型的损失都不可能低于文本的熵。可是文本的熵是多少，谁也不知道；为了弄清它，Shannon（1951）请人一个字母一个字母地猜。
+# 如果猜的正是真实的概率 $p$，平均损失就是 $-\sum p \ln p$，叫作**熵**（entropy）；如果猜的是 $q$，就是交叉熵 $-\sum p \ln q$，它绝不会比熵小。所以任何模型的损失都不可能低于文本的熵，而这个熵谁也不知道；为了估计它，Shannon（1951）请人来猜。
 #
-# **困惑度**（perplexity）是 $e^{\text{loss}}$。它的意思是：猜的难度，相当于从这么多个等可能的选项里猜一个。抛硬币是 2，掷骰子是 6。灌了铅的骰子要小一些：只要知道它偏向哪一面，就可以往那一面押。
+# **困惑度**（perplexity）是 $e^{\text{loss}}$：猜的难度，相当于从这么多个等可能的选项里猜一个。抛硬币是 2，掷骰子是 6，灌了铅的骰子要小一些：只要知道它偏向哪一面，就可以往那一面押。
 
 # %%
 loaded, fair = [1 / 2] + [1 / 10] * 5, [1 / 6] * 6
@@ -287,8 +284,8 @@ for name, (p, q) in games.items():
 uniform = math.log(tokenizer.vocab_size)
 print(f"均匀：{uniform:.3f} 奈特/字符，困惑度 {math.exp(uniform):.1f}")
 
-# %% [markdown] english="c8295189"
-# 再上一级，是一元语法（unigram）模型。它知道前面数出的频次：字符的概率就是它在训练文本里所占的比例，损失是这个比例的 $-\ln$。
+# %% [markdown] english="3484880f"
+# 再上一级，是一元语法（unigram）模型。它知道频次：每个字符的损失，是它在训练文本里所占比例的 $-\ln$。
 #
 # > **先猜。** 困惑度会从 65 降到多少？
 
@@ -297,8 +294,8 @@ share = torch.bincount(train_ids, minlength=tokenizer.vocab_size) / len(train_id
 unigram = -share[validation_ids].log().mean().item()
 print(f"一元语法：{unigram:.3f} 奈特/字符，困惑度 {math.exp(unigram):.1f}")
 
-# %% [markdown] english="cb6dd1d3"
-# 现在根据前一个字符来猜：*q* 后面是 *u*。这就是**二元语法**（bigram）模型，它只需要一张字符对的表。给每一格加 1，从没出现过的字符对就不会让损失变成无穷大。
+# %% [markdown] english="9809e409"
+# **二元语法**（bigram）模型往前看一个字符：*q* 后面是 *u*。它需要一张字符对的表，每一格都加上 1。
 
 # %%
 pairs = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
@@ -315,10 +312,10 @@ title = "一个字符之后跟着另一个字符的概率"
 table = after[common][:, common]
 figures.heatmaps(table, names, names, labels=labels, title=title, note=text.note)
 
-# %% [markdown] english="fe1e26db"
-# 一行一行地读：*t* 之后 *h* 很亮，*h* 之后 *e* 很亮，而到了 *y* 或 *d*，单词常常就结束了。（⏎ 那行是暗的，因为换行之后是大写字母，图上没有画。）
+# %% [markdown] english="d79404d6"
+# 一行一行地读：*t* 之后 *h* 很亮，*h* 之后 *e* 很亮；到了 *y* 或 *d*，单词常常就结束了。（⏎ 那行是暗的：换行之后是大写字母，图上没有画。）
 #
-# **不加那个 1，会怎样？** 数一数最后十分之一里，有多少字符对在前十分之九里从没出现过。
+# **不加那个 1，会怎样？** 数一数最后十分之一里没见过的字符对。
 
 # %%
 never = pairs[validation_ids[:-1], validation_ids[1:]] == 0
@@ -327,17 +324,17 @@ loss = -raw[validation_ids[:-1], validation_ids[1:]].log().mean()
 print(f"{len(never):,} 对里有 {never.sum()} 对从没见过；", end=" ")
 print(f"不加 1 的损失是 {loss}")
 
-# %% [markdown] english="58c05cb7"
+# %% [markdown] english="e19bda40"
 # ## 往前多看几个字符
 #
 # **n 元语法**（n-gram）是连续的 $n$ 个字符。**阶**（order）为 $n$ 的模型，根据前面的 $n - 1$ 个字符（也就是*上下文*）猜最后一个；二元语法的阶是 2。五个字符的上下文有十亿种可能，大多数从没见过。
 
-# %% [markdown] english="87ceac9d"
-# 办法是平滑（smoothing）：长上下文出现得越多，就越信它，其余的权重交给短一点的上下文。Witten 和 Bell 的规则（1991）只用两个计数：$c(h)$ 是上下文 $h$ 出现的次数，$t(h)$ 是跟在它后面的*不同*字符有多少种。后面跟过很多种字符的上下文，下一个字符很难预料，就少信一些。用 $w$ 表示下一个字符：
+# %% [markdown] english="5e2a4130"
+# 办法是平滑（smoothing）：长上下文出现得越多，就越信它，其余的权重交给短一点的上下文。Witten 和 Bell 的规则（1991）只用两个计数：$c(h)$ 是上下文 $h$ 出现的次数，$t(h)$ 是跟在它后面的*不同*字符有多少种。种类一多，下一个字符就难料，也就少信一些。用 $w$ 表示下一个字符：
 #
 # $$p(w\mid h) = \frac{c(hw) + t(h)\, p(w\mid h')}{c(h) + t(h)},\qquad h' \text{ 是 } h \text{ 去掉最早的一个字符。}$$
 #
-# 连上下文都没有了，就用均匀分布 $1/V$。（这种写法见 Chen 和 Goodman，1999。）下面以一个单词为例，完整地实现它：
+# 连上下文都没有了，就用均匀分布 $1/V$。（这种写法见 Chen 和 Goodman，1999。）以一个单词为例：
 
 # %%
 word, followers = "abracadabra", {}
@@ -352,16 +349,16 @@ def p_after(h, w):
     return (followers[h][w] + t * shorter) / (c + t)
 
 
-# %% [markdown] english="44775b22"
-# 手算一遍。11 个字母里有 2 个 *b*，字母一共 5 种，所以不看上下文时，*b* 的概率是 $(2 + 5 \cdot \frac{1}{5}) / (11 + 5) = 3/16$。*a* 后面，*b* 出现过两次，另外两个字母各出现一次，所以 $c(h) = 4$，$t(h) = 3$。
+# %% [markdown] english="b674d9b4"
+# 手算一遍。11 个字母里有 2 个 *b*，字母一共 5 种，所以不看上下文时，*b* 的概率是 $(2 + 5 \cdot \frac{1}{5}) / (11 + 5) = 3/16$。*a* 后面，*b* 出现过两次，另外两个字母各出现一次：$c(h) = 4$，$t(h) = 3$。
 
 # %%
 assert p_after("a", "b") == (2 + 3 * 3 / 16) / (4 + 3)
 assert abs(sum(p_after("a", w) for w in set(word)) - 1) < 1e-12, "是一个概率分布"
 print(f"p(b | a) = {p_after('a', 'b'):.3f}")
 
-# %% [markdown] english="80a02cd1"
-# 字符有一百万个时，这样太慢。换成张量就快了：把每个 n-gram 变成一个整数，写成 $V$ 进制。这里 $a, b, c, d, r$ 是 $0 … 4$，$V = 5$，所以 *ab* 是 $0 \cdot 5 + 1 = 1$。用 $V$ 整除，就去掉了最后一个字母，留下上下文。*不同*的字母对里，有三对以 *a* 开头：*ab*、*ac*、*ad*。它们去掉最后一个字母，都只剩下 *a*，所以 *a* 出现三次，这就是 $t(h)$。
+# %% [markdown] english="950cfeef"
+# 字符有一百万个时，这样太慢，所以改用张量来统计：把每个 n-gram 变成一个整数，写成 $V$ 进制。这里 $a, b, c, d, r$ 是 $0 … 4$，$V = 5$，所以 *ab* 是 $0 \cdot 5 + 1 = 1$。用 $V$ 整除，就去掉了最后一个字母。*不同*的字母对里，*ab*、*ac*、*ad* 都剩下 *a*：一共三次，这就是 $t(h)$。
 
 
 # %% tags=["export"]
@@ -389,8 +386,8 @@ def count_ngrams(codes, vocab_size):
     return grams, counts, contexts, totals, types
 
 
-# %% [markdown] english="c3f25eda"
-# 上面的函数返回五张表，模型为每一阶各保存这样五张。求概率时，从均匀分布出发，一阶一阶往上算。以 *abra* 为例：开始时是四个 1/5；再上一阶，是 $p(a), p(b), p(r), p(a)$；到 2 阶时，除第一个以外（即 `p[n - 1 :]`），都换成 $p(b\mid a), p(r\mid b), p(a\mid r)$。
+# %% [markdown] english="8ec69465"
+# 上面的函数返回五张表，模型为每一阶各保存这样五张。求概率时，从均匀分布出发往上算。以 *abra* 为例：开始时是四个 1/5；然后是 $p(a), p(b), p(r), p(a)$；到 2 阶时，除第一个以外（即 `p[n - 1 :]`），都换成 $p(b\mid a), p(r\mid b), p(a\mid r)$。
 
 
 # %% tags=["export"]
@@ -432,8 +429,8 @@ tensors = WittenBell(torch.tensor(small.encode(word)), 2, small.vocab_size)
 pair = tensors.probabilities(torch.tensor(small.encode("ab")))
 assert abs(pair.item() - p_after("a", "b")) < 1e-12, "是同一条规则"
 
-# %% [markdown] english="19739c37"
-# > **先猜。** 往前看多少个字符最合适？6 阶看到的比 5 阶多，成绩会更好吗？在训练文本上呢？
+# %% [markdown] english="a699728b"
+# > **先猜。** 6 阶会比 5 阶好吗？在训练文本上呢？
 
 # %%
 V = tokenizer.vocab_size
@@ -447,8 +444,8 @@ curves = {"最后十分之一": list(n_gram.values()), "训练文本": counted}
 look = {"title": "阶数越高，训练文本越好猜", "note": text.note}
 figures.lines(orders[:6], curves, "阶", "损失（奈特/字符）", **look)
 
-# %% [markdown] english="173fea59"
-# 再高一阶，模型在新文本上变差了，在训练文本上却好得多：这是你第一次遇到**过拟合**（overfitting）。问题出在哪里？把各个位置按较长的上下文在训练文本里出现过多少次分组，再比较两阶的损失。
+# %% [markdown] english="08866472"
+# 再高一阶，模型在新文本上变差了，在训练文本上却好得多：这是你第一次遇到**过拟合**（overfitting）。问题出在哪里？按较长的上下文出现过多少次来比较。
 
 # %%
 n = orders[:6][-1]  # 6, unless the alphabet is huge
@@ -466,14 +463,14 @@ if text.is_real:
     assert abs(n_gram[1] - unigram) < 1e-3, "1 阶就是前面的一元语法模型"
     assert n_gram[6] > n_gram[5], "对较长的上下文过于信任"
 
-# %% [markdown] english="2179865c"
-# 没见过的上下文会退回到短一点的上下文，成绩不受影响。平均到每个位置，只见过一次的上下文误导最大；但多出来的损失有一半来自见过五次及以上的上下文：对它们，这条规则也过于信任。
+# %% [markdown] english="79091a01"
+# 没见过的上下文没有坏处：规则会退回到短一点的上下文。平均到每个位置，只见过一次的上下文坏处最大；但多出来的损失有一半来自见过五次及以上的上下文：对它们，这条规则也过于信任。
 #
 # ## 更谨慎地统计
 #
-# 问题出在规则上，不在统计本身。**Kneser 和 Ney** 的平滑规则（1995）经 Chen 和 Goodman（1999）改进后，在后两人的比较中成绩最好。它改了两点。
+# 问题出在规则上，不在统计本身。**Kneser 和 Ney** 的规则（1995）经 Chen 和 Goodman（1999）改进后，在后两人的比较中成绩最好。
 #
-# **只出现一次，多半是碰巧。** 所以每个计数都要减去固定的*折扣*：出现一次的减 $D_1$，两次的减 $D_2$，三次及以上的减 $D_3$。减下来的部分分给较短的上下文。减多少呢？这份文本里出现 $k$ 次的 n-gram，在同样长的新文本里平均会少出现一些，少的次数就是 $D_k$。它的估计式取自 Chen 和 Goodman，这里不加证明：设出现 $k$ 次的 n-gram 有 $n_k$ 个，则 $D_k = k - (k+1)\,Y\,n_{k+1}/n_k$，其中 $Y = n_1/(n_1 + 2n_2)$。
+# **只出现一次，多半是碰巧。** 所以每个计数都要减去一份*折扣*，分给较短的上下文：出现一次的减 $D_1$，两次的减 $D_2$，三次及以上的减 $D_3$。这份文本里出现 $k$ 次的 n-gram，在同样长的新文本里会少出现一些，少的次数就是 $D_k$。它的估计式这里不加证明：设出现 $k$ 次的 n-gram 有 $n_k$ 个，则 $D_k = k - (k+1)\,Y\,n_{k+1}/n_k$，其中 $Y = n_1/(n_1 + 2n_2)$。
 
 
 # %% tags=["export"]
@@ -492,8 +489,8 @@ for n in (2, 4, 6):
     taken = [round(d, 2) for d in discounts(seen).tolist()[1:]]
     print(f"{n} 阶：只出现一次的占 {(seen == 1).float().mean():.0%}；D = {taken}")
 
-# %% [markdown] english="113a81c3"
-# **只有长上下文的信息不够时，才会用到短上下文。** 这时，一个字符在短上下文后面*出现过多少次*不太重要，重要的是它*出现在多少种不同的地方*。这份文本里 *h* 很常见，但多半在 *th*、*sh* 和 *wh* 里；如果前面不是这几个字母，就不大可能出现 *h*。所以，除了最长的上下文，n-gram 的计数都改成：它前面出现过几种不同的字符，就计为几次。
+# %% [markdown] english="c1342a93"
+# **只有长上下文的信息不够时，才会用到短上下文。** 这时，一个字符在短上下文后面*出现过多少次*，不如它*出现在多少种不同的地方*重要。这份文本里 *h* 很常见，但多半在 *th*、*sh* 和 *wh* 里，在别处就不大可能出现。所以，除了最长的上下文，n-gram 的计数都改成：它前面出现过几种不同的字符，就计为几次。
 
 # %%
 different = ngram_codes(train_ids, 2, V).unique()  # each pair once, however frequent
@@ -502,8 +499,8 @@ for letter in (c for c in "hue" if c in tokenizer.alphabet):
     (i,) = tokenizer.encode(letter)
     print(f"{letter}：占全部字符的 {share[i]:.1%}，出现在 {places[i]} 种字符之后")
 
-# %% [markdown] english="96b39fa2"
-# 从短到长、逐阶往上算的部分，是直接继承来的，只有 `count` 给出的表不同：在 Witten 和 Bell 的公式里，用减去折扣后剩下的计数代替 $c$，用减下来的部分（`rest`）代替 $t$。这个单元格可以跳过，重要的是后面那张结果表。
+# %% [markdown] english="1fdbfac7"
+# 只有表不同：在公式里，用减去折扣后剩下的计数代替 $c$，用减下来的部分（`rest`）代替 $t$。这个单元格可以跳过。
 
 
 # %% tags=["export"]
@@ -527,8 +524,8 @@ class KneserNey(WittenBell):
         return grams, counts - taken, contexts, totals - rest, rest
 
 
-# %% [markdown] english="36529560"
-# > **先猜。** 6 阶还会输给 5 阶吗？同样的计数，换成更好的规则，损失能降低多少？
+# %% [markdown] english="58772447"
+# > **先猜。** 6 阶还会输给 5 阶吗？更好的规则能让损失降低多少？
 
 # %%
 careful, halves = {}, {}
@@ -548,15 +545,15 @@ if text.is_real:
     assert min(careful, key=careful.get) == 7, "比前一种规则高两阶"
     assert round(careful[7], 3) == 1.517, "只靠统计同一份文本"
 
-# %% [markdown] english="daab50c2"
-# 最好的阶高了两阶，损失低了 0.15 奈特，其中 0.11 在 5 阶时就已经降下来了。在 2 阶，两种规则不相上下，前面每格加 1 的办法也一样：几乎所有的字符对都见过很多次。（用同一段文本选出最好的阶，又用它报告成绩，成绩可能偏乐观。不过在这里，把验证文本分成两半，不论用哪一半来选，选出的都是这一阶。）
+# %% [markdown] english="32965548"
+# 最好的阶高了两阶，损失低了 0.15 奈特，其中 0.11 在 5 阶时就已经降下来了。在 2 阶，用哪条规则差别不大：几乎所有的字符对都见过很多次。（用报告成绩的文本来选，成绩可能偏乐观；不过在这里，不论用哪一半来选，选出的都一样。）
 #
-# **这就是我们要超过的基线。** 两层的模型在笔记本电脑上训练几分钟就能超过 5-gram（第 4 讲）；要超过这条基线，得训练更久，或者用更多层（第 5 讲）。有一件事，统计模型无论多少阶都做不到，那就是*泛化*：看出两个上下文虽不相同，却很相似。这正是 Transformer 要做的事。
+# **这就是我们要超过的基线。** 两层的模型在笔记本电脑上训练几分钟就能超过 5-gram（第 4 讲）；要超过这条基线，得训练更久，或者用更多层（第 5 讲）。有一件事，统计模型怎样都做不到，那就是*泛化*：看出两个上下文虽不相同，却很相似。这正是 Transformer 要做的事。
 
-# %% [markdown] english="61fb8d9f"
+# %% [markdown] english="dc2f667a"
 # ## 统计模型写出的文本
 #
-# 会猜，就会写：按概率抽取下一个字符（即采样，sampling），接在后面，再抽下一个。`probabilities` 只会给一段现成的文本算概率。要知道每个候选字符的概率，就把它们逐个接在同一个上下文后面，各成一组，再把各组首尾相接，连成一段文本交给它。以 *abracadabra* 的五个字母为例，3 阶，上下文是 *ab*：*aba abb abc abd abr*。各组的最后一个字母在下标 2、5、8……处；`probabilities` 不计算整段第一个字母的概率，所以这些字母的概率在下标 1、4、7……处：`[order - 2 :: order]`。
+# 会猜，就会写：按概率抽取下一个字符（即采样，sampling），接在后面，再抽下一个。`probabilities` 只会给一段现成的文本算概率，所以把每个候选字符都接在同一个上下文后面，连起来交给它。以 *abracadabra* 的字母为例，3 阶，上下文是 *ab*：*aba abb abc abd abr*。它不计算整段的第一个字母，所以各组最后的字母虽然在下标 2、5、8……处，概率却在下标 1、4、7……处：`[order - 2 :: order]`。
 
 
 # %%
@@ -588,12 +585,12 @@ for order in (2, 3, best_order):
     assert abs(next_probabilities(model, prompt).sum() - 1) < 1e-9, "是一个概率分布"
     print(f"--- {order} 阶\n{tokenizer.decode(write(model, prompt, 120))}\n")
 
-# %% [markdown] english="3ed0328d"
-# 字母连成音节，再连成单词，接着有了剧本的样子：大写的人名，冒号，换行。但读起来没有意义。
+# %% [markdown] english="1df7250d"
+# 字母连成音节，再连成单词，接着有了剧本的样子：人名，冒号，换行。但读起来没有意义。
 #
 # ## 再看打乱的行
 #
-# 同样的统计模型，同样的文本，换一种划分：
+# 同样的统计模型，换一种划分：
 
 # %%
 lines = text.text.split("\n")
@@ -605,8 +602,8 @@ flattered = KneserNey(mixed_train, best_order, V).loss(mixed_validation)
 print(f"损失（奈特/字符）：按位置切 {fair:.3f}，打乱各行 {flattered:.3f}；")
 print(f"困惑度：{math.exp(fair):.2f} 和 {math.exp(flattered):.2f}")
 
-# %% [markdown] english="7cef5357"
-# 容易多了。是因为模型在训练时已经读过验证用的那些场景，还是因为最后十分之一本来就比别处难？换几个十分之一，整段留作验证试试：
+# %% [markdown] english="952a4a0c"
+# 容易多了。是因为模型已经读过那些场景，还是因为最后十分之一本来就更难？换几个十分之一，整段留作验证试试：
 
 # %%
 tenth, by_tenth = len(ids) // 10, []
@@ -618,13 +615,13 @@ print("换成别的十分之一，整段留出：", ", ".join(f"{loss:.3f}" for 
 if text.is_real:
     assert flattered < min(by_tenth), "打乱之后比任何一整段都容易"
 
-# %% [markdown] english="c4d6bca2"
-# 看来两个原因都有。换成别的十分之一，损失也更低，所以降下来的损失大半不是打乱造成的。（一个猜测：最后十分之一大多是训练文本里没有的剧本，而另外几个十分之一所在的剧本，其余部分就在训练文本里。）但打乱之后比其中任何一段都更容易，大概是因为模型读过的正是那些场景。模型因此变好了吗？没有，是题目变容易了。所以我们按位置切，只切一刀。损失只能和同一种划分上的损失相比。
+# %% [markdown] english="c4ad70f3"
+# 看来两个原因都有。换成别的十分之一，损失也更低，所以降下来的损失大半不是打乱造成的。（一个猜测：只有最后十分之一大多是没见过的剧本。）但打乱之后还要更容易，大概是因为模型读过的正是那些场景。模型没有变好，是题目变容易了。所以我们按位置切，只切一刀；损失只和同一种划分上的损失相比。
 
-# %% [markdown] english="85f56108"
+# %% [markdown] english="ae956184"
 # ## 损失记录
 #
-# 第 1 到 4 讲各有一张表，列出各个模型在最后十分之一上的损失：每张都有统计模型，从第 2 讲起再加上当讲训练的模型。（*Bigram* 和 *5-gram* 用 Witten 和 Bell 的规则，*Kneser–Ney* 是最好的统计模型，7 阶。）
+# 第 2 到 4 讲会把各自的损失加进这张表。（表中的 n 元语法用的是 Witten 和 Bell 的规则。）
 
 
 # %% tags=["export"]
@@ -655,21 +652,18 @@ loss_log.round(3)
 # %%
 figures.loss_bars(losses, title="统计能达到的损失，从最差到最好", note=text.note)
 
-# %% [markdown] english="b2f41a0e"
-# 从一元语法到五元语法（5-gram），损失每降一级，都是因为往前看得更远；最后一级主要靠更好的规则。
-
-# %% [markdown] english="c56182c6"
+# %% [markdown] english="dd21c4ce"
 # ## 本讲小结
 #
-# 你做出了分词器、划分、批次，还有由弱到强、一级级的基线。这些代码都收进了 `course_utils.lessons.data`，就取自这个 notebook。
+# 你做出了分词器、划分、批次，还有由弱到强、一级级的基线：`course_utils.lessons.data` 就取自这个 notebook。
 #
 # ## 思考
 #
-# **1.** 字符表为什么要取自全文？如果不取自全文，分词器必须准备好做什么？
+# **1.** 为什么字符表要取自全文，不然分词器就得准备好报错？
 #
 # <details><summary>答案</summary>
 #
-# 否则，只在最后十分之一里出现的字符就没有 id。要么一开始就把它放进字符表，要么 `encode` 必须报错。 </details>
+# 否则，只在最后十分之一里出现的字符就没有 id。 </details>
 #
 # **2.** 一个模型在验证集上的损失是 0.02。你首先怀疑什么？
 #
@@ -681,18 +675,18 @@ figures.loss_bars(losses, title="统计能达到的损失，从最差到最好",
 #
 # <details><summary>答案</summary>
 #
-# Witten 和 Bell 的规则对长上下文过于信任，对常见的也不例外。Kneser 和 Ney 的规则先给每个计数打折扣；退回短上下文时，看的是一个字符出现在多少种不同的地方，这样猜得更准。 </details>
+# 第一种规则对长上下文过于信任。第二种给每个计数打折扣；退回短上下文时，看出现在多少种不同的地方。 </details>
 #
 # **4.** 朋友报告说，在“随机抽出的 10% 的行”上困惑度是 4.5。这比你的统计模型好吗？
 #
 # <details><summary>答案</summary>
 #
-# 不比它好。随机抽出的行，原文里的上下行就在训练文本里。在这样的划分上，你的统计模型困惑度是 4.0（见上文），所以朋友的更差。 </details>
+# 不比它好。这样抽出的行，原文里的上下行就在训练文本里；照这样划分，你的统计模型是 4.0。 </details>
 
-# %% [markdown] english="5afb8853"
+# %% [markdown] english="e4e7edd8"
 # ## 练习
 #
-# 把答案写在 `...` 或 `None` 处，然后运行这个单元格。检查会显示*正确*或*还不对*；不对时，还会列出测试输入、期望的结果、你的代码返回的结果，以及可能的错误原因。
+# 把 `...` 或 `None` 换成你的答案，然后运行这个单元格。检查会显示*正确*，或者*还不对*和可能的错误原因。
 #
 # ### 练习 1.1 · 热身 · 5 分钟
 #
@@ -700,11 +694,11 @@ figures.loss_bars(losses, title="统计能达到的损失，从最差到最好",
 #
 # <details><summary>提示 1</summary>
 #
-# 先算单个词元的损失，再求均值，最后取指数。顺序不能错。 </details>
+# 先算单个词元的损失，再求均值，最后取指数。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# 四个字符，概率都是 1/2，答案就是 2，与一共有多少种字符无关。 </details>
+# 概率都是 1/2，答案就是 2。 </details>
 
 
 # %% tags=["exercise"]
@@ -723,10 +717,10 @@ def perplexity(probabilities):
 
 checks.check("1.1", perplexity, quiet=True)
 
-# %% [markdown] english="30a86ce7"
+# %% [markdown] english="7a1f06f2"
 # ### 练习 1.2 · 热身 · 5 分钟
 #
-# 下一个单元格会打印几个大小。按这些大小手算：`get_batch` 可以从多少个不同的位置取窗口？一个批次里一共有多少个问题？答案是一对整数。
+# 按下面给出的大小手算：`get_batch` 可以从多少个不同的位置取窗口？一个批次里一共有多少个问题？
 #
 # <details><summary>提示 1</summary>
 #
@@ -734,7 +728,7 @@ checks.check("1.1", perplexity, quiet=True)
 #
 # <details><summary>提示 2</summary>
 #
-# 一个窗口需要 `T + 1` 个字符：`T` 个词元，再加一个作最后的答案。每个位置有一个问题。 </details>
+# 一个窗口需要 `T + 1` 个字符。每个位置有一个问题。 </details>
 
 # %%
 print(checks.sizes("1.2"))
@@ -750,18 +744,18 @@ places, questions = size["N"] - size["T"], size["B"] * size["T"]
 
 checks.check("1.2", (places, questions), quiet=True)
 
-# %% [markdown] english="cd44f0f6"
+# %% [markdown] english="085fa217"
 # ### 练习 1.3 · 核心 · 15 分钟
 #
-# 要在*整份*数据上评估模型，每个位置都要预测一次，也只能预测一次。把 `ids` 切成互不重叠的窗口，每个至多 `T` 个词元，并配上它们的目标。最后一个窗口可以短一些；一个问题也不能丢。
+# 要在*整份*数据上评估模型，每个位置都要预测一次，也只能预测一次：把 `ids` 切成互不重叠的窗口，每个至多 `T` 个词元，并配上它们的目标。最后一个可以短一些。
 #
 # <details><summary>提示 1</summary>
 #
-# `N` 个 id 里有 `N - 1` 个问题。如果前一个窗口用掉了其中 `T` 个，下一个窗口从哪里开始？ </details>
+# `N` 个 id 里有 `N - 1` 个问题。如果前一个窗口用掉了 `T` 个，下一个窗口从哪里开始？ </details>
 #
 # <details><summary>提示 2</summary>
 #
-# 把 `ids[:-1]` 和 `ids[1:]` 在同样的地方切开。`torch.Tensor.split` 也许用得上。 </details>
+# 把 `ids[:-1]` 和 `ids[1:]` 在同样的地方切开（`torch.Tensor.split`）。 </details>
 
 
 # %% tags=["exercise"]
@@ -780,22 +774,22 @@ def windows(ids, T):
 
 checks.check("1.3", windows, quiet=True)
 
-# %% [markdown] english="bb93fe51"
+# %% [markdown] english="67a50c5f"
 # ### 练习 1.4 · 核心 · 20 分钟
 #
-# 把二元语法模型写成一个函数，每格不再加 1，而是加 `extra`。在 `train` 上计数，返回在 `validation` 上的损失，单位是奈特/字符。然后想一想：`extra` 取多少最好？可以用哪段文本来选它？
+# 把二元语法模型写成一个函数，每格不再加 1，而是加 `extra`：在 `train` 上计数，返回在 `validation` 上的损失。`extra` 取多少最好？可以用哪段文本来选它？
 #
 # <details><summary>提示 1</summary>
 #
-# 表的一行对应*前一个*字符；除以总和之后，一行加起来是 1。 </details>
+# 一行对应*前一个*字符，加起来是 1。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# `extra` 要在相除之前加进计数，这样它也算在这一行的总和里。 </details>
+# 先加 `extra`，再求一行的总和。 </details>
 #
 # <details><summary>后半题</summary>
 #
-# 用最后十分之一的一半来选，在另一半上报告损失：选的时候用过的数据，不能再用来报告成绩。 </details>
+# 用最后十分之一的一半来选，在另一半上报告损失。 </details>
 
 
 # %% tags=["exercise"]
@@ -818,29 +812,25 @@ def bigram_loss(train, validation, vocab_size, extra):
 
 checks.check("1.4", bigram_loss, quiet=True)
 
-# %% [markdown] english="e7ac2d93"
+# %% [markdown] english="412fd743"
 # ### 练习 1.5 · 挑战 · 120 分钟
 #
-# 大模型用字节对编码（BPE）来切分文本。反复做这件事：找出出现次数最多的相邻一对（并列时取最小的一对），给它分配下一个新 id，再从左到右把它的每次出现都换成新 id。第一个新 id 是 `vocab_size`。检查比对的是合并 `n_merges` 次之后的 id。
+# 字节对编码（BPE）：重复 `n_merges` 次，找出出现次数最多的相邻一对（并列时取最小的一对），给它分配下一个新 id（第一个是 `vocab_size`），再从左到右把它的每次出现都换成新 id。
 #
-# 然后拿来用：用 500 次合并切分莎士比亚的文本，在片段上统计一个 3-gram，再把*每个片段*的损失换算成*每个字符*多少奈特。它比 5-gram 好吗？
+# 然后用 500 次合并切分莎士比亚的文本，在片段上统计一个 3-gram，再把*每个片段*的损失换算成*每个字符*多少奈特。它比 5-gram 好吗？
 
-# %% [markdown] english="e042ef9b"
+# %% [markdown] english="2419463b"
 # <details><summary>提示 1</summary>
 #
-# 写两个函数：一个数相邻对（`collections.Counter(zip(ids, ids[1:]))`），一个替换一对。 </details>
+# 一个函数数相邻对（`collections.Counter(zip(ids, ids[1:]))`），一个替换一对。 </details>
 #
 # <details><summary>提示 2</summary>
 #
-# 在 *aaa* 里，*aa* 出现两次，却只能换一次：换过之后，从它后面继续。 </details>
-#
-# <details><summary>提示 3</summary>
-#
-# 不论怎么切，*文本*都是同一份，所以总损失可以比较，也可以平均到每个字符：每个片段的损失 × 片段数 ÷ 字符数。 </details>
+# 在 *aaa* 里，*aa* 只换一次，换过之后从它后面继续。 </details>
 #
 # <details><summary>后半题</summary>
 #
-# 合并规则从前十分之九得到，再照样用到最后十分之一上；用纯 Python 写，要跑几分钟。用 500 次合并，我们的 Kneser–Ney 3-gram 的损失是 1.641 奈特/字符：比 5-gram（1.669）好，比字符上的 7 阶差。 </details>
+# 合并规则从前十分之九得到，再照样用到最后十分之一上（纯 Python 要跑几分钟）。不论怎么切，文本都是同一份：每个片段的损失 × 片段数 ÷ 字符数。我们的 Kneser–Ney 3-gram 的损失是 1.641 奈特/字符：比 5-gram（1.669）好，比 7 阶差。 </details>
 
 
 # %% tags=["exercise"]
@@ -871,22 +861,18 @@ def byte_pairs(ids, vocab_size, n_merges):
 
 checks.check("1.5", byte_pairs, quiet=True)
 
-# %% [markdown] english="ba1df403"
+# %% [markdown] english="7d6c026f"
 # ### 练习 1.6 · 核心 · 20 分钟
 #
-# 一位同事写的 `get_batch` 能运行，形状都对，损失看起来也正常，可是里面有个差一错误（off by one）。写一个测试来判断：`get_batch(ids, batch_size, context_length, seed)` 正确可靠，就返回 True，否则返回 False。可靠还包括：结果要由种子决定。检查时会拿正确的和有错的实现来试；文本和大小由你定。
+# 一位同事写的 `get_batch` 能运行，形状和损失看起来都对，可是里面有个差一错误（off by one）。写一个测试来判断：`get_batch(ids, batch_size, context_length, seed)` 正确可靠，结果也由种子决定，就返回 True，否则返回 False。
 #
 # <details><summary>提示 1</summary>
 #
-# `ids = torch.arange(N)` 让每个词元的值就等于它的位置。这时，词元和目标之间必须满足什么关系？ </details>
+# 如果 `ids = torch.arange(N)`，词元和目标之间必须满足什么关系？ </details>
 #
 # <details><summary>提示 2</summary>
 #
-# 从一段 `T + 3` 个 id 的文本里取几百个窗口，它们应该从哪些位置开始？ </details>
-#
-# <details><summary>提示 3</summary>
-#
-# 同一个种子用两次、换一个种子、同一批次里的各行：这三种情况，哪些必须相等？ </details>
+# 从 `T + 3` 个 id 里取几百个窗口，它们应该从哪些位置开始？同一个种子再用一次呢？换一个种子呢？ </details>
 
 
 # %% tags=["exercise"]
@@ -913,23 +899,21 @@ def can_be_trusted(get_batch):
 
 checks.check("1.6", can_be_trusted, quiet=True)
 
-# %% [markdown] english="c7949d52"
+# %% [markdown] english="381dae2f"
 # ## 自测
-#
-# 先选，再展开答案。
 #
 # **1.** 一个模型的损失降了 ln 2。它的困惑度……(a) 减少 2 · (b) 减半 · (c) 要看字符表。
 #
 # <details><summary>答案</summary>
 #
-# (b)。(a) 不对，损失之差对应的是困惑度之*比*。(c) 字符表只决定均匀猜测的损失是多少，不影响损失之差的含义。 </details>
+# (b)。损失之差对应的是困惑度之*比*，与字符表无关。 </details>
 
-# %% [markdown] english="73257dc5"
+# %% [markdown] english="55691156"
 # **2.** 两个模型的字符表不同（65 个字符和 500 个片段）。可以比较的是……(a) 每个词元的损失 · (b) 每个词元的困惑度 · (c) 每个字符的损失。
 #
 # <details><summary>答案</summary>
 #
-# (c)。(a) 和 (b) 偏袒把文本切得更碎的一方：切得越碎，每个词元越好猜。 </details>
+# (c)。另外两个偏袒把文本切得更碎的一方：切得越碎，每个词元越好猜。 </details>
 
-# %% [markdown] english="328313ad"
+# %% [markdown] english="3ec762ac"
 # **下一讲：** [2 · 注意力](02_attention.ipynb)，让每个位置自己学会该关注前面的哪些位置。
