@@ -127,12 +127,13 @@ def frontier():
     for price, rows in best.items():
         table[f"{price}_best"] = table.index.isin(rows.index)
     flops = best["flops"]
-    title = (
-        f"{len(flops)} of {len(table)} ways to spend arithmetic are beaten by nothing "
-        f"cheaper; the last has {layers(flops['n_layers'].iloc[-1])}"
-    )
     shortest = table["steps"] == table["steps"].min()
-    yield figures.frontier(table[~shortest], title=title)
+    drawn = table[~shortest]
+    title = (
+        f"{drawn['flops_best'].sum()} of {len(drawn)} ways to spend arithmetic are beaten by "
+        f"nothing cheaper; the last has {layers(flops['n_layers'].iloc[-1])}"
+    )
+    yield figures.frontier(drawn, title=title)
     low, high = (f"{loss:.2f}" for loss in table.loc[shortest, "loss"].agg(["min", "max"]))
     yield (
         f"Off the picture, from {low} to {high}: {table['steps'].min()} steps. Of each length of "

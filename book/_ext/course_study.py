@@ -99,8 +99,8 @@ def on_new_plays():
     return (
         "On **eight whole plays that no rate was chosen by**, at a fair rate, with eight other "
         f"seeds ([more steps](#more-steps-and-eight-plays-that-nothing-has-read)): {said}"
-        " At 600 steps four layers had twice the rate of six, chosen by little: both verdicts "
-        "there hang on it."
+        " At 600 steps four layers had twice the rate of six, chosen by little, so both "
+        "verdicts there may be the rate's."
     )
 
 
