@@ -4,7 +4,8 @@
 
 A PDF is the whole book, printed by Chromium or Chrome from one long page: contents, bookmarks, page
 numbers, links, what pictures say to those who don't see them; hints and solutions are unfolded.
-The zip holds the pages that ./run.sh book has built, in both languages.
+The sheet is one of its pages, on A3 for the wall. The zip holds the pages that ./run.sh book has
+built, in both languages.
 """
 
 import argparse
@@ -29,15 +30,36 @@ BUILD = ROOT / "_build"
 NAME = "shakespeare-layer-by-layer"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 OPTIONS = {"en": [], "zh": ["--toc", "book/zh/_toc.yml"]}
-FACE = '@font-face { font-family: "Course Chinese"; src: url("_static/chinese.ttf"); }'
+FACE = '@font-face { font-family: "Course Chinese"; src: url("/_static/chinese.ttf"); }'
 FAMILIES = """
 html:lang(zh) { --pst-font-family-base-system: "DejaVu Sans", "Course Chinese", sans-serif; }
 html:lang(zh) em { font-family: "DejaVu Sans", "Course Chinese", sans-serif; }
 html:lang(zh) :is(pre, code) { font-family: "DejaVu Sans Mono", "Course Chinese", monospace; }
 """
+SHEET = """
+@page { size: A3 landscape; margin: 9mm; }
+@media print {
+  #jb-print-docs-body, .bd-header-article, .bd-footer, .prev-next-footer {
+    display: none !important;
+  }
+  * { max-width: none !important; }
+  .bd-article h1 { display: block !important; column-span: all; margin: 0 !important; }
+  .bd-article > section { columns: 4; column-gap: 8mm; }
+  .bd-article > section > p { column-span: all; margin: 1mm 0 4mm; }
+  .bd-article section section { break-inside: avoid; margin-bottom: 4mm; }
+  .bd-article h2 { margin: 0 0 1mm !important; font-size: 13pt; }
+  .bd-article :is(p, td, div.math) { font-size: 9.5pt !important; margin: 0.5mm 0 !important; }
+  .bd-article .picture { margin: 0; }
+  .bd-article .picture svg { max-height: 92mm; }
+}
+"""
 FORMULAS = "window.MathJax?.startup?.promise"
-FOOT = """<div style="width: 100%; text-align: center; font: 8px sans-serif">
-<span class="pageNumber"></span></div>"""
+NUMBER = '<div style="width: 100%; text-align: center; font: 8px sans-serif">{}</div>'
+NUMBERED = {
+    "display_header_footer": True,
+    "header_template": NUMBER.format(""),
+    "footer_template": NUMBER.format('<span class="pageNumber"></span>'),
+}
 
 
 def one_page(language):
@@ -67,31 +89,23 @@ def chromium():
         browser.close()
 
 
-def printed(browser, folder, path):
-    """Print index.html of a folder, with a Chinese font that comes with the package zhplot."""
+def printed(browser, folder, path, name="index.html", style="", **how):
+    """Print a page of a folder, with a Chinese font that comes with the package zhplot."""
     fonts = Path(find_spec("zhplot").origin).parent / "fonts"
-    shutil.copy(fonts / "NotoSansSC-Regular.ttf", folder / "_static/chinese.ttf")
+    font = shutil.copy(fonts / "NotoSansSC-Regular.ttf", folder / "_static/chinese.ttf")
     with serving(folder) as address:
         page = browser.new_page()
         page.set_default_timeout(120_000)
-        page.goto(f"{address}index.html")
+        page.goto(address + name)
         page.wait_for_function(f"!document.querySelector('.math') || {FORMULAS}")
         page.evaluate(f"{FORMULAS}?.then(() => 1)")
-        page.add_style_tag(content=FACE)
+        page.add_style_tag(content=FACE + style)
         page.evaluate("Promise.all([...document.fonts].map((font) => font.load())).then(() => 1)")
         # Not before it is there: Chromium keeps for a word the boxes that it drew meanwhile.
         page.add_style_tag(content=FAMILIES)
-        page.pdf(
-            path=path,
-            format="A4",
-            outline=True,
-            tagged=True,
-            print_background=True,
-            display_header_footer=True,
-            header_template="<span></span>",
-            footer_template=FOOT,
-        )
+        page.pdf(path=path, outline=True, tagged=True, print_background=True, **how)
         page.close()
+    Path(font).unlink()
     say_once(path)
 
 
@@ -129,27 +143,42 @@ def flat(bookmarks):
             yield one
 
 
-def packed():
-    """Zip the built book. -> the path of the zip"""
+def built():
+    """The folder of the book in both languages."""
     if not (BUILD / "html/zh").is_dir():
         sys.exit("There is no book in both languages yet: ./run.sh book builds it")
-    return shutil.make_archive(BUILD / "forms" / NAME, "zip", BUILD, "html")
+    return BUILD / "html"
+
+
+def make(form, target):
+    """Make one of FORMS. -> the paths of what was made"""
+    if form == "zip":
+        return [Path(shutil.make_archive(target / NAME, "zip", BUILD, built().name))]
+    with chromium() as browser:
+        if form != "sheet":
+            path = target / f"{NAME}-{form}.pdf"
+            printed(browser, one_page(form), path, format="A4", **NUMBERED)
+            return [path]
+        paths = [target / f"sheet-{language}.pdf" for language in OPTIONS]
+        for path, name in zip(paths, ("book/sheet.html", "zh/book/zh/sheet.html"), strict=True):
+            printed(browser, built(), path, name, SHEET, format="A3", landscape=True)
+        return paths
+
+
+FORMS = ["zip", "sheet", *OPTIONS]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("form", nargs="*", choices=["zip", *OPTIONS], help="what to make; else all")
-    chosen = parser.parse_args().form or ["zip", *OPTIONS]
-    (BUILD / "forms").mkdir(parents=True, exist_ok=True)
+    parser.add_argument("form", nargs="*", help=f"of {', '.join(FORMS)}; else all")
+    chosen = parser.parse_args().form or FORMS
+    if unknown := set(chosen) - set(FORMS):
+        parser.error(f"{min(unknown)} is none of {', '.join(FORMS)}")
+    target = BUILD / "forms"
+    target.mkdir(parents=True, exist_ok=True)
     for form in chosen:
-        if form == "zip":
-            path = packed()
-        else:
-            path = BUILD / "forms" / f"{NAME}-{form}.pdf"
-            folder = one_page(form)
-            with chromium() as browser:
-                printed(browser, folder, path)
-        print(path)
+        for path in make(form, target):
+            print(path)
 
 
 if __name__ == "__main__":

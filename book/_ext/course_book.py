@@ -11,6 +11,7 @@ from shutil import copytree
 import course_bench
 import course_depth
 import course_pictures
+import course_sheet
 import course_study
 import pandas as pd
 from docutils import nodes
@@ -21,7 +22,9 @@ from course_utils import figures
 from course_utils.figures.drawing import UNSEEN
 from course_utils.figures.words import with_minus
 
-PASSAGES = course_bench.PASSAGES | course_study.PASSAGES | course_depth.PASSAGES
+PASSAGES = (
+    course_bench.PASSAGES | course_study.PASSAGES | course_depth.PASSAGES | course_sheet.PASSAGES
+)
 MATHJAX = (  # 3 MB of the package's 15
     "tex-chtml.js",
     "input/tex/extensions",
