@@ -609,7 +609,7 @@ def test_results_begin_with_the_verdict_and_no_title_comes_twice(window, site):
     assert len(re.findall(r"\d", body)) > 20, "and most say what was found"
 
 
-def test_the_verdict_follows_the_comparisons():
+def test_the_verdict_follows_the_comparisons(monkeypatch):
     study = by_path("book/_ext/course_study.py")
     columns = ["frame", "difference", "low", "high", "clear"]
     frames = [
@@ -628,6 +628,10 @@ def test_the_verdict_follows_the_comparisons():
     )
     said = study.frames_in_words("Six layers", "four", worse.assign(clear=False))
     assert said.endswith("they are worse in 1 (one), and after correction in 0.")
+    monkeypatch.setenv("COURSE_LANGUAGE", "zh")
+    assert study.frames_in_words("六层", "四层", worse.assign(frame="fair rate")) == (
+        "**六层对四层：1 种比较方式中，预测得更好的有 0 种**；更差的有 1 种（公平学习率）。"
+    )
 
 
 @pytest.mark.parametrize("name", ["notebooks/02_attention", "book/results"])

@@ -1,5 +1,6 @@
 """The course in Chinese: the catalogue has all that is said, and that is what a reader meets."""
 
+import ast
 import re
 
 import pytest
@@ -24,6 +25,25 @@ def test_the_catalogue_is_in_step_and_whole():
     catalogue = tool.wanted()
     assert not tool.stale(catalogue), "run python tools/messages.py"
     assert list(tool.untranslated(catalogue)) == []
+
+
+def looked_up(source):
+    """The literals that stand first in a call of `_`, `N_` or `say`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("_", "N_", "say"):
+            yield from (one.value for one in node.args[:1] if isinstance(one, ast.Constant))
+
+
+def test_nothing_is_looked_up_that_the_catalogue_has_not_found():
+    catalogue = tool.wanted()
+    texts = {
+        text
+        for folder in tool.FOLDERS
+        for path in (tool.ROOT / folder).rglob("*.py")
+        for text in looked_up(path.read_text(encoding="utf-8"))
+    }
+    assert len(texts) > 1000
+    assert [text for text in texts if text and text not in catalogue] == [], "a call in a call?"
 
 
 def test_what_is_missing_or_has_other_placeholders_is_found():

@@ -21,6 +21,7 @@ from course_utils import widgets
 ROOT = Path(__file__).resolve().parent.parent
 PO = ROOT / "course_utils/messages/locale/zh/LC_MESSAGES/course.po"
 MO = PO.with_suffix(".mo")
+FOLDERS = ("course_utils", "book/_ext")  # the package, and what the book computes
 KEYWORDS = {"_": None, "N_": None, "say": None, "ngettext": (1, 2)}
 HEAD = rb"""# What the course says, in Chinese; tools/messages.py keeps it in step with the code.
 msgid ""
@@ -46,10 +47,11 @@ def wanted():
     with PO.open("rb") as file:
         known = read_po(file, locale="zh")
     catalogue = Catalog(locale="zh", fuzzy=False)
-    found = extract_from_dir(ROOT / "course_utils", KINDS, keywords=KEYWORDS)
-    for file, line, text, *_ in sorted(found, key=lambda message: message[:2]):
-        chinese = known[text].string if text in known else None
-        catalogue.add(text, chinese, locations=[(f"course_utils/{file}", line)])
+    for folder in FOLDERS:
+        found = extract_from_dir(ROOT / folder, KINDS, keywords=KEYWORDS)
+        for file, line, text, *_ in sorted(found, key=lambda message: message[:2]):
+            chinese = known[text].string if text in known else None
+            catalogue.add(text, chinese, locations=[(f"{folder}/{file}", line)])
     return catalogue
 
 

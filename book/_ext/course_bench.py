@@ -218,11 +218,15 @@ def seconds(value):
 
 def folded(frame):
     """A table behind a line that opens it."""
-    return f":::{{dropdown}} The numbers, as a table\n{table(frame)}\n:::"
+    title = _("The numbers, as a table")
+    return f":::{{dropdown}} {title}\n{table(frame)}\n:::"
 
 
 def table(frame, words=1):
-    """A DataFrame in Markdown. words: how many columns, at the left, are not numbers."""
+    """A DataFrame in Markdown, its heads in the reader's language.
+
+    words: how many columns, at the left, are not numbers.
+    """
     rule = ["---"] * words + ["--:"] * (frame.shape[1] - words)
-    rows = [frame.columns, rule, *frame.values]
+    rows = [map(_, frame.columns), rule, *frame.values]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)

@@ -10,29 +10,36 @@ from course_study import (
     FRAMES,
     HEADLINES,
     by_depth,
+    depth_named,
     depths_of,
+    in_turn,
+    length_named,
+    listed,
     mean_of,
     means_by_depth,
     missing,
     of_depth,
     of_step,
     on_the_plays,
+    span,
+    whose,
 )
 
 from course_utils import corpus, figures, files
 from course_utils.figures.words import UNTOUCHED
 from course_utils.generation import quality
 from course_utils.lessons.data import split
+from course_utils.messages import N_, _
+from course_utils.messages.names import translated
 from course_utils.research import comparisons, mechanism, recorded, scaling, studies, tables
 from course_utils.training import checkpoints, runs
-from course_utils.training.recipes import layers
 
 TEXTS = {  # a record's loss -> the text that it is of
-    "reporting_loss": "second half",
-    "validation_loss": "whole split",
-    "untouched_loss": "untouched plays",
+    "reporting_loss": N_("second half"),
+    "validation_loss": N_("whole split"),
+    "untouched_loss": N_("untouched plays"),
 }
-NO_LAW = "no such law"
+NO_LAW = N_("no such law")
 SMALL = 0.01  # nats/character: the difference that should be seen
 
 
@@ -42,80 +49,96 @@ def lengths():
     return {steps: of_depth(f"depth-{steps}") for steps in studies.BUDGETS}
 
 
-def span(low, middle, high, form="{:+z.3f}"):
-    return f"{form.format(middle)} ({form.format(low)} … {form.format(high)})"
-
-
 # --- over all depths -----------------------------------------------------------------------------
 def scale():
     """Over all depths at once: the power law's exponent, what a doubling changes, 12 against 6."""
-    first = {"1,200 steps, six other seeds": of_depth("depth-fair")}
-    every = first | {f"{steps:,} steps": found for steps, found in lengths().items()}
+    first = _("{length}, six other seeds", length=length_named(1200))
+    every = {first: of_depth("depth-fair")}
+    every |= {length_named(steps): found for steps, found in lengths().items()}
     rows = [
-        scale_row(steps, found, measure)
-        for steps, found in every.items()
+        scale_row(length, found, measure)
+        for length, found in every.items()
         for measure in TEXTS
         if found[0].untouched or measure != "untouched_loss"
     ]
-    laws = [row for row in rows if row["exponent"] != NO_LAW]
-    said = [f"{row['exponent']} on the {row['text']} with {row['training']}" for row in laws]
-    yield (
-        f"A power law fits in {len(laws)} of {len(rows)} cases; the exponents are "
-        f"{'; '.join(said)}."
+    laws = [
+        _(
+            "{exponent} on the {text} with {length}",
+            exponent=row["exponent"],
+            text=row["text"],
+            length=row["training"],
+        )
+        for row in rows
+        if row["exponent"] != _(NO_LAW)
+    ]
+    yield _(
+        "A power law fits in {n} of {all} cases; the exponents are {exponents}.",
+        n=len(laws),
+        all=len(rows),
+        exponents=in_turn(laws),
     )
-    plays = [row for row in rows if row["text"] == TEXTS["untouched_loss"]]
-    said = [f"{row['a doubling, 6 to 12']} with {row['training']}" for row in plays]
-    yield f"From 6 layers on, a doubling changes the loss on the plays by {'; '.join(said)}."
+    plays = TEXTS["untouched_loss"]
+    changes = [
+        _("{change} with {length}", change=row["a doubling, 6 to 12"], length=row["training"])
+        for row in rows
+        if row["text"] == _(plays)
+    ]
+    yield _(
+        "From 6 layers on, a doubling changes the loss on the plays by {changes}.",
+        changes=in_turn(changes),
+    )
     yield pd.DataFrame(rows)
 
 
-def scale_row(steps, found, measure):
+def scale_row(length, found, measure):
     losses = scaling.by_depth(found, measure)
     low, exponent, high = scaling.depth_exponent(losses)
     deep = {n: of for n, of in losses.items() if n >= 6}
     one = comparisons.compare("12", losses[12], "6", losses[6])
-    law = span(low, exponent, high, "{:.2f}") if exponent == exponent else NO_LAW
+    law = span(low, exponent, high, "{:.2f}") if exponent == exponent else _(NO_LAW)
     return {
-        "training": steps,
-        "text": TEXTS[measure],
-        "exponent": law,
-        "a doubling, 1 to 12": span(*scaling.per_doubling(losses)),
-        "a doubling, 6 to 12": span(*scaling.per_doubling(deep)),
+        N_("training"): length,
+        N_("text"): _(TEXTS[measure]),
+        N_("exponent"): law,
+        N_("a doubling, 1 to 12"): span(*scaling.per_doubling(losses)),
+        N_("a doubling, 6 to 12"): span(*scaling.per_doubling(deep)),
         "12 − 6": span(one.low, one.difference, one.high),
     }
-
-
-NEEDED = f"seeds to see it in {scaling.POWER:.0%}"
 
 
 def power():
     """How far the seeds lie apart, what they can see, and how many it takes to see SMALL."""
     rows = []
+    needed = _("seeds to see it in {power:.0%}", power=scaling.POWER)
     texts = ("reporting_loss", "untouched_loss")
     for (steps, found), measure in itertools.product(lengths().items(), texts):
         losses = scaling.by_depth(found, measure)
         for other, one in itertools.pairwise(n for n in losses if n > 1):
             spread, pairs = scaling.spread_of(losses[one], losses[other])
+            seen = scaling.power_of(SMALL, spread, pairs)
             rows.append(
                 {
-                    "comparison": f"{steps:,} steps: {one} − {other}",
-                    "text": TEXTS[measure],
-                    "spread of a seed's difference": f"{spread:.4f}",
-                    "seeds": pairs,
-                    f"sees {SMALL} in": f"{scaling.power_of(SMALL, spread, pairs):.0%}",
-                    NEEDED: scaling.seeds_to_see(SMALL, spread),
+                    N_("comparison"): f"{length_named(steps)}: {one} − {other}",
+                    N_("text"): _(TEXTS[measure]),
+                    N_("spread of a seed's difference"): f"{spread:.4f}",
+                    N_("seeds"): pairs,
+                    _("sees {small} in", small=SMALL): f"{seen:.0%}",
+                    needed: scaling.seeds_to_see(SMALL, spread),
                 }
             )
     table = pd.DataFrame(rows)
     last = table[table["comparison"].str.endswith("6 − 4")]
-    said = [
-        f"{', '.join(map(str, of[NEEDED]))} on the {text}"
+    counts = [
+        _("{counts} on the {text}", counts=listed(map(str, of[needed])), text=text)
         for text, of in last.groupby("text", sort=False)
     ]
-    yield (
-        f"To see {SMALL} between four and six layers {scaling.POWER:.0%} of the time "
-        "takes so many seeds, at "
-        f"{', '.join(f'{steps:,}' for steps in lengths())} steps: {'; '.join(said)}."
+    yield _(
+        "To see {small} between four and six layers {power:.0%} of the time takes so many seeds, "
+        "at {lengths} steps: {counts}.",
+        small=SMALL,
+        power=scaling.POWER,
+        lengths=listed(f"{steps:,}" for steps in lengths()),
+        counts=in_turn(counts),
     )
     yield table
 
@@ -129,34 +152,42 @@ def frontier():
     flops = best["flops"]
     shortest = table["steps"] == table["steps"].min()
     drawn = table[~shortest]
-    title = (
-        f"{drawn['flops_best'].sum()} of {len(drawn)} ways to spend arithmetic are beaten by "
-        f"nothing cheaper; the last has {layers(flops['n_layers'].iloc[-1])}"
+    title = _(
+        "{n} of {all} ways to spend arithmetic are beaten by nothing cheaper; the last has {depth}",
+        n=drawn["flops_best"].sum(),
+        all=len(drawn),
+        depth=depth_named(flops["n_layers"].iloc[-1]),
     )
     yield figures.frontier(drawn, title=title)
-    low, high = (f"{loss:.2f}" for loss in table.loc[shortest, "loss"].agg(["min", "max"]))
-    yield (
-        f"Off the picture, from {low} to {high}: {table['steps'].min()} steps. Of each length of "
-        f"training the lowest mean is that of {best_of_each(best['steps'])}. Counted in seconds on "
-        f"{PRICES['gpu_s']} {changes(flops, best['gpu_s'])}; on {PRICES['cpu_s']} "
-        f"{changes(flops, best['cpu_s'])}."
+    low, high = table.loc[shortest, "loss"].agg(["min", "max"])
+    yield _(
+        "Off the picture, from {low:.2f} to {high:.2f}: {steps} steps. Of each length of training "
+        "the lowest mean is that of {best}. Counted in seconds on a GPU (one seed's seconds a step "
+        "on an H100, compiled) {on_gpu}; on one core of a CPU (the fastest of a few steps, in the "
+        "processor's own time) {on_cpu}.",
+        low=low,
+        high=high,
+        steps=table["steps"].min(),
+        best=best_of_each(best["steps"]),
+        on_gpu=changes(flops, best["gpu_s"]),
+        on_cpu=changes(flops, best["cpu_s"]),
     )
     cells = {
-        "training": [name_of(row) for row in table.itertuples()],
+        N_("training"): [name_of(row) for row in table.itertuples()],
         "FLOPs": table["flops"].map("{:.2g}".format),
-        "seconds on a GPU": table["gpu_s"].map("{:.1f}".format),
-        "minutes on a CPU core": (table["cpu_s"] / 60).map("{:.0f}".format),
-        "loss, untouched plays": table["loss"].map("{:.4f}".format),
-        "nothing cheaper is better": table.apply(said_to_be_best, axis=1),
+        N_("seconds on a GPU"): table["gpu_s"].map("{:.1f}".format),
+        N_("minutes on a CPU core"): (table["cpu_s"] / 60).map("{:.0f}".format),
+        N_("loss, untouched plays"): table["loss"].map("{:.4f}".format),
+        N_("nothing cheaper is better"): table.apply(said_to_be_best, axis=1),
     }
     yield pd.DataFrame(cells)
 
 
-PRICES = {  # of a training, a column -> in words
-    "steps": "steps",
-    "flops": "arithmetic",
-    "gpu_s": "a GPU (one seed's seconds a step on an H100, compiled)",
-    "cpu_s": "one core of a CPU (the fastest of a few steps, in the processor's own time)",
+PRICES = {  # of a training, a column -> in a word
+    "steps": N_("steps"),
+    "flops": "FLOPs",
+    "gpu_s": "GPU",
+    "cpu_s": "CPU",
 }
 
 
@@ -179,25 +210,29 @@ def prices():
 
 
 def best_of_each(best):
-    return ", ".join(f"{layers(row.n_layers)} ({row.steps:,})" for row in best.itertuples())
+    return listed(whose(depth_named(row.n_layers), f"{row.steps:,}") for row in best.itertuples())
 
 
 def changes(before, after):
     """Which ways come in and which go where another price counts, in words."""
-    more = [name_of(row) for row in after.drop(before.index, errors="ignore").itertuples()]
-    less = [name_of(row) for row in before.drop(after.index, errors="ignore").itertuples()]
-    said = [f"{'; '.join(ways)} {verb}" for ways, verb in ((more, "come in"), (less, "go")) if ways]
-    return " and ".join(said) or "the same ways are beaten by nothing cheaper"
+    more = in_turn(map(name_of, after.drop(before.index, errors="ignore").itertuples()))
+    less = in_turn(map(name_of, before.drop(after.index, errors="ignore").itertuples()))
+    if more and less:
+        return _("{more} come in and {less} go", more=more, less=less)
+    if more:
+        return _("{more} come in", more=more)
+    if less:
+        return _("{less} go", less=less)
+    return _("the same ways are beaten by nothing cheaper")
 
 
 def said_to_be_best(row):
     """By which prices this way is beaten by nothing cheaper."""
-    short = {"steps": "steps", "flops": "FLOPs", "gpu_s": "GPU", "cpu_s": "CPU"}
-    return ", ".join(word for price, word in short.items() if row[f"{price}_best"])
+    return listed(_(word) for price, word in PRICES.items() if row[f"{price}_best"])
 
 
 def name_of(row):
-    return f"{layers(row.n_layers)}, {row.steps:,} steps"
+    return _("{depth}, {length}", depth=depth_named(row.n_layers), length=length_named(row.steps))
 
 
 def seconds_a_step():
@@ -221,9 +256,12 @@ def whole_plays():
     table = comparisons.in_frames(frames)
     clear = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] < 0)]
     won = [len(of_step(clear, step)) for step in HEADLINES]
-    title = (
-        f"On new plays four layers clearly beat two on {won[0]} of {len(frames)} sizes of text, "
-        f"six beat four on {won[1]}"
+    title = _(
+        "On new plays four layers clearly beat two on {four} of {n} sizes of text, six beat four "
+        "on {six}",
+        four=won[0],
+        n=len(frames),
+        six=won[1],
     )
     means = means_by_depth(frames, "untouched_loss")
     yield figures.depth_in_frames(means, title=title, loss=UNTOUCHED)
@@ -243,25 +281,35 @@ def growth_in_words(frames, shallow, deep):
         gains[text] = {seed: losses[deep][seed] - losses[shallow][seed] for seed in pairs}
     (least, before), (most, after) = gains.items()
     one = comparisons.compare(most, after, least, before)
-    return (
-        f"From {shallow} to {deep} layers, with {most} rather than {least}: "
-        f"{span(one.low, one.difference, one.high)} more, p = {one.p:.2g}, {one.pairs} seeds."
+    return _(
+        "From {shallow} to {deep} layers, with {most} rather than {least}: {growth} more, p = "
+        "{p:.2g}, {seeds} seeds.",
+        shallow=shallow,
+        deep=deep,
+        most=translated(most),
+        least=translated(least),
+        growth=span(one.low, one.difference, one.high),
+        p=one.p,
+        seeds=one.pairs,
     )
 
 
 def nearness(frames):
     """What a million characters are worth on either text: Tiny Shakespeare's own, or drawn."""
-    texts = {"Tiny Shakespeare's own": lengths()[2400], "plays drawn at random": None}
-    texts["plays drawn at random"] = frames[min(frames, key=size_of)]
-    said = []
-    for text, found in texts.items():
-        arm = depths_of(found)[4]
-        split, plays = (
-            mean_of(found, arm, measure)["loss"]
-            for measure in ("validation_loss", "untouched_loss")
-        )
-        said.append(f"{text} give {split:.3f} on the validation split and {plays:.3f} on the plays")
-    return f"Of a million characters, with 4 layers and 2,400 steps, {'; '.join(said)}."
+    own, own_new, drawn, drawn_new = (
+        mean_of(found, depths_of(found)[4], measure)["loss"]
+        for found in (lengths()[2400], frames[min(frames, key=size_of)])
+        for measure in ("validation_loss", "untouched_loss")
+    )
+    return _(
+        "Of a million characters, with 4 layers and 2,400 steps, Tiny Shakespeare's own give "
+        "{own:.3f} on the validation split and {own_new:.3f} on the plays; plays drawn at random "
+        "give {drawn:.3f} on the validation split and {drawn_new:.3f} on the plays.",
+        own=own,
+        own_new=own_new,
+        drawn=drawn,
+        drawn_new=drawn_new,
+    )
 
 
 def size_of(text):
@@ -293,8 +341,10 @@ def pairing():
     table = pd.DataFrame(rows)
     table["ratio"] = table["paired"] / table["unpaired"]
     by_family = table.groupby("family", sort=False)
-    ratios = [f"{of['ratio'].mean():.2f} ({family})" for family, of in by_family]
-    title = f"A paired interval over an unpaired one, on average: {', '.join(ratios)}"
+    ratios = listed(
+        whose(f"{of['ratio'].mean():.2f}", translated(family)) for family, of in by_family
+    )
+    title = _("A paired interval over an unpaired one, on average: {ratios}", ratios=ratios)
     yield figures.pairing(table, title=title)
     yield pd.DataFrame([family_row(family, of) for family, of in by_family])
     yield from luck()
@@ -302,13 +352,14 @@ def pairing():
 
 def family_row(family, of):
     r = of["r"]
+    narrower = (of["ratio"] < 1).sum()
     return {
-        "comparisons of depths": f"{len(of)} {family}",
-        "text": of["text"].iloc[0],
-        "r": f"{r.mean():.2f} ({r.min():.2f} to {r.max():.2f})",
-        "half a paired interval": f"{of['paired'].median():.4f}",
-        "half an unpaired one": f"{of['unpaired'].median():.4f}",
-        "paired is narrower": f"{(of['ratio'] < 1).sum()} of {len(of)}",
+        N_("comparisons of depths"): _("{n} {family}", n=len(of), family=translated(family)),
+        N_("text"): _(of["text"].iloc[0]),
+        "r": _("{mean:.2f} ({low:.2f} to {high:.2f})", mean=r.mean(), low=r.min(), high=r.max()),
+        N_("half a paired interval"): f"{of['paired'].median():.4f}",
+        N_("half an unpaired one"): f"{of['unpaired'].median():.4f}",
+        N_("paired is narrower"): _("{n} of {all}", n=narrower, all=len(of)),
     }
 
 
@@ -324,8 +375,13 @@ def luck():
         for (part, measure), of in pairs.items()
         if measure == "validation_loss"
     ]
-    said = " and ".join(f"with {of['changed'].iloc[0]} {r_of(of):.2f}" for of in drawn)
-    title = f"Of runs and twins of the same seed the losses correlate, {said} (whole split)"
+    weights, batches = map(r_of, drawn)
+    title = _(
+        "Of runs and twins of the same seed the losses correlate, with other weights {weights:.2f} "
+        "and with other batches {batches:.2f} (whole split)",
+        weights=weights,
+        batches=batches,
+    )
     yield figures.twins(pd.concat(drawn), title=title)
     yield pd.DataFrame([luck_row(*key, of) for key, of in pairs.items()])
     yield missing("luck")
@@ -338,7 +394,7 @@ def twins(changed, found, measure):
     """
     rows = []
     for r in found:
-        depth, _, words = r.arm.partition(", ")
+        depth, words = r.arm.split(", ")
         if words == changed:
             seed = min(r.seed, r.seed + r.weights_offset)
             (own,) = (o for o in lengths()[1200] if (o.arm, o.seed) == (depth, seed))
@@ -358,22 +414,23 @@ def luck_row(changed, measure, pairs):
     degrees = len(pairs) - pairs["group"].nunique()
     spread = ((apart["other"] - apart["one"]).pow(2).sum() / degrees) ** 0.5
     alone = (apart.pow(2).to_numpy().sum() / degrees) ** 0.5  # were the two runs strangers
+    what = _("{changed} ({n} pairs)", changed=translated(changed), n=len(pairs))
     return {
-        "the same seed, but": f"{changed} ({len(pairs)} pairs)",
-        "text": TEXTS[measure],
-        "mean difference": span(*difference, "{:+z.4f}"),
+        N_("the same seed, but"): what,
+        N_("text"): _(TEXTS[measure]),
+        N_("mean difference"): span(*difference, "{:+z.4f}"),
         "r": span(*comparisons.pooled_correlation(pairs), "{:.2f}"),
-        "spread of a pair's difference": f"{spread:.4f}",
-        "if nothing were shared": f"{alone:.4f}",
+        N_("spread of a pair's difference"): f"{spread:.4f}",
+        N_("if nothing were shared"): f"{alone:.4f}",
     }
 
 
 # --- the judge -----------------------------------------------------------------------------------
 SETTINGS = {  # (study, temperature of its texts) -> in words
-    ("depth", 1.0): "Plain protocol, temperature 1",
-    ("depth", 0.8): "Plain protocol, temperature 0.8, top-k 40, top-p 0.95",
-    ("depth-fair", 1.0): "Fair rate, temperature 1",
-    ("depth-fair", 0.8): "Fair rate, temperature 0.8, top-k 40, top-p 0.95",
+    ("depth", 1.0): N_("Plain protocol, temperature 1"),
+    ("depth", 0.8): N_("Plain protocol, temperature 0.8, top-k 40, top-p 0.95"),
+    ("depth-fair", 1.0): N_("Fair rate, temperature 1"),
+    ("depth-fair", 0.8): N_("Fair rate, temperature 0.8, top-k 40, top-p 0.95"),
 }
 
 
@@ -390,21 +447,29 @@ def judge():
             yield figures.judged(rows, title=judged_title(rows))
 
         steps = [
-            f"{one.arm} − {one.other} {span(one.low, one.difference, one.high)}"
+            f"{translated(one.arm)} − {translated(one.other)} "
+            f"{span(one.low, one.difference, one.high)}"
             for one in apart(arms, "plausibility")
         ]
-        yield f"{words}, loss under the judge, six seeds: {'; '.join(steps)}."
+        yield _(
+            "{setting}, loss under the judge, six seeds: {steps}.",
+            setting=_(words),
+            steps=in_turn(steps),
+        )
         gains += apart(arms, "coherence")
         yield pd.DataFrame(
             {
-                "writer": rows["arm"],
-                "texts": rows["texts"],
-                "loss under the judge": cells(rows, "plausibility", "{:.3f}"),
-                "gain from its own past": cells(rows, "coherence", "{:+z.3f}"),
+                N_("writer"): rows["arm"].map(translated),
+                N_("texts"): rows["texts"],
+                N_("loss under the judge"): cells(rows, "plausibility", "{:.3f}"),
+                N_("gain from its own past"): cells(rows, "coherence", "{:+z.3f}"),
             }
         )
-    seen = sum(one.low > 0 or one.high < 0 for one in gains)
-    yield f"Of {len(gains)} steps in depth {seen} change the gain by an amount that can be seen."
+    yield _(
+        "Of {n} steps in depth {seen} change the gain by an amount that can be seen.",
+        n=len(gains),
+        seen=sum(one.low > 0 or one.high < 0 for one in gains),
+    )
 
 
 def judged_row(arm, texts):
@@ -424,9 +489,12 @@ def judged_title(drawn):
     """Whether any writer's interval reaches the human one."""
     human = drawn.iloc[-1]
     below = sum(drawn["coherence_high"] < human["coherence_low"])
-    return (
-        f"The judge gains {human['coherence']:.3f} nats/character from human text's own past; "
-        f"{below} of {len(drawn) - 1} depths lie below its interval"
+    return _(
+        "The judge gains {gain:.3f} nats/character from human text's own past; {below} of {n} "
+        "depths lie below its interval",
+        gain=human["coherence"],
+        below=below,
+        n=len(drawn) - 1,
     )
 
 
@@ -455,17 +523,25 @@ def inside():
         ids = torch.tensor(tokenizer.encode(split(text.text)[1]))
         rows.append(inside_row(model, ids))
     yield "\n".join(
-        "* {model}: {text, first → second copy} on Shakespeare's text, "
-        "{random, first → second copy} on random characters; leaving out a layer costs "
-        "{price of leaving out each layer}.".format(**row)
+        _(
+            "* {model}: {text} on Shakespeare's text, {random} on random characters; leaving out a "
+            "layer costs {prices}.",
+            model=row["model"],
+            text=row["text, first → second copy"],
+            random=row["random, first → second copy"],
+            prices=row["price of leaving out each layer"],
+        )
         for row in rows
     )
     yield pd.DataFrame(rows)
-    yield (
-        f"Texts of {mechanism.HALF} characters, {mechanism.TEXTS} of each kind; the first "
-        f"{mechanism.CUT} of each copy don't count, as it begins anywhere in a line. Losses and "
-        f"prices in nats/character. By chance alone {mechanism.chance():.3f} of a head's attention "
-        "falls on what came next last time."
+    yield _(
+        "Texts of {length} characters, {n} of each kind; the first {cut} of each copy don't count, "
+        "as it begins anywhere in a line. Losses and prices in nats/character. By chance alone "
+        "{chance:.3f} of a head's attention falls on what came next last time.",
+        length=mechanism.HALF,
+        n=mechanism.TEXTS,
+        cut=mechanism.CUT,
+        chance=mechanism.chance(),
     )
 
 
@@ -476,18 +552,18 @@ def inside_row(model, ids):
     part = ids[len(ids) // 2 :][: PROBED + 1]
     windows = part[:PROBED].view(-1, model.config.context_length)
     return {
-        "model": layers(model.config.n_layers),
-        "random, first → second copy": " → ".join(f"{loss:.2f}" for loss in at_random),
-        "text, first → second copy": " → ".join(f"{loss:.2f}" for loss in of_text),
-        "most on the character before": "{} {:.2f}".format(*previous),
-        "most on what came next last time": "{} {:.3f}".format(*copied),
-        "price of leaving out each layer": listed(mechanism.price_of_layers(model, part)),
-        "each layer's share of the stream": listed(mechanism.shares_of_stream(model, windows)),
+        N_("model"): depth_named(model.config.n_layers),
+        N_("random, first → second copy"): " → ".join(f"{loss:.2f}" for loss in at_random),
+        N_("text, first → second copy"): " → ".join(f"{loss:.2f}" for loss in of_text),
+        N_("most on the character before"): "{} {:.2f}".format(*previous),
+        N_("most on what came next last time"): "{} {:.3f}".format(*copied),
+        N_("price of leaving out each layer"): numbers(mechanism.price_of_layers(model, part)),
+        N_("each layer's share of the stream"): numbers(mechanism.shares_of_stream(model, windows)),
     }
 
 
-def listed(values):
-    return ", ".join(f"{value:.2f}" for value in values)
+def numbers(values):
+    return listed(f"{value:.2f}" for value in values)
 
 
 PASSAGES = {

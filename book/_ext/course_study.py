@@ -14,6 +14,8 @@ from course_utils import corpus, figures, files
 from course_utils.figures.words import MEASURES, UNTOUCHED
 from course_utils.generation import quality
 from course_utils.lessons.data import baseline_losses, split
+from course_utils.messages import N_, _
+from course_utils.messages.names import translated
 from course_utils.research import comparisons, recorded, scaling, studies, tables
 from course_utils.training import runs
 from course_utils.training.recipes import layers
@@ -28,8 +30,8 @@ FRAMES = {  # a study of depth -> the way in which it compares
     "depth-time": "equal time",
 }
 HEADLINES = {  # a step in depth, as comparisons.in_frames names it -> the two depths in words
-    "4 layers - 2 layers": ("Four layers", "two"),
-    "6 layers - 4 layers": ("Six layers", "four"),
+    "4 layers - 2 layers": (N_("Four layers"), N_("layers|two")),
+    "6 layers - 4 layers": (N_("Six layers"), N_("layers|four")),
 }
 PLACES = {  # of a measure of texts, in a table
     "known_words": 1,
@@ -49,10 +51,46 @@ def missing(name):
     left = sum(replace(spec, corpus_sha256="") not in there for spec in asked)
     if not left:
         return ""
-    return (
-        f"{left} of this study's {len(asked)} runs are not recorded yet. "
-        f"`course ablate {name}` makes them."
+    return _(
+        "{left} of this study's {n} runs are not recorded yet. `course ablate {name}` makes them.",
+        left=left,
+        n=len(asked),
+        name=name,
     )
+
+
+# --- words ---------------------------------------------------------------------------------------
+def listed(words):
+    """One after the other: "a, b, c"."""
+    return _("in a list|, ").join(words)
+
+
+def in_turn(clauses):
+    """One after the other, where they are longer: "a; b; c"."""
+    return _("in a list|; ").join(clauses)
+
+
+def named(names):
+    """What records keep in English, one after the other."""
+    return listed(map(translated, names))
+
+
+def depth_named(n):
+    return translated(layers(n))
+
+
+def length_named(steps):
+    return translated(f"{steps:,} steps")
+
+
+def whose(value, name):
+    return _("{value} ({name})", value=value, name=name)
+
+
+def span(low, middle, high, form="{:+z.3f}"):
+    """A value with its interval."""
+    low, middle, high = map(form.format, (low, middle, high))
+    return _("{middle} ({low} … {high})", low=low, middle=middle, high=high)
 
 
 # --- the verdict ---------------------------------------------------------------------------------
@@ -68,22 +106,28 @@ def verdict():
     frames, table = in_frames()
     four, six = (of_step(table, step) for step in HEADLINES)
     every = pd.concat([four, six])
-    widest = ((every["high"] - every["low"]) / 2).max()
-    yield " ".join(
-        [
-            *headlines(table),
-            f"How sure: {every['seeds'].min()} paired seeds or more in each frame, 95 % intervals "
-            f"no wider than ± {widest:.3f}, on the half of the held-out text that reports; one "
-            f"text, one kind of model. Corrected for all {len(table)} comparisons, "
-            f"{every['clear'].sum()} of these {len(every)} stay clear (on the whole split "
-            f"{(every['whole_p_holm'] < 0.05).sum()}, for more layers or fewer).",
-        ]
+    of_four, of_six = headlines(table)
+    yield _(
+        "{four} {six} How sure: {seeds} paired seeds or more in each frame, 95 % intervals no "
+        "wider than ± {widest:.3f}, on the half of the held-out text that reports; one text, one "
+        "kind of model. Corrected for all {all} comparisons, {clear} of these {n} stay clear (on "
+        "the whole split {whole}, for more layers or fewer).",
+        four=of_four,
+        six=of_six,
+        seeds=every["seeds"].min(),
+        widest=((every["high"] - every["low"]) / 2).max(),
+        all=len(table),
+        clear=every["clear"].sum(),
+        n=len(every),
+        whole=(every["whole_p_holm"] < 0.05).sum(),
     )
     means = means_by_depth(frames, "reporting_loss")
     clear = [(steps["clear"] & (steps["high"] < 0)).sum() for steps in (four, six)]
-    title = (
-        f"After correction four layers beat two in {clear[0]} of {len(four)} frames, six beat "
-        f"four in {clear[1]}"
+    title = _(
+        "After correction four layers beat two in {four} of {n} frames, six beat four in {six}",
+        four=clear[0],
+        n=len(four),
+        six=clear[1],
     )
     yield figures.depth_in_frames(means, title=title)
     yield on_new_plays()
@@ -95,51 +139,67 @@ def on_new_plays():
     new = {"untouched": "difference", "untouched_low": "low", "untouched_high": "high"}
     table = table.drop(columns=[*new.values(), "clear"]).rename(columns=new)
     table["clear"] = table["untouched_p_holm"] < 0.05
-    said = " ".join(headlines(table, "lengths"))
-    return (
+    four, six = headlines(table, N_("verdict|lengths"))
+    return _(
         "On **eight whole plays that no rate was chosen by**, at a fair rate, with eight other "
-        f"seeds ([more steps](#more-steps-and-eight-plays-that-nothing-has-read)): {said}"
-        " At 600 steps four layers had twice the rate of six, chosen by little, so both "
-        "verdicts there may be the rate's."
+        "seeds ([more steps](#more-steps-and-eight-plays-that-nothing-has-read)): {four} {six} At "
+        "600 steps four layers had twice the rate of six, chosen by little, so both verdicts there "
+        "may be the rate's.",
+        four=four,
+        six=six,
     )
 
 
 def every_frame():
     """All comparisons of depths at once: corrected for their number, and on the whole split too."""
-    _, table = in_frames()
+    table = in_frames()[1]
     wide = table[(table["whole_low"] > 0) | (table["whole_high"] < 0)]
     seen = table[(table["low"] > 0) | (table["high"] < 0)]
     turned = len(set(wide.index) ^ set(seen.index))
-    title = f"{table['clear'].sum()} of {len(table)} differences survive their number"
+    clear = table["clear"].sum()
+    title = _("{clear} of {n} differences survive their number", clear=clear, n=len(table))
     yield figures.effect_ranking(table.assign(arm=table["name"]), title=title)
-    yield (
-        f"{len(seen)} of the {len(table)} intervals exclude zero on the half that reports, and "
-        f"{table['clear'].sum()} p-values survive Holm's correction for all of them. On the whole "
-        f"split {len(wide)} intervals exclude zero: **{turned} verdicts turn** with the text that "
-        "is asked. Where nothing was chosen on the first half but a rate, by other seeds (*fair "
-        "rate*, *equal parameters*, *equal time*), the whole split is nearly as honest, and twice "
-        "the text; where runs stop early, it flatters the step that they kept."
+    yield _(
+        "{seen} of the {n} intervals exclude zero on the half that reports, and {clear} p-values "
+        "survive Holm's correction for all of them. On the whole split {wide} intervals exclude "
+        "zero: **{turned} verdicts turn** with the text that is asked. Where nothing was chosen on "
+        "the first half but a rate, by other seeds (*fair rate*, *equal parameters*, *equal "
+        "time*), the whole split is nearly as honest, and twice the text; where runs stop early, "
+        "it flatters the step that they kept.",
+        seen=len(seen),
+        n=len(table),
+        clear=clear,
+        wide=len(wide),
+        turned=turned,
     )
     nulls = table.drop(seen.index)
     room = nulls[["low", "high"]].abs().max(axis=1)  # what each does not exclude
     r = table["r"]
-    yield (
+    yield _(
         "On average pairing gained nothing: over the seeds, the losses of two arms correlate by "
-        f"{r.mean():.2f} on average ({r.min():.2f} to {r.max():.2f}). A *no difference seen* never "
-        f"means *none*: these {len(nulls)} leave room for {room.min():.3f} to {room.max():.3f}. "
-        f"Which true difference a row would see in {scaling.POWER:.0%} of studies, if seeds "
-        "scatter as they did and nothing is corrected, stands in the table."
+        "{mean:.2f} on average ({low:.2f} to {high:.2f}). A *no difference seen* never means "
+        "*none*: these {n} leave room for {least:.3f} to {most:.3f}. Which true difference a row "
+        "would see in {power:.0%} of studies, if seeds scatter as they did and nothing is "
+        "corrected, stands in the table.",
+        mean=r.mean(),
+        low=r.min(),
+        high=r.max(),
+        n=len(nulls),
+        least=room.min(),
+        most=room.max(),
+        power=scaling.POWER,
     )
+    rows = table.itertuples()
     columns = {
-        "six seeds, reporting half": table["difference"].map("{:+z.4f}".format),
-        "95 % interval": [f"{r.low:+z.4f} … {r.high:+z.4f}" for r in table.itertuples()],
-        "p, corrected": table["p_holm"].map("{:.2g}".format),
-        f"seen in {scaling.POWER:.0%}": table.apply(seen_by, axis=1),
-        "whole split": table["whole"].map("{:+z.4f}".format),
-        "its interval": [f"{r.whole_low:+z.4f} … {r.whole_high:+z.4f}" for r in table.itertuples()],
+        N_("six seeds, reporting half"): table["difference"].map("{:+z.4f}".format),
+        N_("95 % interval"): [f"{r.low:+z.4f} … {r.high:+z.4f}" for r in table.itertuples()],
+        N_("p, corrected"): table["p_holm"].map("{:.2g}".format),
+        _("seen in {power:.0%}", power=scaling.POWER): table.apply(seen_by, axis=1),
+        N_("whole split"): table["whole"].map("{:+z.4f}".format),
+        N_("its interval"): [f"{r.whole_low:+z.4f} … {r.whole_high:+z.4f}" for r in rows],
         "r": table["r"].map("{:.2f}".format),
     }
-    yield pd.DataFrame({"comparison": table["name"], **columns})
+    yield pd.DataFrame({N_("comparison"): table["name"].map(translated), **columns})
 
 
 def seen_by(row):
@@ -157,17 +217,20 @@ def budgets():
         return
     table = comparisons.in_frames(frames)
     means = means_by_depth(frames, "untouched_loss")
-    title = f"The lowest mean loss on new plays: {best_by_length(means)}"
+    title = _("The lowest mean loss on new plays: {best}", best=best_by_length(means))
     yield figures.depth_in_frames(means, title=title, loss=UNTOUCHED)
     better = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] < 0)]
     worse = table[(table["untouched_p_holm"] < 0.05) & (table["untouched"] > 0)]
-    yield (
-        f"Of {len(table)} steps up in depth, more layers are clearly better on the plays in "
-        f"{len(better)}, and clearly worse in {len(worse)} (p < 0.05 after Holm's correction)."
+    yield _(
+        "Of {n} steps up in depth, more layers are clearly better on the plays in {better}, and "
+        "clearly worse in {worse} (p < 0.05 after Holm's correction).",
+        n=len(table),
+        better=len(better),
+        worse=len(worse),
     )
     yield on_the_plays(frames, table)
-    lacks = {steps: missing(f"depth-{steps}") for steps in studies.BUDGETS}
-    yield "\n".join(f"* {steps:,} steps: {words}" for steps, words in lacks.items() if words)
+    lacks = {length_named(steps): missing(f"depth-{steps}") for steps in studies.BUDGETS}
+    yield "\n".join(f"* {length}: {words}" for length, words in lacks.items() if words)
 
 
 def on_the_plays(frames, table):
@@ -181,14 +244,14 @@ def on_the_plays(frames, table):
         for before, losses in itertools.pairwise(comparisons.losses_of(found, "untouched").values())
     ]
     columns = {
-        "seeds": table["seeds"],
-        "second half": table["difference"].map("{:+z.4f}".format),
-        "p, Holm": [f"{p:.2g}" for p in table["p_holm"]],
-        "untouched plays": table["untouched"].map("{:+z.4f}".format),
-        "p, Holm ": [f"{p:.2g}" for p in table["untouched_p_holm"]],
-        "95 %, other seeds and plays": [f"{low:+z.3f} … {high:+z.3f}" for low, high in plays],
+        N_("seeds"): table["seeds"],
+        N_("second half"): table["difference"].map("{:+z.4f}".format),
+        N_("p, Holm"): [f"{p:.2g}" for p in table["p_holm"]],
+        N_("untouched plays"): table["untouched"].map("{:+z.4f}".format),
+        N_("p, Holm "): [f"{p:.2g}" for p in table["untouched_p_holm"]],
+        N_("95 %, other seeds and plays"): [f"{low:+z.3f} … {high:+z.3f}" for low, high in plays],
     }
-    return pd.DataFrame({"comparison": table["name"], **columns})
+    return pd.DataFrame({N_("comparison"): table["name"].map(translated), **columns})
 
 
 @cache
@@ -200,7 +263,10 @@ def by_length():
 def best_by_length(means):
     """The depth with the lowest mean in each frame, in words."""
     best = means.loc[means.groupby("frame", sort=False)["loss"].idxmin()]
-    return ", ".join(f"{layers(row.n_layers)} at {row.frame}" for row in best.itertuples())
+    return listed(
+        _("{depth} at {length}", depth=depth_named(row.n_layers), length=translated(row.frame))
+        for row in best.itertuples()
+    )
 
 
 def of_depth(name, seeds=SEEDS):
@@ -229,47 +295,85 @@ def of_step(table, step):
     return table[table["name"].str.endswith(f": {step}")]
 
 
-def headlines(table, kind="frames"):
+IN_FRAMES = N_("verdict|frames")
+
+
+def headlines(table, kind=IN_FRAMES):
     """A sentence for each of the two steps that the course asks about."""
     return [
-        frames_in_words(*words, of_step(table, step), kind) for step, words in HEADLINES.items()
+        frames_in_words(_(deep), _(shallow), of_step(table, step), kind)
+        for step, (deep, shallow) in HEADLINES.items()
     ]
 
 
-def frames_in_words(deep, shallow, table, kind="frames"):
+def frames_in_words(deep, shallow, table, kind=IN_FRAMES):
     """A sentence: where the deeper model is better, and by how much; where it isn't."""
     won = table[table["high"] < 0]
     lost = table[table["low"] > 0]
     level = table.drop([*won.index, *lost.index])
-    sentence = f"**{deep} predict better than {shallow} in {len(won)} of {len(table)} {kind}**"
+    clauses = [
+        _(
+            "**{deep} predict better than {shallow} in {n} of {all} {kind}**",
+            deep=deep,
+            shallow=shallow,
+            n=len(won),
+            all=len(table),
+            kind=_(kind),
+        )
+    ]
     if len(won):
-        gains = sorted(-won["difference"])
-        by = f"{gains[0]:.3f}" + (f" to {gains[-1]:.3f}" if len(gains) > 1 else "")
-        sentence += f" ({', '.join(won['frame'])}), by {by} nats/character"
-    if won["clear"].sum() < len(won):
-        sentence += f", and after correction in {won['clear'].sum()}"
+        clauses = [won_in_words(clauses[0], won)]
     if len(level):
-        sentence += f"; no difference is seen in {len(level)} ({', '.join(level['frame'])})"
+        where = {"n": len(level), "names": named(level["frame"])}
+        clauses.append(_("no difference is seen in {n} ({names})", **where))
     if len(lost):
-        sentence += f"; they are worse in {len(lost)} ({', '.join(lost['frame'])})"
-        sure = lost[lost["clear"]]
-        if len(sure) < len(lost):
-            named = f" ({', '.join(sure['frame'])})" if len(sure) else ""
-            sentence += f", and after correction in {len(sure)}{named}"
-    return f"{sentence}."
+        clauses.append(lost_in_words(lost))
+    return _("{clauses}.", clauses=in_turn(clauses))
+
+
+def won_in_words(clause, won):
+    """The clause, with where that is and by how much, and how much of it is sure."""
+    gains = sorted(-won["difference"])
+    by = f"{gains[0]:.3f}"
+    if len(gains) > 1:
+        by = _("{low:.3f} to {high:.3f}", low=gains[0], high=gains[-1])
+    clause = _(
+        "{clause} ({names}), by {by} nats/character",
+        clause=clause,
+        names=named(won["frame"]),
+        by=by,
+    )
+    clear = won["clear"].sum()
+    if clear < len(won):
+        clause = _("{clause}, and after correction in {n}", clause=clause, n=clear)
+    return clause
+
+
+def lost_in_words(lost):
+    """Where more layers are worse, and where that is sure."""
+    where = {"n": len(lost), "names": named(lost["frame"])}
+    clause = _("they are worse in {n} ({names})", **where)
+    sure = lost[lost["clear"]]
+    if len(sure) == len(lost):
+        return clause
+    if sure.empty:
+        return _("{clause}, and after correction in {n}", clause=clause, n=0)
+    where = {"n": len(sure), "names": named(sure["frame"])}
+    return _("{clause}, and after correction in {n} ({names})", clause=clause, **where)
 
 
 def finding(found, measure):
     """Which depths differ, in the few words of a title."""
     said = []
     for (shallow, deep), one in steps_of(found, measure).items():
+        two = {"deep": deep, "shallow": shallow}
         if one.high < 0:
-            said.append(f"{deep} layers beat {shallow}")
+            said.append(_("{deep} layers beat {shallow}", **two))
         elif one.low > 0:
-            said.append(f"{deep} layers lose to {shallow}")
+            said.append(_("{deep} layers lose to {shallow}", **two))
         else:
-            said.append(f"no difference seen between {deep} and {shallow}")
-    return ", ".join(said)
+            said.append(_("no difference seen between {deep} and {shallow}", **two))
+    return _("between findings|, ").join(said)
 
 
 def depth(name):
@@ -280,8 +384,8 @@ def depth(name):
         return
     final = tables.final_table(found)
     by_arm = tables.arm_table(final)
-    frame = FRAMES[name].capitalize()
-    title = f"{frame}: {finding(found, 'reporting_loss')}"
+    frame = translated(FRAMES[name]).capitalize()
+    title = _("{frame}: {found}", frame=frame, found=finding(found, "reporting_loss"))
     yield figures.ablation_bars(by_arm, final, yardstick(), title=title)
     yield verdicts(found, "reporting_loss")  # the half that chose nothing
     if name == "depth":
@@ -293,10 +397,10 @@ def depth(name):
 def learning_curves(found):
     """How the losses fall, and in the title where each depth has its best step."""
     best = pd.DataFrame([vars(r) for r in found]).groupby("arm", sort=False)["best_step"].mean()
-    steps = ", ".join(f"{step:,.0f} ({arm})" for arm, step in best.items())
-    title = f"The deeper, the sooner comes the best step: {steps}"
+    steps = listed(whose(f"{step:,.0f}", translated(arm)) for arm, step in best.items())
+    title = _("The deeper, the sooner comes the best step: {steps}", steps=steps)
     if not best.is_monotonic_decreasing:
-        title = f"Mean best steps: {steps}"
+        title = _("Mean best steps: {steps}", steps=steps)
     return figures.training_curves(tables.curves(found), yardstick(), title=title)
 
 
@@ -306,20 +410,21 @@ def costs(found, by_arm):
         pd.DataFrame([vars(r) for r in found]).groupby("arm", sort=False).mean(numeric_only=True)
     )
     means = means.loc[by_arm["arm"]].reset_index()
+    speed = by_arm["characters_per_s"].map("{:,.0f}".format)
     columns = {
-        "parameters": by_arm["parameters"].map("{:,}".format),
-        "seeds": by_arm["seeds"],
-        "steps to the best": means["best_step"].map("{:,.0f}".format),
-        "loss, whole split": by_arm["validation_loss"].map("{:.4f}".format),
-        "choosing half": means["choosing_loss"].map("{:.4f}".format),
-        "reporting half": means["reporting_loss"].map("{:.4f}".format),
-        "training loss then": by_arm["training_loss"].map("{:.4f}".format),
-        "perplexity": by_arm["perplexity"].map("{:.3f}".format),
-        "seconds": by_arm["elapsed_s"].map("{:.3g}".format).replace("nan", "–"),
-        "characters a second": by_arm["characters_per_s"].map("{:,.0f}".format).replace("nan", "–"),
-        "peak memory (MB)": by_arm["peak_memory_mb"].map("{:,.0f}".format),
+        N_("parameters"): by_arm["parameters"].map("{:,}".format),
+        N_("seeds"): by_arm["seeds"],
+        N_("steps to the best"): means["best_step"].map("{:,.0f}".format),
+        N_("loss, whole split"): by_arm["validation_loss"].map("{:.4f}".format),
+        N_("choosing half"): means["choosing_loss"].map("{:.4f}".format),
+        N_("reporting half"): means["reporting_loss"].map("{:.4f}".format),
+        N_("training loss then"): by_arm["training_loss"].map("{:.4f}".format),
+        N_("perplexity"): by_arm["perplexity"].map("{:.3f}".format),
+        N_("seconds"): by_arm["elapsed_s"].map("{:.3g}".format).replace("nan", "–"),
+        N_("characters a second"): speed.replace("nan", "–"),
+        N_("peak memory (MB)"): by_arm["peak_memory_mb"].map("{:,.0f}".format),
     }
-    return pd.DataFrame({"arm": by_arm["arm"], **columns})
+    return pd.DataFrame({N_("arm"): by_arm["arm"].map(translated), **columns})
 
 
 def verdicts(found, measure):
@@ -339,7 +444,12 @@ def yardstick():
     return {name: baselines()[name]}
 
 
-RATES = {"rates": "Fixed budget", "rates-stopping": "Stopped early"}
+RATES = {  # a sweep -> its title
+    "rates": N_("Fixed budget, two seeds: {rate:g} is the best rate of {n} of {all} depths"),
+    "rates-stopping": N_(
+        "Stopped early, two seeds: {rate:g} is the best rate of {n} of {all} depths"
+    ),
+}
 
 
 def rates(name):
@@ -347,21 +457,26 @@ def rates(name):
     table = tables.rate_table(recorded.load(name))
     best = table[table["best"]]
     liked = best["learning_rate"].mode()[0]
-    depths = f"{(best['learning_rate'] == liked).sum()} of {len(best)} depths"
-    title = f"{RATES[name]}, two seeds: {liked:g} is the best rate of {depths}"
+    liking = (best["learning_rate"] == liked).sum()
+    title = _(RATES[name], rate=liked, n=liking, all=len(best))
     yield figures.rate_sweep(table, title=title)
     outside = table.loc[table["best"] & ~table["inside"], "arm"]
     if len(outside):
-        yield f"At the edge of the grid, so not yet chosen: {', '.join(outside)}."
+        yield _("At the edge of the grid, so not yet chosen: {arms}.", arms=named(outside))
     else:
-        yield "Each best rate has a worse one on either side, so the grid was wide enough."
+        yield _("Each best rate has a worse one on either side, so the grid was wide enough.")
     losses = table.pivot(index="n_layers", columns="learning_rate", values="choosing_loss").round(4)
     leads = losses.apply(lambda row: row.nsmallest(2).diff().iloc[-1], axis=1)
-    said = ", ".join(f"{lead:.4f} ({layers(n)})" for n, lead in leads.items())
-    yield f"By so much, in nats/character, each depth's best rate leads its next best: {said}."
-    yield (f"And on the half that reports, where a minus is for the next best: {next_best(name)}.")
+    yield _(
+        "By so much, in nats/character, each depth's best rate leads its next best: {leads}.",
+        leads=listed(whose(f"{lead:.4f}", depth_named(n)) for n, lead in leads.items()),
+    )
+    yield _(
+        "And on the half that reports, where a minus is for the next best: {leads}.",
+        leads=next_best(name),
+    )
     losses.columns = [f"{rate:g}" for rate in losses.columns]
-    yield losses.rename_axis("layers").reset_index()
+    yield losses.rename_axis(N_("layers")).reset_index()
     yield missing(name)
 
 
@@ -375,8 +490,24 @@ def next_best(name):
     leads = []
     for n, of in means.groupby("n_layers"):
         best, second = of.nsmallest(2, "choosing_loss")["reporting_loss"]
-        leads.append(f"{second - best:+z.4f} ({layers(n)})")
-    return ", ".join(leads)
+        leads.append(whose(f"{second - best:+z.4f}", depth_named(n)))
+    return listed(leads)
+
+
+CHOICES = {  # a ranking -> its title
+    "choices-modern": N_("Modern model: of {n} changes {hurt} clearly hurt, {helped} clearly help"),
+    "choices-fair": N_("Baseline model: of {n} changes {hurt} clearly hurt, {helped} clearly help"),
+}
+OF_CONTROL = {  # whether the interval covers zero -> what the control says
+    True: N_(
+        "The control, the same arm with other seeds, differs by {difference:+z.4f}; its interval, "
+        "{low:+z.4f} to {high:+z.4f}, covers zero."
+    ),
+    False: N_(
+        "The control, the same arm with other seeds, differs by {difference:+z.4f}; its interval, "
+        "{low:+z.4f} to {high:+z.4f}, does not cover zero."
+    ),
+}
 
 
 def choices(name):
@@ -386,40 +517,46 @@ def choices(name):
         yield missing(name)
         return
     ranked = comparisons.against(found)
-    model = name.removeprefix("choices-").replace("fair", "baseline").capitalize()
     other_task = comparisons.other_task(ranked)
     changes = ranked[~other_task & (ranked["arm"] != comparisons.CONTROL)]
     clear = changes[changes["clear"]]
-    title = (
-        f"{model} model: of {len(changes)} changes {(clear['difference'] > 0).sum()} clearly hurt, "
-        f"{(clear['difference'] < 0).sum()} clearly help"
-    )
+    hurt = (clear["difference"] > 0).sum()
+    helped = (clear["difference"] < 0).sum()
+    title = _(CHOICES[name], n=len(changes), hurt=hurt, helped=helped)
     yield figures.effect_ranking(ranked[~other_task], title=title)
     contexts = [
-        f"{r.arm.removeprefix('context ')} {r.difference:+z.3f} ({r.low:+z.3f} … {r.high:+z.3f})"
+        f"{r.arm.removeprefix('context ')} {span(r.low, r.difference, r.high)}"
         for r in ranked[other_task].itertuples()
     ]
-    yield f"Another *context* is another task, so these stand apart: {'; '.join(contexts)}."
-    control = ranked[ranked["arm"].str.startswith(comparisons.REFERENCE)].iloc[0]
-    covers = "covers" if control.low < 0 < control.high else "does not cover"
-    yield (
-        f"The control, the same arm with other seeds, differs by {control.difference:+z.4f}; its "
-        f"interval, {control.low:+z.4f} to {control.high:+z.4f}, {covers} zero. "
-        f"{int(ranked['clear'].sum())} of {len(ranked)} arms differ clearly after correction "
-        "for their number."
+    yield _(
+        "Another *context* is another task, so these stand apart: {contexts}.",
+        contexts=in_turn(contexts),
+    )
+    yield _(
+        "{control} {clear} of {n} arms differ clearly after correction for their number.",
+        control=control_in_words(ranked),
+        clear=ranked["clear"].sum(),
+        n=len(ranked),
     )
     counts = pd.Series([r.arm for r in found])
     losses = pd.DataFrame([vars(r) for r in found]).groupby("arm")["validation_loss"].mean()
     columns = {
-        "seeds": ranked["arm"].map(counts.value_counts()),
-        "loss, whole split": ranked["arm"].map(losses).map("{:.4f}".format),
-        "difference, reporting half": ranked["difference"].map("{:+z.4f}".format),
-        "95 % interval": [f"{r.low:+z.4f} … {r.high:+z.4f}" for r in ranked.itertuples()],
+        N_("seeds"): ranked["arm"].map(counts.value_counts()),
+        N_("loss, whole split"): ranked["arm"].map(losses).map("{:.4f}".format),
+        N_("difference, reporting half"): ranked["difference"].map("{:+z.4f}".format),
+        N_("95 % interval"): [f"{r.low:+z.4f} … {r.high:+z.4f}" for r in ranked.itertuples()],
         "p": ranked["p"].map("{:.2g}".format),
-        "p, corrected": ranked["p_holm"].map("{:.2g}".format),
+        N_("p, corrected"): ranked["p_holm"].map("{:.2g}".format),
     }
-    yield pd.DataFrame({"change": ranked["arm"], **columns})
+    yield pd.DataFrame({N_("change"): ranked["arm"].map(translated), **columns})
     yield missing(name)
+
+
+def control_in_words(ranked):
+    """A sentence: whether the same arm with other luck differs from itself."""
+    control = ranked[ranked["arm"].str.startswith(comparisons.REFERENCE)].iloc[0]
+    covers = bool(control.low < 0 < control.high)
+    return _(OF_CONTROL[covers], difference=control.difference, low=control.low, high=control.high)
 
 
 def optimizers():
@@ -434,8 +571,9 @@ def optimizers():
         best.setdefault(kind, arm)
         if choosing < pd.Series(chosen[best[kind]]).mean():
             best[kind] = arm
-        halves = {"choosing half": choosing, "reporting half": pd.Series(reported[arm]).mean()}
-        rows.append({"optimiser": kind, "its rate": rate, **halves})
+        reporting = pd.Series(reported[arm]).mean()
+        halves = {N_("choosing half"): choosing, N_("reporting half"): reporting}
+        rows.append({N_("optimiser"): kind, N_("its rate"): rate, **halves})
     yield pd.DataFrame(rows).round(4)
     one, other = best.values()
     yield f"* {comparisons.compare(other, reported[other], one, reported[one]).verdict}"
@@ -450,29 +588,32 @@ def places(name):
         arms.setdefault(r.arm, []).append(r.position_losses)
     if not arms:
         return
-    means = {arm: np.mean(losses, axis=0) for arm, losses in arms.items()}
+    means = {translated(arm): np.mean(losses, axis=0) for arm, losses in arms.items()}
     count = len(next(iter(means.values())))
     ends = [1, *(2**i for i in range(1, count))]  # the last place of each bin
     yield figures.lines(
         ends,
         means,
-        "place in the context (characters)",
-        "loss (nats/character)",
+        _("place in the context (characters)"),
+        _("loss (nats/character)"),
         log_x=True,
         title=place_title(means, ends),
     )
     columns = {arm: [f"{value:.3f}" for value in losses] for arm, losses in means.items()}
     bins = ["1", "2", *(f"{a + 1}–{b}" for a, b in itertools.pairwise(ends[1:]))]
-    yield pd.DataFrame({"place": bins, **columns})
+    yield pd.DataFrame({N_("place"): bins, **columns})
 
 
 def place_title(means, ends):
     """What a place in the context is worth."""
     losses = np.mean(list(means.values()), axis=0)
     at = ends.index(32)
-    return (
-        f"The first character costs {losses[0]:.2f} nats, one near the 32nd {losses[at]:.2f}, "
-        f"the last ones {losses[-1]:.2f}"
+    return _(
+        "The first character costs {first:.2f} nats, one near the 32nd {near:.2f}, the last ones "
+        "{last:.2f}",
+        first=losses[0],
+        near=losses[at],
+        last=losses[-1],
     )
 
 
@@ -489,13 +630,11 @@ def data():
     rows = [data_row(found, share, gains[share]) for share in shares]
     if len(drawn) > 3:
         yield figures.data_scaling(pd.DataFrame(drawn), title=data_title(gains))
-        yield (
-            "What depth buys, in nats/character on the reporting half, with 95 % intervals:\n\n"
-            + "\n".join(gains_in_words(row) for row in rows)
-        )
-        yield corrected(gains, "reporting half")
+        lead = _("What depth buys, in nats/character on the reporting half, with 95 % intervals:")
+        yield "\n".join([lead, "", *(gains_in_words(share, gains[share]) for share in shares)])
+        yield corrected(gains, N_("reporting half"))
         whole = {share: steps_of(sharing(found, share), "validation_loss") for share in shares}
-        yield corrected(whole, "whole split")
+        yield corrected(whole, N_("whole split"))
         yield pd.DataFrame(rows)
     yield missing("data")
 
@@ -503,18 +642,26 @@ def data():
 def corrected(gains, text):
     """A sentence: what depth does on each share of the text, after Holm's correction for all."""
     every = [
-        (f"{deep} against {shallow} on {share:.0%}", gain)
+        (_("{pair} on {share:.0%}", pair=against(*pair), share=share), gain)
         for share, steps in gains.items()
-        for (shallow, deep), gain in steps.items()
+        for pair, gain in steps.items()
     ]
-    adjusted = comparisons.holm([gain.p for _, gain in every])
+    adjusted = comparisons.holm([gain.p for name, gain in every])
     clear = [
-        f"{name} ({gain.difference:+z.3f})"
+        _("{name} ({difference:+z.3f})", name=name, difference=gain.difference)
         for (name, gain), p in zip(every, adjusted, strict=True)
         if p < 0.05
     ]
-    said = ", ".join(clear) or "none"
-    return f"Clear on the {text} after Holm's correction for all {len(every)}: {said}."
+    return _(
+        "Clear on the {text} after Holm's correction for all {n}: {found}.",
+        text=_(text),
+        n=len(every),
+        found=listed(clear) or _("corrected|none"),
+    )
+
+
+def against(shallow, deep):
+    return _("{deep} against {shallow}", deep=deep, shallow=shallow)
 
 
 def sharing(found, share):
@@ -527,9 +674,13 @@ def data_title(gains):
     said = []
     for shallow, deep in itertools.pairwise(studies.DEPTHS):
         won = [f"{share:.0%}" for share, steps in gains.items() if steps[shallow, deep].high < 0]
-        where = f"on {', '.join(won)} of the text" if won else "on no share of the text"
-        said.append(f"{deep} layers beat {shallow} {where}")
-    return "; ".join(said)
+        words = (
+            N_("{deep} layers beat {shallow} on {shares} of the text")
+            if won
+            else N_("{deep} layers beat {shallow} on no share of the text")
+        )
+        said.append(_(words, deep=deep, shallow=shallow, shares=listed(won)))
+    return in_turn(said)
 
 
 def means_by_depth(frames, measure):
@@ -550,20 +701,22 @@ def mean_of(found, arm, measure="validation_loss"):
 
 def data_row(found, share, gains):
     """One share of the text: each depth's loss, what depth buys, and known speakers."""
-    row = {"share of the text": f"{share:.0%}"}
+    row = {N_("share of the text"): f"{share:.0%}"}
     for n, arm in depths_of(sharing(found, share)).items():
-        row[layers(n)] = f"{mean_of(found, arm)['loss']:.3f}"
-    for (shallow, deep), gain in gains.items():
-        interval = f"{gain.low:+z.3f} … {gain.high:+z.3f}"
-        row[f"{deep} against {shallow}"] = f"{gain.difference:+z.3f} ({interval})"
-    row["speeches by known speakers"] = f"{known_speakers(share):.1%}"
+        row[depth_named(n)] = f"{mean_of(found, arm)['loss']:.3f}"
+    for pair, gain in gains.items():
+        row[against(*pair)] = span(gain.low, gain.difference, gain.high)
+    row[N_("speeches by known speakers")] = f"{known_speakers(share):.1%}"
     return row
 
 
-def gains_in_words(row):
+def gains_in_words(share, gains):
     """A line of a list: what depth buys at one share of the text."""
-    gains = "; ".join(f"{head} {cell}" for head, cell in row.items() if "against" in head)
-    return f"* {row['share of the text']} of the text: {gains}"
+    said = [
+        f"{against(*pair)} {span(gain.low, gain.difference, gain.high)}"
+        for pair, gain in gains.items()
+    ]
+    return _("* {share:.0%} of the text: {gains}", share=share, gains=in_turn(said))
 
 
 def known_speakers(share):
@@ -578,48 +731,61 @@ def samples():
     """What the depths write, side by side; how their texts measure, beside as much human text."""
     table = recorded.texts()
     if table.empty:
-        yield "No text is recorded yet."
+        yield _("No text is recorded yet.")
         return
     table = table[table["study"] == "depth"]
     length = int(table["text"].str.len().median())
     pieces = len(table) // table.groupby(["arm", "temperature"]).ngroups
     human = pd.DataFrame(quality.Judge(corpus.load()).human(length, pieces))
     yield figures.sample_comparison(pd.concat([table, human], ignore_index=True))
-    for _, setting in table.groupby("temperature"):
+    for temperature, rows in table.groupby("temperature"):
         seeds = {
-            arm: texts.groupby("seed")[list(PLACES)].mean() for arm, texts in setting.groupby("arm")
+            arm: texts.groupby("seed")[list(PLACES)].mean() for arm, texts in rows.groupby("arm")
         }
-        how = setting[["temperature", "top_k", "top_p"]].iloc[0].dropna()
-        said = ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in how.items())
-        gains = "; ".join(
-            f"{deep} minus {shallow} {difference(seeds[shallow], seeds[deep], 'known_words')}"
+        how = rows[["top_k", "top_p"]].iloc[0].dropna()
+        setting = [_("temperature {value:g}", value=temperature)]
+        setting += [f"{name.replace('_', '-')} {value:g}" for name, value in how.items()]
+        gains = [
+            _(
+                "{deep} minus {shallow} {difference}",
+                deep=translated(deep),
+                shallow=translated(shallow),
+                difference=difference(seeds[shallow], seeds[deep], "known_words"),
+            )
             for shallow, deep in itertools.pairwise(seeds)
+        ]
+        yield _(
+            "With {setting}, words that the training text has, in per cent: {gains}.",
+            setting=listed(setting),
+            gains=in_turn(gains),
         )
-        yield f"With {said}, words that the training text has, in per cent: {gains}."
-        rows = [{"arm": arm, "texts": pieces, **in_words(means)} for arm, means in seeds.items()]
-        rows.append({"arm": quality.HUMAN, "texts": len(human), **in_words(human)})
-        yield pd.DataFrame(rows)
+        means = {**seeds, quality.HUMAN: human}
+        count = {quality.HUMAN: len(human)}
+        yield pd.DataFrame(
+            {N_("arm"): translated(arm), N_("texts"): count.get(arm, pieces), **in_words(of)}
+            for arm, of in means.items()
+        )
 
 
 def in_words(table):
     """Each measure's mean, and half of its 95 % interval."""
     cells = {}
     for measure, digits in PLACES.items():
-        name = MEASURES[measure].name
-        unit = MEASURES[measure].unit
+        name, unit = MEASURES[measure]
         values = table[measure]
         if unit == "share":
             values = 100 * values
             unit = "%"
-        low, mean, _ = comparisons.mean_interval(values)
-        cells[f"{name} ({unit})"] = f"{mean:.{digits}f} ± {mean - low:.{digits}f}"
+        low, mean = comparisons.mean_interval(values)[:2]
+        head = _("{name} ({unit})", name=_(name), unit=_(unit))
+        cells[head] = f"{mean:.{digits}f} ± {mean - low:.{digits}f}"
     return cells
 
 
 def difference(one, other, measure):
     """The mean of paired differences in per cent, with its 95 % interval."""
     low, mean, high = comparisons.mean_interval(100 * (other - one)[measure].dropna())
-    return f"{mean:+z.1f} ({low:+z.1f} to {high:+z.1f})"
+    return _("{mean:+z.1f} ({low:+z.1f} to {high:+z.1f})", mean=mean, low=low, high=high)
 
 
 def sources():
@@ -627,17 +793,22 @@ def sources():
     about = json.loads((files.PUBLISHED / "manifest.json").read_text(encoding="utf-8"))["studies"]
     rows = [
         {
-            "study": name,
-            "runs": one["runs"],
-            "arms": one["arms"],
-            "seconds in all": f"{one['seconds']:,}",
-            "device": ", ".join(one["device"]),
-            "PyTorch": ", ".join(one["torch"]),
-            "date": ", ".join(filter(None, one["date"])),
+            N_("study"): study_named(name),
+            N_("runs"): one["runs"],
+            N_("arms"): one["arms"],
+            N_("seconds in all"): f"{one['seconds']:,}",
+            N_("device"): listed(one["device"]),
+            "PyTorch": listed(one["torch"]),
+            N_("date"): listed(filter(None, one["date"])),
         }
         for name, one in about.items()
     ]
     yield pd.DataFrame(rows)
+
+
+def study_named(name):
+    study, recipe = name.split(", recipe ")
+    return _("{study}, recipe {recipe}", study=study, recipe=recipe)
 
 
 def laptop():
@@ -648,12 +819,15 @@ def laptop():
     final = tables.final_table(found)
     by_arm = tables.arm_table(final)
     found.sort(key=lambda r: r.model["n_layers"])
-    title = f"On a laptop: {finding(found, 'validation_loss')}"
+    title = _("On a laptop: {found}", found=finding(found, "validation_loss"))
     yield figures.ablation_bars(by_arm, final, yardstick(), title=title)
     yield verdicts(found, "validation_loss")
     seconds = final.groupby("n_layers")["elapsed_s"].mean()
     shares = " : ".join(f"{one:.1f}" for one in seconds / seconds.iloc[0])
-    yield f"Their times are as {shares}: on two cores a layer costs its share, on a GPU less."
+    yield _(
+        "Their times are as {shares}: on two cores a layer costs its share, on a GPU less.",
+        shares=shares,
+    )
 
 
 def each(names, passage):

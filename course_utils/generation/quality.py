@@ -169,7 +169,7 @@ def compare_samples(models, judge, prompt, length, seed=0, settings=SETTINGS):
     todo = list(itertools.product(settings, models.items()))
     alone = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
     for setting, (arm, model) in tqdm(
-        todo, _("sampling"), unit=_("text"), leave=False, disable=alone
+        todo, _("sampling"), unit=_("counted|text"), leave=False, disable=alone
     ):
         text = judge.sample(model, prompt, length, seed, **setting)
         rows.append({"arm": arm} | about | setting | judge.measure(text))

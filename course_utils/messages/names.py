@@ -64,6 +64,7 @@ PATTERNS = {  # parts of a name that hold a number or another name
     r"^batch x (.+)$": N_(r"batch x \1"),
     r"^feed-forward x (.+)$": N_(r"feed-forward x \1"),
     r", width (\d+)$": N_(r", width \1"),
+    r", rate ([\d.]+)$": N_(r", rate \1"),
     r", (\d+) steps$": N_(r", \1 steps"),
     r", (.+) of the text$": N_(r", \1 of the text"),
     r"^([\d,]+) steps$": N_(r"\1 steps"),
