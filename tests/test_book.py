@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import parity
 import pypdf
 import pytest
 from filelock import FileLock
@@ -177,7 +178,7 @@ def test_all_pages_are_built_and_no_others(book):
     assert sum(path.stat().st_size for path in (book / "_static").rglob("*")) < 12e6
 
 
-ZH = ["zh/book/zh/intro", "zh/notebooks/zh/02_attention", "zh/search"]
+ZH = ["zh/book/zh/intro", "zh/book/zh/results", "zh/notebooks/zh/02_attention", "zh/search"]
 
 
 @pytest.mark.parametrize("name", [*PAGES, "index", "search", *ZH])
@@ -607,6 +608,19 @@ def test_results_begin_with_the_verdict_and_no_title_comes_twice(window, site):
     assert len(set(titles)) == len(titles)
     body = "".join(titles)
     assert len(re.findall(r"\d", body)) > 20, "and most say what was found"
+
+
+def left_in_english(page):
+    """Sentences of a page, and of what its pictures say of themselves."""
+    article = re.search("<article.*</article>", page.read_text(encoding="utf-8"), re.DOTALL)[0]
+    said = re.sub("<svg.*?</svg>|<[^>]*>", "|", article, flags=re.DOTALL)
+    pictures = "|".join(re.findall('aria-label="([^"]*)"', article))
+    return parity.ENGLISH.findall(f"{said}|{pictures}")
+
+
+def test_no_sentence_that_the_chinese_results_compute_is_english(book):
+    assert left_in_english(book / "zh/book/zh/results.html") == []
+    assert len(left_in_english(book / "book/results.html")) > 100
 
 
 def test_the_verdict_follows_the_comparisons(monkeypatch):
