@@ -618,9 +618,10 @@ def left_in_english(page):
     return parity.ENGLISH.findall(f"{said}|{pictures}")
 
 
-def test_no_sentence_that_the_chinese_results_compute_is_english(book):
-    assert left_in_english(book / "zh/book/zh/results.html") == []
-    assert len(left_in_english(book / "book/results.html")) > 100
+@pytest.mark.parametrize("name", ["results", "teaching"])
+def test_no_sentence_that_a_chinese_page_computes_is_english(book, name):
+    assert left_in_english(book / f"zh/book/zh/{name}.html") == []
+    assert len(left_in_english(book / f"book/{name}.html")) > 100
 
 
 def test_the_verdict_follows_the_comparisons(monkeypatch):

@@ -1,7 +1,8 @@
 """Keep the catalogue of what the course says in step: python tools/messages.py [--check]
 
-What the code has in `_`, `N_`, `say` and `ngettext` comes into course.po, new texts with nothing
-said for them yet; what is gone leaves it. Python reads what is compiled from it, course.mo.
+What the code has in `_`, `N_`, `say` and `ngettext`, and each exercise's title, comes into
+course.po, new texts with nothing said for them yet; what is gone leaves it. Python reads what is
+compiled from it, course.mo.
 """
 
 import argparse
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PO = ROOT / "course_utils/messages/locale/zh/LC_MESSAGES/course.po"
 MO = PO.with_suffix(".mo")
 FOLDERS = ("course_utils", "book/_ext")  # the package, and what the book computes
-KEYWORDS = {"_": None, "N_": None, "say": None, "ngettext": (1, 2)}
+KEYWORDS = {"_": None, "N_": None, "say": None, "ngettext": (1, 2), "exercise": (2,)}
 HEAD = rb"""# What the course says, in Chinese; tools/messages.py keeps it in step with the code.
 msgid ""
 msgstr ""

@@ -13,7 +13,7 @@ from course_utils.figures.performance import (
     percent,
 )
 from course_utils.figures.words import three_digits
-from course_utils.messages import _
+from course_utils.messages import N_, _
 from course_utils.training.runs import RunRecord
 
 BENCH = files.PUBLISHED / "bench"
@@ -150,15 +150,25 @@ def exercises():
         return
     rows = [
         {
-            "exercise": row["exercise"],
-            "level": row["level"],
-            "minutes": row["minutes"],
-            "mutants killed": f"{row['killed']} of {row['mutants']}",
-            "unusual answers accepted": f"{row['accepted']} of {row['unusual']}",
+            N_("exercise"): exercise_named(row["exercise"]),
+            N_("level"): _(row["level"]),
+            N_("minutes"): row["minutes"],
+            N_("mutants killed"): part_of(row["killed"], row["mutants"]),
+            N_("unusual answers accepted"): part_of(row["accepted"], row["unusual"]),
         }
         for row in found["rows"]
     ]
     yield table(pd.DataFrame(rows), words=2)
+
+
+def exercise_named(words):
+    """Its number and its title: "1.1 From probabilities to perplexity"."""
+    number, title = words.split(" ", 1)
+    return f"{number} {_(title)}"
+
+
+def part_of(some, n):
+    return _("checks|{some} of {n}", some=some, n=n)
 
 
 PASSAGES = {  # a word after `{recorded}` -> what gives its figures and tables

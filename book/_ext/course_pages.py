@@ -15,6 +15,8 @@ from sphinx.util.docutils import SphinxDirective
 
 from course_utils import corpus, figures, files
 from course_utils.generation import writer
+from course_utils.messages import _
+from course_utils.messages.names import translated
 from course_utils.research import recorded, tables
 from course_utils.training import checkpoints
 
@@ -59,10 +61,13 @@ class Sample(SphinxDirective):
         self.env.note_reread()  # by the next build there may be another model
         record = deepest()
         text = sample()
-        about = (
-            f"Written while this page was built, by the recorded model with {record.arm} "
-            f"({record.parameters:,} parameters, {record.validation_loss:.3f} nats/character), "
-            f"seed 0, temperature {SETTINGS['temperature']}."
+        about = _(
+            "Written while this page was built, by the recorded model with {arm} ({parameters:,} "
+            "parameters, {loss:.3f} nats/character), seed 0, temperature {temperature}.",
+            arm=translated(record.arm),
+            parameters=record.parameters,
+            loss=record.validation_loss,
+            temperature=SETTINGS["temperature"],
         )
         block = nodes.literal_block(text, text, language="text", classes=["sample"])
         return [block, nodes.paragraph("", about)]

@@ -18,7 +18,7 @@ from course_utils.messages import N_, _
 
 # In the order of their numbers.
 LESSONS = ("data", "attention", "model", "train", "ablation", "sampling")
-LEVELS = ("warm-up", "core", "stretch")
+LEVELS = (N_("warm-up"), N_("core"), N_("stretch"))
 NO_RETURN = N_("is a `return` missing?")
 EXERCISES = {}  # number -> Exercise, of the lessons imported so far
 
