@@ -579,20 +579,20 @@ if text.is_real:
     assert round(careful[7], 3) == 1.517, "with nothing but the same text, counted"
 
 # %% [markdown]
-# Two orders more and 0.15 nats less, 0.11 of them at order 5. At order 2 the rule hardly matters: nearly all pairs
-# are seen often. (Choosing on the text that reports may flatter; here either half would have chosen for the other.)
+# 0.15 nats less than the 5-gram; at order 5 it is already 0.11. At order 2 the rule hardly matters: nearly all pairs
+# are seen often. (Choosing order 7 on the text that reports may flatter; but either half alone chooses it too.)
 #
-# **This is the line to cross.** Two layers pass the 5-gram within minutes on a laptop (lesson 4); this line takes
-# longer training, or more layers (lesson 5). What no counting can do is *generalise*: see that two contexts are alike
-# without being equal. That is what a Transformer is for.
+# **This is the line to cross.** Two layers pass the 5-gram within minutes (lesson 4); this line takes longer, or more
+# layers (lesson 5). What no counting can do is *generalise*: see that two contexts are alike without being equal.
+# That is what a Transformer is for.
 
 # %% [markdown]
 # ## What counting writes
 #
 # A model that guesses can write: draw the next character from its probabilities, append it, go on. `probabilities`
 # judges a given text, so give it each possible next character after the same context: for *ab* in *abracadabra*, at
-# order 3, *aba abb abc abd abr*. It leaves out the very first letter, so the last letters, at 2, 5, 8 …, are at 1, 4,
-# 7 …: `[order - 2 :: order]`.
+# order 3, *aba abb abc abd abr*. Of these we want each third letter's, the new one's. There is none for the very
+# first letter, so they stand at 1, 4, 7 …: `[order - 2 :: order]`.
 
 
 # %%

@@ -100,7 +100,7 @@ assert torch.allclose(scores.softmax(dim=-1), equal), "equal scores give equal w
 # %% [markdown]
 # ## Step 2: queries, keys and values, by hand
 #
-# Equal scores ignore what is there: a *q* just before counts as much as a space long ago. For better ones, each
+# Equal scores ignore what is there: a *t* just before counts as much as a space long ago. For better ones, each
 # position makes three vectors from what it knows, by learned matrices called **projections**:
 #
 # | | | it says |
@@ -583,7 +583,7 @@ figures.loss_bars(log, title="What a listener reaches, beside the counters", not
 #
 # <details><summary>Answer</summary>
 #
-# Columns sum to 1: each position *gets* a fixed amount of attention, and may have none to give. Step 4's first assert
+# Columns sum to 1, rows no longer: what a position *gets* from others is fixed. Step 4's first assert
 # notices, and the third: the first position shares its column with all later ones. </details>
 
 # %% [markdown]

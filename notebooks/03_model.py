@@ -135,7 +135,8 @@ picture
 # %% [markdown]
 # Capitals on one side, small letters on the other, sentence ends far from both: characters that stand in the same
 # places lie together. Yet the closest two, in the full 128 channels, are `$` and `&`, in the text once and three
-# times. Almost never the answer, both are pushed the same way at nearly every step; *tied embeddings* (below) let it.
+# times. Almost never the answer, both are pushed the same way at nearly every step: *tied embeddings* (below) make a
+# score of each vector.
 #
 # ## A ladder of small models
 #
@@ -369,9 +370,9 @@ figures.lines(range(1, 13), curves, *labels, title=title)
 # %% [markdown]
 # The scale is logarithmic: one less is a tenth. Read from right to left, as the gradient travels. With the plus all
 # hear about the same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch starts a map
-# from $n$ channels with weights of variance $1/(3n)$. On the way back a sum has 64 terms where $n$ is 256, then 256
-# where $n$ is 64: a twelfth of the variance, then four thirds of that, so a ninth, and a third of the length. GELU's
-# slope at 0 is a half, and $1/3 \cdot 1/2 = 1/6$.
+# from $n$ channels with weights of variance $1/(3n)$. The way back sums 64 terms where $n$ is 256, then 256 where $n$
+# is 64: $\frac{64}{3 \cdot 256} \cdot \frac{256}{3 \cdot 64} = \frac19$ of the variance, a third of the length.
+# GELU's slope at 0 is a half, and $1/3 \cdot 1/2 = 1/6$.
 #
 # So this **vanishing gradient** is real, and larger weights would cure it; but plain deep networks so cured are still
 # worse (He et al., 2016). Why the plus helps is not settled. A common reading: with it a layer starts by handing $x$
@@ -641,11 +642,11 @@ pd.DataFrame(rows).T
 #
 # ## The general form
 #
-# The course's own model has a switch for each choice that lesson 5 will question. Only one is a new idea.
-# **Rotary positions** (**RoPE**) add nothing to the stream; they *turn* queries and keys. Two channels are an arrow;
-# each place turns it a little further, each pair at its own speed. Fast pairs tell neighbours apart, slow ones far
-# places, where fast ones have come round again. A dot product sees two lengths, which stay, and the angle between, so
-# positions count by their *difference* alone.
+# The course's own model has a switch for each choice that lesson 5 will question. Only one is a new idea; skim the
+# rest's code. **Rotary positions** (**RoPE**) add nothing to the stream; they *turn* queries and keys. Two channels
+# are an arrow; each place turns it a little further, each pair at its own speed. Fast pairs tell neighbours apart,
+# slow ones far places, where fast ones have come round again. A dot product sees two lengths, which stay, and the
+# angle between, so positions count by their *difference* alone.
 
 
 # %%
@@ -890,7 +891,7 @@ class GPT(nn.Module):
 
 
 # %% [markdown]
-# At rest the switches change nothing; with any one flipped, no earlier output hears the last token.
+# Positions come in two forms: vectors to add, or angles to turn by.
 
 
 # %% tags=["export"]

@@ -622,8 +622,8 @@ x, title = range(1, len(gradient) + 1), "A gradient's directions, before and aft
 figures.lines(x, values, *labels, title=title)
 
 # %% [markdown]
-# The smallest: an iteration multiplies a small value by its `a` and no more. `laptop` stops after three, which are
-# cheaper: more equal, not equal.
+# The smallest: an iteration multiplies a small value by its `a` and no more. The first ones overshoot, so that small
+# values rise fast; the last ones settle. `laptop` stops after three: more equal, not equal.
 #
 # Last, the size. A square orthogonal update keeps the length of what goes in. A tall one spreads it over more
 # outputs, so each moves less. A wide one keeps a part, for fewer outputs, so each moves as in a square one:
@@ -857,9 +857,8 @@ print(f"your model {reached - begin:.2f} nats/character")
 figures.lines(range(1, 11), {"counter": costs}, *labels, title=title, note=text.note)
 
 # %% [markdown]
-# No counter has read the tenth that it meets, and the last, our validation split, is the hardest. From the first
-# tenth to the last the counter sees most of your model's gap: likely the text's, then, with little left for learning
-# by heart to explain.
+# No counter has read its tenth, and the last, our validation split, is the hardest. Most of your model's gap is there
+# for the counter too: likely the text's, not learning by heart.
 #
 # ## The loss log
 #
@@ -975,9 +974,10 @@ title = "What the model loses with each part set to 0"
 figures.parts_removed(removed, intact, title=title, note=text.note)
 
 # %% [markdown]
-# The first layer's feed-forward network, by far. But 1.584 + 3.162 is worse than an even guess, 4.17. Missing
-# something can't be worse than ignorance: the rest was *misled* by an input that it never met. A **mean ablation** is
-# meant to be milder: the part stays at its mean over many texts (Wang et al., 2022), here over a thousand places.
+# The first layer's feed-forward network, by far. But the intact 1.584 + 3.162 is worse than an even guess, 4.17.
+# Missing something can't be worse than ignorance: the rest was *misled* by an input that it never met. A **mean
+# ablation** is meant to be milder: the part stays at its mean over many texts (Wang et al., 2022), here over a
+# thousand places.
 
 
 # %% tags=["nbval-ignore-output"]

@@ -16,8 +16,7 @@
 # # 5 · Ablation: what do the layers buy?
 #
 # Is a deeper model better? Train one of each, and one will win; another seed might turn the order round. So take
-# several seeds, and say no more than their differences do. The first answer will turn out to lean on its protocol and
-# on its test text.
+# several seeds, and say no more than their differences do. The answer will lean on its protocol and on its test text.
 
 # %% [markdown]
 # **You will be able to** tell a difference from luck · choose a learning rate fairly · rank many arms without fooling
@@ -25,7 +24,7 @@
 #
 # **You need** [lesson 4](04_train.ipynb), [PyTorch in twenty lines](../book/pytorch.md), a mean and a standard
 # deviation.
-# **Time:** 40 minutes of reading; half a minute of computing if the runs are there, else up to fifteen minutes.
+# **Time:** 40 minutes of reading; a minute of computing if the runs are there, else about twenty-five.
 
 # %% tags=["setup"]
 import importlib.util
@@ -94,7 +93,7 @@ labels = ("layers", "validation loss (nats/character)")
 figures.lines(depths, by_seed, *labels, title=title, note=text.note)
 
 # %% [markdown]
-# Each line is one seed. What counts is how steep they are: the *differences*. And the price:
+# What counts is how steep they are: the *differences*. And the price:
 
 # %% tags=["nbval-ignore-output"]
 arms = tables.arm_table(final)
@@ -105,7 +104,7 @@ arms.set_index("arm")[costs].round(3).astype(object).T
 # ## How sure are we?
 #
 # If depth did nothing, a seed's difference $+d$ could as well be $-d$. So flip the signs in all possible ways: the
-# share of means as extreme as the real one is the p-value of the **sign-flip test** (Fisher, 1935).
+# share of means at least as extreme as the real one is the p-value of the **sign-flip test** (Fisher, 1935).
 
 
 # %% tags=["export"]
@@ -126,10 +125,10 @@ for n in (2, 3, 5, 6, 8):
 
 # %% [markdown]
 # Three seeds that agree give p = 0.25 (two of eight flips): too few to tell. Six reach the usual 0.05, for *one*
-# question. Fewer need an assumption: that differences scatter like a bell curve. Take the mean of n, subtract the true
-# one, divide by the standard error, their spread ÷ √n: this is **Student's t**. For n = 3 it lies between −4.3 and 4.3
-# in 95 of 100 studies; so as often the true mean lies within 4.3 standard errors of the one found. That interval serves
-# all verdicts to come:
+# question. Fewer, or more questions, need an assumption: that differences scatter like a bell curve. Take the mean of
+# n, subtract the true one, divide by the standard error, their spread ÷ √n: this is **Student's t**. For n = 3 it
+# lies between −4.3 and 4.3 in 95 of 100 studies; so as often the true mean lies within 4.3 standard errors of the one
+# found. That interval serves all verdicts to come:
 
 
 # %%
@@ -155,8 +154,9 @@ for seeds in (2, 3):
         print(f"{seeds} seeds, {deeper} - {shallower}: {mean:+.3f} ({low:+.3f} to {high:+.3f})")
 
 # %% [markdown]
-# With two seeds one interval is over twice as wide as the other, as luck alone can make it: the **spread** (the
-# standard deviation, with $n - 1$) of two values is itself noise, and t makes up for that:
+# A third seed narrows both to a third or less. With two, one is over twice as wide as the other, as luck alone can
+# make it: the **spread** (the standard deviation, with $n - 1$) of two values is itself noise, and t makes up for
+# that:
 
 # %%
 draws = torch.randn(100_000, 8, generator=torch.Generator().manual_seed(0))
@@ -169,17 +169,17 @@ for n in (2, 3, 6, 8):
 pd.DataFrame(rows).T.rename_axis("seeds").infer_objects().round(2)
 
 # %% [markdown]
-# Two seeds may show a sixteenth of the true spread, or twice it, so t, with one degree of freedom, is 12.7. Such
+# Two seeds may show a sixteenth of the true spread, or twice it, so t is 12.7. Such
 # intervals catch the true mean difference in 95 of 100 studies; whether in this one, nobody knows. One that excludes 0
-# supports a difference of that sign, *for this recipe and budget* only.
+# supports a difference of that sign, *for this recipe, budget and text* only.
 #
 # ## With six seeds and a GPU
 #
 # The **recorded study** trains lesson 3's baseline, six seeds a depth, by a plain protocol: a constant rate of 1e-4
 # (low, we'll see), and the end after five evaluations without improvement. The *first* half of the validation split
-# chose the step to keep, so it flatters; verdicts are about the *second*.
+# chose the step to keep, so it flatters; verdicts are about the *second*, the table about both.
 #
-# > **Predict.** Which gap will be clear of zero? Which model stops first?
+# > **Predict.** Which gap will be clear of zero?
 
 # %%
 depth = recorded.load("depth")
@@ -209,8 +209,8 @@ for step in (1220, 2440, 4880, 7320, 9150):
 pd.DataFrame(rows).T.rename_axis("after steps")
 
 # %% [markdown]
-# **Depth is speed per step.** After equally many steps six layers lead four, clearly in all rows but the last; from
-# 2,440 on the lead shrinks. The verdict compares them where early stopping ended each: it leans on that protocol.
+# **Here depth is speed per step.** After equally many steps six layers lead four, clearly in all rows but the last;
+# from 2,440 on the lead shrinks. The verdict compares them at their own best steps: it leans on that protocol.
 #
 # ## Where in the text
 #
@@ -238,7 +238,7 @@ title = "The second pair of layers pays most from the fifth character on"
 figures.lines(places, series, *labels, log_x=True, bands=bands, title=title, note=note)
 
 # %% [markdown]
-# Over the first four characters the second pair gains less than a third of what it gains later (bands: 95 % intervals).
+# Over the first four characters the second pair gains less than a third of what it gains later.
 # So, by this protocol, layers buy **more learned per step**; and the second pair, at the end, **lower losses where at
 # least five characters stand before**.
 #
@@ -293,15 +293,16 @@ both["p, Holm, whole"] = verdicts["whole_p_holm"].map("{:.2g}".format).values
 both
 
 # %% [markdown]
-# Filled marks survive **Holm's correction**: of 13 questions some look good by luck, so the smallest p (1 − the
-# confidence at which the interval touches 0) is multiplied by 13, the next by 12, and so on. After correction:
+# Filled marks survive **Holm's correction**: of 13 questions some may look good by luck, so the smallest p (1 − the
+# confidence at which the interval touches 0) is multiplied by 13, the next by 12, and so on. After correction (p <
+# 0.05):
 #
-# * **Four layers beat two** in three frames, on the second half and the whole split.
+# * **Four layers beat two** in three frames on the second half, in four on the whole split.
 # * **Six against four** is clear on the whole split in two: at a fair rate six are better, in equal time *worse*. The
 #   second half, the planned text, sees neither.
 # * So **the verdict depends on the frame, and on the text** ([results](../book/results.md)).
 #
-# How far was each trained? (Last line: *Welch's* interval, for unpaired groups. Negative favours 2 layers.)
+# (Last line: *Welch's* interval, for unpaired groups. Negative favours 2 layers.)
 
 # %%
 for frame, runs in of_depth.items():
@@ -314,9 +315,9 @@ apart = stats.ttest_ind([*two.values()], [*six.values()], equal_var=False).confi
 print(f"2 layers, 3,020 steps, against 6 layers, 1,200: {apart.low:+.3f} to {apart.high:+.3f}")
 
 # %% [markdown]
-# On the whole split two layers that train longer do better than six after 1,200 steps; elsewhere not. So *after 1,200
-# steps and some thousands more, depth buys speed per step, and pays in seconds; whether it buys a lower floor, these
-# frames can't say*.
+# On the whole split, not on the second half, two layers that train longer beat six after 1,200 steps. So after some
+# thousands of steps, *at one rate*, depth buys speed per step, and costs seconds. Whether it buys a lower floor,
+# these frames can't say.
 #
 # The next study goes to 2,400 steps, with a falling rate chosen for each depth and length, and reports on **eight whole
 # plays that no rate in this course was chosen by**.
@@ -339,9 +340,10 @@ label = "loss on the untouched plays (nats/char.)"
 figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 
 # %% [markdown]
-# Depth alone has no answer; **depth for a length of training** has a narrower one. In 300 steps four layers are worse
-# than two. In 1,200 the mean falls to the deepest. In 2,400 no difference is seen between four and six; eight and
-# twelve, at the higher rate chosen for them, are worse, though twelve have the lowest training loss.
+# Depth alone has no single answer; **depth for a length of training** has a narrower one. In 300 steps four layers
+# are worse than two. In 1,200 the mean falls to the deepest. In 2,400 no difference is seen between four and six;
+# eight and twelve are worse, though twelve have the lowest training loss (and both had twice the rate, as chosen for
+# them).
 #
 # ## Did pairing help?
 #
@@ -364,7 +366,7 @@ wider = sum(width > 1 for width in widths)
 print(f"the paired interval is wider in {wider}, on average {sum(widths) / len(widths):.2f} times")
 
 # %% [markdown]
-# Near 0: pairing bought nothing here, and cost a little. It paid where a seed drew the *text* too
+# Near 0 on average: pairing bought nothing here, and cost a little. It paid where a seed drew the *training text* too
 # ([results](../book/results.md)).
 #
 # **What could we have seen?** Give six pairs that spread like these a true difference. How often is it found?
@@ -440,7 +442,7 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
 # ([results](../book/results.md)). And this recipe and `laptop` were chosen on this very split: their losses flatter.
 
 # %% [markdown]
-# Take a sentence of the [results](../book/results.md) and try to refute it: the records come with the package.
+# Try to refute a sentence of the [results](../book/results.md): the records come with the package.
 #
 # ## What you built
 #
@@ -452,8 +454,8 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
 #
 # <details><summary>Answer</summary>
 #
-# When their losses go up and down together over the seeds (r near 1). With r near 0 it is even a little wider: n pairs
-# leave fewer degrees of freedom than two groups of n. </details>
+# When their losses go up and down together over the seeds (r well above 0). With r near 0 it is even a little wider:
+# n pairs leave fewer degrees of freedom than two groups of n. </details>
 #
 # **2.** In your study all arms made equally many steps. Who would gain from equal *seconds*?
 #
@@ -652,9 +654,9 @@ checks.check("5.5", seeming_gain, quiet=True)
 # A rate's loss on the text that chose it flatters. Choose each arm's rate on one half of the held-out text, report its
 # loss on the other (20 minutes).
 #
-# The evening: train 2 and 6 layers at four rates each (`studies.Study`, `recipe="fair"`), and `evaluate` on either half
-# (`checkpoints.load_model(record.checkpoint)` of `course_utils.training` gives model and tokenizer). How far above the
-# reporting half's own lowest loss do the chosen rates lie?
+# The evening: train 2 and 6 layers at four rates each (`studies.Study`, `recipe="fair"`), and lesson 4's `evaluate`
+# on either half (`checkpoints.load_model(record.checkpoint)` of `course_utils.training` gives model and tokenizer).
+# How far above the reporting half's own lowest loss do the chosen rates lie?
 
 # %% [markdown]
 # <details><summary>Hint 1</summary>
@@ -723,7 +725,7 @@ checks.check("5.6", honest_losses, quiet=True)
 
 # %% [markdown]
 # **5. Twenty arms, one seed each; the best is 0.02 below the baseline. What next?**
-# (a) publish · (b) run both again with new seeds · (c) run all again for the best of both
+# (a) publish · (b) run both again with new seeds · (c) run all again and keep the best
 #
 # <details><summary>Answer</summary>
 #

@@ -372,8 +372,8 @@ widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
 # %% [markdown]
 # ## What surprises a model
 #
-# Take a line that none of the models has seen. A character's *token loss* is its $-\ln p$; the mean over a text is the loss that
-# you know.
+# Take a line that none of the models has seen. A character's *token loss* is its $-\ln p$; the mean over a text is the
+# loss that you know.
 #
 # > **Predict.** Where in the line will it be bright (a large loss), where dark?
 
@@ -467,9 +467,10 @@ assert torch.allclose(torch.cat(one_by_one, dim=1), at_once, atol=1e-3), "the pa
 # Given caches, lesson 3's model calls `k, v = cache.extend(k, v)` in each layer, then `causal_attention(q, k, v)` with the
 # newest queries alone. Their positions count on from `cache.length`.
 #
-# And when the text outgrows the context? If the window slid by one, cached keys would differ from a fresh reading's: they
-# come from characters that are gone. Transformer-XL (Dai et al., 2019) keeps them on purpose; our cache must change
-# nothing, so the window jumps by half a context (`-(-x // jump) * jump` rounds x up to whole jumps).
+# And when the text outgrows the context? If the window slid by one, cached keys would differ from a fresh reading's:
+# above the first layer they have heard characters that are gone. Transformer-XL (Dai et al., 2019) keeps them on
+# purpose; our cache must change nothing, so the window jumps by half a context (`-(-x // jump) * jump` rounds x up to
+# whole jumps).
 
 
 # %% tags=["export"]
@@ -683,12 +684,13 @@ title = f"Reading {n} characters again: median and middle half of {len(once)} pi
 figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 
 # %% [markdown]
-# The lines nearly coincide: an earlier copy is no help to this model. It has not learned to find the copy and go on
-# as that did (*induction heads* do, Olsson et al., 2022). Why the circle, then? Greedy has one way on from each place; if a few
-# characters decide, it comes round as soon as they do. How many decide?
+# The lines nearly coincide: an earlier copy is no help to this model. It has not learned to find the copy and go on as
+# that did (*induction heads* do, Olsson et al., 2022). Why the circle, then? Greedy always goes on from the same
+# characters in the same way. If only the last few decide, then as soon as they come again, so does all that followed.
+# How many decide?
 #
-# And after a slip of its own a model reads what training, on real text alone, never showed it (**exposure bias**, Ranzato
-# et al., 2016). How long does a slip matter? Spoil one character of each window, too.
+# The cell also spoils one character of each window, since after a slip of its own a model reads what training, on real
+# text alone, never showed it (**exposure bias**, Ranzato et al., 2016). How long does a slip matter?
 
 # %% tags=["nbval-ignore-output"]
 size = min(context, len(held_out_ids))
@@ -805,7 +807,7 @@ if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned s
     assert cold > free, "the likeliest text goes in circles"
 
 # %% [markdown]
-# About so, or somewhat fewer: perhaps since people's text has names that the model hasn't read.
+# About so, or somewhat fewer.
 #
 # ## Which depth writes best?
 #

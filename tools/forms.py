@@ -49,6 +49,7 @@ SHEET = """
   .bd-article section section { break-inside: avoid; margin-bottom: 4mm; }
   .bd-article h2 { margin: 0 0 1mm !important; font-size: 13pt; }
   .bd-article :is(p, td, div.math) { font-size: 9.5pt !important; margin: 0.5mm 0 !important; }
+  .bd-article td strong { white-space: nowrap; }
   .bd-article .picture { margin: 0; }
   .bd-article .picture svg { max-height: 92mm; }
 }

@@ -229,7 +229,20 @@ def check_2_5(attempt):
     return _("the same as all at once, with a block of scores in memory")
 
 
-def by_hand(x, q, k, v, out, heads, mask=True, scale=math.sqrt, axis=-1, cut="turned", after=False):
+def by_hand(
+    x,
+    q,
+    k,
+    v,
+    out,
+    heads,
+    mask=True,
+    scale=math.sqrt,
+    axis=-1,
+    cut="turned",
+    after=False,
+    back=True,
+):
     """Multi-head attention from x and four matrices, right unless told otherwise."""
     b, t, c = x.shape
 
@@ -247,7 +260,8 @@ def by_hand(x, q, k, v, out, heads, mask=True, scale=math.sqrt, axis=-1, cut="tu
         weights = scores.softmax(axis).masked_fill(future, 0)
     else:
         weights = (scores.masked_fill(future, -math.inf) if mask else scores).softmax(axis)
-    return (weights @ v).transpose(1, 2).reshape(b, t, c) @ out
+    heard = weights @ v
+    return (heard.transpose(1, 2) if back else heard).reshape(b, t, c) @ out
 
 
 def library(x, q, k, v, out, heads):
@@ -285,6 +299,7 @@ def check_2_6(attempt):
             ),
             _("does the softmax run over the queries?"): mistake(axis=-2),
             _("is x cut into heads without turning time and heads?"): mistake(cut="viewed"),
+            _("are the heads joined without turning heads and time back?"): mistake(back=False),
             _("does each head get every H-th channel, where it gets D neighbours?"): mistake(
                 cut="strided"
             ),

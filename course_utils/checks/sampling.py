@@ -86,6 +86,9 @@ def check_6_2(attempt):
                 _("is a difference below 0 kept? Nothing can be drawn less than never"): 0.0,
             }
             agree(instead.sum().item(), 1.0, _("{given}, the sum of `instead`", given=given), sums)
+        elif torch.equal(p, q):
+            nothing = {_("is it divided by a sum of 0? Nothing is missed: return p"): p / 0 - p / 0}
+            agree(instead, p, _("{given}, `instead`", given=given), nothing)
         missed = (p - q).clamp(min=0)
         mistakes = {
             _("is `instead` p itself? Then what is often proposed comes too often"): (

@@ -130,9 +130,9 @@ def attention_flow(shapes, language=None, note="", title=""):
     with canvas(5.6, language, note, title) as (figure, axes, say):
         left, middle, right = 7, 21, 36
         box(axes, middle, 53, say("x: what each position knows"), 26)
-        for x, name in ((left, "q"), (middle, "k"), (right, "v")):
+        for x, beside, name in ((left, -1, "q"), (middle, 2.6, "k"), (right, 1, "v")):
             arrow(axes, (middle + (x - middle) * 0.5, 51), (x, 46.2))
-            axes.text(x, 48.7, f"· W{name}", ha="center", fontsize=SMALL, color=GREY)
+            axes.text(x + beside, 48.7, f"· W{name}", ha="center", fontsize=SMALL, color=GREY)
         axes.text(34.8, 53, x_shape, ha="left", va="center", fontsize=SMALL, color=GREY)
         asks = (say("asks"), say("offers"), say("tells"))
         for x, name, role in zip((left, middle, right), "qkv", asks, strict=True):

@@ -140,6 +140,7 @@ def whole(
     scale=lambda D, C: D**0.5,
     dim=-1,
     turned=True,
+    back=True,
     mixed=True,
     order="qkv",
     flip=False,
@@ -162,7 +163,8 @@ def whole(
         future = torch.full((T, T), -math.inf).triu(1)
         scores = scores if mask == "none" else scores + future
         shares = scores.softmax(dim)
-        heard = torch.cat([h[:, 0] for h in (shares @ v).split(1, dim=1)], dim=-1)
+        heard = shares @ v
+        heard = torch.einsum("bhtd->bthd", heard).flatten(2) if back else heard.reshape(x.shape)
         out = W_o.T if flip else W_o
         return heard @ out if mixed else heard
 
@@ -306,7 +308,8 @@ EXERCISES = {
             (whole(scale=lambda D, C: D), "divided by D"),
             (whole(scale=lambda D, C: C**0.5), "√C"),
             (whole(dim=-2), "over the queries"),
-            (whole(turned=False), "without turning"),
+            (whole(turned=False), "without turning time"),
+            (whole(back=False), "without turning heads"),
             (every_second_channel, "every H-th channel"),
             (one_wide_head, "one wide head"),
             (whole(mixed=False), "W_o forgotten"),

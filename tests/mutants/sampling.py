@@ -55,8 +55,10 @@ def loop_by_pattern(text):
 def speculate(p, q, accept=None, instead=None):
     """The right rule, or one with another share accepted, or with others drawn instead."""
     missed = (p - q).clamp(min=0)
-    shares = missed / missed.sum() if instead is None else instead
-    return (p / q).clamp(max=1) if accept is None else accept, shares
+    total = missed.sum()
+    shares = missed / total if total > 0 else p
+    accepted = (p / q).clamp(max=1) if accept is None else accept
+    return accepted, shares if instead is None else instead
 
 
 def accept_by_size(p, q):
@@ -217,6 +219,10 @@ EXERCISES = {
             (lambda p, q: speculate(p, q, accept=torch.ones_like(p)), "as the draft says"),
             (lambda p, q: speculate(p, q, accept=torch.zeros_like(p), instead=p), "slowly"),
             (plain_rejection, "slowly"),
+            (
+                lambda p, q: (speculate(p, q)[0], (p - q).relu() / (p - q).relu().sum()),
+                "a sum of 0",
+            ),
         ],
         unusual=[speculate, accept_by_size],
     ),
