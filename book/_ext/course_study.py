@@ -189,17 +189,21 @@ def every_frame():
         most=room.max(),
         power=scaling.POWER,
     )
-    rows = table.itertuples()
     columns = {
         N_("six seeds, reporting half"): table["difference"].map("{:+z.4f}".format),
-        N_("95 % interval"): [f"{r.low:+z.4f} … {r.high:+z.4f}" for r in table.itertuples()],
+        N_("95 % interval"): intervals(table["low"], table["high"]),
         N_("p, corrected"): table["p_holm"].map("{:.2g}".format),
         _("seen in {power:.0%}", power=scaling.POWER): table.apply(seen_by, axis=1),
         N_("whole split"): table["whole"].map("{:+z.4f}".format),
-        N_("its interval"): [f"{r.whole_low:+z.4f} … {r.whole_high:+z.4f}" for r in rows],
+        N_("its interval"): intervals(table["whole_low"], table["whole_high"]),
         "r": table["r"].map("{:.2f}".format),
     }
     yield pd.DataFrame({N_("comparison"): table["name"].map(translated), **columns})
+
+
+def intervals(lows, highs):
+    """A column of them."""
+    return [f"{low:+z.4f} … {high:+z.4f}" for low, high in zip(lows, highs, strict=True)]
 
 
 def seen_by(row):
@@ -544,7 +548,7 @@ def choices(name):
         N_("seeds"): ranked["arm"].map(counts.value_counts()),
         N_("loss, whole split"): ranked["arm"].map(losses).map("{:.4f}".format),
         N_("difference, reporting half"): ranked["difference"].map("{:+z.4f}".format),
-        N_("95 % interval"): [f"{r.low:+z.4f} … {r.high:+z.4f}" for r in ranked.itertuples()],
+        N_("95 % interval"): intervals(ranked["low"], ranked["high"]),
         "p": ranked["p"].map("{:.2g}".format),
         N_("p, corrected"): ranked["p_holm"].map("{:.2g}".format),
     }
