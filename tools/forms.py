@@ -4,8 +4,9 @@
 
 A PDF is the whole book, printed by Chromium or Chrome from one long page: contents, bookmarks, page
 numbers, links, what pictures say to those who don't see them; hints and solutions are unfolded.
-The sheet is one of its pages, on A3 for the wall. The zip holds the pages that ./run.sh book has
-built, in both languages.
+The sheet is one of its pages, on A3 for the wall. Slides are a lesson's own words, code and figures
+in the size of a screen, for a teacher to go through: a heading begins a slide, and exercises,
+questions and what is folded stay out. The zip holds the pages that ./run.sh book has built.
 """
 
 import argparse
@@ -52,6 +53,21 @@ SHEET = """
   .bd-article td strong { white-space: nowrap; }
   .bd-article .picture { margin: 0; }
   .bd-article .picture svg { max-height: 92mm; }
+}
+"""
+SLIDES = """
+@page { size: 13.333in 7.5in; margin: 0.5in 0.9in; }
+@media print {
+  #jb-print-docs-body, .bd-header-article, .bd-footer, .prev-next-footer, .bd-article details,
+  section#exercises, section#questions, section#test-yourself { display: none !important; }
+  * { max-width: none !important; }
+  html { font-size: 21px; }
+  .bd-article h1 { display: block !important; }
+  .bd-article :is(h2, h3) { break-before: page; margin-top: 0 !important; }
+  .bd-article h2 + h3 { break-before: auto; }
+  .bd-article pre { font-size: 16px !important; }
+  .bd-article :is(img, .picture svg) { max-height: 5.4in !important; }
+  .bd-article :is(p, blockquote, table, div.math) { break-inside: avoid; }
 }
 """
 FORMULAS = "window.MathJax?.startup?.promise"
@@ -151,22 +167,37 @@ def built():
     return BUILD / "html"
 
 
+def of_book(browser, target):
+    """Print the sheet and each lesson's slides, in both languages. -> path, one after the other"""
+    lessons = [path.stem for path in sorted(ROOT.glob("notebooks/[0-9]*.ipynb"))]
+    for language, up, own in (("en", "", ""), ("zh", "zh/", "zh/")):
+        path = target / f"sheet-{language}.pdf"
+        page = f"{up}book/{own}sheet.html"
+        printed(browser, built(), path, page, SHEET, prefer_css_page_size=True)
+        yield path
+        for lesson in lessons:
+            path = target / f"slides-{lesson}-{language}.pdf"
+            page = f"{up}notebooks/{own}{lesson}.html"
+            printed(browser, built(), path, page, SLIDES, prefer_css_page_size=True)
+            yield path
+
+
 def make(form, target):
-    """Make one of FORMS. -> the paths of what was made"""
+    """Make one of FORMS. -> path, one after the other"""
     if form == "zip":
-        return [Path(shutil.make_archive(target / NAME, "zip", BUILD, built().name))]
+        yield shutil.make_archive(target / NAME, "zip", BUILD, built().name)
+        return
+    folder = one_page(form) if form in OPTIONS else None
     with chromium() as browser:
-        if form != "sheet":
+        if folder is None:
+            yield from of_book(browser, target)
+        else:
             path = target / f"{NAME}-{form}.pdf"
-            printed(browser, one_page(form), path, format="A4", **NUMBERED)
-            return [path]
-        paths = [target / f"sheet-{language}.pdf" for language in OPTIONS]
-        for path, name in zip(paths, ("book/sheet.html", "zh/book/zh/sheet.html"), strict=True):
-            printed(browser, built(), path, name, SHEET, format="A3", landscape=True)
-        return paths
+            printed(browser, folder, path, format="A4", **NUMBERED)
+            yield path
 
 
-FORMS = ["zip", "sheet", *OPTIONS]
+FORMS = ["zip", "slides", *OPTIONS]
 
 
 def main():
