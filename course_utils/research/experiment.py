@@ -116,8 +116,8 @@ def reached(arms, baselines):
     for row in arms.itertuples():
         below = row.validation_loss < best_n_gram
         sentence = _(
-            "{arm}: {loss:.3f} nats/character, perplexity {perplexity:.2f} ({seeds}), {place} the "
-            "{n_gram}'s {best:.3f}.",
+            "{arm}: {loss:.3f} nats/character, perplexity {perplexity:.2f} ({seeds}), {place} what "
+            "counting reaches ({n_gram}: {best:.3f}).",
             arm=translated(row.arm),
             loss=row.validation_loss,
             perplexity=row.perplexity,
