@@ -277,7 +277,7 @@ for causal in (True, False):
 figures.heads_cut(T, H * D, H, title="Channels cut into heads")
 
 # %% [markdown]
-# The multiplications stay as many: `H` times the scores, each of `H` times fewer products.
+# The multiplications stay as many: there are `H` times as many scores, and each sums `H` times fewer products.
 
 
 # %% tags=["export"]

@@ -71,7 +71,7 @@ print(study.question, study.arms)
 # %% [markdown]
 # ## The runs
 #
-# Yours or the published ones; missing ones are trained now.
+# Missing runs are trained now.
 #
 # > **Predict.** By how much will 6 layers beat 2? Will 4 lie halfway?
 
@@ -126,9 +126,9 @@ for n in (2, 3, 5, 6, 8):
 # %% [markdown]
 # Three seeds that agree give p = 0.25 (two of eight flips): too few to tell. Six reach the usual 0.05, for *one*
 # question. Fewer, or more questions, need an assumption: that differences scatter like a bell curve. Take the mean of
-# n, subtract the true one, divide by the standard error, their spread ÷ √n: this is **Student's t**. For n = 3 it
-# lies between −4.3 and 4.3 in 95 of 100 studies; so as often the true mean lies within 4.3 standard errors of the one
-# found. That interval serves all verdicts to come:
+# n, subtract the true one, divide by the standard error, their spread (standard deviation) ÷ √n: this is
+# **Student's t**. For n = 3 it lies between −4.3 and 4.3 in 95 of 100 studies; so as often the true mean lies within 4.3 standard
+# errors of the one found. That interval serves all verdicts to come:
 
 
 # %%
@@ -155,7 +155,7 @@ for seeds in (2, 3):
 
 # %% [markdown]
 # A third seed narrows both to a third or less. With two, one is over twice as wide as the other, as luck alone can
-# make it: the **spread** (the standard deviation, with $n - 1$) of two values is itself noise, and t makes up for
+# make it: the **spread** of two values is itself noise, and t makes up for
 # that:
 
 # %%
@@ -244,7 +244,7 @@ figures.lines(places, series, *labels, log_x=True, bands=bands, title=title, not
 #
 # ## Is one learning rate fair?
 #
-# That rate was chosen for no depth. Here is a sweep, with fixed steps and a falling rate.
+# That rate was chosen for no depth. Here is a sweep (two seeds), with fixed steps and a falling rate.
 #
 # > **Predict.** Do deeper models want higher rates or lower ones?
 
@@ -264,7 +264,7 @@ for rate in (0.0003, 0.0024, 0.0096):
 #
 # A fair study chooses each arm's rate with some seeds, then compares with fresh ones. A way of comparing is a
 # **frame**: plain; fair rate; early stopping at a fair rate; equal parameters (shallow models are wider); equal time
-# (they make more steps).
+# (they make more steps). Six seeds each.
 #
 # > **Predict.** In which will six layers lead four?
 
@@ -319,8 +319,8 @@ print(f"2 layers, 3,020 steps, against 6 layers, 1,200: {apart.low:+.3f} to {apa
 # thousands of steps, *at one rate*, depth buys speed per step, and costs seconds. Whether it buys a lower floor,
 # these frames can't say.
 #
-# The next study goes to 2,400 steps, with a falling rate chosen for each depth and length, and reports on **eight whole
-# plays that no rate in this course was chosen by**.
+# The next study goes to 2,400 steps, with a falling rate chosen for each depth and length; eight other seeds report
+# on **eight whole plays that no rate in this course was chosen by**.
 #
 # > **Predict.** A line a length: which fall with depth, which rise, which do both?
 
@@ -341,9 +341,9 @@ figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 
 # %% [markdown]
 # Depth alone has no single answer; **depth for a length of training** has a narrower one. In 300 steps four layers
-# are worse than two. In 1,200 the mean falls to the deepest. In 2,400 no difference is seen between four and six;
-# eight and twelve are worse, though twelve have the lowest training loss (and both had twice the rate, as chosen for
-# them).
+# are worse than two; in 600 no depth is seen to beat two. In 1,200 the mean falls to the deepest. In 2,400 no
+# difference is seen between four and six; eight and twelve are worse, though twelve have the lowest training loss
+# (and both had twice the rate, as chosen for them).
 #
 # ## Did pairing help?
 #
@@ -436,7 +436,7 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
 # %% [markdown]
 # Nothing counts like the residuals here; then comes having no positions, or learned ones; then overdoing something:
 # half of everything dropped, batches four times as large. On the winning side stand less dropout, and more steps with
-# smaller batches.
+# smaller batches. (*Another task*: losses at other contexts don't compare.)
 #
 # Only the reference's rates were tuned, and from the baseline's model *no positions* costs far less
 # ([results](../book/results.md)). And this recipe and `laptop` were chosen on this very split: their losses flatter.
@@ -482,7 +482,7 @@ for recipe, table in (("modern", ranked), ("baseline, fair rate", fair)):
 #
 # <details><summary>Hint 1</summary>
 #
-# Two say what the intervals say. Which number would have tested the others? </details>
+# Two say what the intervals say. </details>
 #
 # <details><summary>Hint 2</summary>
 #
@@ -711,7 +711,7 @@ checks.check("5.6", honest_losses, quiet=True)
 #
 # <details><summary>Answer</summary>
 #
-# **(b)** The error falls with $\sqrt n$. (a) would need a fall with $n$; (c) is true of errors that all seeds share.
+# **(b)** The error falls with $\sqrt n$. (a) would need a fall with $n$.
 # </details>
 
 # %% [markdown]

@@ -116,8 +116,8 @@ print(f"{len(rare)} have less than 1 % each, together {rare.sum():.1%}")
 before.nlargest(12).round(4).to_frame("probability").T
 
 # %% [markdown]
-# After a space many characters are right, rare ones too (think of *keep*, *obey*). Inside a word few are: any other makes
-# it a word that the training text doesn't have.
+# After a space many characters are right, those above 1 % and rarer (think of *keep*, *obey*). Inside a word few are:
+# any other makes it a word that the training text doesn't have.
 
 
 # %%
@@ -204,7 +204,7 @@ for arm, p in expected.items():
 # To draw by probabilities, let the tokens run. Each gets a track of random length, from the *exponential distribution*
 # (many short, few long), and its probability $p_i$ as its speed. Twice the speed wins twice as often: token $i$ with
 # probability $p_i / \sum_j p_j$ (the Gumbel trick; Maddison et al., 2014), which we take on trust. The least time, length /
-# speed, is the greatest speed / length. `torch.multinomial` does the same, after a check for which a GPU would wait.
+# speed, is the greatest speed / length. `torch.multinomial` does the same.
 
 
 # %% tags=["export"]
@@ -689,8 +689,8 @@ figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 # characters in the same way. If only the last few decide, then as soon as they come again, so does all that followed.
 # How many decide?
 #
-# The cell also spoils one character of each window, since after a slip of its own a model reads what training, on real
-# text alone, never showed it (**exposure bias**, Ranzato et al., 2016). How long does a slip matter?
+# The second cell spoils the middle character of each window, since after a slip of its own a model reads what training,
+# on real text alone, never showed it (**exposure bias**, Ranzato et al., 2016). How long does a slip matter?
 
 # %% tags=["nbval-ignore-output"]
 size = min(context, len(held_out_ids))

@@ -495,6 +495,8 @@ PRINTED = """(high) => {
     found.push("a figure is high: " + (picture.alt ?? picture.getAttribute("aria-label")));
   for (const one of all("details")) if (!one.open)
     found.push("folded: " + one.textContent.trim().slice(0, 60));
+  for (const one of all("details")) for (const moving of one.getAnimations({subtree: true}))
+    if (moving instanceof CSSAnimation) found.push("fades in: " + moving.animationName);
   return found;
 }"""
 
