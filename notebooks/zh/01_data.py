@@ -273,7 +273,7 @@ games = {"硬币": ([1 / 2] * 2, [1 / 2] * 2), "骰子": (fair, fair)}
 games |= {"灌铅的骰子": (loaded, loaded), "灌铅的骰子，当成没灌的来猜": (loaded, fair)}
 for name, (p, q) in games.items():
     loss = -sum(true * math.log(guess) for true, guess in zip(p, q, strict=True))
-    print(f"{loss:.3f} 奈特，难度如同 {math.exp(loss):.2f} 个等可能的选项：{name:24}")
+    print(f"{loss:.3f} 奈特，难度相当于 {math.exp(loss):.2f} 个等可能的选项：{name:24}")
 
 # %% [markdown] english="220c7867"
 # ## 阶梯：从最笨的模型一级级往上
@@ -453,7 +453,7 @@ five, six = (counters[order].probabilities(validation_ids) for order in (n - 1, 
 harm = (five / six)[n - 2 :].log()  # what order 6 costs more, after five characters
 _, _, contexts, totals, _ = counters[n].tables[-1]
 seen = lookup(contexts, totals, ngram_codes(validation_ids, n, V) // V)
-groups = {"没见过": (0, 1), "见一次": (1, 2), "见 2 到 4 次": (2, 5), "至少 5 次": (5, n_train)}
+groups = {"没见过": (0, 1), "见过一次": (1, 2), "见过 2 到 4 次": (2, 5), "至少 5 次": (5, n_train)}
 for name, (low, high) in groups.items():
     here = (low <= seen) & (seen < high)
     each, whole = harm[here].mean(), harm[here].sum() / len(harm)

@@ -578,7 +578,7 @@ cases = {bug.__name__: (planted(bug, kind), eight_lines) for bug, kind in bugs.i
 loud = PlainGPT(small)
 initialise(loud, std=1.0)
 cases["权重太大"] = (loud, eight_lines)
-cases["目标没有错开一位"] = (PlainGPT(small), (eight_lines[0], eight_lines[0]))
+cases["目标没有挪一位"] = (PlainGPT(small), (eight_lines[0], eight_lines[0]))
 rows = {}
 for case, (model, batch) in cases.items():
     got = {name: test(model, *batch) < most for name, (test, most) in FOUR.items()}
@@ -925,7 +925,7 @@ for name, change in tqdm(changes.items(), "variants", leave=False):
         broken[name] = pd.Series([loss_of(m, *few).item() for m in models])
 spread = {name: (losses.mean(), losses.std()) for name, losses in broken.items()}
 table = pd.DataFrame(spread, index=["平均损失", "标准差"]).T
-table["logits 的初始分散程度"] = begun
+table["初始 logits 的标准差"] = begun
 table.round(4)
 
 # %% [markdown] english="db4fd424"
