@@ -519,8 +519,8 @@ widgets.inside({"2 layers": model}, tokenizer, tokenizer.decode(validation_ids[:
 
 # %% tags=["nbval-ignore-output"]
 log = baselines | losses.mean().to_dict()
-loss_log = pd.DataFrame({"nats/character": log}).sort_values("nats/character", ascending=False)
-loss_log["困惑度"] = loss_log["nats/character"].map(math.exp)
+loss_log = pd.DataFrame({"奈特/字符": log}).sort_values("奈特/字符", ascending=False)
+loss_log["困惑度"] = loss_log["奈特/字符"].map(math.exp)
 loss_log.round(3)
 
 # %% tags=["nbval-ignore-output"]

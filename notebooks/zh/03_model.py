@@ -999,9 +999,9 @@ widgets.inside({"2 layers": trained}, tokenizer, written, model=0)
 # 你从六个超参数开始，一直写到 logits，搭出了一个完整的 GPT，测出了每个零件让损失降低多少，并验证了它的块与 PyTorch 的一致。你还掌握了三项测试，模型通过之后，才值得费电去训练；也知道了它们查不出哪些错误。到目前为止的**损失记录**：
 
 # %% tags=["nbval-ignore-output"]
-log = pd.DataFrame({"nats/character": pd.Series(baselines | means)})
+log = pd.DataFrame({"奈特/字符": pd.Series(baselines | means)})
 log["种子间 ±"] = pd.Series({rung: losses.std() for rung, losses in ladder.items()})
-log.sort_values("nats/character", ascending=False).round(3)
+log.sort_values("奈特/字符", ascending=False).round(3)
 
 # %% [markdown] english="8f623b5e"
 # 上下文长度不同，损失就不能直接比较：我们的窗口有 32 个字符，开头几个位置的前文很少，而统计模型不切窗口，可以一直读下去。第 2 讲的损失可以对照：窗口相同，只是学习率更大。
