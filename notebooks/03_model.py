@@ -564,7 +564,7 @@ for name, (test, most) in TESTS.items():
     print(f"{name}: {got:.4f}, allowed {most}")
 
 # %% [markdown]
-# But do they find what people get wrong? Plant bugs, each in one part's `forward`, and add a fourth test, PyTorch's
+# But do they find what people get wrong? Plant bugs, most in one part's `forward`, and add a fourth test, PyTorch's
 # block:
 
 

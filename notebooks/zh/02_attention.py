@@ -260,7 +260,7 @@ for causal in (True, False):
 # %%
 figures.heads_cut(T, H * D, H, title="把通道切成多个头")
 
-# %% [markdown] english="3bdd8139"
+# %% [markdown] english="765d4797"
 # 乘法的总次数不变：分数的个数是原来的 `H` 倍，每个分数要累加的乘积却只有 `H` 分之一。
 
 

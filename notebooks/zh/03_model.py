@@ -516,8 +516,8 @@ for name, (test, most) in TESTS.items():
     assert got < most, f"{name}：有 bug"
     print(f"{name}：{got:.4f}，上限 {most}")
 
-# %% [markdown] english="fcdc5763"
-# 但它们能查出人们常犯的错吗？放进几个 bug 看看，每个改掉某个零件的 `forward`；再加上第四项测试：与 PyTorch 的块对比。
+# %% [markdown] english="8266115c"
+# 但它们能查出人们常犯的错吗？放进几个 bug 看看，大多改掉某个零件的 `forward`；再加上第四项测试：与 PyTorch 的块对比。
 
 
 # %%
