@@ -3,6 +3,7 @@
 import ast
 import re
 
+import jupytext
 import pytest
 import torch
 
@@ -91,6 +92,15 @@ def test_a_check_answers_in_chinese():
         "想一想：一个位置是不是不能看到自己？"
     )
     assert CHINESE.search(checks.sizes("5.1")["a"])
+
+
+@pytest.mark.usefixtures("chinese")
+def test_the_chinese_solution_reads_the_chinese_sentences(capsys):
+    """Its words come from the lesson's catalogue, the sentences of 5.1 from the course's."""
+    cells = jupytext.read(tool.ROOT / "notebooks/zh/05_ablation.py").cells
+    [solution] = [cell.source for cell in cells if 'check("5.1", too_much, quiet' in cell.source]
+    exec(solution, {"checks": checks})
+    assert capsys.readouterr().out == "", "said where it is wrong"
 
 
 @pytest.mark.usefixtures("chinese")
