@@ -15,7 +15,7 @@
 # %% [markdown] english="f98a008e"
 # # 4 · 训练：从乱码到诗句
 #
-# 第 3 讲用的是现成的训练循环，这一讲由你自己来写：测量其中各项设置有多大影响，看模型的输出从乱码变成诗句，直到它把 5-gram 甩在身后。然后，再到模型内部看个究竟。
+# 第 3 讲用的是现成的训练循环，这一讲由你自己来写。你会测量其中各项设置有多大影响，看着模型的输出从乱码一步步变成诗句，直到它的损失低于 5-gram。然后，再到模型内部看个究竟。
 
 # %% [markdown] english="966b414c"
 # **你将学会**：凭记忆写出训练循环 · 找到合适的学习率 · 根据损失曲线判断是哪种 bug · 区分真实的差异和偶然的波动 · 精确地测量损失，并适时停止训练 · 说明某个注意力头的作用。
@@ -81,7 +81,7 @@ baselines = baseline_losses(text.text)
 pd.Series(baselines, name="nats/character").round(3).to_frame()
 
 # %% [markdown] english="cd6671e6"
-# ## 十行代码写完训练
+# ## 十行代码的训练循环
 #
 # 一个小模型，一个优化器，一个循环。循环的每一步做五件事：取一个批次，预测，计算损失，求梯度，更新权重。
 
@@ -105,11 +105,11 @@ shapes = {"tokens": tuple(tokens.shape), "logits": tuple(logits.shape)}
 figures.training_step(shapes, title="一步训练")
 
 # %% [markdown] english="dd3d5a67"
-# 损失从大约 ln 65 = 4.17（相当于均匀猜测）降下来，逐渐接近二元语法的水平。`backward` 会把新算出的梯度*加*到已有的梯度上，所以要先调用 `zero_grad`。（图里的*裁剪*后面再讲。）这样的几行写错了，并不会报错（[练习 4.1](#exercise-4-1-warm-up-10-min) 里有四种错法）。自己写出来，就是本讲最主要的练习 [4.2](#exercise-4-2-core-40-min)。
+# 损失从大约 ln 65 = 4.17（相当于均匀猜测）降下来，逐渐接近二元语法的水平。`backward` 会把新算出的梯度*加*到已有的梯度上，所以要先调用 `zero_grad`。（图里的*裁剪*后面再讲。）这样的几行写错了，并不会报错（[练习 4.1](#exercise-4-1-warm-up-10-min) 里有四种错法）。自己把它写出来，是本讲最主要的练习，见 [4.2](#exercise-4-2-core-40-min)。
 #
 # ## 学习率与随机波动
 #
-# 最重要的是学习率。为了试不同的学习率，把那十行代码写成一个函数。一个随机种子决定初始权重和各个批次，所以同一个种子的两次试验，差别只来自你改动的地方。（`share` 用来缩放学习率，目前是 1。）
+# 各项设置里，最重要的是学习率。为了试不同的学习率，把那十行代码写成一个函数。一个随机种子决定初始权重和各个批次，所以同一个种子的两次试验，差别只来自你改动的地方。（`share` 用来缩放学习率，目前是 1。）
 
 # %%
 steps = 2 * profile.demo_steps
@@ -154,7 +154,7 @@ def attempt(rate, seed=0, make=with_adamw, share=steady, ids=train_ids, steps=st
 
 
 # %% [markdown] english="e849577a"
-# 七个学习率，每个用三个种子（用两个核约一分十五秒）。
+# 七个学习率，每个用三个种子（双核 CPU 约需一分十五秒）。
 #
 # > **先猜。** 画出最终损失随学习率变化的曲线。同一个学习率下，三个种子的结果相差多少？
 
@@ -171,7 +171,7 @@ title = "训练后的损失随学习率的变化"
 figures.lines(rates, by_seed, *labels, baselines, log_x=True, title=title, note=text.note)
 
 # %% [markdown] english="210541b3"
-# 曲线像一只碗，两边都很陡。而随机波动有多大，也看得出来。从这里起，一个差异是否可信，一律用*同一个标准*判断：按种子逐对比较；用三个种子时，平均差异 ± 差异的标准差的 2.5 倍，就是 95% 的区间（见第 5 讲）。如果区间包含 0，就不必再找原因。
+# 曲线像一只碗，两边都很陡。图中还能看出随机波动有多大。从这里起，一个差异是否可信，一律用*同一个标准*判断：按种子逐对相减；用三个种子时，差异的均值 ± 2.5 × 差异的标准差，就是 95% 置信区间（见第 5 讲）。如果区间包含 0，就不能说有差异，也不必去找原因。
 
 
 # %%
@@ -199,11 +199,11 @@ title = "太低、合适、太高（按十步平滑）"
 figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note=text.note)
 
 # %% [markdown] english="d3276c63"
-# 在最好的学习率下，各种子的损失相差不到 0.03 奈特；学习率提高到三倍，则相差不到 0.12：可见随机波动的大小并不固定。相邻的两个学习率都更差，两个差异都可信。学习率太低时，曲线到最后还在下降；太高时，损失先跳到均匀分布的损失之上，然后一直*停*在远高于最好结果的水平。
+# 在最好的学习率下，三个种子的损失相差不到 0.03 奈特；学习率提高到三倍，则相差不到 0.12：可见随机波动的大小并不固定。相邻的两个学习率都更差，两个差异都可信。学习率太低时，曲线到最后还在下降；太高时，损失先跳到均匀分布的损失之上，然后一直*停*在远高于最好结果的水平。
 #
 # ## 往哪个方向更新
 #
-# 普通的 **SGD** 沿负梯度方向更新，所有权重共用一个学习率。**动量**（momentum）沿历次梯度的加权和更新，越早的梯度权重越小（PyTorch 里系数取 0.9 时，这个和最长可达单个梯度的十倍）：在不同批次之间正负来回变化的分量会相互抵消。**AdamW** 为每个权重单独确定更新量：近期梯度的均值，除以它们均方的平方根（Kingma 和 Ba，2015）。它的**权重衰减**（weight decay）把权重朝 0 缩小，与梯度分开计算（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，试三个学习率（用两个核约半分钟）。
+# 普通的 **SGD** 沿负梯度方向更新，所有权重共用一个学习率。**动量**（momentum）沿历次梯度的加权和更新，越早的梯度权重越小（PyTorch 里系数取 0.9 时，累加的结果最长可达单个梯度的十倍）：在不同批次之间时正时负的分量会相互抵消。**AdamW** 为每个权重单独确定更新量：近期梯度的均值，除以它们均方的平方根（均值和均方都是滑动平均；Kingma 和 Ba，2015）。它的**权重衰减**（weight decay）把权重朝 0 缩小，与梯度分开计算（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，试三个学习率（双核 CPU 约需半分钟）。
 
 
 # %% tags=["nbval-ignore-output"]
@@ -215,9 +215,9 @@ by_sgd = [[attempt(r, s, sgd)[2][-1] for s in seeds] for r in tqdm((0.1, 0.3, 1.
 compared({"AdamW": final[best], "SGD，动量": min(by_sgd, key=sum)})
 
 # %% [markdown] english="728cfb8a"
-# 各训练 200 步，差别很明显；SGD 试了三个学习率，AdamW 试了七个。这张表说明不了原因。有一种解释，别人已经检验过：梯度下降在少见的词上学得太慢（Kunstner 等，2024）。
+# 同样训练 200 步，两者的差异很明显；SGD 试了三个学习率，AdamW 试了七个。这张表说明不了原因。已有研究检验过一种解释：对于少见的词，梯度下降学得太慢（Kunstner 等，2024）。
 #
-# **训练时看什么。** 看梯度的长度，以及每一步的更新量占权重的比例：按经验，大约是千分之一（Karpathy，2015）。
+# **训练时看什么。** 看梯度的长度，以及每一步更新量的长度与权重的长度之比：按经验，大约是千分之一（Karpathy，2015）。
 
 
 # %%
@@ -249,9 +249,9 @@ table.iloc[shown].round(4)
 #
 # ## 遇到一个异常批次
 #
-# 梯度的长度超过上限时，**梯度裁剪**（clipping）把它缩短到上限（Pascanu 等，2013）。AdamW 本来就会除以梯度的大小，裁剪还有用吗？下面让你刚才观察的模型遇上一个批次，里面的答案全是最少见的那个字符；之后又都是正常的批次。
+# 梯度的长度超过上限时，**梯度裁剪**（clipping）把它缩短到上限（Pascanu 等，2013）。AdamW 本来就会除以梯度的大小，裁剪还有用吗？下面给刚才观察的那个模型一个异常的批次，其中的目标全是最少见的那个字符；之后的批次又恢复正常。
 #
-# > **先猜。** 不裁剪和裁剪，那个批次在当时和二十步之后，各让损失升高多少？（作为对照，先运行一个没有遇到它的副本。）
+# > **先猜。** 在不裁剪和裁剪两种情况下，这个批次会让损失立刻升高多少？二十步之后还高多少？（代码先运行一个没有遇到它的副本，作为对照。）
 
 # %% tags=["nbval-ignore-output"]
 rarest = train_ids.bincount(minlength=tokenizer.vocab_size).argmin().item()
@@ -273,7 +273,7 @@ for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True,
             print(f"梯度 {norm:.2f}，{i} 步之后 {held_out_loss(copied):.3f}")
 
 # %% [markdown] english="795a0cd2"
-# 不裁剪时，这一个批次立刻让损失升高将近十分之一奈特，二十步之后仍高于对照副本；裁剪到 1 时，已经追上对照副本。（只用了一个种子；打印的是裁剪之前的梯度长度。裁剪到 0.1 时，正常的梯度也会被裁剪。）AdamW 刚开始训练时，第一步裁剪不起作用：均值除以均方根等于 $g/|g|$，只剩下正负号。到了后来，一个特别大的梯度会在两个滑动平均里停留很久，裁剪能把它挡在外面。
+# 不裁剪时，这一个批次立刻让损失升高将近十分之一奈特，二十步之后仍高于对照副本；裁剪到 1 时，二十步之后已经追上对照副本。（只用了一个种子；打印的是裁剪之前的梯度长度。裁剪到 0.1 时，正常的梯度也会被裁剪。）刚开始训练时，裁剪对 AdamW 的第一步不起作用：均值除以均方根等于 $g/|g|$，只剩下正负号。到了后来，一个特别大的梯度会在两个滑动平均里停留很久，裁剪能把它挡在外面。
 #
 # ## 一次训练的设置
 #
@@ -318,7 +318,7 @@ class TrainConfig:
 #
 # AdamW 刚开始时，两个滑动平均里只有一两个梯度，所以学习率先用若干步升到峰值，这叫**预热**（warm-up；Goyal 等，2017）；然后保持不变，最后下降。（也可以沿余弦曲线下降，见 Loshchilov 和 Hutter，2017，以及[练习 4.3](#exercise-4-3-core-15-min)。）
 #
-# 四种学习率调度，峰值都比稳妥的取值略高一些（用两个核约四十五秒）：
+# 下面比较四种学习率调度，峰值都取得略微偏高（双核 CPU 约需四十五秒）：
 
 
 # %% tags=["export"]
@@ -346,7 +346,7 @@ labels, title = ("step", "占峰值的比例"), "四种学习率调度"
 figures.lines(range(1, steps + 1), shapes, *labels, title=title)
 
 # %% [markdown] english="398356b3"
-# 没有一行的差异是可信的。如果只做种子 1，这一讲会说预热有用；如果只做种子 2，又会告诫你不要衰减。这不能证明学习率调度没有用：推荐它们的人，测量的训练要长得多。
+# 没有一行的差异是可信的。如果只用种子 1，这一讲可能会说预热有用；如果只用种子 2，又可能劝你不要衰减。这并不说明学习率调度没有用：推荐它们的那些研究，训练要长得多。
 #
 # ## 精确地测量
 #
@@ -394,11 +394,11 @@ for name, n in {"一批 16": 16, "512": 512, "200 批、每批 64": 12_800}.item
     print(f"{name:>17} 个窗口：±{error:.4f}（标准误）")
 
 # %% [markdown] english="412f28e0"
-# 用单个批次算，误差通常有零点零几奈特；用我们的 512 个窗口，误差约零点零一奈特；[nanoGPT](https://github.com/karpathy/nanoGPT) 的 200 批、每批 64 个窗口，读过的字符已经比整个验证集还多。这里的*精确*，是对这份验证集、按这种窗口划分而言；而验证集只是全文的十分之一，是一个样本。
+# 标准误说的是通常会偏多少：用单个批次算，约百分之几奈特；用我们的 512 个窗口，约百分之一奈特；[nanoGPT](https://github.com/karpathy/nanoGPT) 评估时用 200 批、每批 64 个窗口，读过的字符比整个验证集还多。这里的*精确*，只对这份验证集、这种窗口划分而言；验证集只有全文的十分之一，本身也是一个样本。
 #
 # ## 为什么验证损失会先降后升
 #
-# > **先猜。** 文本很少，训练的步数很多：这份文本上的损失，和从没见过的文本（图中的 *held out*）上的损失，会分别怎样变化？
+# > **先猜。** 文本很少，训练的步数却很多时，这份文本上的损失，和从没见过的文本（图中的 *held out*）上的损失，会分别怎样变化？
 
 # %%
 few = train_ids[:10_000]
@@ -414,9 +414,9 @@ title = "反复读同一章"
 figures.lines(x, curves, *labels, baselines, title=title, note=text.note)
 
 # %% [markdown] english="5ae9f5e1"
-# 起初两条曲线都下降：模型学到的是这类文本共有的规律。后来它开始把*这一份*文本背下来，这就是**过拟合**（overfitting）：换一份文本就不对了，而交叉熵对“很有把握却猜错”的惩罚最大。dropout（Srivastava 等，2014；第 3 讲）和更多的文本都能推迟它。
+# 起初两条曲线都下降：模型学到的是这类文本共有的规律。后来它开始把*这一份*文本背下来，这就是**过拟合**（overfitting）：换一份文本就不对了，而交叉熵对“很有把握却猜错”的惩罚最大。dropout（Srivastava 等，2014；第 3 讲）和更多的文本都能推迟过拟合。
 #
-# **提前停止**（early stopping；Prechelt，1998）再等几次评估（次数就是**耐心值**，patience），如果一直没有刷新最低损失，就停止训练，恢复到损失最低时的权重。耐心值为二时，最后打印的是哪一行？
+# **提前停止**（early stopping；Prechelt，1998）在损失不再刷新最低值时，先再等几次评估（次数就是**耐心值**，patience）；如果仍没有刷新，就停止训练，恢复到损失最低时的权重。下面的例子里耐心值为二，最后打印的是哪一行？
 
 
 # %% tags=["export"]
@@ -451,7 +451,7 @@ for loss in (3.0, 2.5, 2.6, 2.4, 2.4, 2.5, 2.3):
 #
 # ## 完整的循环
 #
-# 再补上两点，就可以做[练习 4.2](#exercise-4-2-core-40-min) 了。第一，批次太大、内存放不下时，可以分成几份依次计算：每份的损失乘以它占批次行数的比例，`backward` 会把各份的梯度累加起来。第二，模型里有 dropout 时，更新之前要调用 `model.train()`，测量之前要调用 `model.eval()`。这里用的是第 5 讲实验中最小的模型：
+# 再补上两点，就可以做[练习 4.2](#exercise-4-2-core-40-min) 了。第一，批次太大、内存放不下时，可以分成几份依次计算：每份的损失乘以这一份在批次行数中所占的比例，`backward` 会把各份的梯度累加起来。第二，模型里有 dropout 时，更新之前要调用 `model.train()`，测量之前要调用 `model.eval()`。这里用的是第 5 讲实验中最小的模型：
 
 # %% tags=["nbval-ignore-output"]
 spec = runs.depth_spec(2, text)
@@ -467,7 +467,7 @@ config = TrainConfig(
 print(spec.model)
 
 # %% [markdown] english="8d401dfe"
-# 每次评估，`report` 精确地算出训练和验证两个损失，`write` 生成一段样例（第 6 讲）。用两个核，这个循环约半分钟。
+# 每次评估，`report` 精确地算出训练和验证两个损失，`write` 生成一段样例（第 6 讲）。这个循环在双核 CPU 上约需半分钟。
 
 
 # %%
@@ -528,7 +528,7 @@ print(f"最好的验证损失 {stopping.best:.3f} 奈特/字符", end=", ")
 print(f"每秒 {speed:,.0f} 个字符，{tokens.device.type} float32")
 
 # %% [markdown] english="585afca5"
-# 虚线是训练集前 20,000 个字符上的损失，目前大多高于验证损失：两段文本不同。那么它*写*出了什么呢？
+# 虚线是训练集前 20,000 个字符上的损失，目前大多高于验证损失，因为两段文本不同。那么它*写*出了什么呢？
 
 # %% tags=["nbval-ignore-output"]
 for step, written in samples.items():
@@ -537,9 +537,9 @@ for step, written in samples.items():
 # %% [markdown] english="d363b702"
 # 乱码里已经看得出单词的样子；要看到诗句，还得等完整的训练。
 #
-# ## Muon：只看一个矩阵
+# ## Muon：先看一个矩阵
 #
-# `laptop` 训练配方还用到一个办法。一个矩阵在它的每个方向上各有一个拉伸倍数，叫**奇异值**（singular value）。**Muon** 把各层里每个矩阵的动量变成*正交*矩阵，奇异值全部为 1：各个方向的更新量相同。它为什么有效，作者只给出猜想：更新中幅度小、又少见的方向，对学习很重要（Jordan 等，2024）。
+# `laptop` 训练配方还用到一个技巧。一个矩阵在它的每个方向上各有一个拉伸倍数，叫**奇异值**（singular value）。**Muon** 把各层里每个矩阵的动量变成*正交*矩阵，奇异值全部为 1：各个方向的更新量相同。它为什么有效，作者只给出猜想：更新中那些幅度小、不常出现的方向，对学习很重要（Jordan 等，2024）。
 #
 # $1.5 x - 0.5 x^3$ 把 0 到 1 之间的任何 $x$ 推近 1，而 $1.5 X - 0.5 X X^\top X$ 对矩阵的每个奇异值做同样的事，并不需要知道这些奇异值。（任何矩阵都可以看成先旋转，再拉伸，最后再旋转：$X = U S V^\top$，奇异值在 $S$ 的对角线上。转过去再转回来等于没有转，所以在 $X X^\top X$ 里，中间的因子两两消去，剩下 $U S^3 V^\top$。）反复这样做，就是 **Newton–Schulz 迭代**。换成五个多项式 $a x + b x^3 + c x^5$ 更快，每一个都是针对前一个的结果选出的最佳多项式（Amsel 等，2025）：
 
@@ -565,7 +565,7 @@ def orthogonal(matrix, iterations=5):
 
 
 # %% [markdown] english="dd95a007"
-# 下面用的是你的循环里某个矩阵的最后一个梯度。
+# 下面用的是刚才你的循环里，某个矩阵的最后一个梯度。
 #
 # > **先猜。** 哪些奇异值最难推到 1？
 
@@ -581,8 +581,8 @@ labels = ("奇异值的序号（从大到小）", "奇异值")
 x, title = range(1, len(gradient) + 1), "一个梯度的奇异值，迭代前后"
 figures.lines(x, values, *labels, title=title)
 
-# %% [markdown] english="321badfa"
-# 最小的那些：一次迭代最多把一个很小的值乘上 `a`。`laptop` 为了省计算，三次就停：比原来均匀，但还不相等。
+# %% [markdown] english="1b58cddd"
+# 最小的那些：一次迭代最多把一个很小的值放大到 `a` 倍。前几次迭代会冲过头，好让小的值很快升上来；后几次再稳定下来。`laptop` 三次就停：比原来均匀，但还不相等。
 #
 # 最后看更新的大小。正交的方阵保持输入的长度不变。行多列少的矩阵把这个长度分到更多的输出上，所以每个输出变化较小。行少列多的矩阵只保留一部分长度，但输出也少，所以每个输出的变化与方阵相同：
 
@@ -600,7 +600,7 @@ for rows, columns in ((64, 64), (256, 64), (64, 256)):
 #
 # ## 一般形式
 #
-# 软件包把形状相同的所有矩阵放在一起处理，大致浏览即可。（`baddbmm` 把加法和批量矩阵乘法合成一步。）
+# 课程的软件包把形状相同的矩阵放在一起处理。下面的代码大致浏览即可。（`baddbmm` 把加法和批量矩阵乘法合成一步。）
 
 
 # %% tags=["export"]
@@ -685,7 +685,7 @@ def make_optimizers(model, config):
 
 
 # %% [markdown] english="3beb3453"
-# 循环中的一步，另外加了两点：`rate` 是学习率占每个优化器各自峰值的比例；批次可以分成 `micro_batches` 份依次计算。取默认值时，它就是普通的一步（下面第三个单元格会验证）。
+# 下面是循环中的一步，另外加了两点：`rate` 是学习率占每个优化器各自峰值的比例；批次可以分成 `micro_batches` 份依次计算。取默认值时，它就是普通的一步（下面第三个单元格会验证）。
 
 
 # %% tags=["export"]
@@ -734,9 +734,9 @@ for micro_batches in (None, 1, 4):
         optimizer.param_groups[0]["peak"] = best
         training_step(fresh, [optimizer], tokens, targets, 1.0, 1.0, None, micro_batches)
     after.append(next_character_loss(fresh, tokens, targets).item())
-assert max(after) - min(after) < 1e-4, "怎么写都是同样的一步"
+assert max(after) - min(after) < 1e-4, "几种写法应当得到同样的一步"
 same = torch.allclose(orthogonalise(gradient[None])[0], orthogonal(gradient), atol=1e-3)
-assert same, "所有矩阵一起，或一个一个"
+assert same, "所有矩阵一起算，与逐个算，结果应当相同"
 
 # %% [markdown] english="045dbf54"
 # 那么，Muon 在这里更好吗？两者都用恒定的学习率（约十五秒）：
@@ -761,7 +761,7 @@ compared({kind: [by(kind, seed) for seed in seeds] for kind in kinds})
 #
 # ## 完整的训练
 #
-# 下面是适合这台机器的训练配方，其中那些不整的数值，是在验证集上试出来的最好结果（[日志](../../book/log.md)）。如果同样的训练你以前做过，或者课程已经做过，就直接从磁盘读取；否则在笔记本电脑上要几分钟。（[在线体验](../../book/zh/playground.md)会在你的浏览器里用这份配方训练。）
+# 下面是适合这台机器的训练配方，其中那些零碎的数值，是在验证集上试出来的最好取值（[日志](../../book/log.md)）。如果同样的训练你以前做过，或者课程已经做过，就直接从磁盘读取；否则要现场训练，在笔记本电脑上需要几分钟。（[在线体验](../../book/zh/playground.md)会在你的浏览器里用这份配方训练。）
 
 # %% tags=["nbval-ignore-output"]
 print(spec.train)
@@ -770,7 +770,7 @@ curve = pd.DataFrame(record.history).assign(arm=record.arm, seed=record.seed)
 figures.training_curves(curve, baselines, note=text.note)
 
 # %% [markdown] english="c9aadd1a"
-# 这里的虚线是最近几个批次的平均损失，不需要额外计算，但有滞后；验证损失只测了一次，所以图上只有一个点。（软件包里的训练程序就是你的循环，多了计时，提前停止的做法也不同：第 5 讲。）下面用同样的方法，测量两段文本上的损失：
+# 这里的虚线是最近几个批次的平均损失，不需要额外计算，但有滞后；验证损失只测了一次，所以图上只有一个点。（软件包里的训练程序就是你的循环，多了计时，提前停止的做法也不同，见第 5 讲。）下面用同样的方法，测量两段文本上的损失：
 
 # %% tags=["nbval-ignore-output"]
 reached = evaluate(model, validation_ids)
@@ -806,17 +806,17 @@ print(f"最后一份比第一份高：统计模型 {costs[-1] - costs[0]:.2f}", 
 print(f"你的模型 {reached - begin:.2f} 奈特/字符")
 figures.lines(range(1, 11), {"统计模型": costs}, *labels, title=title, note=text.note)
 
-# %% [markdown] english="01d9ae63"
-# 每个统计模型都没有读过用来测它的那一份；最难的是最后一份，也就是我们的验证集。统计模型在最后一份与第一份上的损失之差，已经占了你的模型的损失之差的大半：这个差距多半来自文本本身，能归因于“背下来”的并不多。
+# %% [markdown] english="ac61497e"
+# 每个统计模型都没有读过用来测它的那一份；最难的是最后一份，也就是我们的验证集。从第一份到最后一份，统计模型的损失也升高了，升幅有你的模型的一大半：这个差距多半来自文本本身，而不是“背下来”造成的。
 #
 # ## 损失记录
 #
-# *ten lines* 一行是用最好的学习率训练 200 步的结果，在 512 个窗口上测得；其余都是精确值。最好的统计模型暂时领先，到第 5 讲才会被超过。
+# *十行代码*一行是用最好的学习率训练 200 步的结果，在 512 个窗口上测得；其余都是精确值。最好的统计模型暂时领先，到第 5 讲才会被超过。
 
 # %% tags=["nbval-ignore-output"]
-lines = {"ten lines": final[best][0], "your loop": stopping.best, "2 layers": reached}
+lines = {"十行代码": final[best][0], "你的循环": stopping.best, "2 layers": reached}
 log = pd.DataFrame({"nats/character": baselines | lines})
-read = {"ten lines": small.context_length, "your loop": context, "2 layers": context}
+read = {"十行代码": small.context_length, "你的循环": context, "2 layers": context}
 log["context"] = pd.Series(read, dtype="Int64")
 log["perplexity"] = log["nats/character"].map(math.exp)
 log.round(3)
@@ -878,11 +878,11 @@ even = places.double().mean() / 2
 # %% tags=["nbval-ignore-output"]
 heads = [f"头 {h + 1}" for h in range(back.shape[1])]
 layers = [f"第 {i + 1} 层" for i in range(len(back))]
-print(f"在长 {context} 的窗口里的平均距离；不作选择的头：{even:.1f}")
+print(f"在长 {context} 的窗口里的平均距离；如果注意力平均分配，则为 {even:.1f}")
 pd.DataFrame(back, layers, heads).round(1)
 
 # %% [markdown] english="8ee35953"
-# **注意力图只说明一个头在看哪里，不说明它重不重要。** 要知道它重不重要，就把它关掉，再测损失。每个部分都通过一个线性映射写入残差流，下面用一个 hook 修改这个线性映射的输入，先改成 0。
+# **注意力图只说明一个头在看哪里，不说明它重不重要。** 要知道它重不重要，就把它关掉，再测损失。每个部分都通过一个线性映射写入残差流，下面用一个 hook（钩子：PyTorch 每次执行到这里都会自动调用的函数）修改这个线性映射的输入，先改成 0。
 #
 # > **先猜。** 模型最离不开哪一部分？
 
@@ -917,8 +917,8 @@ removed = {name: without(model, *part, zero) for name, part in parts.items()}
 title = "把每个部分设为 0，损失升高多少"
 figures.parts_removed(removed, intact, title=title, note=text.note)
 
-# %% [markdown] english="698e9b68"
-# 第一层的前馈网络，远远超过其他部分。但 1.584 + 3.162 比均匀猜测的 4.17 还高。缺少一部分信息，不可能比什么都不知道还差：其余部分是被从没遇到过的输入*误导*了。**均值消融**（mean ablation）本意是更温和一些：把那一部分固定为它在许多文本上的均值（Wang 等，2022），这里取一千个位置上的均值。
+# %% [markdown] english="8644302a"
+# 最离不开的是第一层的前馈网络，远远超过其他部分。但完整模型的损失 1.584 加上 3.162，比均匀猜测的 4.17 还高。只是少了一部分信息，不可能比什么都不知道还差：其余部分是被从没遇到过的输入*误导*了。**均值消融**（mean ablation）的做法想更温和一些：把那一部分固定为它在许多文本上的均值（Wang 等，2022），这里取一千个位置上的均值。
 
 
 # %% tags=["nbval-ignore-output"]
@@ -932,7 +932,7 @@ for name, part in feed.items():
     print(f"设为均值，损失 +{without(model, *part, at_mean) - intact:.2f}")
 
 # %% [markdown] english="c55f34d9"
-# 换成均值，第一个的代价就变小了，总损失又低于均匀猜测。第二个的代价却*更大*：那个均值，模型同样没有遇到过。两个数都不能当作一个部分*唯一的*价值；报告时要说清用的是哪一种。（各个头留给[练习 4.5](#exercise-4-5-core-20-min)。）而且两个数都只适用于*这个模型*：如果从训练开始就没有这个部分，其他部分会学着承担它的一部分工作（第 5 讲）。
+# 换成均值，第一层前馈网络的代价就变小了，总损失又低于均匀猜测。第二层的代价却*更大*：那个均值，模型同样没有遇到过。一个部分有多重要，两个数都不是*唯一的*答案；报告时要说清用的是哪一种。（各个头留给[练习 4.5](#exercise-4-5-core-20-min)。）而且两个数都只适用于*这个模型*：如果从训练开始就没有这个部分，其他部分会学着承担它的一部分工作（第 5 讲）。
 #
 # ## 本讲小结
 #
@@ -950,7 +950,7 @@ for name, part in feed.items():
 #
 # <details><summary>答案</summary>
 #
-# 它是许多次评估中最小的一个，而它之所以最小，有一部分只是在这个验证集上碰巧。 </details>
+# 它是许多次评估中的最小值，而它最小，部分原因只是在这个验证集上碰巧。 </details>
 #
 # **3.** 两次训练进行到同一步，一次的学习率在峰值，另一次的衰减已走完一半。哪一次看起来更好？真的更好吗？
 #
@@ -978,7 +978,7 @@ curves = checks.sizes("4.1")
 
 def draw_losses(on):
     lines = {name: curve[on] for name, curve in curves.items()}
-    labels, title = ("step", "损失（奈特/字符）"), f"四个 bug：损失，{on}"
+    labels, title = ("step", "损失（奈特/字符）"), f"四个 bug 的损失：{on}"
     return figures.lines(range(1, 81), lines, *labels, low=0, title=title)
 
 
@@ -1009,11 +1009,11 @@ checks.check("4.1", bugs, quiet=True)
 # %% [markdown] english="f8148605"
 # ### 练习 4.2 · 核心 · 40 分钟
 #
-# 凭记忆，直接用 PyTorch 写出训练循环。`batches[i]` 的每一行比上下文长一个字符，词元和目标都从这一行里取。每个批次分成 `parts` 份依次计算（`rows.chunk(parts)`，最后一份可能短些），各份的梯度加起来，等于整个批次平均损失的梯度。裁剪梯度，用 `torch.optim.AdamW(model.parameters())` 以学习率 `rates[i]` 更新一步，然后一次算出 `held_out` 上的损失。模型交给你时处于评估模式，而且有 dropout。
+# 凭记忆，直接用 PyTorch 写出训练循环。`batches[i]` 的每一行比上下文长一个字符，输入的词元和目标都从这一行里取。每个批次分成 `parts` 份依次计算（`rows.chunk(parts)`，最后一份可能短些），各份的梯度加起来，要等于整个批次平均损失的梯度。裁剪梯度，用 `torch.optim.AdamW(model.parameters())` 以学习率 `rates[i]` 更新一步，然后一次算出 `held_out` 上的损失。模型交给你时处于评估模式，而且有 dropout。
 #
 # <details><summary>提示 1</summary>
 #
-# 先写那十行。再加学习率，梯度裁剪（在 `backward` 和 `step` 之间），最后才分份。 </details>
+# 先写那十行。再加上学习率和梯度裁剪（在 `backward` 和 `step` 之间），最后才分份。 </details>
 #
 # <details><summary>提示 2</summary>
 #
@@ -1075,7 +1075,7 @@ checks.check("4.2", train, quiet=True)
 #
 # <details><summary>提示 2</summary>
 #
-# $(1 + \cos \pi x)/2$ 从 1 降到 0。让它停在 `floor`。 </details>
+# $(1 + \cos \pi x)/2$ 从 1 降到 0。改一改，让它最后降到 `floor`。 </details>
 
 
 # %% tags=["exercise"]
@@ -1134,7 +1134,7 @@ checks.check("4.4", best_rate, quiet=True)
 # %% [markdown] english="3f992229"
 # ### 练习 4.5 · 核心 · 20 分钟
 #
-# 关掉一个头：把它每个通道的值换成这个通道在所有文本和位置上的均值，其余的头不变。用 `x @ W_o` 算出这时注意力写入残差流的内容，返回它。
+# 关掉一个头：把它每个通道的值换成这个通道在所有文本和位置上的均值，其余的头不变。用 `x @ W_o` 算出这时注意力写入残差流的内容，并返回。
 #
 # <details><summary>提示 1</summary>
 #
@@ -1205,7 +1205,7 @@ checks.check("4.6", clip, quiet=True)
 # %% [markdown] english="0eacbb01"
 # ### 练习 4.7 · 挑战 · 60 分钟
 #
-# 自己实现 AdamW，结果与 PyTorch 的一致。维护梯度的均值（旧值占 $\beta_1$）和梯度平方的均值（旧值占 $\beta_2$），都从 0 开始；在第 $t = 1, 2, \dots$ 步把它们除以 $1 - \beta^t$，因为它们起初偏小。每一步先把权重缩小 `rate` × `weight_decay` 这个比例，再沿下降方向移动 `rate` × 均值 /（√均方 + `eps`）。
+# 自己实现 AdamW，结果要与 PyTorch 的一致。维护梯度的均值（旧值占 $\beta_1$）和梯度平方的均值（旧值占 $\beta_2$），都从 0 开始；它们起初偏小，所以在第 $t = 1, 2, \dots$ 步使用时，要分别除以 $1 - \beta^t$（存下来的值不变）。每一步先把权重缩小 `rate` × `weight_decay` 这个比例，再沿下降方向移动 `rate` × 均值 /（√均方 + `eps`）。
 #
 # <details><summary>提示 1</summary>
 #
@@ -1250,7 +1250,7 @@ checks.check("4.7", adamw, quiet=True)
 #
 # (b)。(a) 会把文本背下来。(c) 只会更快地走到同样的结果。 </details>
 #
-# **2.** 你关掉一个头，损失几乎不变。这说明…… (a) 这个头没用 · (b) 现在没有它，其余部分也能应付 · (c) 模型的头太多。
+# **2.** 你关掉一个头，损失几乎不变。这说明…… (a) 这个头没用 · (b) 现在即使没有它，其余部分也能应付 · (c) 模型的头太多。
 #
 # <details><summary>答案</summary>
 #
