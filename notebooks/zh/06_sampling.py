@@ -15,12 +15,12 @@
 # %% [markdown] english="1e7e0453"
 # # 6 · 采样：让模型写出文字
 #
-# 训练好的模型给每个可能的下一个字符一个概率。该取哪一个？每次都取概率最大的，模型就会陷入循环；完全按概率抽取，它又会时不时写出不通的东西。这一讲介绍两者之间的办法（温度、top-k、top-p），还有怎样写得更快，怎样分清一段文字是真的写得好，还是碰巧。
+# 训练好的模型，会为下一个位置上每个可能的字符给出一个概率。该取哪一个？每次都取概率最大的，模型就会陷入循环；完全按概率抽取，它又会时不时写出不通的东西。这一讲介绍两者之间的办法（温度、top-k、top-p），还有怎样写得更快，怎样分清一段文字是真的写得好，还是碰巧。
 
 # %% [markdown] english="192df645"
 # **你将学会**：写出常用的采样规则 · 说明每条规则怎样改变分布 · 用键值缓存加快生成，并说明它的代价 · 以人写的文字为参照，衡量一段文字。
 #
-# **预备知识**：[第 3 讲](03_model.ipynb)、[二十行 PyTorch](../../book/zh/pytorch.md)；训练好的模型来自[第 5 讲](05_ablation.ipynb)，或由课程自带；**时间**：阅读约 45 分钟；运行代码约一两分钟。
+# **预备知识**：[第 3 讲](03_model.ipynb)、[二十行 PyTorch](../../book/zh/pytorch.md)；训练好的模型来自[第 5 讲](05_ablation.ipynb)，或由课程自带；**时间**：阅读约 45 分钟；运行代码需要一两分钟。
 
 # %% tags=["setup"]
 import importlib.util
@@ -71,7 +71,7 @@ device, context = next(model.parameters()).device, model.config.context_length
 # %% [markdown] english="d97eaca9"
 # ## 先看整体
 #
-# 模型本身并不会写。它只是读一段文字，给出概率；还得有人从中选出一个字符，接到后面，再问它。写文字就是这样一个循环，可以变的只有怎么选。
+# 模型本身并不会写。它只是读一段文字，给出概率；还得从中选出一个字符，接到后面，再让它往下预测。生成文字就是这样一个循环，唯一可变的是怎么选。
 
 # %%
 prompt = text.fitting_prompt("ROMEO:\nI will ")
@@ -225,7 +225,7 @@ assert torch.equal(ours, theirs), "随机数相同，赛跑的结果就相同"
 #
 # $$p_i \propto e^{z_i / \tau}$$
 #
-# 除以 1，就是模型自己的分布。趋近 0 时，概率全部集中到最大的那个字符上，这就是贪心；趋近无穷时，所有字符的概率都相等。一个分布有多宽，用它的熵 $-\sum p_i \ln p_i$ 来衡量，单位是奈特。
+# 温度为 1 时，就是模型自己的分布。温度趋近 0 时，概率全部集中到最大的那个字符上，这就是贪心（greedy）；温度趋近无穷时，所有字符的概率都相等。一个分布有多宽，用它的熵 $-\sum p_i \ln p_i$ 来衡量，单位是奈特。
 #
 # > **先猜。** 熵随温度怎样变化？两条曲线：一条在一个词结束之后，能接的字符很多；一条在词的中间。
 
@@ -245,7 +245,7 @@ look = {"baselines": all_equal, "title": title, "note": text.note}
 figures.lines(temperatures, entropies, *labels, **look)
 
 # %% [markdown] english="8dd82c21"
-# 在模型有把握的位置，温度低于 1 也没有什么可以再集中的；在别的位置，候选会变少。温度高于 1 时，连有把握的位置也变得随机，词就拼不对了。所有位置共用一个温度，这个办法太粗糙。
+# 在模型有把握的位置，概率本来就集中，温度低于 1 也起不了作用；在别的位置，概率会集中到更少的候选上。温度高于 1 时，连有把握的位置也变得随机，词就拼不对了。所有位置共用一个温度，这个办法太粗糙。
 #
 # ## Top-k 和 top-p
 #
@@ -314,7 +314,7 @@ kept = [(z > -math.inf).sum().item() for z in (k_then_p, p_then_k)]
 assert kept == [2, 3], "顺序也是规则的一部分"
 
 # %% [markdown] english="dbc8b444"
-# top-p 放在最后，所以 $p$ 指的是在“还能抽到的字符”中所占的比例：最后一行里，top-k 留下 0.56、0.28、0.17，其中前两个就达到 0.8。如果顺序反过来，会留下三个。
+# top-p 放在最后，所以 $p$ 指的是在“还能抽到的字符”中所占的比例：最后一行里，top-k 留下的三个，重新归一化之后是 0.56、0.28、0.17，其中前两个就达到 0.8。如果顺序反过来，会留下三个。
 #
 # 现在故意写错：用 $10^{-10}$ 代替 $-\infty$。但 logits 不是概率：罕见字符的 logits 本来就远低于这个数。
 #
@@ -324,7 +324,7 @@ assert kept == [2, 3], "顺序也是规则的一部分"
 five = filter_logits(logits, top_k=5)
 broken = five.masked_fill(five == -math.inf, 1e-10).softmax(-1)
 unlikely = torch.tensor((before < 0.01).to_numpy())
-print(f"罕见的字符：在模型那里占 {rare.sum():.1%}，", end=" ")
+print(f"罕见的字符：在模型原来的分布里占 {rare.sum():.1%}，", end=" ")
 print(f"经过写错的过滤器占 {broken[unlikely].sum():.1%}，", end=" ")
 print(f"经过我们的过滤器占 {five.softmax(-1)[unlikely].sum():.0%}")
 
@@ -356,7 +356,7 @@ V = tokenizer.vocab_size
 degrees, mass = (0.0, 2.0, 0.05, 0.8), (0.05, 1.0, 0.05, 0.9)  # low, high, step, start
 widgets.sliders(play, temperature=degrees, top_k=(1, V, 1, V), top_p=mass)
 
-# %% [markdown] english="79da64ef"
+# %% [markdown] english="11ec76b6"
 # ## 模型在哪些字符上猜不准
 #
 # 来看一行三个模型都没见过的文字。对一个字符来说，*单个词元的损失*就是它的 $-\ln p$；在一段文字上取平均，就是前几讲一直在用的损失。
@@ -393,13 +393,13 @@ for arm, p in expected.items():
 
 # %% tags=["nbval-ignore-output"]
 gain = [few - many for few, many in zip(by_place["2 layers"], by_place["6 layers"], strict=True)]
-print(f"6 层在首字母上省下 {gain[0]:.2f} 奈特，在六个字母之后省下 {gain[6]:.2f} 奈特")
+print(f"与 2 层相比，6 层的损失在首字母上低 {gain[0]:.2f} 奈特，在六个字母之后低 {gain[6]:.2f} 奈特")
 labels = ("词中排在它之前的字母数", "单个词元的损失（奈特）")
 title = "字符的损失，按它在词中的位置"
 figures.lines(places, by_place, *labels, low=0, title=title, note=text.note)
 
 # %% [markdown] english="e7ea7eb6"
-# 首字母的损失几乎是后面任何一个字母的两倍，因为写哪个词，就是在首字母处决定的。在这三个模型里（各只有一个种子），增加层数对首字母改进很小，对长词的内部改进更大。top-p 留下多少个字符，也取决于这些位置，个数写在每个字符下面（6 层的模型；9 表示九个或更多）：
+# 首字母的损失几乎是后面任何一个字母的两倍，因为写哪个词，就是在首字母处决定的。在这三个模型里（各只有一个种子），增加层数，首字母的损失降低很少，长词内部的降低得更多。top-p 留下多少个字符，也取决于这些位置，个数写在每个字符下面（6 层的模型；9 表示九个或更多）：
 
 # %% tags=["nbval-ignore-output"]
 print(f"{'':12}{line}")
@@ -410,14 +410,14 @@ for p in (0.5, 0.9):
     print(f"{f'top-p {p}':12}{digits}   从 {min(kept)} 到 {max(kept)}")
 
 # %% [markdown] english="0878e13e"
-# 固定的 $k$ 做不到这一点：大到够词的开头用，在词的中间就会放进不合理的字符。
+# 固定的 $k$ 做不到这一点：如果大到够词的开头用，在词的中间就会放进不合理的字符。
 #
 # ## 加快生成
 #
 # 前面的简单循环，每写一个字符都要把整段文字重新读一遍，尽管有掩码在，前面各个位置的结果并没有变。**键值缓存**（key-value cache）保存每一层的键和值，这样只有最新的字符需要经过模型。
 
 # %%
-figures.kv_cache(7, title="缓存里存着什么，什么是新的")
+figures.kv_cache(7, title="缓存里有什么，新算的是什么")
 
 
 # %% tags=["export"]
@@ -445,10 +445,10 @@ with torch.no_grad():
     at_once = model(tokens)
 assert torch.allclose(torch.cat(one_by_one, dim=1), at_once, atol=1e-3), "前面的结果原样保留"
 
-# %% [markdown] english="e374f01a"
-# 拿到缓存后，第 3 讲的模型在每一层先调用 `k, v = cache.extend(k, v)`，再调用 `causal_attention(q, k, v)`，其中只有最新的查询。这些查询的位置从 `cache.length` 接着往后数。
+# %% [markdown] english="80102b42"
+# 拿到缓存后，第 3 讲的模型在每一层先调用 `k, v = cache.extend(k, v)`，再调用 `causal_attention(q, k, v)`，这时只传入最新的查询。这些查询的位置从 `cache.length` 接着往后数。
 #
-# 文字超出了上下文，怎么办？如果窗口每次滑一格，缓存里的键就与重新读一遍得到的不同了，因为算出它们时用到的字符，有些已经移出窗口。Transformer-XL（Dai 等，2019）有意保留这些键；我们要求缓存不改变任何结果，所以窗口每次跳过半个上下文（`-(-x // jump) * jump` 把 x 向上取到整数次跳跃）。
+# 文字超出了上下文，怎么办？如果窗口每次滑一格，缓存里的键就与重新读一遍得到的不同了，因为第一层以上的键，算出来时用到的字符，有些已经移出窗口。Transformer-XL（Dai 等，2019）有意保留这些键；我们要求缓存不改变任何结果，所以窗口每次向前跳半个上下文（`-(-x // jump) * jump` 把 x 向上取整到跳跃距离的整数倍）。
 
 
 # %% tags=["export"]
@@ -473,7 +473,7 @@ title = f"{context} 个字符的上下文能看到多少"
 figures.lines(lengths, seen, *labels, title=title, note=text.note)
 
 # %% [markdown] english="6b6873ed"
-# 代价就是图中的锯齿：窗口刚跳过之后，模型看到的上文只有本来能看到的一半。在[第 4 讲](04_train.ipynb)的逐位置损失里（两层的模型），几十个字符以外的上文带来的改进小得测不出来。还是那个循环，每跳一次就换上新的缓存：
+# 代价就是图中的锯齿：窗口刚跳完时，模型看到的上文只有最多时的一半。在[第 4 讲](04_train.ipynb)的逐位置损失里（两层的模型），几十个字符以外的上文带来的改进小得测不出来。下面还是前面那个循环，只是窗口每跳一次，就换上新的缓存：
 
 
 # %% tags=["export"]
@@ -520,7 +520,7 @@ def generate(
 
 
 # %% [markdown] english="644f00c0"
-# 拿缓存和另一个循环比较：后者每写一个字符，都把它的窗口重新读一遍。
+# 下面把用缓存的写法与不用缓存的写法作比较：后者每写一个字符，都把整个窗口重新读一遍。
 #
 # > **先猜。** 用了缓存，速度是原来的几倍？
 
@@ -542,7 +542,7 @@ for name, method in 3 * list(ways.items()):
     took.setdefault(name, []).append(time.perf_counter() - begin)
 assert torch.equal(texts["plain"], texts["cached"]), "缓存只改变时间"
 times = min(took["plain"]) / min(took["cached"])
-print(f"{2 * context} 个字符，三次中取最好的：速度是 {times:.1f} 倍")
+print(f"{2 * context} 个字符，三次中取最快的：速度是不用缓存时的 {times:.1f} 倍")
 
 # %% [markdown] english="ac47c41e"
 # > **先猜。** 写一个字符的时间，随前面文字的长度怎样变化？有缓存和没有缓存，哪条线会上升，哪条不变？
@@ -567,7 +567,7 @@ def milliseconds(length, keep):
 
 # %%
 lengths = range(context // 8, context + 1, context // 8)
-ways = {"without": False, "with a cache": True}
+ways = {"没有缓存": False, "有缓存": True}
 several = [  # a busy moment of the machine spoils one of five
     [[milliseconds(n, keep) for n in lengths] for keep in ways.values()] for _ in range(5)
 ]
@@ -576,7 +576,7 @@ each = dict(zip(ways, torch.tensor(several).amin(dim=0).tolist(), strict=True))
 # %% tags=["nbval-ignore-output"]
 labels = ("文字的长度（字符）", "再写一个字符（毫秒）")
 title = "缓存省下多少时间"
-dear = each["without"][0] / each["with a cache"][0]
+dear = each["没有缓存"][0] / each["有缓存"][0]
 print(f"一次读 {lengths[0]} 个字符，用时是读一个的 {dear:.1f} 倍")
 figures.lines(lengths, each, *labels, low=0, title=title, note=text.note)
 
@@ -603,7 +603,7 @@ for n in (1, 64):
 #
 # ## 读一读
 #
-# 同一个模型，同一段提示文本，同一个种子，四种规则。请读出声来。
+# 同一个模型，同一段提示文本，同一个种子，四种规则。请出声读一读。
 
 # %% tags=["nbval-ignore-output"]
 judge = quality.Judge(text)
@@ -651,13 +651,13 @@ for name, rows in read_in.items():
     bands[name] = low, high
 labels = ("第几遍", "一个字符的概率")
 look = {"bands": bands, "low": 0, "note": text.note}
-title = f"重读 {n} 个字符：{len(once)} 段文字的中位数和中间一半"
+title = f"重读 {n} 个字符：{len(once)} 段文字的中位数和中间 50%"
 figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 
-# %% [markdown] english="83aadbe0"
-# 两条线几乎重合：前面有一份一模一样的，对这个模型没有帮助。它没有学会找到那一份，再照着往下写（*归纳头*，induction head，会这样做；Olsson 等，2022）。那么，循环是怎么来的？贪心在每一处都只有一种接法；如果靠前面几个字符就能决定下一个，这几个字符一旦再次出现，后面也会跟着重复。到底要几个字符才能决定？
+# %% [markdown] english="68df48e0"
+# 两条线几乎重合：前面有一份一模一样的，对这个模型没有帮助。它没有学会找到那一份，再照着往下写（*归纳头*，induction head，会这样做；Olsson 等，2022）。那么，循环是怎么来的？贪心从同样的字符出发，总是同样地接下去。如果只由最后几个字符决定，那么这几个字符一旦再次出现，后面的一切也就跟着重来。到底由几个字符决定？
 #
-# 还有，模型训练时读的都是真实的文字；自己出错之后，它读到的是从没见过的东西（**曝光偏差**，exposure bias，Ranzato 等，2016）。一次出错的影响会持续多远？我们再把每个窗口里的一个字符换错，看看影响。
+# 下面还会把每个窗口里的一个字符换错：模型训练时读的都是真实的文字；自己出错之后，它读到的是从没见过的东西（**曝光偏差**，exposure bias，Ranzato 等，2016）。一次出错的影响会持续多远？
 
 # %% tags=["nbval-ignore-output"]
 size = min(context, len(held_out_ids))
@@ -677,13 +677,13 @@ for first, last in ((1, 1), (2, 5), (6, 10), (11, 20), (21, 40)):
     print(f"之后第 {which:>8} 个：每个 {harm[first - 1 : last].mean():+.3f} 奈特")
 
 # %% [markdown] english="b908280b"
-# 在人写的文字上，十次里有九次，最后十六个字符就足以决定下一个选谁。贪心写出的文字，每一步都更有把握（见下文），所以我们猜，在那里，靠这些字符就能决定的时候更多：多到足以形成循环。一次出错会影响后面几个字符的预测，之后影响就消失了，至少在后文由人写成的地方是这样。（这两点说的都只是这么小的模型。）
+# 在人写的文字上，十次里有九次，最后十六个字符就足以决定下一个选哪个。在贪心写出的文字上，模型每一步都更有把握（见下文），所以我们猜，那里更常出现光靠这些字符就能决定的情形，多到足以形成循环。一次出错会影响后面几个字符的预测，之后影响就消失了，至少后文是人写的时候如此。（这两点说的都只是这么小的模型。）
 #
 # 人也这样贪心吗？从模型的角度，看看三段文字：
 
 # %%
-shown = {"human": held_out[-size:]}
-for name, degree in {"drawn": 1.0, "greedy": 0.0}.items():
+shown = {"人写的": held_out[-size:]}
+for name, degree in {"随机抽取的": 1.0, "贪心写出的": 0.0}.items():
     shown[name] = judge.sample(model, prompt, size, seed=1, temperature=degree)
 rows = torch.tensor([tokenizer.encode(one) for one in shown.values()], device=device)
 each = losses_in(rows)[:, -size // 2 :]
@@ -723,7 +723,7 @@ def distinct_2(text):
 theirs = judge.measure(held_out[:2000])
 for measure in (repetition, known_words, distinct_2):
     ours = measure(held_out[:2000])
-    assert ours == theirs[measure.__name__] or not judge.has_words, "应与课程包的结果相同"
+    assert ours == theirs[measure.__name__] or not judge.has_words, "应与课程软件包的结果相同"
 
 # %% [markdown] english="418d6c75"
 # 训练文本里没有的词，也就是不在已知词里的，叫作*编造*的词。每个温度写八段（温度为 0 时，八段都一样；约需十五秒），再取四十段人写的文字：
@@ -737,7 +737,7 @@ for degree in tqdm(degrees, "temperatures", leave=False):
     generator = torch.Generator(device).manual_seed(0)
     rows = generate(model, tokens.expand(8, -1), length, degree, generator=generator)
     written[degree] = [tokenizer.decode(row[tokens.shape[1] :]) for row in rows]
-written["human"] = quality.stretches(held_out, length, pieces=40)
+written["人写的"] = quality.stretches(held_out, length, pieces=40)
 
 # %%
 measured, flat = {}, (3, len(degrees))
@@ -747,16 +747,16 @@ for name, measure in {"repetition": repetition, "known words": known_words}.item
         for key, texts in written.items()
     }
     measured[name] = torch.stack([each[degree] for degree in degrees], dim=1)
-    measured[f"human, {name}"] = each["human"][:, None].expand(flat)
+    measured[f"human, {name}"] = each["人写的"][:, None].expand(flat)
 
 # %% tags=["nbval-ignore-output"]
 curves = {name: middle for name, (_, middle, _) in measured.items()}
 bands = {name: (low, high) for name, (low, _, high) in measured.items()}
-look = {"bands": bands, "title": "两种出错的方式（中位数和中间一半）"}
+look = {"bands": bands, "title": "两种出错的方式（中位数和中间 50%）"}
 figures.lines(degrees, curves, "temperature", "比例", **look, note=text.note)
 
 # %% [markdown] english="d80f611f"
-# 温度接近 0，模型重复自己；温度高，它编造词；介于两者之间，哪样都不严重。人也会编造一点：新的篇章里有新的名字和词，所以最好的比例是人写的文字的比例，不是 100%。单看已知词，看不出循环：温度为 0 时，已知词和人写的一样多。前面算出的那些小风险，加起来是不是正好等于编造的词？
+# 温度接近 0 时，模型反复写同样的话；温度高时，它会编造词；介于两者之间时，两种毛病都不严重。人写的文字里也有一些这样的词：新的篇章里有新的名字和词，所以已知词的比例应当向人写的文字看齐，而不是向 100% 看齐。单看已知词，看不出循环：温度为 0 时，已知词和人写的一样多。前面算出的那些小风险，加起来是不是等于编造的词所占的比例？
 
 # %% tags=["nbval-ignore-output"]
 invented = 1 - torch.tensor([known_words(one) for one in written[1.0]])
@@ -767,8 +767,8 @@ if text.is_real and losses["6 layers"].mean() < 2:  # a model that has learned s
     cold, free = measured["repetition"][1, [0, 5]]
     assert cold > free, "概率最大的文字会陷入循环"
 
-# %% [markdown] english="a16f37bf"
-# 差不多，编造的词也许略少一些：可能因为前一个数是在人写的文字上算的，其中有模型没读过的名字。
+# %% [markdown] english="42a13be7"
+# 差不多相等，或者编造的词略少一些。
 #
 # ## 哪种深度写得最好？
 #
@@ -790,7 +790,7 @@ summary.assign(texts=by_arm.size())
 figures.sample_comparison(table, note=text.note)
 
 # %% [markdown] english="edec457b"
-# ± 后面是单段文字的标准差；最后一行来自四段人写的文字，作为参照。两层的模型，已知词似乎少一些，但每种深度只有一个模型，指标却有五个，这可能只是偶然；四层和六层分不出高下。它们写的都比人写的文字好预测，也许因为采样规则去掉了一些候选。比较损失不需要采样，更加可靠（不过请看第 5 讲）。
+# ± 后面是单段文字的标准差；最后一行来自四段人写的文字，作为参照。两层的模型，已知词似乎少一些，但每种深度只有一个模型，指标却有五个，这可能只是偶然；四层和六层分不出高下。它们写的都比人写的文字容易预测，也许因为采样规则去掉了一些候选。比较损失不需要采样，更加可靠（不过也要注意第 5 讲里说的问题）。
 #
 # ## 自己动手
 #
@@ -802,7 +802,7 @@ widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
 # %% [markdown] english="3725e7cb"
 # ## 本讲小结
 #
-# 温度、top-k 和 top-p，含义与各个库一致；一个不改变结果的缓存，代价你也清楚；还有一套衡量文字的指标。
+# 温度、top-k 和 top-p，含义与常用的库一致；一个不改变结果的缓存，代价你也清楚；还有一套衡量文字的指标。
 #
 # ## 思考
 #
@@ -869,7 +869,7 @@ checks.check("6.1", loop_of, quiet=True)
 #
 # <details><summary>提示 1</summary>
 #
-# 一个词元，如果小模型给它的概率太低，就总是接受；如果是应有的两倍，就只接受一半。 </details>
+# 一个词元，如果小模型给它的概率太低，就总是接受；如果是应有的两倍，就只以一半的概率接受。 </details>
 #
 # <details><summary>提示 2</summary>
 #
@@ -967,7 +967,7 @@ checks.check("6.3", entropy_of, quiet=True)
 #
 # <details><summary>第二问的答案</summary>
 #
-# 在 `torch.no_grad()` 之下，`next_log_p = lambda ids: model(torch.tensor([ids]))[0, -1].log_softmax(-1)`；然后用 `losses_in(torch.tensor([ids]))`。我们试下来，束搜索写出的文字，损失只有抽取的文字和人写的文字的一半，而且会重复。束宽为八时找到的文字，概率反而不如束宽为四时：去掉的候选再也找不回来，而束宽为四时碰巧留住了更好的开头。 </details>
+# 在 `torch.no_grad()` 之下，`next_log_p = lambda ids: model(torch.tensor([ids]))[0, -1].log_softmax(-1)`；然后用 `losses_in(torch.tensor([ids]))`。我们试下来，束搜索写出的文字，损失只有抽取的文字和人写的文字的一半，而且会重复。束宽为八时找到的文字，概率反而低于束宽为四时：去掉的候选再也找不回来，而束宽为四时碰巧留住了更好的开头。 </details>
 
 
 # %% tags=["exercise"]
@@ -1104,9 +1104,9 @@ checks.check("6.7", typical_keeps, quiet=True)
 #
 # <details><summary>答案</summary>
 #
-# **(c)** 这个比是 $e^{(z_1 - z_2)/\tau}$；$\tau$ 减半，指数就加倍。只去掉其他字符的过滤器，才是 (a)；logits 之差，才是 (b)。 </details>
+# **(c)** 这个比是 $e^{(z_1 - z_2)/\tau}$；$\tau$ 减半，指数就加倍。只去掉其他字符的过滤器，才会让它不变 (a)；加倍的是 logits 之差 (b)。 </details>
 #
-# **2. 模型 A 的文字，5-gram 损失比人写的文字低。那么 A……** (a) 写得比人好 · (b) 比人写的更好预测 · (c) 照抄了
+# **2. 模型 A 的文字，5-gram 损失比人写的文字低。那么 A……** (a) 写得比人好 · (b) 比人写的更容易预测 · (c) 照抄了
 #
 # <details><summary>答案</summary>
 #
