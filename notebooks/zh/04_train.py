@@ -15,7 +15,7 @@
 # %% [markdown] english="f98a008e"
 # # 4 · 训练：从乱码到诗句
 #
-# 第 3 讲用的是现成的训练循环，这一讲由你自己来写。你会测量其中各项设置有多大影响，看着模型的输出从乱码一步步变成诗句，直到它的损失低于 5-gram。然后，再到模型内部看个究竟。
+# 第 3 讲用的是现成的训练循环，这一讲由你自己来写。你会测量其中各项设置有多大影响，看着模型的输出从乱码一步步变成诗句，直到它的损失低于 5-gram（五元语法）。然后，再到模型内部看个究竟。
 
 # %% [markdown] english="966b414c"
 # **你将学会**：凭记忆写出训练循环 · 找到合适的学习率 · 根据损失曲线判断是哪种 bug · 区分真实的差异和偶然的波动 · 精确地测量损失，并适时停止训练 · 说明某个注意力头的作用。
@@ -180,7 +180,7 @@ def compared(losses):
     table = pd.DataFrame(losses, index=[f"种子 {seed}" for seed in seeds]).T
     differences = table.sub(table.iloc[0])
     mean, margin = differences.mean(axis=1), 2.5 * differences.std(axis=1)
-    table["差异"], table["± (95 %)"] = mean, margin
+    table["差异"], table["±（95%）"] = mean, margin
     table["可信"] = (mean.abs() > margin).map({True: "是", False: "否"})
     table.loc[table.index[0], "可信"] = "–"
     return table.round(3)
