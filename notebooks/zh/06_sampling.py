@@ -114,8 +114,8 @@ print(f"概率最大的五个字符，占总概率的 {before.nlargest(5).sum():
 print(f"{len(rare)} 个字符各不到 1%，合计 {rare.sum():.1%}")
 before.nlargest(12).round(4).to_frame("概率").T
 
-# %% [markdown] english="914d979f"
-# 空格之后，很多字符都合理，概率低的也不例外（想想 *keep*、*obey*）。在词的中间，合理的字符很少：换成任何别的字符，就成了训练文本里没有的词。
+# %% [markdown] english="90f2bf99"
+# 空格之后，很多字符都合理，不论概率在 1% 以上，还是更低（想想 *keep*、*obey*）。在词的中间，合理的字符很少：换成任何别的字符，就成了训练文本里没有的词。
 
 
 # %%
@@ -192,12 +192,12 @@ for arm, p in expected.items():
     risks = ", ".join(f"{x:.1%}" for x in by_place)
     print(f"{arm}：写完 1 到 6 个字母之后，出错的风险 {risks}；拼错的词占 {share:.0%}")
 
-# %% [markdown] english="a8e8df54"
+# %% [markdown] english="43724f5b"
 # 写完一两个字母时，几乎没有风险，因为接什么几乎都说得通；写完三个之后，风险是 8%，写完六个之后是 18%（6 层的模型）。大多数词很短，所以只有约五分之一的词会拼错。
 #
 # ## 随机抽取：一场赛跑
 #
-# 要按概率抽取，可以让词元赛跑。每个词元的跑道长度是随机的，服从*指数分布*（短的多，长的少）；它的速度就是它的概率 $p_i$。速度是别人的两倍，得第一的机会也是别人的两倍：词元 $i$ 获胜的概率是 $p_i / \sum_j p_j$（Gumbel-max 技巧；Maddison 等，2014），这里不证明，直接使用。用时（长度 / 速度）最短，就是速度 / 长度最大。`torch.multinomial` 也是这样做的，只是先要做一项检查，GPU 得停下来等。
+# 要按概率抽取，可以让词元赛跑。每个词元的跑道长度是随机的，服从*指数分布*（短的多，长的少）；它的速度就是它的概率 $p_i$。速度是别人的两倍，得第一的机会也是别人的两倍：词元 $i$ 获胜的概率是 $p_i / \sum_j p_j$（Gumbel-max 技巧；Maddison 等，2014），这里不证明，直接使用。用时（长度 / 速度）最短，就是速度 / 长度最大。`torch.multinomial` 也是这样做的。
 
 
 # %% tags=["export"]
@@ -654,10 +654,10 @@ look = {"bands": bands, "low": 0, "note": text.note}
 title = f"重读 {n} 个字符：{len(once)} 段文字的中位数和中间 50%"
 figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 
-# %% [markdown] english="68df48e0"
+# %% [markdown] english="c25bd882"
 # 两条线几乎重合：前面有一份一模一样的，对这个模型没有帮助。它没有学会找到那一份，再照着往下写（*归纳头*，induction head，会这样做；Olsson 等，2022）。那么，循环是怎么来的？贪心从同样的字符出发，总是同样地接下去。如果只由最后几个字符决定，那么这几个字符一旦再次出现，后面的一切也就跟着重来。到底由几个字符决定？
 #
-# 下面还会把每个窗口里的一个字符换错：模型训练时读的都是真实的文字；自己出错之后，它读到的是从没见过的东西（**曝光偏差**，exposure bias，Ranzato 等，2016）。一次出错的影响会持续多远？
+# 下面的第二个单元格把每个窗口正中的字符换错：模型训练时读的都是真实的文字；自己出错之后，它读到的是从没见过的东西（**曝光偏差**，exposure bias，Ranzato 等，2016）。一次出错的影响会持续多远？
 
 # %% tags=["nbval-ignore-output"]
 size = min(context, len(held_out_ids))
