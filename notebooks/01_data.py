@@ -190,7 +190,7 @@ print(f"kinds of character that occur in the last tenth alone: {len(unseen)}")
 # If you shuffled the lines first, a line of the last tenth would have its neighbours in the training text: the same
 # names, the same quarrel.
 #
-# > **Predict.** Would the last tenth be easier or harder? Would the model be better? Later you measure it.
+# > **Predict.** Would the last tenth be easier or harder? Would the model be better?
 
 # %% [markdown]
 # ## Batches
@@ -522,7 +522,8 @@ for n in (2, 4, 6):
 # %% [markdown]
 # **A shorter context is asked only where the longer one doesn't know.** Then *how often* a character came there
 # matters less than *in how many different places*. Here *h* is frequent, but mostly in *th*, *sh* and *wh*; elsewhere
-# it is unlikely. So for all but the longest contexts an n-gram counts once for each different character before it.
+# it is unlikely. So below the longest order an n-gram counts once for each different character before it: in
+# *abracadabra* *b* once, as only *a* precedes it.
 
 # %%
 different = ngram_codes(train_ids, 2, V).unique()  # each pair once, however frequent
@@ -591,8 +592,8 @@ if text.is_real:
 #
 # A model that guesses can write: draw the next character from its probabilities, append it, go on. `probabilities`
 # judges a given text, so give it each possible next character after the same context: for *ab* in *abracadabra*, at
-# order 3, *aba abb abc abd abr*. Of these we want each third letter's, the new one's. There is none for the very
-# first letter, so they stand at 1, 4, 7 …: `[order - 2 :: order]`.
+# order 3, *aba abb abc abd abr*. New is each third letter (2, 5, 8 …); the very first has no p, so these stand at 1,
+# 4, 7 …: `[order - 2 :: order]`.
 
 
 # %%

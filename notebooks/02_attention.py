@@ -583,7 +583,7 @@ figures.loss_bars(log, title="What a listener reaches, beside the counters", not
 #
 # <details><summary>Answer</summary>
 #
-# Columns sum to 1, rows no longer: what a position *gets* from others is fixed. Step 4's first assert
+# Columns sum to 1, rows no longer: how much attention a position *gets* is fixed. Step 4's first assert
 # notices, and the third: the first position shares its column with all later ones. </details>
 
 # %% [markdown]

@@ -368,11 +368,11 @@ title = "What comes back to each of twelve"
 figures.lines(range(1, 13), curves, *labels, title=title)
 
 # %% [markdown]
-# The scale is logarithmic: one less is a tenth. Read from right to left, as the gradient travels. With the plus all
-# hear about the same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch starts a map
-# from $n$ channels with weights of variance $1/(3n)$. The way back sums 64 terms where $n$ is 256, then 256 where $n$
-# is 64: $\frac{64}{3 \cdot 256} \cdot \frac{256}{3 \cdot 64} = \frac19$ of the variance, a third of the length.
-# GELU's slope at 0 is a half, and $1/3 \cdot 1/2 = 1/6$.
+# Read from right to left, as the gradient travels. With the plus all hear about
+# the same; without it each passes on about a sixth. That sixth is not depth's doing. PyTorch starts a map from $n$
+# channels with weights of variance $1/(3n)$. The way back goes through the second map ($n = 256$, sums of 64 terms)
+# and the first ($n = 64$, sums of 256): $\frac{64}{3 \cdot 256} \cdot \frac{256}{3 \cdot 64} = \frac19$ of the
+# variance, a third of the length. GELU's slope at 0 is a half, and $1/3 \cdot 1/2 = 1/6$.
 #
 # So this **vanishing gradient** is real, and larger weights would cure it; but plain deep networks so cured are still
 # worse (He et al., 2016). Why the plus helps is not settled. A common reading: with it a layer starts by handing $x$
@@ -634,11 +634,11 @@ for case, (model, batch) in cases.items():
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# The three find five bugs of eight. Without √D, or without $W_o$, a model still learns eight lines by heart: it
-# computes another function, and only a second source, here PyTorch's block, can tell. Unshifted targets show as a
-# first loss *below* $\ln V$: a tied head begins by naming the character just read, which there is the answer.
-# Positions counted along the batch, not along time, pass all four; [exercise 3.5](#exercise-3-5-core-25-min) finds
-# them.
+# The three find five bugs of eight. (Heads not turned mix places, and leak.) Without √D, or without
+# $W_o$, a model learns eight lines by heart: another function, which only a second source, here PyTorch's block, can
+# tell. Unshifted targets show as a first loss *below* $\ln V$: a tied head begins by naming the character just read,
+# which there is the answer. Positions counted along the batch, not along time, pass all four; [exercise
+# 3.5](#exercise-3-5-core-25-min) finds them.
 #
 # ## The general form
 #
@@ -818,8 +818,8 @@ class FeedForward(nn.Module):
 
 # %% [markdown]
 # **RMSNorm** subtracts nothing, and divides by the root of the mean square,
-# $\sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$. `scale` brings embeddings to the sinusoids' size. A *buffer* moves to
-# the GPU with the model and is not learned; `persistent=False` keeps it out of checkpoints.
+# $\sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$. `scale` (in `GPT`) brings embeddings to the sinusoids' size. A *buffer*
+# moves to the GPU with the model and is not learned; `persistent=False` keeps it out of checkpoints.
 
 
 # %% tags=["export"]
@@ -997,10 +997,10 @@ table["logits' spread at first"] = begun
 table.round(4)
 
 # %% [markdown]
-# *Neither* is stuck at the uniform loss, and the forward pass shows why: each layer shrinks what it is handed, so the
-# logits begin at 0. Without the plus alone, a model learns how frequent characters are (the unigram: 3.347) and no
-# more. *No norm* is behind. Post-norm, here without its warm-up, leads pre-norm by one and a half times the spread,
-# which three seeds of a hundred steps can't settle. And in a hurry? One seed, three layers, ten times the rate:
+# *Neither* is stuck at the uniform loss: each layer shrinks what it is handed, forwards (the logits begin at 0) and
+# backwards. With only the plus missing, a model learns how frequent characters are (the unigram: 3.347) and no more.
+# *No norm* is behind. Post-norm, here without its warm-up, leads pre-norm by one and a half spreads, which three
+# seeds of a hundred steps can't settle. And in a hurry? One seed, three layers, ten times the rate:
 
 # %% tags=["nbval-ignore-output"]
 for name in ("all as it should be", "no norm"):
@@ -1090,7 +1090,7 @@ log.sort_values("nats/character", ascending=False).round(3)
 #
 # <details><summary>Answer</summary>
 #
-# With one layer, no. With two, perhaps: the mask lets place 4 average five values and place 49 fifty, and the second
+# With one layer, no. With two, perhaps: the mask lets place 4 average five values and place 13 fourteen, and the second
 # layer reads that. </details>
 #
 # **2.** Double `d_model` and `d_ff`: how much does the parameter count grow? And with `n_layers` doubled?

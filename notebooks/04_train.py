@@ -174,9 +174,9 @@ title = "The loss after training, against the rate"
 figures.lines(rates, by_seed, *labels, baselines, log_x=True, title=title, note=text.note)
 
 # %% [markdown]
-# A bowl, steep on both sides. And luck has a size. From here on *one standard* decides whether a difference counts.
+# A bowl, steep on both sides. Luck has a size. From here on *one standard* decides whether a difference counts.
 # Compare trials seed by seed: with three seeds, the mean difference ± 2.5 standard deviations of the differences is a
-# 95 % interval (lesson 5). Where it contains 0, look for no reason.
+# 95 % interval (4.3/√3; lesson 5). Where it contains 0, look for no reason.
 
 
 # %%
@@ -211,10 +211,10 @@ figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note
 # ## Which way to step
 #
 # Plain **SGD** follows the gradient, one rate for all weights. **Momentum** follows a fading sum of gradients (in
-# PyTorch at 0.9, up to ten times as long as one): what changes sign from batch to batch cancels. **AdamW** gives each
-# weight its own step: the mean of its recent gradients over the root of their mean square (Kingma and Ba, 2015). Its
-# **weight decay** pulls weights towards 0, apart from the gradient (Loshchilov and Hutter, 2019). SGD gets momentum
-# and three rates to try (half a minute on two cores).
+# PyTorch $v \leftarrow 0.9 v + g$): what changes sign from batch to batch cancels. **AdamW** gives each weight its
+# own step: the mean of its recent gradients over the root of their mean square (Kingma and Ba, 2015). Its **weight
+# decay** pulls weights towards 0, apart from the gradient (Loshchilov and Hutter, 2019). SGD gets momentum and three
+# rates to try (half a minute on two cores).
 
 
 # %% tags=["nbval-ignore-output"]
@@ -226,8 +226,8 @@ by_sgd = [[attempt(r, s, sgd)[2][-1] for s in seeds] for r in tqdm((0.03, 0.1, 0
 compared({"AdamW": final[best], "SGD, momentum": min(by_sgd, key=sum)})
 
 # %% [markdown]
-# A clear difference after 200 steps, with SGD at the best of three rates, AdamW of seven. Why, the table doesn't say.
-# One tested reason: gradient descent leaves rare words behind (Kunstner et al., 2024).
+# A clear difference after 200 steps, with SGD at the best of three rates, AdamW of seven. One reason, tested by
+# others: gradient descent leaves rare words behind (Kunstner et al., 2024).
 #
 # **What to watch.** The gradient's length: a leap means trouble. And a step's length, as a share of the weights':
 # about a thousandth, says a rule of thumb (Karpathy, 2015).
@@ -258,7 +258,8 @@ table = pd.DataFrame(watched, index=range(1, steps + 1)).rename_axis("step")
 table.iloc[shown].round(4)
 
 # %% [markdown]
-# The share begins at some per cent and ends below one: above the rule, in a short run that stays at its peak rate.
+# The share begins at some per cent and ends below one per cent: above the rule, in a short run that stays at its peak
+# rate.
 #
 # ## One strange batch
 #
@@ -622,8 +623,9 @@ x, title = range(1, len(gradient) + 1), "A gradient's directions, before and aft
 figures.lines(x, values, *labels, title=title)
 
 # %% [markdown]
-# The smallest: an iteration multiplies a small value by its `a` and no more. The first ones overshoot, so that small
-# values rise fast; the last ones settle. `laptop` stops after three: more equal, not equal.
+# The smallest: an iteration multiplies a small value by its `a` and no more. The first overshoot, so that small ones
+# rise fast; the last settle. Even after five (`laptop` stops at three) the weakest stay near 0: more equal, not
+# equal.
 #
 # Last, the size. A square orthogonal update keeps the length of what goes in. A tall one spreads it over more
 # outputs, so each moves less. A wide one keeps a part, for fewer outputs, so each moves as in a square one:
@@ -937,8 +939,8 @@ print(f"mean distance in windows of {context}; a head that does not choose: {eve
 pd.DataFrame(back, layers, heads).round(1)
 
 # %% [markdown]
-# **Maps tell where a head looks, not whether it matters.** For that, switch it off and measure. A hook changes what
-# enters the linear map by which a part writes to the stream; first to 0.
+# **Maps tell where a head looks, not whether it matters.** For that, switch it off and measure. A hook can replace
+# the numbers before a part's last matrix, first by 0.
 #
 # > **Predict.** Which part does the model miss most?
 

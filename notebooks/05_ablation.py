@@ -125,10 +125,10 @@ for n in (2, 3, 5, 6, 8):
 
 # %% [markdown]
 # Three seeds that agree give p = 0.25 (two of eight flips): too few to tell. Six reach the usual 0.05, for *one*
-# question. Fewer, or more questions, need an assumption: that differences scatter like a bell curve. Take the mean of
-# n, subtract the true one, divide by the standard error, their spread (standard deviation) ÷ √n: this is
-# **Student's t**. For n = 3 it lies between −4.3 and 4.3 in 95 of 100 studies; so as often the true mean lies within 4.3 standard
-# errors of the one found. That interval serves all verdicts to come:
+# question. Fewer seeds, or more questions, need an assumption: that differences scatter like a bell curve. With $s$ the
+# standard deviation of $n$ of them, $s / \sqrt n$ is the **standard error**. **Student's t** counts these between the
+# mean found and the true one: for $n = 3$ at most 4.3, either way, in 95 of 100 studies. As often, the mean ± 4.3
+# standard errors catches the true one. That interval serves all verdicts to come:
 
 
 # %%
@@ -154,9 +154,8 @@ for seeds in (2, 3):
         print(f"{seeds} seeds, {deeper} - {shallower}: {mean:+.3f} ({low:+.3f} to {high:+.3f})")
 
 # %% [markdown]
-# A third seed narrows both to a third or less. With two, one is over twice as wide as the other, as luck alone can
-# make it: the **spread** of two values is itself noise, and t makes up for
-# that:
+# A third seed narrows both, to about a third or less. With two, one is over twice as wide as the other, as luck alone
+# can make it: the **spread** (standard deviation) of two values is itself noise, and t makes up for that:
 
 # %%
 draws = torch.randn(100_000, 8, generator=torch.Generator().manual_seed(0))
@@ -293,31 +292,32 @@ both["p, Holm, whole"] = verdicts["whole_p_holm"].map("{:.2g}".format).values
 both
 
 # %% [markdown]
-# Filled marks survive **Holm's correction**: of 13 questions some may look good by luck, so the smallest p (1 − the
-# confidence at which the interval touches 0) is multiplied by 13, the next by 12, and so on. After correction (p <
-# 0.05):
+# Filled marks survive **Holm's correction**: of 13 questions some may look good by luck, so the smallest p (the t
+# test's: 1 − the confidence at which the interval touches 0) is multiplied by 13, the next by 12, and so on. After
+# correction (p < 0.05):
 #
 # * **Four layers beat two** in three frames on the second half, in four on the whole split.
 # * **Six against four** is clear on the whole split in two: at a fair rate six are better, in equal time *worse*. The
 #   second half, the planned text, sees neither.
 # * So **the verdict depends on the frame, and on the text** ([results](../book/results.md)).
 #
-# (Last line: *Welch's* interval, for unpaired groups. Negative favours 2 layers.)
+# (Last lines: two frames, so unpaired: *Welch's* interval.)
 
 # %%
 for frame, runs in of_depth.items():
     means = tables.final_table(runs).groupby("n_layers")[["validation_loss", "best_step"]].mean()
     row = [f"{n}: {m.validation_loss:.3f} at {m.best_step:,.0f}" for n, m in means.iterrows()]
     print(f"{frame:17} {' · '.join(row)}")
-two = comparisons.losses_of(of_depth["equal time"], "validation_loss")["2 layers, 3020 steps"]
-six = comparisons.losses_of(of_depth["fair rate"], "validation_loss")["6 layers"]
-apart = stats.ttest_ind([*two.values()], [*six.values()], equal_var=False).confidence_interval()
-print(f"2 layers, 3,020 steps, against 6 layers, 1,200: {apart.low:+.3f} to {apart.high:+.3f}")
+for asked, loss in (("whole split", "validation_loss"), ("second half", "reporting_loss")):
+    two = comparisons.losses_of(of_depth["equal time"], loss)["2 layers, 3020 steps"].values()
+    six = comparisons.losses_of(of_depth["fair rate"], loss)["6 layers"].values()
+    apart = stats.ttest_ind([*two], [*six], equal_var=False).confidence_interval()
+    print(f"2 layers, 3,020 steps - 6 layers, 1,200, {asked}: {apart.low:+.3f} to {apart.high:+.3f}")
 
 # %% [markdown]
 # On the whole split, not on the second half, two layers that train longer beat six after 1,200 steps. So after some
-# thousands of steps, *at one rate*, depth buys speed per step, and costs seconds. Whether it buys a lower floor,
-# these frames can't say.
+# thousands of steps, where all depths have one rate, depth buys speed per step, and costs seconds. Would its loss end
+# lower too, trained for ever? These frames can't say.
 #
 # The next study goes to 2,400 steps, with a falling rate chosen for each depth and length; eight other seeds report
 # on **eight whole plays that no rate in this course was chosen by**.
@@ -343,7 +343,7 @@ figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 # Depth alone has no single answer; **depth for a length of training** has a narrower one. In 300 steps four layers
 # are worse than two; in 600 no depth is seen to beat two. In 1,200 the mean falls to the deepest. In 2,400 no
 # difference is seen between four and six; eight and twelve are worse, though twelve have the lowest training loss
-# (and both had twice the rate, as chosen for them).
+# (both had twice the others' rate, chosen anew).
 #
 # ## Did pairing help?
 #
@@ -720,8 +720,7 @@ checks.check("5.6", honest_losses, quiet=True)
 #
 # <details><summary>Answer</summary>
 #
-# **(b)**, if there is such luck: here there was hardly any. (a) holds for any fixed seeds. (c): a mean is as uncertain
-# as before. </details>
+# **(b)**, if there is such luck: here there was hardly any. (a) holds for any fixed seeds. </details>
 
 # %% [markdown]
 # **5. Twenty arms, one seed each; the best is 0.02 below the baseline. What next?**

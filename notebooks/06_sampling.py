@@ -329,7 +329,7 @@ assert kept == [2, 3], "the order is part of the rule"
 # Top-p comes last, so $p$ is a share of what can still be drawn: in the last line top-k leaves 0.56, 0.28, 0.17, and two of
 # them reach 0.8. The other way round, three stay.
 #
-# Now break it: write $10^{-10}$ for $-\infty$. Logits are not probabilities: the rare characters' lie far below that.
+# Now break it: write $10^{-10}$ for $-\infty$. As a logit that is nearly 0; the rare characters' lie far below.
 #
 # > **Predict.** With the five best kept, what becomes of those that had less than 1 % each?
 
@@ -642,8 +642,9 @@ for settings in rules:
     print(f"── {settings}\n{prompt}{written}\n")
 
 # %% [markdown]
-# Greedy is stuck again. In large models a loop feeds itself: a phrase grows likelier each time it is read (Holtzman et al.,
-# 2020). In ours? Let it read one piece of validation text again and again; for comparison, a new piece each time.
+# Greedy is stuck again (elsewhere than above, as this loop cuts its window otherwise). In large models a loop feeds
+# itself: a phrase grows likelier each time it is read (Holtzman et al., 2020). In ours? Let it read one piece of
+# validation text again and again; for comparison, a new piece each time.
 #
 # > **Predict.** The probability of a character in the first round, the second, the sixth.
 
@@ -689,8 +690,8 @@ figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 # characters in the same way. If only the last few decide, then as soon as they come again, so does all that followed.
 # How many decide?
 #
-# The second cell spoils the middle character of each window, since after a slip of its own a model reads what training,
-# on real text alone, never showed it (**exposure bias**, Ranzato et al., 2016). How long does a slip matter?
+# And a slip? After its own a model reads what training, on real text alone, never showed it (**exposure bias**,
+# Ranzato et al., 2016). How long does it matter? Spoil each window's middle character.
 
 # %% tags=["nbval-ignore-output"]
 size = min(context, len(held_out_ids))

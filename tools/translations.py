@@ -32,7 +32,7 @@ LITERAL = re.compile(r"""[a-zA-Z]{,2}("{3}|'{3}|"|')((?:\\.|(?!\1).)*)\1""", re.
 IN_CHINESE = """# 图、表和提示都用中文。
 import os
 
-os.environ.setdefault("COURSE_LANGUAGE", "zh")"""  # said in the set-up, wherever it is opened
+_ = os.environ.setdefault("COURSE_LANGUAGE", "zh")"""  # said in the set-up, wherever it is opened
 
 
 @dataclass

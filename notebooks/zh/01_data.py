@@ -38,7 +38,7 @@ if importlib.util.find_spec("course_utils") is None:
 # 图、表和提示都用中文。
 import os
 
-os.environ.setdefault("COURSE_LANGUAGE", "zh")
+_ = os.environ.setdefault("COURSE_LANGUAGE", "zh")
 
 # %%
 import random
@@ -182,10 +182,10 @@ unseen = set(validation_ids.tolist()) - set(train_ids.tolist())
 print(f"{n_train:,} 个字符用来学习，{n_validation:,} 个用来评估")
 print(f"只在最后十分之一里出现的字符种数：{len(unseen)}")
 
-# %% [markdown] english="5b512d55"
+# %% [markdown] english="6d13f5d7"
 # 如果先打乱各行再划分，最后十分之一里某一行在原文中的前后几行，就会落到训练文本里：人名相同，讲的也是同一段情节。
 #
-# > **先猜。** 最后十分之一会更好猜，还是更难猜？模型会变好吗？后面再来实测。
+# > **先猜。** 最后十分之一会更好猜，还是更难猜？模型会变好吗？
 
 # %% [markdown] english="8a99b994"
 # ## 批次
@@ -489,8 +489,8 @@ for n in (2, 4, 6):
     taken = [round(d, 2) for d in discounts(seen).tolist()[1:]]
     print(f"{n} 阶：只出现一次的占 {(seen == 1).float().mean():.0%}；D = {taken}")
 
-# %% [markdown] english="c1342a93"
-# **只有长上下文的信息不够时，才会用到短上下文。** 这时，一个字符在短上下文后面*出现过多少次*，不如它*出现在多少种不同的地方*重要。这份文本里 *h* 很常见，但多半在 *th*、*sh* 和 *wh* 里，在别处就不大可能出现。所以，除最高阶以外，各阶 n-gram 的计数都改成：它前面出现过几种不同的字符，就计为几次。
+# %% [markdown] english="849e1d4d"
+# **只有长上下文的信息不够时，才会用到短上下文。** 这时，一个字符在短上下文后面*出现过多少次*，不如它*出现在多少种不同的地方*重要。这份文本里 *h* 很常见，但多半在 *th*、*sh* 和 *wh* 里，在别处就不大可能出现。所以，除最高阶以外，各阶 n-gram 的计数都改成：它前面出现过几种不同的字符，就计为几次。在 *abracadabra* 里，*b* 只计一次，因为它前面只出现过 *a*。
 
 # %%
 different = ngram_codes(train_ids, 2, V).unique()  # each pair once, however frequent
@@ -550,10 +550,10 @@ if text.is_real:
 #
 # **Kneser–Ney 的这个成绩，就是我们要超过的基线。** 两层的模型训练几分钟就能超过 5-gram（第 4 讲）；要超过这条基线，得训练更久，或者用更多层（第 5 讲）。有一件事，统计模型怎样都做不到，那就是*泛化*：看出两个上下文虽不相同，却很相似。这正是 Transformer 要做的事。
 
-# %% [markdown] english="48e81aec"
+# %% [markdown] english="2599d76a"
 # ## 统计模型写出的文本
 #
-# 会猜，就会写：按概率抽取下一个字符（即采样，sampling），接在后面，再抽下一个。`probabilities` 只会给一段现成的文本算概率，所以把每个候选字符都接在同一个上下文后面，连起来交给它。以 *abracadabra* 的字母为例，模型是 3 阶，上下文是 *ab* 时，交给它的是 *aba abb abc abd abr*。我们要的是每组第三个字母的概率，也就是新接上的那一个。整段的第一个字母没有概率，所以它们在下标 1、4、7……处：`[order - 2 :: order]`。
+# 会猜，就会写：按概率抽取下一个字符（即采样，sampling），接在后面，再抽下一个。`probabilities` 只会给一段现成的文本算概率，所以把每个候选字符都接在同一个上下文后面，连起来交给它。以 *abracadabra* 的字母为例，模型是 3 阶，上下文是 *ab* 时，交给它的是 *aba abb abc abd abr*。新接上的是每组的第三个字母（2、5、8……）；整段的第一个字母没有概率，所以它们的概率在下标 1、4、7……处：`[order - 2 :: order]`。
 
 
 # %%

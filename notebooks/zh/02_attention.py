@@ -38,7 +38,7 @@ if importlib.util.find_spec("course_utils") is None:
 # 图、表和提示都用中文。
 import os
 
-os.environ.setdefault("COURSE_LANGUAGE", "zh")
+_ = os.environ.setdefault("COURSE_LANGUAGE", "zh")
 
 # %% tags=["export"]
 import math
@@ -534,7 +534,7 @@ figures.loss_bars(log, title="注意力能达到的损失，与统计模型对�
 #
 # 你从对前文求平均开始，一步步写出了多头注意力：各个头自己选择关注哪里，结果与 PyTorch 的一致。
 
-# %% [markdown] english="39b42a71"
+# %% [markdown] english="09d7d733"
 # ## 思考
 #
 # **1.** 掩码为什么必须加在 softmax 之前？
@@ -547,7 +547,7 @@ figures.loss_bars(log, title="注意力能达到的损失，与统计模型对�
 #
 # <details><summary>答案</summary>
 #
-# 每列之和会是 1，每行之和则不再是：每个位置从其他位置*得到*多少注意力，是固定的。第 4 步的第一个 assert 会发现，第三个也会：第一列的总和，要由第一个位置与后面所有位置来分。</details>
+# 每列之和会是 1，每行之和则不再是：每个位置*得到*多少注意力，就固定了。第 4 步的第一个 assert 会发现，第三个也会：第一列的总和，要由第一个位置与后面所有位置来分。</details>
 
 # %% [markdown] english="c7569070"
 # **3.** 没有位置信息的注意力：把前面的词元打乱，最后一个输出会变吗？

@@ -38,7 +38,7 @@ if importlib.util.find_spec("course_utils") is None:
 # 图、表和提示都用中文。
 import os
 
-os.environ.setdefault("COURSE_LANGUAGE", "zh")
+_ = os.environ.setdefault("COURSE_LANGUAGE", "zh")
 
 # %% tags=["export"]
 from dataclasses import dataclass
@@ -341,8 +341,8 @@ labels = ("第几个 MLP 之后", "梯度的长度（log10）")
 title = "传回各个 MLP 的梯度（共十二个）"
 figures.lines(range(1, 13), curves, *labels, title=title)
 
-# %% [markdown] english="a1ab4555"
-# 纵轴是对数刻度：数值减一，梯度就缩小到十分之一。梯度从后往前传，所以图要从右往左看。有残差连接时，各层得到的梯度大小差不多；没有时，每往前传一层，梯度只剩大约六分之一。这六分之一与深度无关。对有 $n$ 个输入通道的映射，PyTorch 抽取的初始权重的方差是 $1/(3n)$。反向传播先经过 MLP 的后一个映射（$n$ 是 256），每个数是 64 项之和；再经过前一个映射（$n$ 是 64），每个数是 256 项之和。方差变为原来的 $\frac{64}{3 \cdot 256} \cdot \frac{256}{3 \cdot 64} = \frac19$，长度变为三分之一。GELU 在 0 处的斜率是一半，于是 $1/3 \cdot 1/2 = 1/6$。
+# %% [markdown] english="5cd9a2fc"
+# 梯度从后往前传，所以图要从右往左看。有残差连接时，各层得到的梯度大小差不多；没有时，每往前传一层，梯度只剩大约六分之一。这六分之一与深度无关。对有 $n$ 个输入通道的映射，PyTorch 抽取的初始权重的方差是 $1/(3n)$。反向传播先经过 MLP 的后一个映射（$n = 256$），每个数是 64 项之和；再经过前一个映射（$n = 64$），每个数是 256 项之和。方差变为原来的 $\frac{64}{3 \cdot 256} \cdot \frac{256}{3 \cdot 64} = \frac19$，长度变为三分之一。GELU 在 0 处的斜率是一半，于是 $1/3 \cdot 1/2 = 1/6$。
 #
 # 所以，**梯度消失**（vanishing gradient）确实存在。把初始权重取大些就能解决它；可是即使这样做了，没有残差连接的深层网络效果仍然更差（He 等，2016）。残差连接为什么有用，至今没有定论。一种常见的解释是：有了它，每层一开始就把 $x$ 原样传下去，只需要学一个修正量；没有它，每层都得把下一层需要的信息全部重新表示一遍。
 #
@@ -585,8 +585,8 @@ for case, (model, batch) in cases.items():
     rows[case] = {name: "–" if passed else "查出" for name, passed in got.items()}
 pd.DataFrame(rows).T
 
-# %% [markdown] english="308cf4c3"
-# 三项测试查出了八个 bug 中的五个。漏了 √D 或 $W_o$ 的模型，照样能把八行背下来：它算的是另一个函数，只有与另一份独立的实现（这里是 PyTorch 的块）对比才能发现。目标忘了挪一位时，初始损失*低于* $\ln V$：共享嵌入的输出头一开始就倾向于输出刚读到的字符，而此时它恰好就是目标。有一个模型，位置编号沿批次递增，而不是沿序列递增，四项测试全都通过；[练习 3.5](#exercise-3-5-core-25-min) 会把它找出来。
+# %% [markdown] english="7b8f0686"
+# 三项测试查出了八个 bug 中的五个。（各头没有换轴，就会把不同的位置混在一起，所以会泄漏。）漏了 √D 或 $W_o$ 的模型，照样能把八行背下来：它算的是另一个函数，只有与另一份独立的实现（这里是 PyTorch 的块）对比才能发现。目标忘了挪一位时，初始损失*低于* $\ln V$：共享嵌入的输出头一开始就倾向于输出刚读到的字符，而此时它恰好就是目标。有一个模型，位置编号沿批次递增，而不是沿序列递增，四项测试全都通过；[练习 3.5](#exercise-3-5-core-25-min) 会把它找出来。
 #
 # ## 完整版：带开关的模型
 #
@@ -755,8 +755,8 @@ class FeedForward(nn.Module):
         return self.out(activate(self.up(x), self.activation))
 
 
-# %% [markdown] english="7e441988"
-# **RMSNorm** 不减均值，只除以均方根 $\sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$。`scale` 把嵌入放大到与正弦位置编码相当的大小。*buffer* 是随模型一起搬到 GPU、但不参与学习的张量；`persistent=False` 表示不把它存进检查点。
+# %% [markdown] english="a72cd7f8"
+# **RMSNorm** 不减均值，只除以均方根 $\sqrt{\tfrac1C\sum_j x_j^2 + \varepsilon}$。`scale`（在 `GPT` 里）把嵌入放大到与正弦位置编码相当的大小。*buffer* 是随模型一起搬到 GPU、但不参与学习的张量；`persistent=False` 表示不把它存进检查点。
 
 
 # %% tags=["export"]
@@ -928,8 +928,8 @@ table = pd.DataFrame(spread, index=["平均损失", "标准差"]).T
 table["初始 logits 的标准差"] = begun
 table.round(4)
 
-# %% [markdown] english="db4fd424"
-# *neither*（两样都没有）停在均匀分布的损失上，从前向传播就能看出原因：每一层都把输入缩小，所以它的 logits 一开始就是 0。只去掉残差连接（*no residual*）时，模型只学到各个字符出现的频率（一元语法：3.347）。*no norm*（没有归一化）的成绩落后。后置归一化（*post-norm*）在这里没有预热，却领先前置归一化，领先的幅度是种子间标准差的一倍半；只训练一百步、三个种子，还不足以下结论。如果想让它学得快一点呢？下面用一个种子、三层的模型、十倍的学习率：
+# %% [markdown] english="050e10e0"
+# *neither*（两样都没有）停在均匀分布的损失上：每一层都把传给它的东西缩小，前向如此（所以 logits 一开始就是 0），反向也如此。只去掉残差连接（*no residual*）时，模型只学到各个字符出现的频率（一元语法：3.347）。*no norm*（没有归一化）的成绩落后。后置归一化（*post-norm*）在这里没有预热，却领先前置归一化，领先的幅度是种子间标准差的一倍半；只训练一百步、三个种子，还不足以下结论。如果想让它学得快一点呢？下面用一个种子、三层的模型、十倍的学习率：
 
 # %% tags=["nbval-ignore-output"]
 for name in ("一切正常", "no norm"):
@@ -1003,7 +1003,7 @@ log = pd.DataFrame({"奈特/字符": pd.Series(baselines | means)})
 log["种子间 ±"] = pd.Series({rung: losses.std() for rung, losses in ladder.items()})
 log.sort_values("奈特/字符", ascending=False).round(3)
 
-# %% [markdown] english="8f623b5e"
+# %% [markdown] english="a8669492"
 # 上下文长度不同，损失就不能直接比较：我们的窗口有 32 个字符，开头几个位置的前文很少，而统计模型不切窗口，可以一直读下去。第 2 讲的损失可以对照：窗口相同，只是学习率更大。
 #
 # ## 思考
@@ -1012,7 +1012,7 @@ log.sort_values("奈特/字符", ascending=False).round(3)
 #
 # <details><summary>答案</summary>
 #
-# 只有一层时，不能。有两层时，也许能：因为有掩码，位置 4 是对五个值求平均，位置 49 是对五十个值求平均，第二层可以利用这个差别。 </details>
+# 只有一层时，不能。有两层时，也许能：因为有掩码，位置 4 是对五个值求平均，位置 13 是对十四个值求平均，第二层可以利用这个差别。 </details>
 #
 # **2.** `d_model` 和 `d_ff` 都加倍，参数量变成原来的几倍？`n_layers` 加倍呢？
 #

@@ -38,7 +38,7 @@ if importlib.util.find_spec("course_utils") is None:
 # 图、表和提示都用中文。
 import os
 
-os.environ.setdefault("COURSE_LANGUAGE", "zh")
+_ = os.environ.setdefault("COURSE_LANGUAGE", "zh")
 
 # %% tags=["export"]
 import math
@@ -170,8 +170,8 @@ labels = ("学习率（对数刻度）", "留出文本上的损失（奈特/字�
 title = "训练后的损失随学习率的变化"
 figures.lines(rates, by_seed, *labels, baselines, log_x=True, title=title, note=text.note)
 
-# %% [markdown] english="210541b3"
-# 曲线像一只碗，两边都很陡。图中还能看出随机波动有多大。从这里起，一个差异是否可信，一律用*同一个标准*判断：按种子逐对相减；用三个种子时，差异的均值 ± 2.5 × 差异的标准差，就是 95% 置信区间（见第 5 讲）。如果区间包含 0，就不能说有差异，也不必去找原因。
+# %% [markdown] english="b5a20fa8"
+# 曲线像一只碗，两边都很陡。图中还能看出随机波动有多大。从这里起，一个差异是否可信，一律用*同一个标准*判断：按种子逐对相减；用三个种子时，差异的均值 ± 2.5 × 差异的标准差，就是 95% 置信区间（4.3/√3；见第 5 讲）。如果区间包含 0，就不能说有差异，也不必去找原因。
 
 
 # %%
@@ -198,12 +198,12 @@ labels = ("step", "训练损失（奈特/字符）")
 title = "太低、合适、太高（按十步平滑）"
 figures.lines(range(1, steps + 1), smooth, *labels, baselines, title=title, note=text.note)
 
-# %% [markdown] english="d3276c63"
+# %% [markdown] english="01510c10"
 # 在最好的学习率下，三个种子的损失相差不到 0.03 奈特；学习率提高到三倍，则相差不到 0.12：可见随机波动的大小并不固定。相邻的两个学习率都更差，两个差异都可信。学习率太低时，曲线到最后还在下降；太高时，损失先跳到均匀分布的损失之上，然后一直*停*在远高于最好结果的水平。
 #
 # ## 往哪个方向更新
 #
-# 普通的 **SGD** 沿负梯度方向更新，所有权重共用一个学习率。**动量**（momentum）沿历次梯度的加权和更新，越早的梯度权重越小（PyTorch 里系数取 0.9 时，累加的结果最长可达单个梯度的十倍）：在不同批次之间时正时负的分量会相互抵消。**AdamW** 为每个权重单独确定更新量：近期梯度的均值，除以它们均方的平方根（均值和均方都是滑动平均；Kingma 和 Ba，2015）。它的**权重衰减**（weight decay）把权重朝 0 缩小，与梯度分开计算（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，试三个学习率（双核 CPU 约需半分钟）。
+# 普通的 **SGD** 沿负梯度方向更新，所有权重共用一个学习率。**动量**（momentum）沿历次梯度的加权和更新，越早的梯度权重越小（PyTorch 里是 $v \leftarrow 0.9 v + g$）：在不同批次之间时正时负的分量会相互抵消。**AdamW** 为每个权重单独确定更新量：近期梯度的均值，除以它们均方的平方根（均值和均方都是滑动平均；Kingma 和 Ba，2015）。它的**权重衰减**（weight decay）把权重朝 0 缩小，与梯度分开计算（Loshchilov 和 Hutter，2019）。这里给 SGD 加上动量，试三个学习率（双核 CPU 约需半分钟）。
 
 
 # %% tags=["nbval-ignore-output"]
@@ -214,8 +214,8 @@ def sgd(model, rate):
 by_sgd = [[attempt(r, s, sgd)[2][-1] for s in seeds] for r in tqdm((0.03, 0.1, 0.3), leave=False)]
 compared({"AdamW": final[best], "SGD，动量": min(by_sgd, key=sum)})
 
-# %% [markdown] english="56f71dba"
-# 训练 200 步之后，差异很明显；SGD 用的是三个学习率里最好的，AdamW 用的是七个里最好的。为什么，这张表说明不了。有一种解释已经检验过：对于少见的词，梯度下降学得太慢（Kunstner 等，2024）。
+# %% [markdown] english="d72fb8a8"
+# 训练 200 步之后，差异很明显；SGD 用的是三个学习率里最好的，AdamW 用的是七个里最好的。别人检验过一种解释：对于少见的词，梯度下降学得太慢（Kunstner 等，2024）。
 #
 # **训练时看什么。** 看梯度的长度：如果突然变长，就是出了问题。再看每一步更新量的长度与权重的长度之比：按经验，大约是千分之一（Karpathy，2015）。
 
@@ -244,7 +244,7 @@ shown = sorted({0, 1, 2, steps // 20, steps // 4, steps // 2, steps - 1})
 table = pd.DataFrame(watched, index=range(1, steps + 1)).rename_axis("step")
 table.iloc[shown].round(4)
 
-# %% [markdown] english="4b83b5c6"
+# %% [markdown] english="5e123c0c"
 # 这个比例开始时是百分之几，最后降到百分之一以下，仍高于经验值；不过这次训练很短，学习率又一直停在峰值。
 #
 # ## 遇到一个异常批次
@@ -581,8 +581,8 @@ labels = ("奇异值的序号（从大到小）", "奇异值")
 x, title = range(1, len(gradient) + 1), "一个梯度的奇异值，迭代前后"
 figures.lines(x, values, *labels, title=title)
 
-# %% [markdown] english="1b58cddd"
-# 最小的那些：一次迭代最多把一个很小的值放大到 `a` 倍。前几次迭代会冲过头，好让小的值很快升上来；后几次再稳定下来。`laptop` 三次就停：比原来均匀，但还不相等。
+# %% [markdown] english="10f1774e"
+# 最小的那些：一次迭代最多把一个很小的值放大到 `a` 倍。前几次迭代会冲过头，好让小的值很快升上来；后几次再稳定下来。即使迭代五次（`laptop` 三次就停），最弱的那些仍接近 0：比原来均匀，但还不相等。
 #
 # 最后看更新的大小。正交的方阵保持输入的长度不变。行多列少的矩阵把这个长度分到更多的输出上，所以每个输出变化较小。行少列多的矩阵只保留一部分长度，但输出也少，所以每个输出的变化与方阵相同：
 
@@ -881,8 +881,8 @@ layers = [f"第 {i + 1} 层" for i in range(len(back))]
 print(f"在长 {context} 的窗口里的平均距离；如果注意力平均分配，则为 {even:.1f}")
 pd.DataFrame(back, layers, heads).round(1)
 
-# %% [markdown] english="8ee35953"
-# **注意力图只说明一个头在看哪里，不说明它重不重要。** 要知道它重不重要，就把它关掉，再测损失。每个部分都通过一个线性映射写入残差流，下面用一个 hook（钩子：PyTorch 每次执行到这里都会自动调用的函数）修改这个线性映射的输入，先改成 0。
+# %% [markdown] english="c149575a"
+# **注意力图只说明一个头在看哪里，不说明它重不重要。** 要知道它重不重要，就把它关掉，再测损失。hook（钩子：PyTorch 每次执行到这里都会自动调用的函数）可以换掉一个部分在最后一个矩阵之前的数值，先换成 0。
 #
 # > **先猜。** 模型最离不开哪一部分？
 

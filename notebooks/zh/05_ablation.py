@@ -38,7 +38,7 @@ if importlib.util.find_spec("course_utils") is None:
 # 图、表和提示都用中文。
 import os
 
-os.environ.setdefault("COURSE_LANGUAGE", "zh")
+_ = os.environ.setdefault("COURSE_LANGUAGE", "zh")
 
 # %% tags=["export"]
 import itertools
@@ -122,8 +122,8 @@ def sign_flip_p(differences):
 for n in (2, 3, 5, 6, 8):
     print(f"{n} 个种子，方向全都相同：p = {sign_flip_p([0.05] * n):.3f}")
 
-# %% [markdown] english="0d677104"
-# 三个种子就算方向一致，也只得到 p = 0.25（八种翻转里的两种）：种子太少，说明不了问题。六个才达到通常的 0.05，而且只够检验*一个*问题。种子更少，或者问题更多，就要多作一个假定：差异服从正态分布。取 n 个差异的均值，减去真实的均值，再除以标准误（差异的标准差 ÷ √n），得到的数服从 **t 分布**（Student's t），就记作 t。n = 3 时，100 次实验里有 95 次，t 落在 −4.3 和 4.3 之间；所以在同样多的实验里，真实的均值与求得的均值相差不超过 4.3 个标准误。这个范围就是置信区间（confidence interval，下面简称区间），后面的每个结论都用它：
+# %% [markdown] english="33a0426d"
+# 三个种子就算方向一致，也只得到 p = 0.25（八种翻转里的两种）：种子太少，说明不了问题。六个才达到通常的 0.05，而且只够检验*一个*问题。种子更少，或者问题更多，就要多作一个假定：差异服从正态分布。$n$ 个差异的标准差是 $s$，那么 $s / \sqrt n$ 就是**标准误**（standard error）。求得的均值与真实的均值相差几个标准误，服从 **t 分布**（Student's t）：$n = 3$ 时，100 次实验里有 95 次，不论正负，至多相差 4.3 个。所以在同样多的实验里，均值 ± 4.3 个标准误的范围含有真实的均值。这个范围就是置信区间（confidence interval，下面简称区间），后面的每个结论都用它：
 
 
 # %%
@@ -148,8 +148,8 @@ for seeds in (2, 3):
         low, mean, high = interval(differences.tolist())
         print(f"{seeds} 个种子，{deeper} - {shallower}：{mean:+.3f}（{low:+.3f} 到 {high:+.3f}）")
 
-# %% [markdown] english="0a97cb22"
-# 加上第三个种子，两个区间都收窄到原来的三分之一，甚至更窄。只用两个种子时，一个区间的宽度是另一个的两倍多，这可能只是偶然：由两个值算出的标准差（也叫**分散程度**，spread）本身就很不稳定，t 会为此留出余量：
+# %% [markdown] english="ebd89465"
+# 加上第三个种子，两个区间都收窄到原来的三分之一左右，甚至更窄。只用两个种子时，一个区间的宽度是另一个的两倍多，这可能只是偶然：由两个值算出的标准差（也叫**分散程度**，spread）本身就很不稳定，t 会为此留出余量：
 
 # %%
 draws = torch.randn(100_000, 8, generator=torch.Generator().manual_seed(0))
@@ -273,27 +273,28 @@ both["整个验证集"] = intervals(verdicts["whole_low"], verdicts["whole_high"
 both["p，Holm 校正，整个验证集"] = verdicts["whole_p_holm"].map("{:.2g}".format).values
 both
 
-# %% [markdown] english="e6a83548"
-# 图中实心的标记，通过了 **Holm 校正**（Holm's correction）：一共 13 个问题，其中可能有几个只是碰巧显得有差异，所以最小的 p 值（用 1 减去区间恰好碰到 0 时的置信度）要乘以 13，下一个乘以 12，依此类推。校正之后（p < 0.05）：
+# %% [markdown] english="0081ae08"
+# 图中实心的标记，通过了 **Holm 校正**（Holm's correction）：一共 13 个问题，其中可能有几个只是碰巧显得有差异，所以最小的 p 值（t 检验的 p：用 1 减去区间恰好碰到 0 时的置信度）要乘以 13，下一个乘以 12，依此类推。校正之后（p < 0.05）：
 #
 # * **四层胜过两层**：在后一半上，三种比较方式里如此；在整个验证集上，四种里如此。
 # * **六层对四层**：在整个验证集上，差异在两种比较方式里是明显的：公平学习率下六层更好，时间相同时六层*更差*。在原来计划用的后一半上，两种都看不出差异。
 # * 所以**结论取决于比较方式，也取决于在哪段文本上测量**（[实验结果](../../book/zh/results.md)）。
 #
-# （下面最后一行是 *Welch* 的区间，用于不配对的两组。负数表示 2 层更好。）
+# （下面最后两行比较的是两种比较方式里的运行，所以不配对：用 *Welch* 的区间。）
 
 # %%
 for frame, runs in of_depth.items():
     means = tables.final_table(runs).groupby("n_layers")[["validation_loss", "best_step"]].mean()
     row = [f"{n} 层：{m.validation_loss:.3f}，{m.best_step:,.0f} 步" for n, m in means.iterrows()]
     print(f"{frame:17} {' · '.join(row)}")
-two = comparisons.losses_of(of_depth["equal time"], "validation_loss")["2 layers, 3020 steps"]
-six = comparisons.losses_of(of_depth["fair rate"], "validation_loss")["6 layers"]
-apart = stats.ttest_ind([*two.values()], [*six.values()], equal_var=False).confidence_interval()
-print(f"2 层 3,020 步，对 6 层 1,200 步：{apart.low:+.3f} 到 {apart.high:+.3f}")
+for asked, loss in (("整个验证集", "validation_loss"), ("后一半", "reporting_loss")):
+    two = comparisons.losses_of(of_depth["equal time"], loss)["2 layers, 3020 steps"].values()
+    six = comparisons.losses_of(of_depth["fair rate"], loss)["6 layers"].values()
+    apart = stats.ttest_ind([*two], [*six], equal_var=False).confidence_interval()
+    print(f"2 层 3,020 步 - 6 层 1,200 步，{asked}：{apart.low:+.3f} 到 {apart.high:+.3f}")
 
-# %% [markdown] english="fe9b7f5d"
-# 在整个验证集上，训练更久的两层胜过 1,200 步之后的六层；在后一半上则没有。所以训练几千步之后，*用同一个学习率*，深度换来的是每一步学得更快，代价是更多的时间。它能不能让损失最终降得更低，这些比较方式回答不了。
+# %% [markdown] english="1f3a265e"
+# 在整个验证集上，训练更久的两层胜过 1,200 步之后的六层；在后一半上则没有。所以，在各种深度用同一个学习率的地方，训练几千步之后，深度换来的是每一步学得更快，代价是更多的时间。如果一直训练下去，它的损失最终也会更低吗？这些比较方式回答不了。
 #
 # 下一项实验最多训练到 2,400 步，学习率逐渐下降，并且为每种深度、每种训练步数分别选定；报告则用另外八个种子，以及**八部完整的剧本，课程里选学习率时从没用过它们**。
 #
@@ -314,8 +315,8 @@ print(f"2,400 步时的训练损失：{', '.join(learned)}（1 到 12 层）")
 label = "未见剧本上的损失（奈特/字符）"
 figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 
-# %% [markdown] english="56942e98"
-# 只问深度，没有单一的答案；**先定下训练步数，再问深度**，才有一个适用范围较窄的答案。300 步时，四层比两层差；600 步时，看不出哪种深度胜过两层。1,200 步时，模型越深，平均损失越低，直到最深的那种都是如此。2,400 步时，四层和六层之间看不出差异；八层和十二层更差，而训练损失却是十二层最低（这两种深度的学习率是其他深度的两倍，是为它们选出的）。
+# %% [markdown] english="6be69040"
+# 只问深度，没有单一的答案；**先定下训练步数，再问深度**，才有一个适用范围较窄的答案。300 步时，四层比两层差；600 步时，看不出哪种深度胜过两层。1,200 步时，模型越深，平均损失越低，直到最深的那种都是如此。2,400 步时，四层和六层之间看不出差异；八层和十二层更差，而训练损失却是十二层最低（这两种深度的学习率是重新选的，是其他深度的两倍）。
 #
 # ## 配对有用吗？
 #
@@ -664,12 +665,12 @@ checks.check("5.6", honest_losses, quiet=True)
 #
 # **(b)** 误差随 $\sqrt n$ 下降。如果随 $n$ 下降，(a) 才对。 </details>
 
-# %% [markdown] english="1d20a36e"
+# %% [markdown] english="215de754"
 # **4. 为什么各组要用同样的种子？** (a) 结果可以重复 · (b) 共有的随机影响会从差异里消去 · (c) 求一个均值所需的运行更少
 #
 # <details><summary>答案</summary>
 #
-# **(b)**，前提是有这样的影响：这里几乎没有。(a) 只要固定种子就成立，各组的种子不同也行。(c)：均值的不确定程度并没有变。 </details>
+# **(b)**，前提是有这样的影响：这里几乎没有。(a) 只要固定种子就成立，各组的种子不同也行。 </details>
 
 # %% [markdown] english="9fb90c47"
 # **5. 二十个组，每组一个种子；最好的比基线低 0.02。下一步呢？** (a) 发表 · (b) 用新种子把这两个再跑一次 · (c) 全部再跑一遍，取最好的

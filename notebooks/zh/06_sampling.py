@@ -38,7 +38,7 @@ if importlib.util.find_spec("course_utils") is None:
 # 图、表和提示都用中文。
 import os
 
-os.environ.setdefault("COURSE_LANGUAGE", "zh")
+_ = os.environ.setdefault("COURSE_LANGUAGE", "zh")
 
 # %% tags=["export"]
 import math
@@ -313,10 +313,10 @@ p_then_k = filter_logits(filter_logits(easy, top_p=0.8), top_k=3)
 kept = [(z > -math.inf).sum().item() for z in (k_then_p, p_then_k)]
 assert kept == [2, 3], "顺序也是规则的一部分"
 
-# %% [markdown] english="dbc8b444"
+# %% [markdown] english="888527b8"
 # top-p 放在最后，所以 $p$ 指的是在“还能抽到的字符”中所占的比例：最后一行里，top-k 留下的三个，重新归一化之后是 0.56、0.28、0.17，其中前两个就达到 0.8。如果顺序反过来，会留下三个。
 #
-# 现在故意写错：用 $10^{-10}$ 代替 $-\infty$。但 logits 不是概率：罕见字符的 logits 本来就远低于这个数。
+# 现在故意写错：用 $10^{-10}$ 代替 $-\infty$。作为 logit，这个数几乎就是 0；罕见字符的 logits 却远低于它。
 #
 # > **先猜。** 只留下概率最大的五个时，原来每个都不到 1% 的那些字符会怎样？
 
@@ -613,8 +613,8 @@ for settings in rules:
     written = judge.sample(model, prompt, 160, seed=1, **settings)
     print(f"── {settings}\n{prompt}{written}\n")
 
-# %% [markdown] english="a58a4733"
-# 贪心又陷入了循环。在大模型里，循环会自我强化：一个短语每读一遍，再次出现的概率就更高（Holtzman 等，2020）。我们的模型也这样吗？让它反复读同一小段验证文本；作为对照，再让它每次读新的一段。
+# %% [markdown] english="a50e6e11"
+# 贪心又陷入了循环（与前面的循环不同，因为这个循环语句截取窗口的方式不一样）。在大模型里，循环会自我强化：一个短语每读一遍，再次出现的概率就更高（Holtzman 等，2020）。我们的模型也这样吗？让它反复读同一小段验证文本；作为对照，再让它每次读新的一段。
 #
 # > **先猜。** 第一遍、第二遍、第六遍，一个字符的概率各是多少？
 
@@ -654,10 +654,10 @@ look = {"bands": bands, "low": 0, "note": text.note}
 title = f"重读 {n} 个字符：{len(once)} 段文字的中位数和中间 50%"
 figures.lines(range(1, rounds + 1), curves, *labels, **look, title=title)
 
-# %% [markdown] english="c25bd882"
+# %% [markdown] english="b29d6782"
 # 两条线几乎重合：前面有一份一模一样的，对这个模型没有帮助。它没有学会找到那一份，再照着往下写（*归纳头*，induction head，会这样做；Olsson 等，2022）。那么，循环是怎么来的？贪心从同样的字符出发，总是同样地接下去。如果只由最后几个字符决定，那么这几个字符一旦再次出现，后面的一切也就跟着重来。到底由几个字符决定？
 #
-# 下面的第二个单元格把每个窗口正中的字符换错：模型训练时读的都是真实的文字；自己出错之后，它读到的是从没见过的东西（**曝光偏差**，exposure bias，Ranzato 等，2016）。一次出错的影响会持续多远？
+# 那么，出错呢？模型训练时读的都是真实的文字；自己出错之后，它读到的是从没见过的东西（**曝光偏差**，exposure bias，Ranzato 等，2016）。影响会持续多远？把每个窗口正中的字符换错试试。
 
 # %% tags=["nbval-ignore-output"]
 size = min(context, len(held_out_ids))
