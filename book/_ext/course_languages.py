@@ -7,6 +7,7 @@ Chinese book lies in the folder zh of the English one.
 import json
 import os
 import re
+from gettext import NullTranslations
 from itertools import pairwise
 from pathlib import Path
 from posixpath import dirname, join, normpath
@@ -14,19 +15,34 @@ from posixpath import dirname, join, normpath
 import parity
 import translations
 from docutils import nodes
-from sphinx import addnodes
+from sphinx import addnodes, locale
 from sphinx.transforms import SphinxTransform
 
 CHINESE = os.environ.get("COURSE_LANGUAGE") == "zh"
 IN_CHINESE = {  # of Sphinx's settings, those that a reader sees
     "language": "zh_CN",
+    "author": "本课程编者",
     "html_title": "逐层读懂莎士比亚",
     "nb_code_prompt_show": "展开代码",
     "nb_code_prompt_hide": "收起代码",
     "togglebutton_hint": "点击展开",
     "togglebutton_hint_hide": "点击收起",
 }
-IN_THEME = {"toc_title": "本页内容"}
+IN_THEME = {"toc_title": "本页内容", "search_bar_text": "搜索本书……"}
+IN_FRAME = {  # of what Sphinx and its themes say, that which their own Chinese lacks or has amiss
+    "Color mode": "颜色模式",
+    "Launch interactive content": "在线运行",
+    "Launch on": "打开于",
+    "Link to this heading": "本节链接",
+    "Link to this term": "本词条链接",
+    "Open an issue": "提交问题",
+    "Open issue": "提交问题",
+    "Print to PDF": "打印成 PDF",
+    "Repository": "仓库",
+    "Source repositories": "源码仓库",
+    "Source repository": "源码仓库",
+    "System Settings": "跟随系统",
+}
 PROMPTS = {  # of course_book's folded cells
     "The set-up": "准备代码",
     "The imports": "导入语句",
@@ -57,6 +73,13 @@ def headings(path):
                 kept = (t.content for t in words.children if t.type in ("text", "code_inline"))
                 found.setdefault(nodes.make_id("".join(kept)))
     return [*found]
+
+
+class Frame(NullTranslations):
+    """What Sphinx or a theme says around the pages; after IN_FRAME its own catalogue is asked."""
+
+    def gettext(self, message):
+        return IN_FRAME.get(message) or super().gettext(message)
 
 
 # --- the Chinese pages ----------------------------------------------------------------------------
@@ -155,6 +178,8 @@ def setup(app):
     if CHINESE:
         for name, words in IN_CHINESE.items():
             setattr(app.config, name, words)
+        for catalogue in ("sphinx", "booktheme"):
+            locale.translators["general", catalogue] = Frame()
         app._init_i18n()  # was done before extensions are asked
         app.connect("config-inited", lambda app, config: config.html_theme_options.update(IN_THEME))
         app.connect("source-read", mark_stale)
