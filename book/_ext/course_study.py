@@ -480,6 +480,7 @@ def rates(name):
         leads=next_best(name),
     )
     losses.columns = [f"{rate:g}" for rate in losses.columns]
+    losses = losses.map("{:.4f}".format)
     yield losses.rename_axis(N_("layers")).reset_index()
     yield missing(name)
 
@@ -576,9 +577,12 @@ def optimizers():
         if choosing < pd.Series(chosen[best[kind]]).mean():
             best[kind] = arm
         reporting = pd.Series(reported[arm]).mean()
-        halves = {N_("choosing half"): choosing, N_("reporting half"): reporting}
+        halves = {
+            N_("choosing half"): f"{choosing:.4f}",
+            N_("reporting half"): f"{reporting:.4f}",
+        }
         rows.append({N_("optimiser"): kind, N_("its rate"): rate, **halves})
-    yield pd.DataFrame(rows).round(4)
+    yield pd.DataFrame(rows)
     one, other = best.values()
     yield f"* {comparisons.compare(other, reported[other], one, reported[one]).verdict}"
     yield missing("optimizers")
