@@ -118,7 +118,9 @@ def power():
             seen = scaling.power_of(SMALL, spread, pairs)
             rows.append(
                 {
-                    N_("comparison"): f"{length_named(steps)}: {one} − {other}",
+                    N_("comparison"): _(
+                        "{frame}: {found}", frame=length_named(steps), found=f"{one} − {other}"
+                    ),
                     N_("text"): _(TEXTS[measure]),
                     N_("spread of a seed's difference"): f"{spread:.4f}",
                     N_("seeds"): pairs,
@@ -447,8 +449,12 @@ def judge():
             yield figures.judged(rows, title=judged_title(rows))
 
         steps = [
-            f"{translated(one.arm)} − {translated(one.other)} "
-            f"{span(one.low, one.difference, one.high)}"
+            _(
+                "{deep} minus {shallow} {difference}",
+                deep=translated(one.arm),
+                shallow=translated(one.other),
+                difference=span(one.low, one.difference, one.high),
+            )
             for one in apart(arms, "plausibility")
         ]
         yield _(

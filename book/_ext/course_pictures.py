@@ -16,6 +16,8 @@ from matplotlib.image import imread, imsave
 from scipy.ndimage import uniform_filter
 from scipy.spatial import KDTree
 
+from course_utils.messages import _
+
 MAP = KDTree(matplotlib.colormaps["viridis"](np.arange(256))[:, :3])
 SURELY = 0.04  # the largest distance of a colour from one of the map's
 ENOUGH = 0.1  # the share of a picture that makes it a map
@@ -28,7 +30,8 @@ def drawn(figure, name, width="none"):
 
     name: a word of letters, another one for each picture of a page. width: at most, in CSS.
     """
-    box = 'class="picture" role="group" tabindex="0" aria-label="figure"'
+    label = _("figure")
+    box = f'class="picture" role="group" tabindex="0" aria-label="{label}"'
     element = f'<div {box} style="max-width: {width}">{figure.svg(name)}</div>'
     return nodes.raw("", element, format="html")
 
@@ -36,7 +39,7 @@ def drawn(figure, name, width="none"):
 def is_map(picture):
     """Whether much of a picture (H, W, 3) has the colours of a map."""
     some = picture[::4, ::4].reshape(-1, 3)
-    distance, _ = MAP.query(some, p=np.inf)
+    distance = MAP.query(some, p=np.inf)[0]
     coloured = np.ptp(some, axis=1) > COLOURED
     return np.mean((distance < SURELY) & coloured) > ENOUGH
 

@@ -46,6 +46,8 @@ NAMES = {  # of baselines, arms and texts
     N_("frames"),
     N_("lengths of training"),
     N_("draws of whole plays"),
+    N_("1 million characters"),
+    N_("2 million characters"),
     N_("other weights"),
     N_("other batches"),
     N_("unchanged"),
@@ -68,7 +70,6 @@ PATTERNS = {  # parts of a name that hold a number or another name
     r", (\d+) steps$": N_(r", \1 steps"),
     r", (.+) of the text$": N_(r", \1 of the text"),
     r"^([\d,]+) steps$": N_(r"\1 steps"),
-    r"^(\d+) million characters$": N_(r"\1 million characters"),
     r"^all (\d+) plays$": N_(r"all \1 plays"),
     r" \(another task\)$": N_(" (another task)"),
     r"^no improvement in (\d+) evaluations$": N_(r"no improvement in \1 evaluations"),
@@ -76,7 +77,7 @@ PATTERNS = {  # parts of a name that hold a number or another name
 }
 
 
-JOINTS = (": ", " - ")  # between the names of a frame and of the two arms that it compares
+JOINTS = (N_(": "), N_(" - "))  # between the names of a frame and of the two arms that it compares
 
 
 def translated(name, language=None):
@@ -84,10 +85,10 @@ def translated(name, language=None):
     language = language or reader()
     if language == "english":
         return name
+    say = speaker(language)
     for joint in JOINTS:
         if joint in name:
-            return joint.join(translated(part, language) for part in name.split(joint))
-    say = speaker(language)
+            return say(joint).join(translated(part, language) for part in name.split(joint))
     name = say(name) if name in NAMES else name
     for pattern, words in PATTERNS.items():
         name = re.sub(pattern, say(words), name)
