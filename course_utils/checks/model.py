@@ -431,6 +431,22 @@ def plus_the_normed(x, attention, mlp, norm_1, norm_2):
     return x + mlp(x)
 
 
+def plus_the_normed_once(x, attention, mlp, norm_1, norm_2):
+    x = norm_1(x)
+    x = x + attention(x)
+    return x + mlp(norm_2(x))
+
+
+def no_first_norm(x, attention, mlp, norm_1, norm_2):
+    x = x + attention(x)
+    return x + mlp(norm_2(x))
+
+
+def no_second_norm(x, attention, mlp, norm_1, norm_2):
+    x = x + attention(norm_1(x))
+    return x + mlp(x)
+
+
 def side_by_side(x, attention, mlp, norm_1, norm_2):
     return x + attention(norm_1(x)) + mlp(norm_2(x))
 
@@ -455,6 +471,9 @@ JOINED_WRONG = {
     N_("are both pluses missing? Each half adds to x"): no_plus,
     N_("do the norms stand after the sums? In GPT-2 they stand before each half"): post_norm,
     N_("is the normed x added to, where x itself goes on?"): plus_the_normed,
+    N_("is the normed x added to in the first half, where x itself goes on?"): plus_the_normed_once,
+    N_("does attention read x as it is? The first norm comes before it"): no_first_norm,
+    N_("does the MLP read the sum as it is? The second norm comes before it"): no_second_norm,
     N_("does the MLP read the first x? It reads what attention has added to"): side_by_side,
     N_("are the norms missing?"): no_norm,
     N_("does the MLP come first?"): mlp_first,

@@ -247,6 +247,20 @@ def on_the_normed(x, weights, n_heads):
     return x + fed(x, weights)
 
 
+def on_the_normed_at_first(x, weights, n_heads):
+    x = normed(x, weights, "ln_1")
+    x = x + attended(x, weights, n_heads)
+    return x + fed(normed(x, weights, "ln_2"), weights)
+
+
+def without_one_norm(first):
+    def attempt(x, weights, n_heads):
+        x = x + attended(normed(x, weights, "ln_1") if first else x, weights, n_heads)
+        return x + fed(x if first else normed(x, weights, "ln_2"), weights)
+
+    return attempt
+
+
 def parallel(x, weights, n_heads):
     both = fed(normed(x, weights, "ln_2"), weights)
     return x + attended(normed(x, weights, "ln_1"), weights, n_heads) + both
@@ -437,6 +451,9 @@ EXERCISES = {
             (block(plus=(0, 0)), "both pluses"),
             (post, "after the sums"),
             (on_the_normed, "the normed x added to"),
+            (on_the_normed_at_first, "added to in the first half"),
+            (without_one_norm(first=False), "attention read x as it is"),
+            (without_one_norm(first=True), "MLP read the sum as it is"),
             (parallel, "read the first x"),
             (without_norms, "are the norms missing"),
             (fed_first, "the MLP come first"),
