@@ -1,6 +1,7 @@
 """Run the six lessons as a host of notebooks runs them: its versions, and the course by git.
 
-    python tools/hosts.py colab-2026.08    or any other name that --help lists
+    python tools/hosts.py colab-2026.08                 or any other name that --help lists
+    python tools/hosts.py colab-2026.08 --language zh   the Chinese lessons
 
 First comes an environment with the host's versions. In it each lesson runs alone in an empty
 folder; its first cell fetches the course by git from this working tree, as a badge's reader
@@ -144,10 +145,11 @@ def lesson(python, notebook, folder, settings):
     return wrong if done.returncode else "", time.monotonic() - began
 
 
-def run_lessons(python, folder, settings):
+def run_lessons(python, folder, settings, language):
     """All six, the first alone because its first cell adds the course -> the number that failed."""
     settings = settings | repository(folder / "repository")  # lessons and package of one moment
-    first, *others = sorted((folder / "repository/notebooks").glob("[0-9][0-9]_*.ipynb"))
+    lessons = folder / "repository/notebooks" / ("" if language == "en" else language)
+    first, *others = sorted(lessons.glob("[0-9][0-9]_*.ipynb"))
     before = packages_of(python)
     failed = 0
 
@@ -194,6 +196,7 @@ def main():
     )
     parser.add_argument("name", choices=names(), metavar="NAME", help=", ".join(names()))
     parser.add_argument("--torch", metavar="VERSION", help="(default: the one in constraints.txt)")
+    parser.add_argument("--language", choices=["en", "zh"], default="en", help="of the lessons")
     parser.add_argument("--short", action="store_true", help="the lessons, without the tests")
     args = parser.parse_args()
 
@@ -213,7 +216,7 @@ def main():
         settings |= {"COURSE_CACHE": str(place / "cache"), "IPYTHONDIR": str(place / "ipython")}
         python = environment(place / "environment", wanted, packages)
         print(f"{args.name}: set up in {time.monotonic() - began:.0f} s", flush=True)
-        failed = run_lessons(python, place, settings)
+        failed = run_lessons(python, place, settings, args.language)
         print(f"{args.name}: set-up and lessons took {time.monotonic() - began:.0f} s", flush=True)
         if not args.short:
             failed += run_tests(python, place, packages, settings)
