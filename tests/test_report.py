@@ -290,6 +290,8 @@ CHANGES = {  # a sentence -> changes of the numbers, each of which must change i
     "answer": [
         by("arms", "validation_loss", 0.5),
         by("arms", "perplexity", 0.9),
+        by("arms", "parameters", 2),
+        by("arms", "elapsed_s"),
         without_verdicts,
         other_verdict,
         lambda m: replace(m, baselines={"bigram": 0.5}),
@@ -309,7 +311,7 @@ CHANGES = {  # a sentence -> changes of the numbers, each of which must change i
     "texts": [judged("five_gram_loss", 20), judged("known_words", 0.01)],
     "training-time": [by("arms", "elapsed_s"), by("arms", "elapsed_s", math.nan)],
     "inference-speed": [by("arms", "generation_characters_per_s")],
-    "memory": [by("arms", "model_mb"), by("arms", "peak_memory_mb")],
+    "memory": [by("arms", "model_mb"), by("final", "peak_memory_mb")],
     "limit-1": [lambda m: replace(m, arms=m.arms.assign(seeds=1))],
     "limit-2": [by("curves", "epoch")],
     "limit-3": [lambda m: replace(m, corpus=replace(m.corpus, name="another"))],
@@ -354,6 +356,24 @@ def test_what_cannot_be_measured_is_a_dash(material, tmp_path):
     for name in ("coherence", "diversity", "plausibility"):
         assert "It can&#39;t be measured on this text." in said[name, "en"]
         assert "nan" not in said[name, "en"] + said[name, "zh-Hans"]
+
+
+def test_equals_are_not_ranked(material, tmp_path):
+    """Models that print the same value, and depths whose interval contains 0."""
+    texts = material.texts
+    human = texts["arm"] == quality.HUMAN
+    same = texts.assign(known_words=texts["known_words"].where(human, 0.8))
+    close = replace(material.comparisons[-1], low=-0.1, high=0.1)
+    equal = replace(material, texts=same, comparisons=[close])
+    before, said = sentences(tmp_path, material), sentences(tmp_path, equal)
+    names = "2 layers, 4 layers and 6 layers"
+    assert f"Nearest to human text, and equally near: {names}." in said["plausibility", "en"]
+    assert f"{names} equally in plausibility" in said["texts", "en"]
+    assert "Nearest to human text: 6 layers." in before["plausibility", "en"]
+    assert "Not settled whether 6 layers predict better" in said["answer", "en"]
+    assert "尚无定论" in said["answer", "zh-Hans"]
+    for title in report_text.titles(equal).values():
+        assert "layers" not in title.english, "no headline names a winner"
 
 
 def test_titles_say_what_was_found(material):

@@ -102,7 +102,7 @@ def with_speed(arms, models, corpus, characters, device):
     for arm in tqdm(arms["arm"], desc="timing", unit="model", disable=None):
         weights = models[arm].parameters()
         row = {
-            "model_mb": sum(w.numel() * w.element_size() for w in weights) / 2**20,
+            "model_mb": sum(w.numel() * w.element_size() for w in weights) / 1e6,
             "generation_characters_per_s": speed.characters_per_s(models[arm], prompt, characters),
         }
         rows.append(row | here)
@@ -114,15 +114,15 @@ def reached(arms, baselines):
     sentences = []
     n_gram, best_n_gram = min(baselines.items(), key=lambda item: item[1])
     for row in arms.itertuples():
-        below = row.validation_loss < best_n_gram
+        better = row.validation_loss < best_n_gram
         sentence = _(
-            "{arm}: {loss:.3f} nats/character, perplexity {perplexity:.2f} ({seeds}), {place} what "
-            "counting reaches ({n_gram}: {best:.3f}).",
+            "{arm}: {loss:.3f} nats/character, perplexity {perplexity:.2f} ({seeds}), {place} the "
+            "best n-gram model ({n_gram}: {best:.3f}).",
             arm=translated(row.arm),
             loss=row.validation_loss,
             perplexity=row.perplexity,
             seeds=ngettext("one seed", "mean of {n} seeds", row.seeds),
-            place=_("below") if below else _("not below"),
+            place=_("better than") if better else _("worse than"),
             n_gram=translated(n_gram),
             best=best_n_gram,
         )

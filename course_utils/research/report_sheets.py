@@ -13,6 +13,7 @@ from course_utils.research.report_words import (
     megabytes,
     named,
     number,
+    of_mebibytes,
     perplexity,
     share,
     whole,
@@ -43,7 +44,6 @@ def setting(value):
     return "–" if math.isnan(value) else f"{value:g}"
 
 
-MEMORY = Said("memory of the process (MB)", "进程内存（MB）")
 SPEED = Said("inference speed (characters/s)", "推理速度（字符/秒）")
 COLUMNS = {  # of the tables in results/tables
     "arm": Column(Said("model", "模型"), named),
@@ -62,7 +62,7 @@ COLUMNS = {  # of the tables in results/tables
     "training_loss": Column(Said("training loss (nats/character)", "训练损失（奈特/字符）"), loss),
     "elapsed_s": Column(Said("training time (s)", "训练时间（秒）"), seconds),
     "characters_per_s": Column(Said("training speed (characters/s)", "训练速度（字符/秒）"), whole),
-    "peak_memory_mb": Column(MEMORY, megabytes),
+    "peak_memory_mb": Column(Said("peak memory (MiB)", "内存峰值（MiB）"), megabytes),
     "model_mb": Column(Said("memory of the model (MB)", "模型内存（MB）"), megabytes),
     "generation_characters_per_s": Column(SPEED, whole),
     "generation_threads": Column(Said("threads of inference", "推理线程数"), whole),
@@ -167,7 +167,6 @@ def by_cost(m):
         COLUMNS["characters_per_s"].head,
         SPEED,
         COLUMNS["model_mb"].head,
-        MEMORY,
     ]
     rows = [
         [
@@ -177,8 +176,11 @@ def by_cost(m):
             whole(row.characters_per_s),
             whole(row.generation_characters_per_s),
             megabytes(row.model_mb),
-            megabytes(row.peak_memory_mb),
         ]
         for row in m.arms.itertuples()
     ]
+    if m.on_gpu:  # elsewhere it is a process's, and says nothing of a depth
+        heads.append(Said("memory on the GPU in training (MB)", "训练时的 GPU 内存（MB）"))
+        for row, mib in zip(rows, m.arms["peak_memory_mb"], strict=True):
+            row.append(megabytes(of_mebibytes(mib)))
     return Sheet(Said("Time, speed and memory", "时间、速度与内存"), heads, rows)

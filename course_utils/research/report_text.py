@@ -23,8 +23,10 @@ from course_utils.research.report_words import (
     listed,
     loss,
     megabytes,
+    millions,
     named,
     number,
+    of_mebibytes,
     perplexity,
     plural,
     share,
@@ -75,6 +77,16 @@ class Material:
         return texts.groupby("arm", sort=False)[measures].mean()
 
     @property
+    def is_settled(self):
+        """Whether each step in depth was found to help or to harm."""
+        verdicts = [one.high < 0 or one.low > 0 for one in self.comparisons]
+        return bool(verdicts) and all(verdicts)
+
+    @property
+    def on_gpu(self):
+        return "cuda" in self.records[0].regime
+
+    @property
     def best(self):
         return self.arms.loc[self.arms["validation_loss"].idxmin()]
 
@@ -102,18 +114,36 @@ def answer(m):
     best = named(m.best["arm"])
     reached = f"{loss(m.best['validation_loss'])}", f"{perplexity(m.best['perplexity'])}"
     n_gram, floor = min(m.baselines.items(), key=lambda item: item[1])
-    below = m.best["validation_loss"] < floor
+    better = m.best["validation_loss"] < floor
     gram = named(n_gram)
-    place = Said("below" if below else "not below", "低于" if below else "不低于")
+    place = Said("better than", "优于") if better else Said("worse than", "不及")
     return joined(
         Said(
             f"The lowest validation loss is that of {best.english}: {reached[0]} nats/character, "
-            f"a perplexity of {reached[1]}. That is {place.english} what counting reaches "
+            f"a perplexity of {reached[1]}. That is {place.english} the best n-gram model "
             f"({gram.english}: {loss(floor)}).",
-            f"验证损失最低的是 {best.chinese}：{reached[0]} 奈特/字符，困惑度 {reached[1]}；"
-            f"它{place.chinese}单纯计数所能达到的水平（{gram.chinese}，{loss(floor)}）。",
+            f"验证损失最低的是 {best.chinese}：{reached[0]} 奈特/字符，困惑度 {reached[1]}，"
+            f"{place.chinese}最好的 n 元语法模型（{gram.chinese}，{loss(floor)}）。",
         ),
+        price(m),
         *verdicts(m),
+    )
+
+
+def price(m):
+    """What the deepest costs, as a multiple of the shallowest."""
+    first, last = named(m.first["arm"]), named(m.last["arm"])
+    more = m.last["parameters"] / m.first["parameters"]
+    longer = m.last["elapsed_s"] / m.first["elapsed_s"]
+    time = Said("", "")
+    if not math.isnan(longer):
+        time = Said(
+            f" and took {longer:.1f} times as long to train", f"，训练时间是其 {longer:.1f} 倍"
+        )
+    return Said(
+        f"The price: {last.english} have {more:.1f} times the parameters of {first.english}"
+        f"{time.english}.",
+        f"代价：{last.chinese} 的参数量是 {first.chinese} 的 {more:.1f} 倍{time.chinese}。",
     )
 
 
@@ -124,13 +154,28 @@ def verdicts(m):
         return [
             Said(
                 f"No verdict on depth: models and runs of {steps} steps are too small to tell "
-                "arms apart.",
-                f"关于深度没有结论：模型太小，{steps} 步的训练也太短，无法区分各组。",
+                "the depths apart.",
+                f"关于深度没有结论：模型太小，{steps} 步的训练也太短，无法区分各深度。",
             )
         ]
-    return [
-        Said(*(with_minus(one.verdict_in(language)) for language in CODES)) for one in m.comparisons
-    ]
+    return [verdict(one) for one in m.comparisons]
+
+
+def verdict(one):
+    """A comparison's own words; where its interval contains 0, that the question is open."""
+    if not one.low <= 0 <= one.high:
+        return Said(*(with_minus(one.verdict_in(language)) for language in CODES))
+    a, b = named(one.arm), named(one.other)
+    difference, low, high = f"{one.difference:+z.3f}", f"{one.low:+z.3f}", f"{one.high:+z.3f}"
+    english = (
+        f"Not settled whether {a.english} predict better than {b.english}: {difference} "
+        f"nats/character (95 % interval {low} to {high}, {one.pairs} paired seeds)."
+    )
+    chinese = (
+        f"{a.chinese} 的预测是否好于 {b.chinese} 尚无定论：{difference} 奈特/字符"
+        f"（95% 置信区间 {low} 至 {high}，{one.pairs} 对种子）。"
+    )
+    return Said(with_minus(english), with_minus(chinese))
 
 
 # --- the method ----------------------------------------------------------------------------------
@@ -241,20 +286,29 @@ ONE_SEED = Said(
 
 
 def titles(m):
-    """What stands above each figure: what it shows, in a few words. -> name -> Said"""
+    """What stands above each figure: what was found, where it was. -> name -> Said"""
+    if not m.is_settled:
+        return {
+            "curve": Said(
+                f"Loss and perplexity over {epochs(m.epochs)} epochs",
+                f"{epochs(m.epochs)} 轮训练中的损失与困惑度",
+            ),
+            "bars": Said("What each depth reaches and costs", "各深度的结果与代价"),
+            "parameters": Said("Parameters and perplexity", "参数量与困惑度"),
+        }
     best = named(m.best["arm"])
     reached = loss(m.best["validation_loss"])
     more = m.last["parameters"] / m.first["parameters"]
     change = m.last["perplexity"] / m.first["perplexity"] - 1
-    way = Said("less", "降低") if change < 0 else Said("more", "升高")
+    way = Said("lower", "降低") if change < 0 else Said("higher", "升高")
     return {
         "curve": Said(
             f"After {epochs(m.epochs)} epochs {best.english} have the lowest validation loss",
-            f"{epochs(m.epochs)} 轮之后，{best.chinese}的验证损失最低",
+            f"{epochs(m.epochs)} 轮之后，{best.chinese} 的验证损失最低",
         ),
         "bars": Said(
             f"The lowest loss is that of {best.english}: {reached} nats/character",
-            f"损失最低的是{best.chinese}：{reached} 奈特/字符",
+            f"损失最低的是 {best.chinese}：{reached} 奈特/字符",
         ),
         "parameters": Said(
             f"{more:.1f} times the parameters, {share(abs(change))} {way.english} perplexity",
@@ -374,7 +428,7 @@ def parameters(m):
     change = m.last["perplexity"] / m.first["perplexity"] - 1
     first, last = named(m.first["arm"]), named(m.last["arm"])
     way = Said("lower", "低") if change < 0 else Said("higher", "高")
-    sizes = f"{m.last['parameters'] / 1e6:.2f}", f"{m.first['parameters'] / 1e6:.2f}"
+    sizes = millions(m.last["parameters"]), millions(m.first["parameters"])
     return Said(
         f"{last.english} have {more:.1f} times the parameters of {first.english} "
         f"({sizes[0]} against {sizes[1]} million), and a perplexity that is {share(abs(change))} "
@@ -416,22 +470,30 @@ def judged_by(m, column, form):
     return listed(models), form(values[quality.HUMAN])
 
 
-def nearest_arm(m, column):
-    """The model whose value is nearest to that of human text; "" where there are no values."""
-    values = m.judged[column]
-    apart = (values.drop(quality.HUMAN) - values[quality.HUMAN]).abs()
-    return "" if apart.isna().all() else apart.idxmin()
+PRINTED = {"five_gram_loss": 2, "distinct_2": 3, "known_words": 3}  # digits after the point
+
+
+def nearest_arms(m, column):
+    """The models whose value, as it is printed, is nearest to that of human text; maybe none."""
+    values = m.judged[column].round(PRINTED[column])
+    apart = (values.drop(quality.HUMAN) - values[quality.HUMAN]).abs().round(PRINTED[column])
+    return list(apart.index[apart == apart.min()])
 
 
 def nearest(m, column):
     """The same in words."""
-    arm = nearest_arm(m, column)
-    if not arm:
+    arms = nearest_arms(m, column)
+    if not arms:
         return Said("It can't be measured on this text.", "这段文本无法测量此项。")
-    name = named(arm)
+    names = listed([named(arm) for arm in arms])
+    if len(arms) > 1:
+        return Said(
+            f"Nearest to human text, and equally near: {names.english}.",
+            f"最接近原文且同样接近的是 {names.chinese}。",
+        )
     return Said(
-        f"Nearest to human text: {name.english}.",
-        f"最接近真人文字的是 {name.chinese}。",
+        f"Nearest to human text: {names.english}.",
+        f"最接近原文的是 {names.chinese}。",
     )
 
 
@@ -495,11 +557,15 @@ def texts(m):
     }
     parts = []
     for column, name in names.items():
-        arm = nearest_arm(m, column)
-        if arm:
-            who = named(arm)
+        arms = nearest_arms(m, column)
+        if arms:
+            who = listed([named(arm) for arm in arms])
+            equal = Said(" equally", "（同样接近）") if len(arms) > 1 else Said("", "")
             parts.append(
-                Said(f"{who.english} in {name.english}", f"{name.chinese}上是 {who.chinese}")
+                Said(
+                    f"{who.english}{equal.english} in {name.english}",
+                    f"{name.chinese}上是 {who.chinese}{equal.chinese}",
+                )
             )
     settings = Said(
         "The same texts, measured; the dotted lines are held-out human text.",
@@ -507,10 +573,11 @@ def texts(m):
     )
     if not parts:
         return settings
-    said = listed(parts)
+    english = "; ".join(part.english for part in parts)
+    chinese = "；".join(part.chinese for part in parts)
     return joined(
         settings,
-        Said(f"Nearest to it: {said.english}.", f"最接近真人的：{said.chinese}。"),
+        Said(f"Nearest to it: {english}.", f"最接近原文的：{chinese}。"),
     )
 
 
@@ -575,23 +642,43 @@ def memory(m):
             for arm, mb in zip(m.arms["arm"], m.arms["model_mb"], strict=True)
         ]
     )
+    return joined(
+        Said(
+            f"Memory of the model, its weights alone: {models.english}.",
+            f"模型内存（仅权重）：{models.chinese}。",
+        ),
+        peak_of_each(m) if m.on_gpu else peak_of_all(m),
+    )
+
+
+def peak_of_each(m):
+    """The most that each model's training held on a GPU, which counts anew for each run."""
     peaks = listed(
         [
-            Said(*(f"{name} {megabytes(mb)} MB" for name in named(arm)))
-            for arm, mb in zip(m.arms["arm"], m.arms["peak_memory_mb"], strict=True)
+            Said(*(f"{name} {megabytes(of_mebibytes(mib))} MB" for name in named(arm)))
+            for arm, mib in zip(m.arms["arm"], m.arms["peak_memory_mb"], strict=True)
         ]
     )
-    on_gpu = "cuda" in m.records[0].regime
-    whose = Said(
-        "the whole process, Python and PyTorch included", "整个进程，包括 Python 与 PyTorch"
-    )
-    if on_gpu:
-        whose = Said("tensors on the GPU", "GPU 上的张量")
     return Said(
-        f"Memory of the model, its weights alone: {models.english}. Memory of the process that "
-        f"trained it, at its peak ({whose.english}): {peaks.english}.",
-        f"模型内存（仅权重）：{models.chinese}。训练进程内存的峰值（{whose.chinese}）："
-        f"{peaks.chinese}。",
+        f"Memory on the GPU in training, all tensors at their peak: {peaks.english}.",
+        f"训练时 GPU 上全部张量的内存峰值：{peaks.chinese}。",
+    )
+
+
+def peak_of_all(m):
+    """The most that any process held: it only rises while a process trains one depth after another.
+
+    Nothing where the system doesn't tell.
+    """
+    highest = m.final["peak_memory_mb"].max()
+    if math.isnan(highest):
+        return Said("", "")
+    said = megabytes(of_mebibytes(highest))
+    return Said(
+        f"Highest memory of a training process, Python and PyTorch included: {said} MB; it can't "
+        "be compared between depths, since one process may train several.",
+        f"训练进程的最高内存（含 Python 与 PyTorch）：{said} MB；"
+        "一个进程可能先后训练多种深度，所以无法在各深度之间比较。",
     )
 
 

@@ -41,6 +41,16 @@ def megabytes(value):
     return "–" if math.isnan(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def of_mebibytes(value):
+    """MB of the MiB in which a system counts its memory, and a record with it."""
+    return value * 2**20 / 1e6
+
+
+def millions(value):
+    """Three figures, so that a small model still has a size."""
+    return f"{value / 1e6:.3g}"
+
+
 def epochs(value):
     """How often a text was read; two figures where that is hardly a tenth."""
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
