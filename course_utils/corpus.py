@@ -20,7 +20,7 @@ import pooch
 from filelock import FileLock
 
 from course_utils import files
-from course_utils.messages import N_, _
+from course_utils.messages import N_, _, reader, speaker
 from course_utils.messages.names import translated
 
 FILE = Path("tinyshakespeare", "input.txt")
@@ -55,16 +55,21 @@ class Corpus:
     def is_real(self):
         return self.sha256 == SHA256
 
-    def describe(self):
-        """One line for the top of a log or a lesson; it holds no path of this machine."""
+    def describe(self, language=None):
+        """One line for the top of a log or a lesson; it holds no path of this machine.
+
+        language: "english" or "chinese", else the reader's.
+        """
+        language = language or reader()
+        _ = speaker(language)
         line = _(
             "{name}: {size:,} characters, {different} different, from {source}",
-            name=translated(self.name),
+            name=translated(self.name, language),
             size=len(self.text),
             different=len(set(self.text)),
-            source=translated(self.source),
+            source=translated(self.source, language),
         )
-        return line + _(". ") + translated(self.note) if self.note else line
+        return line + _(". ") + translated(self.note, language) if self.note else line
 
     def fitting_prompt(self, prompt="ROMEO:\n"):
         """The prompt; where the alphabet lacks a character of it, a beginning from the text itself.

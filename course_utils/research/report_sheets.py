@@ -14,8 +14,8 @@ from course_utils.research.report_words import (
     named,
     number,
     of_mebibytes,
+    per_cent,
     perplexity,
-    share,
     whole,
 )
 
@@ -75,9 +75,9 @@ COLUMNS = {  # of the tables in results/tables
     "top_p": Column(Said("top-p", "top-p"), setting),
     "prompt": Column(Said("prompt", "提示")),
     "text": Column(Said("written text", "生成的文本")),
-    "distinct_2": Column(Said("distinct pairs", "不同词对"), share),
-    "repetition": Column(Said("repetition", "重复"), share),
-    "known_words": Column(Said("known words", "已知词"), share),
+    "distinct_2": Column(Said("distinct pairs", "不同词对"), per_cent),
+    "repetition": Column(Said("repetition", "重复"), per_cent),
+    "known_words": Column(Said("known words", "已知词"), per_cent),
     "longest_copy": Column(Said("longest copy (characters)", "最长照抄（字符）"), whole),
     "five_gram_loss": Column(
         Said("5-gram loss (nats/character)", "五元语法损失（奈特/字符）"), number
@@ -131,7 +131,9 @@ def by_epoch(m):
             value = reached.get(arm, math.nan)
             row += ["–", "–"] if math.isnan(value) else [loss(value), perplexity(math.exp(value))]
         rows.append(row)
-    title = Said("Validation loss and perplexity per epoch", "各轮的验证损失与困惑度")
+    title = Said(
+        "Validation loss and perplexity at each evaluation", "每次评估时的验证损失与困惑度"
+    )
     return Sheet(title, heads, rows)
 
 
@@ -148,12 +150,12 @@ def by_quality(m):
     rows = []
     for arm, row in m.judged.iterrows():
         who = (
-            Said("human reference (held-out text)", "真人原文（留出文本）")
+            Said("human reference (held-out text)", "原文（留出文本）")
             if arm == quality.HUMAN
             else named(arm)
         )
-        measures = [number(row["five_gram_loss"]), share(row["distinct_2"])]
-        measures += [share(row["repetition"]), share(row["known_words"])]
+        measures = [number(row["five_gram_loss"]), per_cent(row["distinct_2"])]
+        measures += [per_cent(row["repetition"]), per_cent(row["known_words"])]
         rows.append([who, *measures, whole(row["longest_copy"])])
     return Sheet(Said("Coherence, diversity, plausibility", "连贯性、多样性、合理性"), heads, rows)
 

@@ -30,6 +30,7 @@ from course_utils.research.report_words import (
     perplexity,
     plural,
     share,
+    tight,
     whole,
 )
 
@@ -190,7 +191,12 @@ ACTIVATIONS = {"gelu": "GELU", "relu": "ReLU", "relu2": "ReLU²", "swiglu": "Swi
 
 
 def method(m):
-    return joined(the_text(m), the_model(m), the_training(m), the_measure(m))
+    """Its paragraphs: what is trained, how, and how it is measured."""
+    return [
+        joined(the_text(m), the_model(m)),
+        joined(the_training(m), the_kept_weights(m)),
+        joined(the_measure(m), BASELINES),
+    ]
 
 
 def the_text(m):
@@ -208,8 +214,7 @@ def the_text(m):
 def the_model(m):
     c = m.model
     arms = listed([named(arm) for arm in m.arms["arm"]])
-    norm = NORMS.get(c.norm)
-    norms = Said(norm or "no normalisation", norm or "无归一化")
+    norms = normalisation(c)
     positions = POSITIONS[c.position]
     tied = (
         Said("one matrix", "同一个矩阵") if c.tie_embeddings else Said("two matrices", "两个矩阵")
@@ -217,7 +222,7 @@ def the_model(m):
     return Said(
         "The models are decoder-only Transformers that read up to "
         f"{c.context_length:,} characters and predict the next one; they have {arms.english}, and "
-        f"all have width {c.d_model}, {c.n_heads} heads, feed-forward layers of {c.d_ff:,} with "
+        f"all have width {c.d_model}, {c.n_heads} heads, feed-forward layers {c.d_ff:,} wide with "
         f"{ACTIVATIONS[c.activation]}, {norms.english}, {positions.english}, "
         f"{tied.english} to read and to write characters, and dropout {c.dropout:g}.",
         "模型是仅含解码器的 Transformer，最多读 "
@@ -226,6 +231,24 @@ def the_model(m):
         f"{norms.chinese}，{positions.chinese}，输入与输出嵌入用{tied.chinese}，"
         f"dropout 为 {c.dropout:g}。",
     )
+
+
+def normalisation(c):
+    """Which, and where: of the residual stream, and of queries and keys."""
+    norms = Said("no normalisation", "无归一化")
+    if c.norm in NORMS:
+        before = c.norm_placement == "pre"
+        place = Said("before", "之前（pre-norm）") if before else Said("after", "之后（post-norm）")
+        norms = Said(
+            f"{NORMS[c.norm]} {place.english} each sublayer ({c.norm_placement}-norm)",
+            f"{NORMS[c.norm]} 在各子层{place.chinese}",
+        )
+    if c.qk_norm:
+        norms = Said(
+            f"{norms.english}, queries and keys normalised (QK-norm)",
+            f"{norms.chinese}，查询与键归一化（QK-norm）",
+        )
+    return norms
 
 
 def the_training(m):
@@ -240,6 +263,12 @@ def the_training(m):
             f"peak learning rates of {c.muon_learning_rate:g} and {c.learning_rate:g}",
             f"峰值学习率分别为 {c.muon_learning_rate:g} 与 {c.learning_rate:g}",
         )
+    falls = Said("a constant rate after it", "其后学习率不变")
+    if c.decay:
+        falls = Said(
+            f"a rate that falls linearly to 0 over the last {100 * c.decay:g} % of the steps",
+            f"最后 {100 * c.decay:g}% 的步数中学习率线性降到 0",
+        )
     seeds = sorted(m.final["seed"].unique())
     numbers = ", ".join(map(str, seeds))
     stops = Said("", "")
@@ -251,15 +280,15 @@ def the_training(m):
     return Said(
         f"Each run makes {c.steps:,} steps of {c.batch_size} windows{stops.english}; the longest "
         f"reads the training text {epochs(m.epochs)} times (epochs). The optimiser is "
-        f"{by.english}, with {rates.english}, {c.warmup_steps} steps of warm-up, a rate that falls "
-        f"over the last {c.decay:.0%} of the steps, and weight decay {c.weight_decay:g}. Every "
-        f"depth is trained with {plural(len(seeds), 'seed')} ({numbers}); runs of one seed read "
-        "the same batches.",
+        f"{by.english}, with {rates.english}, {c.warmup_steps} steps of warm-up, {falls.english}, "
+        f"weight decay {c.weight_decay:g}, and gradients clipped to a norm of {c.clip_norm:g}. "
+        f"Every depth is trained with {plural(len(seeds), 'seed')} ({numbers}); runs of one seed "
+        "read the same batches.",
         f"每次训练 {c.steps:,} 步，每步 {c.batch_size} 个窗口{stops.chinese}；"
         f"最长的一次把训练文本读了 {epochs(m.epochs)} 遍（轮）。"
         f"优化器为 {by.chinese}，{rates.chinese}，"
-        f"预热 {c.warmup_steps} 步，最后 {c.decay:.0%} 的步数中学习率下降，"
-        f"权重衰减 {c.weight_decay:g}。"
+        f"预热 {c.warmup_steps} 步，{falls.chinese}，"
+        f"权重衰减 {c.weight_decay:g}，梯度范数裁剪到 {c.clip_norm:g}。"
         f"每种深度用 {len(seeds)} 个随机种子（{numbers}），同一种子的各次训练读相同的批次。",
     )
 
@@ -267,15 +296,42 @@ def the_training(m):
 def the_measure(m):
     predictions = len(split(m.corpus.text)[1]) - 1
     return Said(
-        f"The validation loss is exact: the mean over all {predictions:,} predictions of the "
-        "held-out text, without dropout, in nats/character. Perplexity is its exponential: among "
-        "how many equally likely characters the model hesitates. The loss on the first half of "
-        "the held-out text chooses which weights of a run are kept.",
-        f"验证损失是精确值：留出文本中全部 {predictions:,} 次预测的平均，关闭 dropout，"
-        "单位为奈特/字符。"
-        "困惑度是它的指数：相当于模型在多少个等可能的字符之间犹豫。"
-        "每次训练保留哪一步的权重，由留出文本前一半的损失决定。",
+        f"The validation loss is the mean over all {predictions:,} predictions of the held-out "
+        f"text, read in windows of {m.model.context_length:,} characters that don't overlap (the "
+        "first characters of a window have little before them), without dropout, in "
+        "nats/character. Perplexity is its exponential: among how many equally likely characters "
+        "the model hesitates.",
+        f"验证损失是留出文本中全部 {predictions:,} 次预测的平均，"
+        f"按互不重叠的 {m.model.context_length:,} 字符窗口读取（窗口开头的字符几乎没有上文），"
+        "关闭 dropout，单位为奈特/字符。"
+        "困惑度是它的指数：相当于模型在多少个等可能的字符之间犹豫。",
     )
+
+
+def the_kept_weights(m):
+    """Which weights of a run are measured. Rows of a history that chose have a choosing_loss."""
+    choices = max(sum("choosing_loss" in row for row in r.history) for r in m.records)
+    if choices == 1:
+        return Said(
+            "The weights of a run's last step are measured.",
+            "测量所用的是每次训练最后一步的权重。",
+        )
+    return Said(
+        "The loss on the first half of the held-out text, measured up to "
+        f"{choices} times a run, chooses which weights are kept.",
+        f"每次训练至多测量 {choices} 次留出文本前一半的损失，由它决定保留哪一步的权重。",
+    )
+
+
+BASELINES = Said(
+    "The yardsticks are models that only count. An n-gram model counts in the training text what "
+    "follows the n − 1 characters before (unigram: none, bigram: one, 5-gram: four), smoothed by "
+    "Witten and Bell's rule; Kneser–Ney looks at six at most, smoothed by Kneser and Ney's rule; "
+    "uniform takes all characters to be equally likely.",
+    "作对照的是只靠计数的模型。n 元语法模型从训练文本中统计前面 n − 1 个字符之后出现什么"
+    "（一元不看前文，二元看一个，五元看四个），按 Witten–Bell 法平滑；"
+    "Kneser–Ney 至多看六个，按 Kneser–Ney 法平滑；均匀分布认为各字符等可能。",
+)
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -312,7 +368,7 @@ def titles(m):
         ),
         "parameters": Said(
             f"{more:.1f} times the parameters, {share(abs(change))} {way.english} perplexity",
-            f"参数量增至 {more:.1f} 倍，困惑度{way.chinese} {share(abs(change))}",
+            tight(f"参数量增至 {more:.1f} 倍，困惑度{way.chinese} {share(abs(change))}"),
         ),
     }
 
@@ -368,7 +424,7 @@ def last_stretch(falls):
         Said(
             f"Over the last {stretch} epochs {name.english} still fell by {loss(fall)}, more "
             "than any other.",
-            f"最后 {stretch} 轮中 {name.chinese} 仍下降了 {loss(fall)}，多于其他各组。",
+            f"最后 {stretch} 轮中 {name.chinese} 仍下降了 {loss(fall)}，多于其他深度。",
         )
     ]
 
@@ -379,11 +435,16 @@ def training_gap(m):
     gap = row["validation_loss"] - row["training_loss"]
     name = named(row["arm"])
     side = Said("above", "高") if gap > 0 else Said("below", "低")
+    dropout = Said("", "")
+    if m.model.dropout:
+        dropout = Said(", in which dropout is on", "（其间 dropout 开启）")
     return Said(
         f"At the weights that are kept the validation loss lies at most {loss(abs(gap))} "
-        f"{side.english} the training loss ({name.english}).",
+        f"{side.english} the training loss ({name.english}), which is the mean over the batches "
+        f"just before{dropout.english}.",
         f"在保留的权重处，验证损失与训练损失相差最多的是 {name.chinese}，"
-        f"前者{side.chinese} {loss(abs(gap))}。",
+        f"前者{side.chinese} {loss(abs(gap))}；"
+        f"训练损失是此前最近若干批次的均值{dropout.chinese}。",
     )
 
 
@@ -503,10 +564,12 @@ def coherence(m):
         Said(
             "How well each character follows from those before it: the loss of a 5-gram, counted "
             f"on the training text, on the text in nats/character: {models.english}; held-out "
-            f"human text {people}. Lower is smoother, and below the human value is too smooth. "
-            "It sees five characters at a time and knows nothing of sense.",
+            f"human text {people}. Lower is more predictable; a temperature below 1 and top-p "
+            "alone can push it below the human value. It sees five characters at a time and knows "
+            "nothing of sense.",
             "每个字符与前文衔接得如何：用训练文本统计出的五元语法对该文本的损失（奈特/字符）："
-            f"{models.chinese}；真人的留出文本为 {people}。越低越顺，低于真人则过于平滑。"
+            f"{models.chinese}；留出的原文为 {people}。越低越容易预测；"
+            "仅凭低于 1 的温度和 top-p 就能把它压到原文之下。"
             "它一次只看五个字符，不懂意思。",
         ),
         nearest(m, "five_gram_loss"),
@@ -523,8 +586,8 @@ def diversity(m):
             "stretches of 20 characters that stood in the same text before: "
             f"{again.english}; human text {human_again}.",
             "文本有多少不重复。不同词对，即相邻两词的不同组合占全部组合的比例："
-            f"{models.chinese}；真人 {people}。重复，即在同一文本中已出现过的 20 字符片段的比例："
-            f"{again.chinese}；真人 {human_again}。",
+            f"{models.chinese}；原文 {people}。重复，即在同一文本中已出现过的 20 字符片段的比例："
+            f"{again.chinese}；原文 {human_again}。",
         ),
         nearest(m, "distinct_2"),
     )
@@ -540,9 +603,9 @@ def plausibility(m):
             "copied is seen from the longest stretch that stands in the training text to the "
             f"letter, in characters: {copies.english}; human text {human_copy}.",
             "词语像不像出自原作者之手。已知词，即在训练文本中出现过的词所占的比例："
-            f"{models.chinese}；真人 {people}。"
+            f"{models.chinese}；原文 {people}。"
             "是否只是照抄，看与训练文本逐字相同的最长片段（字符）："
-            f"{copies.chinese}；真人 {human_copy}。",
+            f"{copies.chinese}；原文 {human_copy}。",
         ),
         nearest(m, "known_words"),
     )
@@ -567,9 +630,13 @@ def texts(m):
                     f"{name.chinese}上是 {who.chinese}{equal.chinese}",
                 )
             )
+    pieces = m.texts.loc[m.texts["arm"] == quality.HUMAN, "text"]
+    length = len(pieces.iloc[0])
     settings = Said(
-        "The same texts, measured; the dotted lines are held-out human text.",
-        "对同一批文本的测量；虚线为真人的留出文本。",
+        "The same texts, measured; the dotted lines are the means of human text, "
+        f"{len(pieces)} pieces of the held-out text of {length:,} characters each.",
+        f"对同一批文本的测量；虚线为原文的均值，取自留出文本中的 {len(pieces)} 段，"
+        f"每段 {length:,} 个字符。",
     )
     if not parts:
         return settings
@@ -711,8 +778,9 @@ def limits(m):
             f"每个模型只用一段 {length:,} 字符的文本来评判，且指标都是计数，没有一个读懂意思。",
         ),
         Said(
-            "Times and speeds are those of this machine, with whatever else it had to do.",
-            "时间与速度是这台机器当时的表现，它可能同时在做别的事。",
+            "Times and speeds are those of this machine with whatever else it had to do; several "
+            "runs may have trained at once.",
+            "时间与速度是这台机器当时的表现：它可能同时在做别的事，也可能有几次训练同时进行。",
         ),
     ]
 
@@ -748,6 +816,11 @@ def sources(m):
     if m.train.optimizer == "muon":
         used.add("muon")
     return [source for name, source in SOURCES.items() if name in used]
+
+
+def described(m):
+    """The text that was learnt from, in one line."""
+    return Said(*(m.corpus.describe(language) for language in CODES))
 
 
 def commands(m):

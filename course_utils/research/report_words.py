@@ -4,6 +4,7 @@ import math
 import re
 from typing import NamedTuple
 
+from course_utils import messages
 from course_utils.figures.words import translated
 
 
@@ -68,8 +69,13 @@ def duration(seconds):
 
 
 def tight(chinese):
-    """Without the blanks that names leave between Chinese signs."""
-    return re.sub(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])", "", chinese)
+    """Without the blanks that names leave between Chinese signs, and those before per cent."""
+    return re.sub(r"(?<=\d) (?=%)", "", messages.tight(chinese))
+
+
+def per_cent(value):
+    """A share as each language writes it."""
+    return Said(share(value), tight(share(value)))
 
 
 def named(arm):
