@@ -29,10 +29,13 @@ ENGLISH_ONLY = {"architecture", "log", "performance", "references", "reliability
 STAMP = re.compile(r"% english: (\w+)\n")
 LITERAL = re.compile(r"""[a-zA-Z]{,2}("{3}|'{3}|"|')((?:\\.|(?!\1).)*)\1""", re.DOTALL)
 
-IN_CHINESE = """# 图、表和提示都用中文。
+IN_CHINESE = """# 图、表和提示都用中文；图里的汉字用 zhplot 带来的字体。
 import os
 
-_ = os.environ.setdefault("COURSE_LANGUAGE", "zh")"""  # said in the set-up, wherever it is opened
+_ = os.environ.setdefault("COURSE_LANGUAGE", "zh")
+if importlib.util.find_spec("zhplot") is None:
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*install, "zhplot"], check=True)"""  # said in the set-up, wherever it is opened
 
 
 @dataclass

@@ -35,10 +35,13 @@ if importlib.util.find_spec("course_utils") is None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*install, address, *light], check=True)
 
-# 图、表和提示都用中文。
+# 图、表和提示都用中文；图里的汉字用 zhplot 带来的字体。
 import os
 
 _ = os.environ.setdefault("COURSE_LANGUAGE", "zh")
+if importlib.util.find_spec("zhplot") is None:
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*install, "zhplot"], check=True)
 
 # %%
 import random
@@ -546,7 +549,7 @@ if text.is_real:
     assert round(careful[7], 3) == 1.517, "只靠统计同一份文本"
 
 # %% [markdown] english="c18a2364"
-# 7 阶的损失比前一种规则的 5-gram（五元语法）低 0.15 奈特；同为 5 阶时，就已经低了 0.11。在 2 阶，用哪条规则差别不大：几乎所有的字符对都见过很多次。（用来报告成绩的文本，又用来选出 7 阶，成绩可能偏乐观；不过单用其中任何一半来选，选出的也是它。）
+# 它的损失比前一种规则的 5-gram（五元语法）低 0.15 奈特；同为 5 阶时，就已经低了 0.11。在 2 阶，用哪条规则差别不大：几乎所有的字符对都见过很多次。（用来报告成绩的文本，又用来选出 7 阶，成绩可能偏乐观；不过单用其中任何一半来选，选出的也是它。）
 #
 # **Kneser–Ney 的这个成绩，就是我们要超过的基线。** 两层的模型训练几分钟就能超过 5-gram（第 4 讲）；要超过这条基线，得训练更久，或者用更多层（第 5 讲）。有一件事，统计模型怎样都做不到，那就是*泛化*：看出两个上下文虽不相同，却很相似。这正是 Transformer 要做的事。
 

@@ -35,10 +35,13 @@ if importlib.util.find_spec("course_utils") is None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     subprocess.run([*install, address, *light], check=True)
 
-# 图、表和提示都用中文。
+# 图、表和提示都用中文；图里的汉字用 zhplot 带来的字体。
 import os
 
 _ = os.environ.setdefault("COURSE_LANGUAGE", "zh")
+if importlib.util.find_spec("zhplot") is None:
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*install, "zhplot"], check=True)
 
 # %% tags=["export"]
 import math
