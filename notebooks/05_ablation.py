@@ -312,7 +312,8 @@ for asked, loss in (("whole split", "validation_loss"), ("second half", "reporti
     two = comparisons.losses_of(of_depth["equal time"], loss)["2 layers, 3020 steps"].values()
     six = comparisons.losses_of(of_depth["fair rate"], loss)["6 layers"].values()
     apart = stats.ttest_ind([*two], [*six], equal_var=False).confidence_interval()
-    print(f"2 layers, 3,020 steps - 6 layers, 1,200, {asked}: {apart.low:+.3f} to {apart.high:+.3f}")
+    gap = f"{apart.low:+.3f} to {apart.high:+.3f}"
+    print(f"2 layers, 3,020 steps - 6 layers, 1,200, {asked}: {gap}")
 
 # %% [markdown]
 # On the whole split, not on the second half, two layers that train longer beat six after 1,200 steps. So after some

@@ -294,7 +294,8 @@ for asked, loss in (("整个验证集", "validation_loss"), ("后一半", "repor
     two = comparisons.losses_of(of_depth["equal time"], loss)["2 layers, 3020 steps"].values()
     six = comparisons.losses_of(of_depth["fair rate"], loss)["6 layers"].values()
     apart = stats.ttest_ind([*two], [*six], equal_var=False).confidence_interval()
-    print(f"2 层 3,020 步 - 6 层 1,200 步，{asked}：{apart.low:+.3f} 到 {apart.high:+.3f}")
+    gap = f"{apart.low:+.3f} 到 {apart.high:+.3f}"
+    print(f"2 层 3,020 步 - 6 层 1,200 步，{asked}：{gap}")
 
 # %% [markdown] english="1f3a265e"
 # 在整个验证集上，训练更久的两层胜过 1,200 步之后的六层；在后一半上则没有。所以，在各种深度用同一个学习率的比较方式里，训练几千步之后，深度换来的是每一步学得更快，代价是更多的时间。如果一直训练下去，深的模型损失最终也会更低吗？这些比较方式回答不了。
@@ -338,7 +339,7 @@ for rs in of_depth.values():
 r = verdicts["r"]
 print(f"r：{r.min():.2f} 到 {r.max():.2f}，{len(r)} 次比较的均值 {r.mean():.2f}")
 wider = sum(width > 1 for width in widths)
-print(f"配对的区间在 {wider} 次比较里更宽，平均宽度是不配对区间的 {sum(widths) / len(widths):.2f} 倍")
+print(f"配对的区间在 {wider} 次比较里更宽，平均是不配对的 {sum(widths) / len(widths):.2f} 倍")
 
 # %% [markdown] english="a01b49f3"
 # 平均接近 0：配对在这里没有带来好处，还略有损失。如果连*训练文本*也由种子来抽取，配对是有收益的（[实验结果](../../book/zh/results.md)）。

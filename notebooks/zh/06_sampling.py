@@ -396,7 +396,7 @@ for arm, p in expected.items():
 
 # %% tags=["nbval-ignore-output"]
 gain = [few - many for few, many in zip(by_place["2 layers"], by_place["6 layers"], strict=True)]
-print(f"与 2 层相比，6 层的损失在首字母上低 {gain[0]:.2f} 奈特，在六个字母之后低 {gain[6]:.2f} 奈特")
+print(f"6 层比 2 层在首字母上低 {gain[0]:.2f} 奈特，在六个字母之后低 {gain[6]:.2f} 奈特")
 labels = ("词中排在它之前的字母数", "单个词元的损失（奈特）")
 title = "字符的损失，按它在词中的位置"
 figures.lines(places, by_place, *labels, low=0, title=title, note=text.note)
