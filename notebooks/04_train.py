@@ -291,9 +291,9 @@ for meets_it, limit in ((False, math.inf), (True, math.inf), (True, 1.0), (True,
 
 # %% [markdown]
 # Unclipped, one batch costs nearly a tenth of a nat at once, and twenty steps later that copy still lags; clipped at
-# 1, it has caught up. (One seed; gradients are printed unclipped. At 0.1 good batches are clipped too, and lose.) A
-# fresh AdamW feels no clip in its first step: mean over root mean square is $g/|g|$, a sign. Later a huge gradient
-# would stay in both running means, and clipping keeps it out.
+# 1, it has caught up. (One seed; gradients are printed unclipped. At 0.1 good batches are clipped too, and lose,
+# perhaps since older, larger squares still divide.) A fresh AdamW feels no clip in its first step: mean over root
+# mean square is $g/|g|$, a sign. Later a huge gradient would stay in both running means, and clipping keeps it out.
 #
 # ## The settings of a run
 #

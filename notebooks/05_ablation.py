@@ -316,9 +316,9 @@ for asked, loss in (("whole split", "validation_loss"), ("second half", "reporti
     print(f"2 layers, 3,020 steps - 6 layers, 1,200, {asked}: {gap}")
 
 # %% [markdown]
-# On the whole split, not on the second half, two layers that train longer beat six after 1,200 steps. So after some
-# thousands of steps, where all depths have one rate, depth buys speed per step, and costs seconds. Would its loss end
-# lower too, trained for ever? These frames can't say.
+# On the whole split, not on the second half, two layers that train longer beat six after 1,200 steps. In the plain
+# study depth bought speed per step, and cost seconds. Would deeper models end lower too, trained for ever? These
+# frames can't say.
 #
 # The next study goes to 2,400 steps, with a falling rate chosen for each depth and length; eight other seeds report
 # on **eight whole plays that no rate in this course was chosen by**.
@@ -342,9 +342,9 @@ figures.depth_in_frames(by_length, title=title, loss=label, note=note)
 
 # %% [markdown]
 # Depth alone has no single answer; **depth for a length of training** has a narrower one. In 300 steps four layers
-# are worse than two; in 600 no depth is seen to beat two. In 1,200 the mean falls to the deepest. In 2,400 no
-# difference is seen between four and six; eight and twelve are worse, though twelve have the lowest training loss
-# (both had twice the others' rate, chosen anew).
+# are worse than two (unlike in the plain study; why, we can't say); in 600 no depth is seen to beat two. In
+# 1,200 the mean falls to the deepest. In 2,400 no difference is seen between four and six; eight and twelve are
+# worse, though twelve have the lowest training loss (both had twice the others' rate, chosen anew).
 #
 # ## Did pairing help?
 #
