@@ -648,7 +648,7 @@ def test_the_verdict_follows_the_comparisons(monkeypatch):
     assert said.endswith("they are worse in 1 (one), and after correction in 0.")
     monkeypatch.setenv("COURSE_LANGUAGE", "zh")
     assert study.frames_in_words("六层", "四层", worse.assign(frame="fair rate")) == (
-        "**六层对四层：1 种比较方式中，预测得更好的有 0 种**；更差的有 1 种（公平学习率）。"
+        "**1 种比较方式中，六层比四层预测得更好的有 0 种**；更差的有 1 种（公平学习率）。"
     )
 
 
