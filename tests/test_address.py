@@ -163,8 +163,11 @@ def test_what_a_container_and_the_public_place_run_is_there():
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
     assert container["postCreateCommand"] == "./run.sh data", "the first command sets up .venv"
     for path in (ROOT / ".github/workflows").glob("*.yml"):
-        (command,) = re.findall(r"^ +- run: (\S+)", path.read_text(), re.MULTILINE)
-        assert os.access(ROOT / command, os.X_OK), command
+        first, *others = re.findall(r"^ +- run: (\S+) ?(\S*)", path.read_text(), re.MULTILINE)
+        assert os.access(ROOT / first[0], os.X_OK), first
+        for python, script in others:
+            assert python == ".venv/bin/python"
+            assert (ROOT / script).is_file(), script
 
 
 def setup_cells(root):
