@@ -705,7 +705,6 @@ def test_a_printed_book_has_each_bookmark_once_and_signs_for_chinese(browser, tm
     headings = [f"标题 {i}" for i in range(40)]
     picture = base64.b64encode(figures.heatmaps(np.eye(2), title="A map").png()).decode()
     words = "".join(f"<h2>{heading}</h2><p>正文</p>" for heading in headings)
-    (tmp_path / "_static").mkdir()
     (tmp_path / "index.html").write_text(ONE_PAGE.format(picture, words), encoding="utf-8")
     forms.printed(browser, tmp_path, tmp_path / "book.pdf")
     twice = pypdf.PdfWriter(clone_from=tmp_path / "book.pdf")

@@ -10,17 +10,15 @@ questions and what is folded stay out. The zip holds the pages that ./run.sh boo
 """
 
 import argparse
-import functools
-import http.server
 import logging
 import os
 import shutil
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from playwright.sync_api import sync_playwright
 from pypdf import PdfWriter
@@ -29,22 +27,35 @@ from pypdf.generic import NameObject, TextStringObject
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 NAME = "shakespeare-layer-by-layer"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "msedge",
+)
 OPTIONS = {"en": [], "zh": ["--toc", "book/zh/_toc.yml"]}
-FACE = '@font-face { font-family: "Course Chinese"; src: url("/_static/chinese.ttf"); }'
+FONT = Path(find_spec("zhplot").origin).parent / "fonts/NotoSansSC-Regular.ttf"
+FACE = f'@font-face {{ font-family: "Course Chinese"; src: url("/{FONT.name}"); }}'
 FAMILIES = """
 html:lang(zh) { --pst-font-family-base-system: "DejaVu Sans", "Course Chinese", sans-serif; }
 html:lang(zh) em { font-family: "DejaVu Sans", "Course Chinese", sans-serif; }
 html:lang(zh) :is(pre, code) { font-family: "DejaVu Sans Mono", "Course Chinese", monospace; }
 """
-SHEET = """
-@page { size: A3 landscape; margin: 9mm; }
+BARE = """
 @media print {
   #jb-print-docs-body, .bd-header-article, .bd-footer, .prev-next-footer {
     display: none !important;
   }
   * { max-width: none !important; }
-  .bd-article h1 { display: block !important; column-span: all; margin: 0 !important; }
+  .bd-article h1 { display: block !important; }
+}
+"""
+SHEET = """
+@page { size: A3 landscape; margin: 9mm; }
+@media print {
+  .bd-article h1 { column-span: all; margin: 0 !important; }
   .bd-article > section { columns: 4; column-gap: 8mm; }
   .bd-article > section > p { column-span: all; margin: 1mm 0 4mm; }
   .bd-article section section { break-inside: avoid; margin-bottom: 4mm; }
@@ -58,11 +69,10 @@ SHEET = """
 SLIDES = """
 @page { size: 13.333in 7.5in; margin: 0.5in 0.9in; }
 @media print {
-  #jb-print-docs-body, .bd-header-article, .bd-footer, .prev-next-footer, .bd-article details,
-  section#exercises, section#questions, section#test-yourself { display: none !important; }
-  * { max-width: none !important; }
+  .bd-article details, section#exercises, section#questions, section#test-yourself {
+    display: none !important;
+  }
   html { font-size: 21px; }
-  .bd-article h1 { display: block !important; }
   .bd-article :is(h2, h3) { break-before: page; margin-top: 0 !important; }
   .bd-article h2 + h3 { break-before: auto; }
   .bd-article pre { font-size: 16px !important; }
@@ -108,37 +118,28 @@ def chromium():
 
 def printed(browser, folder, path, name="index.html", style="", **how):
     """Print a page of a folder, with a Chinese font that comes with the package zhplot."""
-    fonts = Path(find_spec("zhplot").origin).parent / "fonts"
-    font = shutil.copy(fonts / "NotoSansSC-Regular.ttf", folder / "_static/chinese.ttf")
-    with serving(folder) as address:
-        page = browser.new_page()
-        page.set_default_timeout(120_000)
-        page.goto(address + name)
-        page.wait_for_function(f"!document.querySelector('.math') || {FORMULAS}")
-        page.evaluate(f"{FORMULAS}?.then(() => 1)")
-        page.add_style_tag(content=FACE + style)
-        page.evaluate("Promise.all([...document.fonts].map((font) => font.load())).then(() => 1)")
-        # Not before it is there: Chromium keeps for a word the boxes that it drew meanwhile.
-        page.add_style_tag(content=FAMILIES)
-        page.pdf(path=path, outline=True, tagged=True, print_background=True, **how)
-        page.close()
-    Path(font).unlink()
+
+    def answer(route):
+        asked = unquote(urlsplit(route.request.url).path).lstrip("/")
+        file = FONT if asked == FONT.name else folder / asked
+        if file.is_file():
+            route.fulfill(path=file)
+        else:
+            route.abort()
+
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    page.route("**/*", answer)  # from the disk itself no browser reads modules, nor do we ask a net
+    page.goto(f"http://127.0.0.1/{name}")
+    page.wait_for_function(f"!document.querySelector('.math') || {FORMULAS}")
+    page.evaluate(f"{FORMULAS}?.then(() => 1)")
+    page.add_style_tag(content=FACE + style)
+    page.evaluate("Promise.all([...document.fonts].map((font) => font.load())).then(() => 1)")
+    # Not before it is there: Chromium keeps for a word the boxes that it drew meanwhile.
+    page.add_style_tag(content=FAMILIES)
+    page.pdf(path=path, outline=True, tagged=True, print_background=True, **how)
+    page.close()
     say_once(path)
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *words):
-        pass
-
-
-@contextmanager
-def serving(folder):
-    """The address at which this machine serves a folder: a page of modules needs one."""
-    handler = functools.partial(Quiet, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
 
 
 def say_once(path):
@@ -173,12 +174,12 @@ def of_book(browser, target):
     for language, up, own in (("en", "", ""), ("zh", "zh/", "zh/")):
         path = target / f"sheet-{language}.pdf"
         page = f"{up}book/{own}sheet.html"
-        printed(browser, built(), path, page, SHEET, prefer_css_page_size=True)
+        printed(browser, built(), path, page, BARE + SHEET, prefer_css_page_size=True)
         yield path
         for lesson in lessons:
             path = target / f"slides-{lesson}-{language}.pdf"
             page = f"{up}notebooks/{own}{lesson}.html"
-            printed(browser, built(), path, page, SLIDES, prefer_css_page_size=True)
+            printed(browser, built(), path, page, BARE + SLIDES, prefer_css_page_size=True)
             yield path
 
 
