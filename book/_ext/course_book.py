@@ -21,6 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 from course_utils import figures
 from course_utils.figures.drawing import UNSEEN
 from course_utils.figures.words import with_minus
+from course_utils.messages import _
 
 PASSAGES = (
     course_bench.PASSAGES | course_study.PASSAGES | course_depth.PASSAGES | course_sheet.PASSAGES
@@ -60,7 +61,7 @@ def fold_plumbing(app, doctree):
         if what:
             cell["hide_mode"] = "input"
         elif "solution" in cell["cell_metadata"].get("tags", ()):
-            what = "A solution"
+            what = _("A solution")
         if what:
             cell["prompt_show"] = cell["prompt_hide"] = what
 
@@ -85,14 +86,14 @@ def link_terms(app, doctree, docname):
 def plumbing(cell):
     """What a cell does, where it bears the tag setup, or imports and that is all; else ""."""
     if "setup" in cell["cell_metadata"].get("tags", ()):
-        return "The set-up"
+        return _("The set-up")
     (code,) = [*cell.findall(nodes.literal_block)][:1] or [None]
     try:
         statements = ast.parse(code.astext() if code else "").body
     except SyntaxError:  # IPython's own
         return ""
     imports = all(isinstance(one, ast.Import | ast.ImportFrom) for one in statements)
-    return "The imports" if statements and imports else ""
+    return _("The imports") if statements and imports else ""
 
 
 def copy_mathjax(app, error):

@@ -43,11 +43,6 @@ IN_FRAME = {  # of what Sphinx and its themes say, that which their own Chinese 
     "Source repository": "源码仓库",
     "System Settings": "跟随系统",
 }
-PROMPTS = {  # of course_book's folded cells
-    "The set-up": "准备代码",
-    "The imports": "导入语句",
-    "A solution": "参考答案",
-}
 NEWER = "本节的英文已更新，译文还没有跟上：[看英文]({})。"
 UNTRANSLATED = "本节还没有中文译文，下面是[英文]({})。"
 
@@ -145,14 +140,6 @@ class LikeTheEnglish(SphinxTransform):
         return "../" * (docname.count("/") + 1) + f"{name}.html" + (f"#{anchor}" if anchor else "")
 
 
-def say_what_is_folded(app, doctree):
-    """In Chinese, on the cells that course_book has folded."""
-    for cell in doctree.findall(nodes.container):
-        for name in ("prompt_show", "prompt_hide"):
-            if name in cell:
-                cell[name] = PROMPTS.get(cell[name], cell[name])
-
-
 # --- all pages ------------------------------------------------------------------------------------
 def lead_to_twin(app, pagename, templatename, context, doctree):
     """A button that leads to the same page in the other language, or else to the book in it."""
@@ -183,6 +170,5 @@ def setup(app):
         app._init_i18n()  # was done before extensions are asked
         app.connect("config-inited", lambda app, config: config.html_theme_options.update(IN_THEME))
         app.connect("source-read", mark_stale)
-        app.connect("doctree-read", say_what_is_folded, priority=900)  # after course_book
         app.add_transform(LikeTheEnglish)
     return {"parallel_read_safe": True}

@@ -426,7 +426,7 @@ def costs(found, by_arm):
         N_("perplexity"): by_arm["perplexity"].map("{:.3f}".format),
         N_("seconds"): by_arm["elapsed_s"].map("{:.3g}".format).replace("nan", "–"),
         N_("characters a second"): speed.replace("nan", "–"),
-        N_("peak memory (MB)"): by_arm["peak_memory_mb"].map("{:,.0f}".format),
+        N_("peak memory (MiB)"): by_arm["peak_memory_mb"].map("{:,.0f}".format),
     }
     return pd.DataFrame({N_("arm"): by_arm["arm"].map(translated), **columns})
 
