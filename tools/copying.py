@@ -2,10 +2,11 @@
 
     python tools/copying.py
 
-A hundred characters are read after a hundred others, and the loss is taken from the 21st on. What
-do they gain when those others are the same characters (a copy to look up), the characters that
-stood there in the play, or the same letters shuffled? Nats/character, against strangers: lines of
-another place in the validation split, or other random characters. ± is a standard error.
+HALF characters are read after as many others, and all but the first CUT of them count, as in
+`mechanism`. What do they gain when those others are the same characters (a copy to look up), the
+characters that stood there in the play, or the same letters shuffled? Nats/character, against
+strangers: lines of another place in the validation split, or other random characters. ± is a
+standard error.
 """
 
 import pandas as pd
@@ -14,9 +15,9 @@ from torch.nn import functional as F
 
 from course_utils import corpus, files
 from course_utils.lessons.data import get_batch, split
+from course_utils.research.mechanism import CUT, HALF
 from course_utils.training import checkpoints, runs
 
-T, COUNTED = 100, slice(20, None)  # characters of a half; those of the second that are counted
 ROUNDS, TEXTS = 24, 48  # texts a round
 
 
@@ -25,21 +26,21 @@ def loss_after(model, first, second):
     """The mean loss of each second half, read after a first. (B, T), (B, T) -> (B,)"""
     tokens = torch.cat([first, second], 1)
     losses = F.cross_entropy(model(tokens[:, :-1]).transpose(1, 2), tokens[:, 1:], reduction="none")
-    return losses[:, T - 1 :][:, COUNTED].mean(1)
+    return losses[:, -HALF:][:, CUT:].mean(1)
 
 
 def of_shakespeare(ids, chance):
     """-> second halves, and what may stand before each"""
-    window, _ = get_batch(ids, TEXTS, 2 * T, chance)
-    strangers, _ = get_batch(ids, TEXTS, T, chance)
-    first, second = window.split(T, 1)
+    window, _ = get_batch(ids, TEXTS, 2 * HALF, chance)
+    strangers, _ = get_batch(ids, TEXTS, HALF, chance)
+    first, second = window.split(HALF, 1)
     return second, {"strangers": strangers, "copy": second, "own past": first}
 
 
 def of_random(vocab_size, chance):
     """-> second halves, and what may stand before each"""
-    second, strangers = torch.randint(vocab_size, (2, TEXTS, T), generator=chance)
-    shuffled = torch.stack([row[torch.randperm(T, generator=chance)] for row in second])
+    second, strangers = torch.randint(vocab_size, (2, TEXTS, HALF), generator=chance)
+    shuffled = torch.stack([row[torch.randperm(HALF, generator=chance)] for row in second])
     return second, {"strangers": strangers, "copy": second, "shuffled": shuffled}
 
 

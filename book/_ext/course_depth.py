@@ -6,6 +6,7 @@ from functools import cache
 
 import pandas as pd
 import torch
+from course_playground import models
 from course_study import (
     FRAMES,
     HEADLINES,
@@ -32,7 +33,7 @@ from course_utils.lessons.data import split
 from course_utils.messages import N_, _
 from course_utils.messages.names import translated
 from course_utils.research import comparisons, mechanism, recorded, scaling, studies, tables
-from course_utils.training import checkpoints, runs
+from course_utils.training import checkpoints
 
 TEXTS = {  # a record's loss -> the text that it is of
     "reporting_loss": N_("second half"),
@@ -521,10 +522,8 @@ PROBED = 2048  # held-out characters, of the half that reports
 def inside():
     """What goes on in the published models of the plain protocol: a row a depth."""
     text = corpus.load()
-    found = [r for r in runs.load_all(files.PUBLISHED, text) if r.recipe == "baseline"]
-    found = [r for r in found if r.checkpoint.is_file()]
     rows = []
-    for r in by_depth(found):
+    for r in models(files.PUBLISHED):
         model, tokenizer = checkpoints.load_model(r.checkpoint)
         ids = torch.tensor(tokenizer.encode(split(text.text)[1]))
         rows.append(inside_row(model, ids))

@@ -4,10 +4,11 @@ from functools import cache
 
 import torch
 from course_pages import PROMPT, deepest
+from course_playground import models
 from course_study import baselines
 
 from course_utils import figures, files
-from course_utils.training import checkpoints, runs
+from course_utils.training import checkpoints
 
 
 @cache
@@ -50,11 +51,7 @@ def step():
 
 def ladder():
     """What counting reaches, and the models of the plain protocol."""
-    trained = {
-        record.arm: record.validation_loss
-        for record in runs.load_all(files.PUBLISHED)
-        if record.recipe == "baseline" and record.checkpoint.is_file()
-    }
+    trained = {record.arm: record.validation_loss for record in models(files.PUBLISHED)}
     yield figures.loss_bars(baselines() | trained)
 
 
