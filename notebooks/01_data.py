@@ -23,7 +23,7 @@
 # batches · read a loss and its perplexity · build an n-gram model that is hard to beat.
 #
 # **You need** Python, [PyTorch in twenty lines](../book/pytorch.md), the idea of probability.
-# **Time:** 45 minutes to read, half a minute of computing, an hour for the exercises up to core.
+# **Time:** 40 minutes to read, half a minute of computing, an hour for the exercises up to core.
 
 # %% tags=["setup"]
 import importlib.util

@@ -24,7 +24,7 @@
 # symptom of forgetting it · split a vector into heads.
 #
 # **You need** [lesson 1](01_data.ipynb), [PyTorch in twenty lines](../book/pytorch.md), matrix products.
-# **Time:** 40 minutes to read, two to compute, an hour and a half for the exercises up to core.
+# **Time:** 30 minutes to read, two to compute, an hour and a half for the exercises up to core.
 
 # %% tags=["setup"]
 import importlib.util

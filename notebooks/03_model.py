@@ -24,7 +24,7 @@
 # model before you train it · read a trained one layer by layer.
 #
 # **You need** [lesson 2](02_attention.ipynb), derivatives as an idea, and
-# [PyTorch in twenty lines](../book/pytorch.md). **Time:** 50 minutes of reading, four of computing, two hours of
+# [PyTorch in twenty lines](../book/pytorch.md). **Time:** 65 minutes of reading, four of computing, two hours of
 # exercises up to core.
 
 # %% tags=["setup"]

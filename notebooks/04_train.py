@@ -22,7 +22,7 @@
 # **You will be able to** write a training loop from memory · find a learning rate · name a bug by its curve · tell a
 # difference from luck · measure a loss exactly, and stop in time · say what a head does.
 #
-# **You need** [lesson 3](03_model.ipynb) and [PyTorch in twenty lines](../book/pytorch.md). **Time:** 50 minutes of
+# **You need** [lesson 3](03_model.ipynb) and [PyTorch in twenty lines](../book/pytorch.md). **Time:** 65 minutes of
 # reading, four minutes of computing on a laptop, two hours for the exercises up to core.
 
 # %% tags=["setup"]

@@ -24,7 +24,7 @@
 #
 # **You need** [lesson 4](04_train.ipynb), [PyTorch in twenty lines](../book/pytorch.md), a mean and a standard
 # deviation.
-# **Time:** 40 minutes of reading; a minute of computing if the runs are there, else about twenty-five.
+# **Time:** 25 minutes of reading; a minute of computing if the runs are there, else about twenty-five.
 
 # %% tags=["setup"]
 import importlib.util

@@ -24,7 +24,7 @@
 # with a key-value cache, and say its price · measure a text against human text.
 #
 # **You need** [lesson 3](03_model.ipynb) and [PyTorch in twenty lines](../book/pytorch.md); trained models come from
-# [lesson 5](05_ablation.ipynb) or with the course. **Time:** 45 minutes of reading; a minute or two of computing.
+# [lesson 5](05_ablation.ipynb) or with the course. **Time:** 50 minutes of reading; a minute or two of computing.
 
 # %% tags=["setup"]
 import importlib.util

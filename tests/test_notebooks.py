@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import jupytext
 import nbformat
 import pytest
 
@@ -217,6 +218,15 @@ def test_alone_as_a_plain_script_with_only_the_wheel(name, installed, tmp_path):
     shutil.copy(CHINESE / f"{name}.py", tmp_path)
     done = run([installed, f"{name}.py"], tmp_path, **bare)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_minutes_to_read_are_those_that_the_tool_counts():
+    cells, cover = by_path("tools/cells.py"), (ROOT / "book/intro.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        lesson = jupytext.read(ROOT / f"notebooks/{name}.py").cells
+        (head,) = re.findall(r"\*\*Time:\*\* (\d+) minutes", "\n".join(c.source for c in lesson))
+        (card,) = re.findall(rf"^(\d+) min · \S+ in \S+{name}\.ipynb\)", cover, re.MULTILINE)
+        assert int(head) == int(card) == cells.minutes_to_read(lesson), name
 
 
 @pytest.mark.slow

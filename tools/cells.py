@@ -8,6 +8,7 @@ from statistics import median, quantiles
 
 import jupytext
 
+WORDS, LINES = 230, 10  # that an undistracted reader reads in a minute
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 HEAD = (
     "lesson",
@@ -16,6 +17,7 @@ HEAD = (
     "90 %",
     "longest prose (words)",
     "prose : code",
+    "minutes to read",
     "far from their use",
 )
 
@@ -39,8 +41,24 @@ def shape(script):
         f"{quantiles(lines, n=10)[-1]:.0f}",
         max(prose),
         ratio,
+        minutes_to_read(cells),
         far,
     )
+
+
+def minutes_to_read(cells):
+    """Up to the exercises, and what is folded left out, to the nearest five minutes."""
+    words = lines = 0
+    for cell in cells:
+        if cell.cell_type == "code":
+            if "setup" not in cell.metadata.get("tags", []):
+                lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+            continue
+        before, exercises, _ = cell.source.partition("## Exercises")
+        words += len(re.sub(r"<details>.*?</details>", "", before, flags=re.DOTALL).split())
+        if exercises:
+            break
+    return 5 * round((words / WORDS + lines / LINES) / 5)
 
 
 def far_from_use(code):
