@@ -34,15 +34,16 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 WORTH_COMPILING = 1e14
 
 
-def make_engine(model, ids, config, allow=None):
+def make_engine(model, ids, config, allow=None, targets=None):
     """The fastest engine for the model's device. ids: (N,) int64 on it.
 
-    allow: the pieces that a GPU may use, as pieces_for gives them; None for those of this run
-    alone. "exact" among them asks for exactness beyond EXACT_CONTEXT too. Where a GPU's memory
-    can't hold what a batch needs, the batch is read in 2, 4, … micro-batches.
+    targets: (N, V) probabilities on it, of what stands at each place, where that is not to be taken
+    for certain. allow: the pieces that a GPU may use, as pieces_for gives them; None for those of
+    this run alone. "exact" among them asks for exactness beyond EXACT_CONTEXT too. Where a GPU's
+    memory can't hold what a batch needs, the batch is read in 2, 4, … micro-batches.
     """
     if not ids.is_cuda:
-        return Engine(model, ids, config)
+        return Engine(model, ids, config, targets=targets)
 
     if allow is None:
         allow = pieces_for(work(model.config, config))
@@ -51,7 +52,7 @@ def make_engine(model, ids, config, allow=None):
     micro_batches = 1
     while True:
         try:
-            return CudaEngine(model, ids, config, allow, micro_batches)
+            return CudaEngine(model, ids, config, allow, micro_batches, targets)
         except torch.cuda.OutOfMemoryError:
             if micro_batches == config.batch_size:
                 raise
@@ -94,13 +95,14 @@ class Engine:
     get_random_state = staticmethod(torch.get_rng_state)  # of dropout
     set_random_state = staticmethod(torch.set_rng_state)
 
-    def __init__(self, model, ids, config, micro_batches=1):
+    def __init__(self, model, ids, config, micro_batches=1, targets=None):
         self.model = model
         self.ids = ids
+        self.targets = ids if targets is None else targets
         self.config = config
         self.micro_batches = micro_batches
         self.optimizers = make_optimizers(model, config)
-        self.loss_of = next_character_loss
+        self.loss_of = next_character_loss if targets is None else expected_loss
         self.batch_generator = torch.Generator().manual_seed(config.seed)
         self.steps_done = 0
         self.losses = torch.zeros(config.steps, device=ids.device)
@@ -181,7 +183,12 @@ class Engine:
 
     def _batch(self):
         size, context = self.config.batch_size, self.model.config.context_length
-        return get_batch(self.ids, size, context, self.batch_generator)
+        if self.targets is self.ids:
+            return get_batch(self.ids, size, context, self.batch_generator)
+        # The same windows, as places.
+        everywhere = torch.arange(len(self.ids), device=self.ids.device)
+        places, following = get_batch(everywhere, size, context, self.batch_generator)
+        return self.ids[places], self.targets[following]
 
     def _skip_batches(self):
         """Draw no window again that was drawn in the steps that are done."""
@@ -200,8 +207,8 @@ class CudaEngine(Engine):
     get_random_state = staticmethod(torch.cuda.get_rng_state)
     set_random_state = staticmethod(torch.cuda.set_rng_state)
 
-    def __init__(self, model, ids, config, allow=PIECES, micro_batches=1):
-        super().__init__(model, ids, config, micro_batches)
+    def __init__(self, model, ids, config, allow=PIECES, micro_batches=1, targets=None):
+        super().__init__(model, ids, config, micro_batches, targets)
         context = model.config.context_length
         device = ids.device
 
@@ -256,7 +263,7 @@ class CudaEngine(Engine):
         index = self.starts.index_select(0, self.now)[0] + self.offsets
         rate = self.rates.index_select(0, self.now)[0]
         with exactly(self.exact):
-            loss = self._learn(self.ids[index], self.ids[index + 1], rate)
+            loss = self._learn(self.ids[index], self.targets[index + 1], rate)
         self.losses.index_copy_(0, self.now, loss[None])
         self.now += 1
 
@@ -281,7 +288,7 @@ class CudaEngine(Engine):
     def _prepare(self, pieces):
         """Compile and capture with a few steps, and take these back, to the last counter."""
         before = self.state()
-        self.loss_of = loss_function("bf16" in pieces, "compiled" in pieces)
+        self.loss_of = loss_function("bf16" in pieces, "compiled" in pieces, self.loss_of)
         if self.config.optimizer == "muon":
             faster = compiled(orthogonalise) if "compiled" in pieces else orthogonalise
             self.optimizers[-1].orthogonalise = faster
@@ -359,14 +366,19 @@ def compiled(function):
     return torch.compile(function, dynamic=False)
 
 
-def loss_function(in_bf16, is_compiled):
-    """next_character_loss in the precision and form that a regime wants."""
+def expected_loss(model, tokens, targets):
+    """The mean token loss where targets are probabilities: (B, T) int64, (B, T, V) -> ()."""
+    return F.cross_entropy(model(tokens).float().flatten(0, 1), targets.flatten(0, 1))
+
+
+def loss_function(in_bf16, is_compiled, plain=next_character_loss):
+    """`plain`, in the precision and form that a regime wants."""
     if is_compiled:
-        return compiled(loss_in_bf16 if in_bf16 else next_character_loss)
-    return loss_under_autocast if in_bf16 else next_character_loss
+        return functools.partial(compiled(loss_in_bf16), plain) if in_bf16 else compiled(plain)
+    return functools.partial(loss_under_autocast, plain) if in_bf16 else plain
 
 
-def loss_in_bf16(model, tokens, targets):
+def loss_in_bf16(plain, model, tokens, targets):
     """Weights and activations all rounded: for the compiler, which fuses the roundings.
 
     Gradients are summed in fp32.
@@ -375,11 +387,14 @@ def loss_in_bf16(model, tokens, targets):
     if model.sinusoids is not None:
         tensors["sinusoids"] = model.sinusoids
     rounded = {name: tensor.bfloat16() for name, tensor in tensors.items()}
-    logits = torch.func.functional_call(model, rounded, tokens)
-    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+
+    def logits(tokens):
+        return torch.func.functional_call(model, rounded, tokens).float()
+
+    return plain(logits, tokens, targets)
 
 
-def loss_under_autocast(model, tokens, targets):
+def loss_under_autocast(plain, model, tokens, targets):
     """Matrix products in bf16, the rest in fp32."""
     with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
-        return next_character_loss(model, tokens, targets)
+        return plain(model, tokens, targets)

@@ -110,6 +110,7 @@ def train(
     saved=None,
     save=None,
     curve_points=0,
+    targets=None,
 ):
     """Train in place, keep the weights of the best evaluation, and say what happened.
 
@@ -117,7 +118,7 @@ def train(
     done. allow: as make_engine's. saved: a state to go on from, (tensors, facts). save(tensors,
     facts): called now and then, and when Ctrl-C ends the run, which then raises KeyboardInterrupt.
     curve_points: evaluations only to look at, at even distances; they change neither the weights
-    nor which are the best. -> Training
+    nor which are the best. targets: as make_engine's. -> Training
     """
     refuse_short_texts(train_ids, validation_ids, model.config.context_length)
     device = next(model.parameters()).device
@@ -129,7 +130,7 @@ def train(
     # loaded by half would stay so.
     with ctrl_c_waits() as asked:
         ids = train_ids.to(device), validation_ids.to(device)
-        loop = Loop(model.train(), *ids, config, allow, curve_points)
+        loop = Loop(model.train(), *ids, config, allow, curve_points, targets)
         synchronize(device)
         loop.result.setup_s += time.perf_counter() - begin
         torch.manual_seed(config.seed + 1)  # dropout
@@ -169,11 +170,11 @@ def do_nothing(*_):
 class Loop:
     """A run on its way: its engine, what was measured so far, and the best weights."""
 
-    def __init__(self, model, train_ids, validation_ids, config, allow, curve_points):
+    def __init__(self, model, train_ids, validation_ids, config, allow, curve_points, targets=None):
         self.model = model
         self.validation_ids = validation_ids
         self.config = config
-        self.engine = engine.make_engine(model, train_ids, config, allow)
+        self.engine = engine.make_engine(model, train_ids, config, allow, targets)
         self.stopping = EarlyStopping(config.patience)
         self.best = {}
         self.result = Training(regime=self.engine.regime)

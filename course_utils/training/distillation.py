@@ -1,0 +1,71 @@
+"""Several teachers and one student: what an ensemble knows, in one model of their size.
+
+Models from different seeds err in different places, and their mean guess is better than any one's.
+A student that learns from it, and not from what happened to stand there alone, comes close to it
+(Hinton et al., 2015). So the price is several trainings, and that of writing is one model's.
+"""
+
+import time
+from dataclasses import replace
+
+import torch
+from torch.nn import functional as F
+
+from course_utils.training import trainer
+
+TEACHERS = 1000  # seeds are a teacher's from here on: so many a student
+AT_ONCE = 2**15  # characters that a model reads at once
+
+
+def train(
+    model_config, config, train_ids, validation_ids, teachers, share=0.5, teaching=None, allow=None
+):
+    """A student of so many teachers; with none, a model that learns from the text alone.
+
+    share: of the targets, that which is the teachers'. teaching: their TrainConfig, where it is not
+    the student's; their seeds follow from the student's. train_ids, validation_ids: (N,) int64 on
+    one device. -> (student, Training, seconds that the teachers took, set-up counted)
+    """
+    begin = time.perf_counter()
+    guesses = 0.0
+    for i in range(teachers):
+        its = replace(teaching or config, seed=TEACHERS * (config.seed + 1) + i)
+        teacher = trainer.new_model(model_config, its, train_ids.device)
+        trainer.train(teacher, train_ids, validation_ids, its, allow=allow)
+        guesses = guesses + predictions(teacher, train_ids) / teachers
+    targets = None
+    if teachers:
+        certain = F.one_hot(train_ids, model_config.vocab_size).float()
+        targets = certain.lerp_(guesses, share)
+    seconds = time.perf_counter() - begin
+    student = trainer.new_model(model_config, config, train_ids.device)
+    result = trainer.train(student, train_ids, validation_ids, config, allow=allow, targets=targets)
+    return student, result, seconds
+
+
+@torch.no_grad()
+def predictions(model, ids):
+    """What a model thinks of each place in a text: (N,) int64 -> (N, V) probabilities.
+
+    Each place is guessed with half a context before it, at least, where the text has that much;
+    nothing is known of the first.
+    """
+    context = min(model.config.context_length, len(ids) - 1)
+    step = max(1, context // 2)
+    was_training = model.training
+    model.eval()
+
+    def guess(windows):
+        return model(windows).float().softmax(dim=-1)
+
+    # First windows that overlap by half; of all but the first, what is new in them counts.
+    nothing = torch.full((1, model.config.vocab_size), 1 / model.config.vocab_size)
+    guesses = [nothing.to(ids.device), guess(ids[None, :context])[0]]
+    windows = ids[:-1].unfold(0, context, step)[1:]
+    for some in windows.split(max(1, AT_ONCE // context)):
+        guesses.append(guess(some)[:, -step:].flatten(0, 1))
+    # Then the end of the text, where no whole step is left.
+    left = len(ids) - sum(map(len, guesses))
+    guesses.append(guess(ids[None, -context - 1 : -1])[0, context - left :])
+    model.train(was_training)
+    return torch.cat(guesses)
