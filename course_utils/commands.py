@@ -2,7 +2,6 @@
 
 import difflib
 import sys
-from dataclasses import replace
 
 from course_utils.messages import _
 
@@ -54,16 +53,13 @@ def run_all(args, specs):
 
 
 def train(args):
-    from course_utils.research import studies
-    from course_utils.training import recipes
+    from course_utils.training import runs
 
     recipe = args.recipe or args.profile.study_recipe
-    n_layers = args.layers or recipes.named_recipe(recipe)[0].get("n_layers", 6)
-    study = studies.Study("train", "", {recipes.layers(n_layers): {"n_layers": n_layers}})
-    specs = study.specs(recipe, range(args.seed, args.seed + args.seeds), args.text)
-    if args.steps:
-        specs = [replace(spec, train=replace(spec.train, steps=args.steps)) for spec in specs]
-
+    specs = [
+        runs.training_spec(recipe, seed, args.text, args.layers, args.steps)
+        for seed in range(args.seed, args.seed + args.seeds)
+    ]
     for record in run_all(args, specs):
         print(
             _(

@@ -11,7 +11,8 @@ import torch
 
 import helpers
 from course_utils.generation import decoder, writer
-from course_utils.generation.decoder import CudaDecoder, Decoder, make_decoder
+from course_utils.generation.decoder import CudaDecoder, Decoder
+from course_utils.generation.writer import make_decoder
 from course_utils.lessons import sampling
 from course_utils.lessons.model import CHOICES, GPTConfig
 from course_utils.lessons.train import next_character_loss

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from course_utils import files
 from course_utils.bench import peers
-from course_utils.generation import decoder
+from course_utils.generation import kernel, writer
 from course_utils.lessons import sampling
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPTConfig
@@ -181,8 +181,11 @@ def writers(model, model_config, tokens, n):
     """Who continues tokens (B, 1) by n characters: name -> function, or None for no such peer."""
     texts = len(tokens)
     dtype = torch.bfloat16 if tokens.is_cuda and texts > 1 else torch.float32
-    ready = decoder.make_decoder(model, texts, dtype)
+    ready = writer.make_decoder(model, texts, dtype)
     contenders = {f"ours, {str(dtype).removeprefix('torch.')}": lambda: fill(ready, tokens, n)}
+    if texts == 1 and not kernel.why_not(model):
+        one = kernel.KernelDecoder(model)
+        contenders["ours, one kernel, bfloat16"] = lambda: fill_at_once(one, tokens, n)
     if texts == 1:
         contenders["without a cache"] = lambda: generate_plainly(model, tokens, n)
         contenders["lesson 6"] = lambda: sampling.generate(model, tokens, n)
@@ -197,6 +200,12 @@ def fill(writer, tokens, n):
     for _ in range(n - 1):
         token = writer.draw_next(token)
     return token.sum().item()
+
+
+def fill_at_once(writer, tokens, n):
+    """The same by a decoder that writes many in a call."""
+    first = sampling.draw(writer.read(tokens))
+    return writer.write(first, n - 1).sum().item()
 
 
 @torch.no_grad()

@@ -19,15 +19,6 @@ SHARES = 16  # the pieces, at most, of a weight matrix that a CPU's cores take i
 REACH = 64  # by how many positions at a time the part of the cache that a GPU reads grows
 
 
-def make_decoder(model, batch_size=1, dtype=torch.float32):
-    """The fastest decoder for the model's device, for so many texts at a time.
-
-    dtype: of weights and cache; bfloat16 halves what a GPU must read for many texts.
-    """
-    kind = CudaDecoder if model.head.weight.is_cuda else Decoder
-    return kind(model, batch_size, dtype)
-
-
 class Layer(NamedTuple):
     """A block of the model as functions of one position, x: (B, C).
 
@@ -121,6 +112,14 @@ class Decoder:
     def draw_next(self, token, temperature=1.0, top_k=None, top_p=None, generator=None):
         """Go on with one token a text and draw the next: (B, 1) int64 -> (B, 1)."""
         return draw(filter_logits(self.step(token), temperature, top_k, top_p), generator)
+
+    def write(self, token, n, temperature=1.0, top_k=None, top_p=None, generator=None):
+        """Go on with one token a text and draw the next n: (B, 1) int64 -> (B, n)."""
+        drawn = []
+        for _ in range(n):
+            token = self.draw_next(token, temperature, top_k, top_p, generator)
+            drawn.append(token.clone())
+        return torch.cat(drawn, dim=1)
 
     def _one_more(self):
         if self.length == self.config.context_length:

@@ -8,6 +8,9 @@ laptop-long   and in ten minutes
 sprint        for a GPU: past nanoGPT's 1.4697 in seconds
 modern        for a GPU: the lowest loss at the baseline's size
 record        and at nanoGPT's
+sprint-256    past 1.4697 at nanoGPT's context too: a longer one is another task
+modern-256    the lowest loss there at the baseline's size
+laptop-256    what two cores learn there in ten minutes
 fair          the baseline's model for a fixed number of steps, with a warm-up and a falling rate
 modern-short  a third of modern's steps; the recorded study changes these two, a thing at a time
 smoke         seconds, to see that everything runs
@@ -36,6 +39,9 @@ MODELS = {
     "sprint":       ( 1024,     4,     3,    192,  768,    0.0, "rope",     True),
     "modern":       ( 1024,     6,     4,    256, 1024,    0.2, "rope",     True),
     "record":       ( 1024,     6,     6,    384, 1536,    0.3, "rope",     True),
+    "sprint-256":   (  256,     4,     4,    256, 1024,    0.0, "rope",     True),
+    "modern-256":   (  256,     6,     4,    256, 1024,    0.3, "rope",     True),
+    "laptop-256":   (  256,     4,     3,    192,  768,    0.0, "rope",     True),
     "fair":         (  256,     6,     8,    256, 1024,    0.1, "learned",  False),
     "modern-short": ( 1024,     6,     4,    256, 1024,    0.2, "rope",     True),
     "smoke":        (   32,     4,     2,     32,   64,    0.0, "rope",     True),
@@ -66,6 +72,9 @@ TRAININGS = {  # where Muon trains the blocks' matrices, AdamW trains the rest
     "sprint":       ( 1050,   8, "muon",  3e-3, 0.03, 0.95, 3,  0.10,  20, 0.50,  1050,    0),
     "modern":       ( 2400,   8, "muon",  3e-3, 0.02, 0.95, 5,  0.10,  50, 0.50,   800,    0),
     "record":       ( 2400,   8, "muon",  3e-3, 0.03, 0.95, 5,  0.10,  50, 0.50,   800,    0),
+    "sprint-256":   ( 1000,  24, "muon",  3e-3, 0.04, 0.95, 3,  0.20,  20, 0.50,  1000,    0),
+    "modern-256":   ( 4000,  32, "muon",  3e-3, 0.02, 0.95, 5,  0.10,  50, 0.50,  1000,    0),
+    "laptop-256":   ( 3430,   4, "muon",  5e-3, 0.02, 0.90, 3,  0.10,  20, 0.90,   980,    0),
     "fair":         ( 1200,  32, "adamw", 1e-3, 0.02, 0.95, 5,  0.01, 100, 0.50,  1200,    0),
     "modern-short": (  800,   8, "muon",  3e-3, 0.02, 0.95, 5,  0.10,  50, 0.50,   800,    0),
     "smoke":        (   20,   8, "muon",  3e-3, 0.02, 0.95, 5,  0.10,   5, 0.50,    10,    0),

@@ -450,6 +450,16 @@ def depth_spec(n_layers, corpus, seed=0):
     return RunSpec("depth", recipe, layers(n_layers), model, train, corpus.sha256)
 
 
+def training_spec(recipe, seed, corpus, n_layers=None, steps=None):
+    """The run of a recipe by itself; n_layers and steps, where they are given, in place of its."""
+    settings, train = named_recipe(recipe)
+    if n_layers:
+        settings = settings | {"n_layers": n_layers}
+    model = GPTConfig(**{"vocab_size": len(set(corpus.text)), **settings})
+    train = replace(train, seed=seed, steps=steps or train.steps)
+    return RunSpec("train", recipe, layers(model.n_layers), model, train, corpus.sha256)
+
+
 def small_model(corpus, device="cpu"):
     """The 2-layer model and its record: the reader's own, else the published, else trained now."""
     return load_or_train(depth_spec(2, corpus), corpus, device)

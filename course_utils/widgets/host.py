@@ -42,7 +42,7 @@ class SamplerHost:
         """
         import torch
 
-        from course_utils.generation.decoder import make_decoder
+        from course_utils.generation.writer import make_decoder
 
         model = self.models[number]
         state = state_of(model)
