@@ -1,7 +1,9 @@
 """The course in Chinese: the catalogue has all that is said, and that is what a reader meets."""
 
 import ast
+import itertools
 import re
+from textwrap import wrap
 
 import jupytext
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from course_utils import checks, corpus, figures, messages, widgets
 from course_utils.__main__ import main
+from course_utils.messages.lines import fold, width
 from course_utils.research.comparisons import compare
 from pages import serving, watched, widget_site
 from tools import messages as tool
@@ -114,6 +117,31 @@ def test_what_a_lesson_prints_and_draws_is_chinese(corpus_file):
     assert verdict("english").startswith("4 layers predict better than 2 layers: -0.305 nats/char")
     assert CHINESE.search(figures.kv_cache(7).get_label())
     assert not CHINESE.search(figures.kv_cache(7, language="english").get_label())
+
+
+def test_a_line_ends_where_a_typesetter_would_end_it():
+    said = [message.string for message in tool.wanted() if isinstance(message.string, str)]
+    for text, columns in itertools.product("\n".join(said).split("\n"), (20, 66)):
+        lines = fold(text, columns, whole=True)
+        assert not [line for line in lines[1:] if line[0] in "，。、；：？！）”》％·,.;:)%"]
+        assert not [line for line in lines[:-1] if line[-1] in "（“《([="]
+        for same in (r"[\w.{}–%^-]+", r"\S"):  # no word or number is cut, no sign lost
+            assert re.findall(same, "\n".join(lines), re.ASCII) == re.findall(same, text, re.ASCII)
+        wide = [line for line in lines if width(line) > columns]
+        assert not [line for line in wide if re.search("[\u4e00-\u9fff]{3}", line)], "could end"
+
+
+def test_a_formula_and_a_number_with_what_it_counts_stay_together():
+    title = "验证损失（奈特/字符）：学习率 0.0024 时 6 层比 4 层低 0.0185，T = 256"
+    assert fold(title, 25) == [
+        "验证损失（奈特/字符）：学",
+        "习率 0.0024 时 6 层比",
+        "4 层低 0.0185，T = 256",
+    ]
+    assert fold("/a/long/path", 5) == ["/a/lo", "ng/pa", "th"]
+    assert fold("  it is /a/long/path", 8, "  ", whole=True) == ["  it is", "  /a/long/path"]
+    english = " ".join(figures.__doc__.split())
+    assert fold(english, 30) == wrap(english, 30, break_on_hyphens=False)
 
 
 @pytest.mark.usefixtures("chinese")

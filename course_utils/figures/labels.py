@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from course_utils.figures.drawing import GREY, SMALL
-from course_utils.figures.words import fold, speaker, translated, width
+from course_utils.figures.words import fold, speaker, translated
+from course_utils.messages.lines import width
 
 BACK = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5}  # of a label on lines
 GAP = 0.025  # between a line's end and its label, as a share of the axes

@@ -26,8 +26,9 @@ from course_utils.figures.labels import (
     draw_baselines,
     name_ends,
 )
-from course_utils.figures.words import drawable, translated, visible, width
+from course_utils.figures.words import drawable, translated, visible
 from course_utils.messages import N_
+from course_utils.messages.lines import width
 
 FEW = 100  # numbers that still fit into the cells of a grid
 UNMEASURED = N_("could not be measured")

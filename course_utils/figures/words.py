@@ -5,13 +5,12 @@ import unicodedata
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from textwrap import wrap
 from typing import NamedTuple
 
 from matplotlib import font_manager
 
 from course_utils import messages
-from course_utils.messages import N_, names
+from course_utils.messages import N_, lines, names
 
 LOSS = N_("validation loss (nats/character)")
 UNTOUCHED = N_("loss on the untouched plays (nats/character)")
@@ -99,17 +98,6 @@ def visible(text):
     return drawable(str(text).replace(" ", "␣").replace("\n", "⏎"))
 
 
-def width(text):
-    """How many columns of a fixed-width font the text takes: a Chinese sign takes two."""
-    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
-
-
 def fold(text, columns, indent=""):
-    """The text's lines, none wider than so many columns; indent: before each continued line."""
-    if text:
-        columns = columns * len(text) // width(text)  # Chinese signs take two each
-    return [
-        part
-        for line in drawable(text).split("\n")
-        for part in wrap(line, columns, subsequent_indent=indent) or [""]
-    ]
+    """The text's lines as a font can draw them: messages.lines'."""
+    return lines.fold(drawable(text), columns, indent)

@@ -3,8 +3,8 @@
 import os
 import shutil
 import sys
-import textwrap
-import unicodedata
+
+from course_utils.messages.lines import fold, width
 
 WIDEST = 36  # characters of a table's cell
 
@@ -43,21 +43,15 @@ def broken(text, stream=None):
     stream = stream or sys.stdout
     if not (stream.isatty() or (stream is not sys.stderr and "COLUMNS" in os.environ)):
         return text
-    width = max(20, shutil.get_terminal_size().columns)
-    return "\n".join(one if len(one) <= width else folded(one, width) for one in text.split("\n"))
+    columns = max(20, shutil.get_terminal_size().columns)
+    lines = text.split("\n")
+    return "\n".join(one if width(one) <= columns else folded(one, columns) for one in lines)
 
 
-def folded(line, width):
+def folded(line, columns):
     """A line as several, which begin below its first word."""
     indent = line[: len(line) - len(line.lstrip())]
-    return textwrap.fill(
-        line.strip(),
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return "\n".join(fold(line.rstrip(), columns, indent, whole=True))
 
 
 def table(rows):
@@ -65,21 +59,16 @@ def table(rows):
     cells = [list(rows[0]), *(list(row.values()) for row in rows)]
     cells = [[shortened(cell) for cell in line] for line in cells]
     columns = list(zip(*cells, strict=True))
-    widths = [max(map(columns_of, column)) for column in columns]
+    widths = [max(map(width, column)) for column in columns]
 
     lines = []
     for first, *others in cells:
-        line = first + " " * (widths[0] - columns_of(first))
-        for cell, width in zip(others, widths[1:], strict=True):
-            line += "  " + " " * (width - columns_of(cell)) + cell
+        line = first + " " * (widths[0] - width(first))
+        for cell, widest in zip(others, widths[1:], strict=True):
+            line += "  " + " " * (widest - width(cell)) + cell
         lines.append(line)
     return "\n".join(lines)
 
 
 def shortened(cell):
     return cell if len(cell) <= WIDEST else f"{cell[: WIDEST - 1]}…"
-
-
-def columns_of(text):
-    """How many columns of a terminal a text takes: a Chinese character takes two."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
