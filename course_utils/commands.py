@@ -4,6 +4,8 @@ import difflib
 import sys
 
 from course_utils.messages import _
+from course_utils.messages.lines import width
+from course_utils.messages.names import translated
 
 
 def run(args):
@@ -33,7 +35,8 @@ def data(args):
     print(f"sha256 {args.text.sha256}")
     print(_("Loss on the last tenth, counted on the rest, in nats/character:"))
     for name, loss in baseline_losses(args.text.text).items():
-        print(f"  {name:8} {loss:.4f}")
+        words = translated(name)
+        print(f"  {words}{' ' * (8 - width(words))} {loss:.4f}")
 
 
 def run_all(args, specs):
@@ -165,8 +168,14 @@ def generate(args):
     if not checkpoint:
         record = runs.best([args.out, files.PUBLISHED], args.text)
         checkpoint = record.checkpoint
-        who = f"{record.arm}, seed {record.seed}, {record.validation_loss:.3f} nats/character"
-        say(_("Written by {who}: {checkpoint}", who=who, checkpoint=checkpoint), sys.stderr)
+        words = _(
+            "Written by {arm}, seed {seed}, {loss:.3f} nats/character: {checkpoint}",
+            arm=translated(record.arm),
+            seed=record.seed,
+            loss=record.validation_loss,
+            checkpoint=checkpoint,
+        )
+        say(words, sys.stderr)
     alphabet = "".join(sorted(set(args.text.text))) if args.text else None
     model, tokenizer = checkpoints.load_model(checkpoint, alphabet)
     prompt = a_prompt(tokenizer.alphabet) if args.prompt is None else args.prompt
@@ -285,8 +294,13 @@ def reproduce(args):
     rows = recorded.rows(args.text)
     if unknown := [row for row in args.rows if row not in rows]:
         near = ", ".join(difflib.get_close_matches(unknown[0], rows, cutoff=0))
-        missing = f"no row {unknown[0]!r} is published, of {len(rows)}"
-        raise ValueError(f"{missing}; the nearest names are {near}")
+        words = _(
+            "no row {row!r} is published, of {n}; the nearest names are {near}",
+            row=unknown[0],
+            n=len(rows),
+            near=near,
+        )
+        raise ValueError(words)
 
     specs = [runs.spec_of(rows[row][0], args.seed) for row in args.rows]
     records = run_all(args, specs)

@@ -85,7 +85,7 @@ def read_header(path, kind, advice=ADVICE):
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > LONGEST_HEADER or path.stat().st_size > LARGEST_FILE:
-                raise ValueError("too large")
+                raise ValueError(_("too large"))
             header = json.loads(file.read(length))
         about = json.loads(header.pop("__metadata__", {}).get("course", "{}"))
         claims = {name: (said["dtype"], tuple(said["shape"])) for name, said in header.items()}
@@ -134,7 +134,7 @@ def fields_of(kind, values):
     Names that the dataclass lacks are left to it. A whole number may be written as 2.0.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"no settings, but {type(values).__name__}")
+        raise ValueError(_("no settings, but {kind}", kind=type(values).__name__))
     types = {field.name: field.type for field in fields(kind)}
     return {
         name: of_type(types[name], value, name) if name in types else value
@@ -154,7 +154,7 @@ def of_type(kind, value, name):
         pass
     if kind not in (int, float) and isinstance(value, kind):
         return value
-    raise ValueError(f"{name} is {value!r:.40}")
+    raise ValueError(_("{name} is {value!r:.40}", name=name, value=value))
 
 
 def shown(name):

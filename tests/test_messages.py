@@ -11,8 +11,12 @@ import torch
 
 from course_utils import checks, corpus, figures, messages, widgets
 from course_utils.__main__ import main
+from course_utils.classroom import grading, judge
 from course_utils.messages.lines import fold, width
+from course_utils.messages.names import translated
+from course_utils.research import studies
 from course_utils.research.comparisons import compare
+from helpers import NOTE
 from pages import serving, watched, widget_site
 from tools import messages as tool
 
@@ -112,6 +116,9 @@ def test_what_a_lesson_prints_and_draws_is_chinese(corpus_file):
     note = "训练文本是 hamlet.txt，不是 Tiny Shakespeare。"
     assert text.describe().endswith(f"来源：hamlet.txt。{note}")
     assert text.note == "Trained on hamlet.txt, not on Tiny Shakespeare.", "records are English"
+    assert translated(text.note) == note
+    assert translated(NOTE) == "练习文本，由课程自己的模型写成，不是莎士比亚的作品。"
+    assert studies.STUDIES["depth-300"].question.startswith("训练 300 步，每种深度用自己的学习率")
     verdict = compare("4 layers", {0: 1.5, 1: 1.6}, "2 layers", {0: 1.8, 1: 1.91}).verdict_in
     assert verdict("chinese").startswith("4 层的预测优于 2 层：-0.305 奈特/字符（95% 置信区间")
     assert verdict("english").startswith("4 layers predict better than 2 layers: -0.305 nats/char")
@@ -142,6 +149,17 @@ def test_a_formula_and_a_number_with_what_it_counts_stay_together():
     assert fold("  it is /a/long/path", 8, "  ", whole=True) == ["  it is", "  /a/long/path"]
     english = " ".join(figures.__doc__.split())
     assert fold(english, 30) == wrap(english, 30, break_on_hyphens=False)
+
+
+@pytest.mark.usefixtures("chinese")
+def test_of_grades_the_sentences_are_chinese_and_the_verdicts_are_not(tmp_path):
+    exercise = checks.find("2.5")
+    said = judge.in_words(exercise, checks.Answer("2.5", "right"))
+    assert said == "read it yourself: 值都对，但同时保存多少个键只是 notebook 自己说的"
+    row = {"right": 1, "problem": "", "1.1": "right", "1.2": "not yet", "2.5": said}
+    assert grading.in_words(row) == "共 3 题，答对 1 题，1 题需要你自己看"
+    with pytest.raises(ValueError, match="里没有找到 notebook"):
+        grading.notebooks_in([tmp_path])
 
 
 @pytest.mark.usefixtures("chinese")

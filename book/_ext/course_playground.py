@@ -16,13 +16,12 @@ from sphinx.util.docutils import SphinxDirective
 from course_utils import corpus, figures, files, widgets
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.sampling import filter_logits
-from course_utils.messages import language
+from course_utils.messages import _
 from course_utils.messages.names import translated
 from course_utils.training import checkpoints, evaluation, recipes, runs
 
 PRACTICE = "practice.txt"
 TRAINING_LESSON = "04_train"
-TRAIN = {"en": "Train it in this page", "zh": "在本页训练它"}
 STILLS = {
     "temperature 0.5": {"temperature": 0.5},
     "temperature 1.5": {"temperature": 1.5},
@@ -78,7 +77,7 @@ def offer_training(app, doctree, docname):
         address = link.get("refuri", "").partition("#")[0]
         if not address.endswith("playground.html"):
             continue
-        words = TRAIN[language()]
+        words = _("Train it in this page")
         place = f'<a href="{address}#train-one-yourself">{words}</a>'
         offer = nodes.raw("", f'<div class="training-place">{place}</div>', format="html")
         paragraph = link.parent
@@ -95,7 +94,8 @@ class Still(SphinxDirective):
     def run(self):
         self.env.note_reread()  # by the next build there may be other models
         prompt = json.loads("".join(self.content))
-        figure = figures.next_character(guesses(prompt), title=f"What follows {prompt!r}")
+        title = _("What follows {prompt!r}", prompt=prompt)
+        figure = figures.next_character(guesses(prompt), title=title)
         return [nodes.image(uri=figure.data_uri(), alt=figure.get_label())]
 
 
@@ -134,7 +134,7 @@ def lens(text):
     guesses = [tokenizer.decode(stage.argmax(-1).tolist()) for stage in p]
     right = torch.stack([stage.gather(-1, tokens[0, 1:, None])[:, 0] for stage in p])
     return figures.logit_lens(
-        guesses, right, text, title="What the model would say, layer by layer"
+        guesses, right, text, title=_("What the model would say, layer by layer")
     )
 
 

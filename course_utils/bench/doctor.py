@@ -17,13 +17,24 @@ import torch
 
 from course_utils import corpus, files, profiles
 from course_utils.figures import drawing
-from course_utils.messages import _
+from course_utils.messages import N_, _
+from course_utils.messages.lines import width
 from course_utils.messages.names import translated
 
 NAME = "shakespeare-layer-by-layer"
 LIGHT = {"ipywidgets": "7.7.1", "anywidget": "0.9.21"}  # Colab's, the oldest that were tried
 ROOM = 100  # MB that a lesson's runs need; a whole experiment takes ten times as many
 COMPILERS = ("c++", "g++", "clang++", "cl")
+ABOUT = (  # what a finding may be about, besides python and torch
+    N_("doctor|packages"),
+    N_("doctor|pins"),
+    N_("doctor|steps"),
+    N_("doctor|compiler"),
+    N_("doctor|widgets"),
+    N_("doctor|corpus"),
+    N_("doctor|disk"),
+    N_("doctor|fonts"),
+)
 
 
 class Finding(NamedTuple):
@@ -48,7 +59,8 @@ def report(findings):
     """The screen: a finding a line, advice under it."""
     lines = []
     for about, said, advice, stops in findings:
-        lines.append(f"{about:9}{said}")
+        words = _(f"doctor|{about}")
+        lines.append(words + " " * (9 - width(words)) + said)
         if advice:
             mark = _("STOPS") if stops else ""
             lines.append(f"{mark:>7}  {advice}")
@@ -101,7 +113,7 @@ def packages():
     wrong = [_("{name} is missing", name=name) for name in missing] + old
     if wrong:
         names = " ".join(f"'{n}>={needed[n]}'" for n in needed if any(n in w for w in wrong))
-        yield Finding("packages", ", ".join(wrong), f"pip install -U {names}", stops=True)
+        yield Finding("packages", _(", ").join(wrong), f"pip install -U {names}", stops=True)
     else:
         yield Finding("packages", _("{n} needed, {n} there and new enough", n=len(needed)))
 
@@ -127,7 +139,7 @@ def pins():
     said = _("{same} packages as behind the stored outputs", same=same)
     if other:
         more = _(", and {other} more", other=len(other) - 2) if len(other) > 2 else ""
-        said += _("; others: {other}{more}", other=", ".join(other[:2]), more=more)
+        said += _("; others: {other}{more}", other=_(", ").join(other[:2]), more=more)
     yield Finding("pins", said)
 
 
@@ -203,7 +215,7 @@ def widgets():
         )
         yield Finding("widgets", _("without {missing}", missing=_(" and ").join(missing)), advice)
         return
-    said = ", ".join(f"{name} {installed(name)}" for name in LIGHT)
+    said = _(", ").join(f"{name} {installed(name)}" for name in LIGHT)
     if any(older(installed(name), bound) for name, bound in LIGHT.items()):
         names = " ".join(f"'{name}>={bound}'" for name, bound in LIGHT.items())
         yield Finding(
@@ -214,7 +226,7 @@ def widgets():
         )
         return
     shown = front_ends() or _("in Colab, Kaggle or VS Code")
-    yield Finding("widgets", f"{said}; {shown}", blind())
+    yield Finding("widgets", _("; ").join((said, shown)), blind())
 
 
 def front_ends():
@@ -225,7 +237,7 @@ def front_ends():
         for a, b in pairs
         if installed(a)
     ]
-    return ", ".join(shown)
+    return _(", ").join(shown)
 
 
 def blind():
@@ -311,7 +323,7 @@ def main_sentence(findings):
         if stops:
             return _(
                 "a lesson would fail here: {about}: {said}; {advice}",
-                about=about,
+                about=_(f"doctor|{about}"),
                 said=said,
                 advice=advice,
             )

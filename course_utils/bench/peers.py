@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from course_utils.lessons.data import get_batch
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import make_optimizers, training_step
+from course_utils.messages import _
 
 
 class PeerError(ValueError):
@@ -18,7 +19,7 @@ def gpt2(config):
         from transformers import GPT2Config, GPT2LMHeadModel
     except ImportError:
         raise PeerError(
-            "the comparison needs the library transformers: pip install 'transformers>=5'"
+            _("the comparison needs the library transformers: pip install 'transformers>=5'")
         ) from None
     shape = ("vocab_size", "context_length", "n_layers", "n_heads", "d_model", "d_ff", "dropout")
     if config != GPTConfig(**{name: getattr(config, name) for name in shape}):

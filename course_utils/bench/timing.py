@@ -6,6 +6,7 @@ medians count.
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import torch
@@ -14,10 +15,12 @@ from tqdm import tqdm
 
 from course_utils import files
 from course_utils.bench import peers
+from course_utils.figures.performance import in_language
 from course_utils.generation import kernel, writer
 from course_utils.lessons import sampling
 from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPTConfig
+from course_utils.messages import N_, _
 from course_utils.training import checkpoints, engine, recipes, runs, trainer
 
 ROUNDS = 5
@@ -29,6 +32,29 @@ SCALING = {  # what is changed, one at a time, to see how the time of a step gro
     "context_length": (32, 64, 128, 256, 512),
     "batch_size": (1, 2, 4, 8, 16, 32),
 }
+WORDS = (  # of a result, as it is printed; its file has them in English
+    N_("kind"),
+    N_("contender"),
+    N_("name"),
+    N_("texts"),
+    N_("median_ms"),
+    N_("low_ms"),
+    N_("high_ms"),
+    N_("low"),
+    N_("high"),
+    N_("characters_per_s"),
+    N_("share_of_matrix_rate"),
+    N_("matrix_products_flops"),
+    N_("memory_bytes_per_s"),
+    N_("operations_per_s"),
+    N_("device"),
+    N_("threads"),
+    N_("cores"),
+    N_("system"),
+    N_("code"),
+    N_("date"),
+    N_("command"),
+)
 
 
 def time_in_turn(contenders, seconds=0.2):
@@ -40,8 +66,8 @@ def time_in_turn(contenders, seconds=0.2):
     contenders = {name: function for name, function in contenders.items() if function}
     threads = torch.get_num_threads()
     times = {name: [] for name in contenders}
-    turns = [turn for _ in range(ROUNDS + 1) for turn in contenders.items()]
-    bar = tqdm(turns, desc="timing", unit="turn", leave=False, disable=None)
+    turns = list(contenders.items()) * (ROUNDS + 1)
+    bar = tqdm(turns, desc=_("timing"), unit=_("counted|turn"), leave=False, disable=None)
     for i, (name, function) in enumerate(bar):
         bar.set_postfix_str(name)
         if i < len(contenders):
@@ -66,7 +92,7 @@ def limits(device):
     small = torch.zeros(1, device=device)
 
     def launches():
-        for _ in range(1000):
+        for _again in range(1000):
             small.add_(1)
 
     seconds = time_in_turn(
@@ -197,7 +223,7 @@ def writers(model, model_config, tokens, n):
 def fill(writer, tokens, n):
     """n characters by a decoder that is ready; the last is waited for."""
     token = sampling.draw(writer.read(tokens))
-    for _ in range(n - 1):
+    for _again in range(n - 1):
         token = writer.draw_next(token)
     return token.sum().item()
 
@@ -211,7 +237,7 @@ def fill_at_once(writer, tokens, n):
 @torch.no_grad()
 def generate_plainly(model, tokens, n):
     """What generation costs when every character reads the whole text again."""
-    for _ in range(n):
+    for _again in range(n):
         tokens = torch.cat([tokens, sampling.draw(model(tokens)[:, -1])], dim=1)
     return tokens
 
@@ -244,9 +270,14 @@ def benchmark(what, preset, text, device):
 
 def in_words(result):
     """A benchmark as text: its table, the limits, and what it ran on."""
-    table = pd.DataFrame(result["rows"]).to_string(index=False, float_format="{:.4g}".format)
-    limits = [f"{name}: {value:.4g}" for name, value in result["limits"].items()]
-    where = ", ".join(f"{name} {value}" for name, value in result["environment"].items())
+    rows = pd.DataFrame(result["rows"])
+    rows["kind"] = rows["kind"].map(_)
+    rows["name"] = rows["name"].map(partial(in_language, say=_))
+    with pd.option_context("display.unicode.east_asian_width", True):
+        rows = rows.rename(columns=_)
+        table = rows.to_string(index=False, float_format="{:.4g}".format)
+    limits = [f"{_(name)}: {value:.4g}" for name, value in result["limits"].items()]
+    where = _(", ").join(f"{_(name)} {value}" for name, value in result["environment"].items())
     return "\n".join([table, *limits, where])
 
 

@@ -105,7 +105,13 @@ def find(number):
             importlib.import_module(name)
     if number not in EXERCISES:
         there = ", ".join(n for n in EXERCISES if n.startswith(f"{lesson}."))
-        raise ValueError(f"there is no exercise {number}; lesson {lesson} has {there or 'none'}")
+        words = _(
+            "there is no exercise {number}; lesson {lesson} has {there}",
+            number=number,
+            lesson=lesson,
+            there=there or _("none"),
+        )
+        raise ValueError(words)
     return EXERCISES[number]
 
 
@@ -120,7 +126,9 @@ def variant():
     """Which set of cases: 0, or the whole number in COURSE_VARIANT."""
     text = os.environ.get("COURSE_VARIANT") or "0"
     if not text.isdecimal():
-        raise ValueError(f"COURSE_VARIANT must be a whole number such as 3, not {text!r}")
+        raise ValueError(
+            _("COURSE_VARIANT must be a whole number such as 3, not {text!r}", text=text)
+        )
     return int(text)
 
 

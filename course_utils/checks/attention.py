@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from course_utils.checks import agree, drawn_from, exercise, generator, sizes
 from course_utils.checks.witness import observed, sizes_of_parts
-from course_utils.messages import _, ngettext
+from course_utils.messages import N_, _, ngettext
 
 
 @exercise("2.1", "The mask", level="warm-up", minutes=5)
@@ -185,7 +185,7 @@ def blocks(q, k, v, size, rescale=True, divide=True, mask=True, masked_by="key")
     "Attention in blocks",
     level="stretch",
     minutes=90,
-    own_word="how many keys are held at a time",
+    own_word=N_("how many keys are held at a time"),
 )
 def check_2_5(attempt):
     """Against PyTorch's, for blocks that fit and that don't, and scores that would overflow."""

@@ -349,7 +349,7 @@ def good_loss(seed):
     "The best rate in five trials",
     level="core",
     minutes=20,
-    own_word="how many trials it made",
+    own_word=N_("how many trials it made"),
 )
 def check_4_4(attempt):
     """Models whose best rates lie up to a hundred times apart."""

@@ -6,6 +6,7 @@ import os
 from pathlib import PurePath
 
 from course_utils import files
+from course_utils.messages import _
 
 FIRST = ("notebook", "variant", "right", "problem")
 
@@ -32,8 +33,11 @@ class Gradebook:
             rows = [{}]
         if any("file" not in row or None in {*row, *row.values()} for row in rows):
             raise ValueError(
-                f"{self.path} is no table that this grading wrote, and stays as it is: "
-                "move it away, or name another folder"
+                _(
+                    "{path} is no table that this grading wrote, and stays as it is: move it away, "
+                    "or name another folder",
+                    path=self.path,
+                )
             )
         return [{key: files.as_it_was(cell) for key, cell in row.items()} for row in rows]
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from course_utils import checks
 from course_utils.classroom import handout, sandbox
 from course_utils.classroom.gradebook import Gradebook
+from course_utils.messages import _
 
 LIMITS = sandbox.Limits()
 # What stands for an exercise begins with one of these; where it was tried twice the best counts.
@@ -47,8 +48,13 @@ def grade(folder, named, variant=None, text=None, limits=LIMITS, unsafe=False, w
                 print(f"{name}: {in_words(row)}", flush=True)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"stopped; {len(rows)} of {len(paths)} notebooks are graded and in {book.path}; "
-                "the same command grades all of them anew"
+                _(
+                    "stopped; {graded} of {all} notebooks are graded and in {path}; the same "
+                    "command grades all of them anew",
+                    graded=len(rows),
+                    all=len(paths),
+                    path=book.path,
+                )
             ) from None
         finally:
             stop.set()
@@ -69,7 +75,7 @@ def notebooks_in(named):
         found += sorted(path.rglob("*.ipynb")) if path.is_dir() else [path]
     found = [path for path in found if ".ipynb_checkpoints" not in path.parts]
     if not found:
-        raise ValueError(f"no notebook was found in {', '.join(map(str, named))}")
+        raise ValueError(_("no notebook was found in {named}", named=", ".join(map(str, named))))
     return list(dict.fromkeys(found))
 
 
@@ -80,8 +86,11 @@ def prepared(text, unsafe):
         world = sandbox.make_world(Path(folder) / "world", text)
         if not unsafe and (reason := sandbox.refusal(world)):
             raise ValueError(
-                f"{reason}; --unsafe grades without it, and each notebook is then a program that "
-                "runs with your rights"
+                _(
+                    "{reason}; --unsafe grades without it, and each notebook is then a program "
+                    "that runs with your rights",
+                    reason=reason,
+                )
             )
         yield world
 
@@ -96,8 +105,8 @@ def row_of(path, variant, limits, world, unsafe, stop):
         cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
         answers, trouble = examine(cells, row["variant"], limits, world, unsafe, stop)
         if not answers and not trouble:
-            trouble = "no check found"
-        row["problem"] = "; ".join(filter(None, (doubt, trouble)))
+            trouble = _("no check found")
+        row["problem"] = _("; ").join(filter(None, (doubt, trouble)))
     except Exception as error:
         row["problem"] = checks.plain(str(error) or type(error).__name__)
     row["right"] = list(answers.values()).count("right")
@@ -115,16 +124,21 @@ def variant_of(notebook, handed_out):
     cells = [VARIANT.search(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
     told = next((int(match[1]) for match in cells if match), None)
     if stored is None and told is None:
-        return 0, "no variant is stored in it: graded as variant 0"
+        return 0, _("no variant is stored in it: graded as variant 0")
     if None not in (stored, told) and stored != told:
-        return stored, f"its cell says variant {told}: graded as {stored}, which was handed out"
+        words = _(
+            "its cell says variant {told}: graded as {stored}, which was handed out",
+            told=told,
+            stored=stored,
+        )
+        return stored, words
     return (told if stored is None else stored), ""
 
 
 def examine(cells, variant, limits, world, unsafe, stop):
     """Run cells in a box, beside a judge. -> (number -> answer in words, what went wrong)"""
     if stop.is_set():
-        return {}, "grading was stopped"
+        return {}, _("grading was stopped")
     with tempfile.TemporaryDirectory(prefix="course-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)
         address = sandbox.address_of(place)
@@ -135,15 +149,12 @@ def examine(cells, variant, limits, world, unsafe, stop):
         ):
             trouble = box.wait(stop)
         lines = answers.read_text(encoding="utf-8").splitlines() if answers.exists() else []
-        errors = {place: checks.plain(words) for place, words in box.told()}
-        trouble = trouble or next(filter(None, map(cut_short, errors.items())), "")
-        return best(map(json.loads, lines), cells, errors), trouble
-
-
-def cut_short(error):
-    """A cell that was not run to its end, in words; "" for one that failed as it would anywhere."""
-    place, words = error
-    return f"cell {place + 1}: {words}" if words.startswith(("no end", "the kernel")) else ""
+        told = [(place, checks.plain(words), cut) for place, words, cut in box.told()]
+        short = [
+            _("cell {n}: {words}", n=place + 1, words=words) for place, words, cut in told if cut
+        ]
+        errors = {place: words for place, words, cut in told}
+        return best(map(json.loads, lines), cells, errors), trouble or next(iter(short), "")
 
 
 @contextmanager
@@ -158,7 +169,7 @@ def judge(address, variant, answers):
     )
     try:
         if not process.stdout.readline():
-            raise RuntimeError("the judge could not be started")
+            raise RuntimeError(_("the judge could not be started"))
         yield
     finally:
         process.kill()
@@ -189,8 +200,8 @@ def rank(words):
 def in_words(row):
     """A row, on the terminal."""
     graded = [words for key, words in row.items() if key[:1].isdigit()]
-    counted = f"{row['right']} right of {len(graded)}"
+    counted = _("{right} right of {all}", right=row["right"], all=len(graded))
     to_read = sum(words.startswith("read") for words in graded)
     if to_read:
-        counted += f", {to_read} to read yourself"
-    return "; ".join(filter(None, (row["problem"], counted if graded else "")))
+        counted += _(", {n} to read yourself", n=to_read)
+    return _("; ").join(filter(None, (row["problem"], counted if graded else "")))

@@ -7,6 +7,7 @@ import nbformat
 
 from course_utils import checks, files
 from course_utils.checks.stubs import is_blank
+from course_utils.messages import _
 
 VARIANT = """import os
 
@@ -22,7 +23,7 @@ def lessons():
     paths = [(files.CHECKOUT or Path()) / "notebooks" / name for name in names]
     if not files.CHECKOUT or not all(path.is_file() for path in paths):
         raise ValueError(
-            "the lessons are not here: `course student` needs a checkout of the course"
+            _("the lessons are not here: `course student` needs a checkout of the course")
         )
     return paths
 
@@ -37,10 +38,11 @@ def read(path):
         if all(type(cell.source) is str for cell in notebook.cells):
             return notebook
     except OSError as error:
-        raise ValueError(f"it can't be read ({error.strerror or error})") from None
+        reason = error.strerror or error
+        raise ValueError(_("it can't be read ({reason})", reason=reason)) from None
     except Exception:  # whatever nbformat meets on its way through something else
         pass
-    raise ValueError("it is not a notebook")
+    raise ValueError(_("it is not a notebook"))
 
 
 def hand_out(folder, variant=0):
@@ -48,7 +50,8 @@ def hand_out(folder, variant=0):
     targets = {folder / path.name: path for path in lessons()}
     for target in targets:
         if target.exists():
-            raise ValueError(f"{target} is there already and stays as it is: name a new folder")
+            words = _("{path} is there already and stays as it is: name a new folder", path=target)
+            raise ValueError(words)
     warnings = []
     for target, path in targets.items():
         notebook = read(path)
@@ -63,7 +66,8 @@ def answers_in(notebook):
     """What stands in an exercise's cell that was left empty for the reader, in words."""
     for cell in tagged(notebook, "exercise"):
         if not is_blank(cell.source):
-            yield f"an exercise is answered in it, or changed: {cell.source.splitlines()[0]}"
+            line = cell.source.splitlines()[0]
+            yield _("an exercise is answered in it, or changed: {line}", line=line)
 
 
 def tagged(notebook, tag):

@@ -17,6 +17,7 @@ from multiprocessing.connection import Listener
 from pathlib import Path
 
 from course_utils.classroom.limits import limit
+from course_utils.messages import _
 
 MOST_CALLS = 50  # of one exercise; further ones are not judged
 MEGABYTES = 4000  # that an attempt can make the judge itself hold
@@ -53,7 +54,8 @@ class Judge:
             with cases_of(variant):
                 self.write(number, in_words(exercise, checks.answer(number, attempt)))
         except Lost:
-            self.write(number, "error: no answer came back, the cell or the kernel ended")
+            words = _("no answer came back, the cell or the kernel ended")
+            self.write(number, f"error: {words}")
             raise
 
     def note(self, number, words):
@@ -86,7 +88,8 @@ def in_words(exercise, found):
     if found.error:
         return f"error: {found.error}"
     if found.status == "right" and exercise.own_word:
-        return f"read it yourself: right, but {exercise.own_word} is the notebook's own word"
+        words = _("right, but {what} is the notebook's own word", what=_(exercise.own_word))
+        return f"read it yourself: {words}"
     return found.status
 
 

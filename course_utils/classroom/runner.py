@@ -3,8 +3,9 @@
 python -m course_utils.classroom.runner FILE
 
 FILE: JSON, {"cells": sources, "seconds": of a cell, "megabytes": of a process}. A line of output is
-[place of a cell, its error in words]. Only the judge says what is right; this tells why nothing was
-handed in. A cell that can't be stopped, or takes the kernel with it, is left out of a second run.
+[place of a cell, its error in words, whether that cut it short]. Only the judge says what is right;
+this tells why nothing was handed in. A cell that can't be stopped, or takes the kernel with it, is
+left out of a second run.
 """
 
 import asyncio
@@ -18,11 +19,13 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from course_utils.classroom.limits import limit
+from course_utils.messages import _
 
 MOST_RUNS = 5
-NO_END = "no end after {:g} s"
-DIED = "the kernel died"
-TOO_MANY = "too many cells that never end, or end the kernel"
+
+
+class CutShort(Exception):
+    """A cell had no end."""
 
 
 class KernelLost(Exception):
@@ -36,16 +39,16 @@ class Notebook(NotebookClient):
         """Keep nothing of what a cell prints or draws."""
 
     async def run_cell(self, place):
-        """Its error in words, or "". Raises KernelLost."""
+        """Its error in words, or "". Raises CutShort and KernelLost."""
         told = []
         self.on_cell_executed = lambda execute_reply, **_: told.append(execute_reply["content"])
         try:
             await self.async_execute_cell(self.nb.cells[place], place)
         except CellTimeoutError:
             await self.interrupt()
-            return NO_END.format(self.timeout)
+            raise CutShort(self.no_end()) from None
         except DeadKernelError:
-            raise KernelLost(DIED) from None
+            raise KernelLost(_("the kernel died")) from None
         if not told or told[0].get("status") == "ok":
             return ""
         return f"{told[0].get('ename', 'stopped')}: {told[0].get('evalue', '')}"
@@ -56,11 +59,14 @@ class Notebook(NotebookClient):
             await self.km.interrupt_kernel()
             await self.kc.wait_for_ready(timeout=10)
         except RuntimeError:
-            raise KernelLost(NO_END.format(self.timeout)) from None
+            raise KernelLost(self.no_end()) from None
+
+    def no_end(self):
+        return _("no end after {seconds:g} s", seconds=self.timeout)
 
 
-def tell(place, words):
-    print(json.dumps([place, words[:1000]]), flush=True)
+def tell(place, words, cut=True):
+    print(json.dumps([place, words[:1000], cut]), flush=True)
 
 
 async def run(sources, seconds, left_out):
@@ -83,13 +89,14 @@ async def run(sources, seconds, left_out):
             if place in left_out:
                 continue
             try:
-                error = await notebook.run_cell(place)
+                if error := await notebook.run_cell(place):
+                    tell(place, error, cut=False)
+            except CutShort as short:
+                tell(place, str(short))
             except KernelLost as lost:
                 tell(place, str(lost))
                 left_out.add(place)
                 return False
-            if error:
-                tell(place, error)
     return True
 
 
@@ -97,11 +104,11 @@ def main(file):
     order = json.loads(Path(file).read_text(encoding="utf-8"))
     limit(order["megabytes"])
     left_out = set()
-    for _ in range(MOST_RUNS):
+    for _again in range(MOST_RUNS):
         if asyncio.run(run(order["cells"], order["seconds"], left_out)):
             return
     for place in range(len(order["cells"])):
-        tell(place, TOO_MANY)
+        tell(place, _("too many cells that never end, or end the kernel"), cut=False)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import arbitrary_address
 from pathlib import Path
 
-from course_utils import corpus, files, profiles
+from course_utils import corpus, files, messages, profiles
+from course_utils.messages import _
 
 PACKAGE = Path(files.__file__).resolve().parent
 REPLACED = {  # of two wings a notebook gets these files alone: no case, no answer
@@ -95,6 +96,7 @@ def environment(places):
     return {name: os.environ[name] for name in kept if name in os.environ} | {
         "COURSE_CACHE": f"{places.world}/cache",
         "COURSE_JUDGE": places.judge,
+        messages.VARIABLE: messages.language(),
         profiles.VARIABLE: "smoke",
         "COURSE_RESULTS": f"{places.home}/results",
         "HOME": places.home,
@@ -145,14 +147,14 @@ def packages():
 def refusal(world):
     """Why no box can be made here, in words; "" if one can."""
     if not shutil.which("bwrap"):
-        return "bubblewrap is not installed (on Debian or Ubuntu: apt install bubblewrap)"
-    command, _ = bubblewrap(world, None)
+        return _("bubblewrap is not installed (on Debian or Ubuntu: apt install bubblewrap)")
+    command, _places = bubblewrap(world, None)
     tried = [*command, sys.executable, "-c", "import nbclient"]
     done = subprocess.run(tried, capture_output=True, text=True, errors="backslashreplace")
     if done.returncode == 0:
         return ""
     last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-    return f"bubblewrap can't make a box here ({last})"
+    return _("bubblewrap can't make a box here ({reason})", reason=last)
 
 
 class Box:
@@ -192,24 +194,26 @@ class Box:
         end = time.monotonic() + 60 * self.limits.minutes
         while self.process.poll() is None:
             if stop.wait(LOOK_EVERY):
-                return "grading was stopped"
+                return _("grading was stopped")
             if time.monotonic() > end:
-                return f"stopped after {self.limits.minutes:g} minutes"
+                return _("stopped after {minutes:g} minutes", minutes=self.limits.minutes)
             held = {pid: memory_of(pid) for pid in family(self.process.pid)}
             if len(held) > MOST_PROCESSES:
-                return f"stopped at more than {MOST_PROCESSES} processes"
+                return _("stopped at more than {n} processes", n=MOST_PROCESSES)
             if sum(held.values()) > self.limits.megabytes * 1_000_000:
                 with contextlib.suppress(OSError):  # as a system short of memory would
                     os.kill(max(held, key=held.get), signal.SIGKILL)
-        return "" if self.process.returncode == 0 else "the notebook ended the process that ran it"
+        if self.process.returncode == 0:
+            return ""
+        return _("the notebook ended the process that ran it")
 
     def told(self):
-        """What the runner said of cells: (place, error in words)."""
+        """What the runner said of cells: (place, error in words, whether that cut it short)."""
         for line in self.printed.splitlines():
             with contextlib.suppress(ValueError, TypeError, RecursionError):
-                place, words = json.loads(line)
+                place, words, cut = json.loads(line)
                 if type(place) is int and type(words) is str:
-                    yield place, words
+                    yield place, words, cut
 
     def __enter__(self):
         return self

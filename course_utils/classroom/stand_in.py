@@ -12,6 +12,7 @@ from multiprocessing.connection import Client
 from course_utils.checks.stubs import is_nothing, is_stub
 from course_utils.checks.witness import RECIPES
 from course_utils.classroom.wire import Lost, Unreadable, Wire
+from course_utils.messages import _
 
 JUDGE = os.environ.get("COURSE_JUDGE")  # read at once, whatever a notebook does to it later
 here = threading.local()  # .wire: the one that is open in this thread; .process: in this process
@@ -25,13 +26,13 @@ def check(number, attempt, quiet=False):
         ask("check", number, attempt)
     except Unreadable as error:
         ask("note", number, str(error))
-    print(f"{number} handed in.")
+    print(_("{number} handed in.", number=number))
 
 
 def answer(number, attempt):
     """Hand in as well; in place of an Answer, words that tell none."""
     check(number, attempt)
-    return f"{number} handed in."
+    return _("{number} handed in.", number=number)
 
 
 def sizes(number):
@@ -67,6 +68,6 @@ def ask(question, *values):
             here.process = os.getpid()
             return here.wire.call(question, *values)
     except (OSError, Lost):
-        raise RuntimeError("the judge can't be reached") from None
+        raise RuntimeError(_("the judge can't be reached")) from None
     finally:
         here.process = None

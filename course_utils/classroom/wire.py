@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from course_utils.messages import _
+
 MOST_BYTES = 64_000_000  # of a message, and of the tensors that come with it
 MOST_VALUES = 200_000  # in a message; a tensor is one
 DEEPEST = 50  # lists within lists
@@ -56,7 +58,7 @@ class Packing:
     def pack(self, value):
         self.values_left -= 1
         if self.values_left < 0 or self.depth > DEEPEST:
-            raise Unreadable("more values than can be judged")
+            raise Unreadable(_("more values than can be judged"))
         if value is None or type(value) in (bool, int, float, str):
             return value
         return self.form(value)
@@ -103,7 +105,7 @@ class Packing:
     @form.register(torch.Tensor)
     def _(self, value):
         if value.layout != torch.strided or value.is_complex():
-            raise Unreadable("a tensor that is sparse or complex")
+            raise Unreadable(_("a tensor that is sparse or complex"))
         return {"tensor": self.keep(value.detach().as_subclass(torch.Tensor))}
 
     @form.register(np.ndarray | np.generic)
@@ -113,13 +115,13 @@ class Packing:
         except TypeError:  # texts, dates, objects
             return {"other": type(value).__name__}
         if tensor.is_complex():
-            raise Unreadable("complex numbers")
+            raise Unreadable(_("complex numbers"))
         return {"number" if isinstance(value, np.generic) else "array": self.keep(tensor)}
 
     def keep(self, tensor):
         self.bytes_left -= tensor.nbytes
         if self.bytes_left < 0:
-            raise Unreadable("more numbers than can be judged")
+            raise Unreadable(_("more numbers than can be judged"))
         name = str(len(self.tensors))
         self.tensors[name] = tensor.cpu().clone(memory_format=torch.contiguous_format)
         return name
@@ -209,7 +211,7 @@ class Wire:
         except (Exception, SystemExit) as error:
             message = self.packed("raised", [type(error).__name__, str(error)[:1000]])
         except KeyboardInterrupt:  # a cell whose time is up; it goes on to end it
-            self.send(self.packed("raised", ["TimeoutError", "its time was up"]))
+            self.send(self.packed("raised", ["TimeoutError", _("its time was up")]))
             raise
         self.send(message)
 

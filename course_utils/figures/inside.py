@@ -19,8 +19,8 @@ from course_utils.figures.drawing import (
 )
 from course_utils.figures.labels import End, baseline_ends, beside, draw_baselines, name_ends
 from course_utils.figures.numbers import heatmaps
-from course_utils.figures.words import drawable, speaker, visible
-from course_utils.messages import N_
+from course_utils.figures.words import speaker, translated, visible
+from course_utils.messages import N_, _
 
 KINDS = {
     "vowels": (N_("orange: vowels"), "AEIOUaeiou"),
@@ -45,7 +45,7 @@ def push_apart(places, sizes, rounds=500):
     needed = (sizes[:, None] + sizes) / 2
     order = np.arange(len(places))
     side = np.sign(order[:, None] - order)[..., None]  # which way, where two lie on one spot
-    for _ in range(rounds):
+    for _round in range(rounds):
         apart = places[:, None] - places
         overlap = (needed - np.abs(apart)) * (side != 0)
         both = (overlap > 1e-9).all(-1, keepdims=True)
@@ -122,7 +122,10 @@ def position_similarity(positions, language=None, note="", title=""):
     positions: name -> (T, C) vectors, the same T for all. Alike: the cosine of their angle, from -1
     to 1; by distance: its mean over all pairs that lie so far apart.
     """
-    cosines = {name: unit(vectors) @ unit(vectors).T for name, vectors in positions.items()}
+    cosines = {
+        translated(name, language): unit(vectors) @ unit(vectors).T
+        for name, vectors in positions.items()
+    }
     means = {
         name: [np.diagonal(cosine, k).mean() for k in range(len(cosine))]
         for name, cosine in cosines.items()
@@ -141,7 +144,7 @@ def draw_pairs(figure, cosines, say):
     panels = figure.subplots(1, len(cosines), sharey=True, squeeze=False)[0]
     for axes, (name, values) in zip(panels, cosines.items(), strict=True):
         image = axes.imshow(values, vmin=-1, vmax=1, label=name)
-        axes.set_title(drawable(name), fontsize=SMALL)
+        axes.set_title(name, fontsize=SMALL)
         axes.grid(visible=False)
         axes.set_xlabel(say("position"))
     panels[0].set_ylabel(say("position"))
@@ -154,7 +157,7 @@ def draw_by_distance(axes, means, say):
     ends = []
     for name, mean in means.items():
         axes.plot(mean, **marked(styles[name], len(mean)), lw=1.6, ms=5, label=f"{name} mean")
-        ends.append(End(len(mean) - 1, mean[-1], drawable(name), styles[name]["color"]))
+        ends.append(End(len(mean) - 1, mean[-1], name, styles[name]["color"]))
     axes.set(xlim=(0, ends[0].x), ylim=padded(list(means.values())))
     axes.set_xlabel(say("distance (positions)"))
     axes.set_ylabel(say("mean cosine"))
@@ -164,7 +167,7 @@ def draw_by_distance(axes, means, say):
 def similarity_in_words(means, say):
     """The alt text of similarities: neighbours, and positions half the context apart."""
     half = len(next(iter(means.values()))) // 2
-    listed = (f"{drawable(name)} {mean[1]:.2f} / {mean[half]:.2f}" for name, mean in means.items())
+    listed = (f"{name} {mean[1]:.2f} / {mean[half]:.2f}" for name, mean in means.items())
     words = say("Mean cosine of positions 1 / {} apart: {}.")
     return words.format(half, ", ".join(listed))
 
@@ -179,7 +182,10 @@ def logit_lens(guesses, probabilities, text, language=None, note="", title=""):
     probabilities = np.asarray(probabilities, float)
     T = len(text) - 1
     if T > MOST_COLUMNS:
-        raise ValueError(f"{T} characters are more than the {MOST_COLUMNS} that a phone can show")
+        words = _(
+            "{n} characters are more than the {most} that a phone can show", n=T, most=MOST_COLUMNS
+        )
+        raise ValueError(words)
     with open_figure(1.7 + 0.3 * len(guesses), language, note) as (figure, say):
         axes = figure.subplots()
         layers = (say("layer {i}", i=i) for i in range(1, len(guesses)))
@@ -222,12 +228,16 @@ def attention_maps(weights, text, language=None, note="", title=""):
     missing.
     """
     weights = np.asarray(weights, float)
-    L, H, T, _ = weights.shape
+    L, H, T = weights.shape[:3]
     ahead = np.triu(np.ones((T, T), bool), 1)
     for layer, head_ in np.ndindex(L, H):
         if np.abs(weights[layer, head_][ahead]).max(initial=0) > 1e-6:
             raise ValueError(
-                f"layer {layer + 1}, head {head_ + 1} looks ahead: its mask is missing"
+                _(
+                    "layer {layer}, head {head} looks ahead: its mask is missing",
+                    layer=layer + 1,
+                    head=head_ + 1,
+                )
             )
     say = speaker(language)
     back = (weights * (np.arange(T)[:, None] - np.arange(T))).sum(-1).mean(-1)  # (L, H) characters
@@ -246,7 +256,7 @@ def parts_removed(losses, intact, language=None, note="", title=""):
 
     losses: part -> nats/character; intact: those of the whole model.
     """
-    extra = {drawable(part): float(loss) - intact for part, loss in losses.items()}
+    extra = {translated(part, language): float(loss) - intact for part, loss in losses.items()}
     with open_figure(1.2 + 0.34 * len(extra), language, note) as (figure, say):
         axes = figure.subplots()
         values = list(extra.values())

@@ -229,9 +229,11 @@ def lines(
         name_ends(axes, ends + baseline_ends(drawn, x.max()))
         end_at(axes, x)
         explain(axes, *missing, *drawn.beyond)
-        axes.set(xlabel=drawable(x_label), ylabel=drawable(y_label))
+        x_label, y_label = translated(x_label, language), translated(y_label, language)
+        axes.set(xlabel=x_label, ylabel=y_label)
         head(figure, title)
-        figure.set_label(f"{y_label} · {x_label} · {lines_in_words(series, say)}")
+        told = {translated(label, language): y for label, y in series.items()}
+        figure.set_label(f"{y_label} · {x_label} · {lines_in_words(told, say)}")
     return figure
 
 

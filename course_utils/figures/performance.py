@@ -105,11 +105,16 @@ def draw_contenders(axes, group, wide, say):
 
 def contender(row, say, comma):
     """A row's name in the picture's language, and how many texts it writes where these are many."""
-    name = row.name
-    for part in CONTENDERS:
-        name = name.replace(part, say(part))
+    name = in_language(row.name, say)
     n = getattr(row, "texts", 1)
     return drawable(name + comma + say("{n:,} texts", n=n) if n > 1 else name)
+
+
+def in_language(name, say):
+    """A contender's name in the language of `say`."""
+    for part in CONTENDERS:
+        name = name.replace(part, say(part))
+    return name
 
 
 def speed_in_words(row):

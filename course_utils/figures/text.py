@@ -16,7 +16,7 @@ from course_utils.figures.drawing import (
     open_figure,
     padded,
 )
-from course_utils.figures.words import MEASURES, drawable, fold, fonts, translated, visible
+from course_utils.figures.words import MEASURES, fold, fonts, translated, visible
 
 PER_ROW = 36  # characters side by side, at most
 SETTING = ["temperature", "top_k", "top_p"]
@@ -70,16 +70,17 @@ def next_character(probabilities, language=None, note="", title="", n=28):
             axes.bar(places, drawn[setting], color=BLUE, label="after")
             axes.bar(places, drawn[before], **outline)
             count = kept.format((ordered[setting] > 0).sum(), len(ordered))
-            axes.set_title(f"{drawable(setting)} · {count}")
+            axes.set_title(f"{translated(setting, language)} · {count}")
             axes.grid(visible=False, axis="x")
             axes.tick_params(axis="x", length=0)
         axes.set_xticks(places, [visible(character) for character in drawn.index])
         axes.set_xlim(-0.7, len(drawn) - 0.3)
         words = say("next character (outline: {})")
-        axes.set_xlabel(words.format(drawable(before)))
+        axes.set_xlabel(words.format(translated(before, language)))
         figure.supylabel(say("probability"), fontsize=11)
         head(figure, title)
-        figure.set_label(likeliest_in_words(ordered, say))
+        named = ordered.rename(columns=lambda setting: translated(setting, language))
+        figure.set_label(likeliest_in_words(named, say))
     return figure
 
 

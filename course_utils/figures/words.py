@@ -10,7 +10,7 @@ from typing import NamedTuple
 from matplotlib import font_manager
 
 from course_utils import messages
-from course_utils.messages import N_, lines, names
+from course_utils.messages import N_, _, lines, names
 
 LOSS = N_("validation loss (nats/character)")
 UNTOUCHED = N_("loss on the untouched plays (nats/character)")
@@ -68,7 +68,7 @@ def fonts(language):
     if package is None:
         if language == "chinese":
             raise ModuleNotFoundError(
-                "Chinese labels need the font in the package zhplot: pip install zhplot"
+                _("Chinese labels need the font in the package zhplot: pip install zhplot")
             )
         return ["DejaVu Sans"]
     file = Path(package.origin).parent / "fonts" / "NotoSansSC-Regular.ttf"

@@ -4,7 +4,7 @@ import re
 
 from course_utils.messages import N_, reader, speaker
 
-NAMES = {  # of baselines, arms and texts
+NAMES = {  # of baselines, arms and texts, and of the lines in figures of the lessons
     N_("uniform"),
     N_("unigram"),
     N_("bigram"),
@@ -53,6 +53,15 @@ NAMES = {  # of baselines, arms and texts
     N_("unchanged"),
     N_("unchanged, other seeds"),
     N_("all steps done"),
+    N_("step"),
+    N_("trained on"),
+    N_("held out"),
+    N_("temperature"),
+    N_("before"),
+    N_("repetition"),
+    N_("known words"),
+    N_("human, repetition"),
+    N_("human, known words"),
     N_("practice corpus"),
     N_("the user's cache"),
     N_("a download"),
@@ -70,8 +79,15 @@ PATTERNS = {  # parts of a name that hold a number or another name
     r", (\d+) steps$": N_(r", \1 steps"),
     r", (.+) of the text$": N_(r", \1 of the text"),
     r"^([\d,]+) steps$": N_(r"\1 steps"),
+    r"^temperature ([\d.]+)": N_(r"temperature \1"),
     r"^all (\d+) plays$": N_(r"all \1 plays"),
     r" \(another task\)$": N_(" (another task)"),
+    r"^Which learning rate suits which depth in ([\d,]+) steps\?$": N_(
+        r"Which learning rate suits which depth in \1 steps?"
+    ),
+    r"^What does depth buy in ([\d,]+) steps, each depth at its own rate\?$": N_(
+        r"What does depth buy in \1 steps, each depth at its own rate?"
+    ),
     r"^no improvement in (\d+) evaluations$": N_(r"no improvement in \1 evaluations"),
     r"^Trained on (.+), not on Tiny Shakespeare\.$": N_(r"Trained on \1, not on Tiny Shakespeare."),
 }
@@ -86,10 +102,11 @@ def translated(name, language=None):
     if language == "english":
         return name
     say = speaker(language)
+    if name in NAMES:
+        return say(name)
     for joint in JOINTS:
         if joint in name:
             return say(joint).join(translated(part, language) for part in name.split(joint))
-    name = say(name) if name in NAMES else name
     for pattern, words in PATTERNS.items():
         name = re.sub(pattern, say(words), name)
     return name

@@ -16,6 +16,8 @@ from types import SimpleNamespace
 from course_utils import files, profiles
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import TrainConfig
+from course_utils.messages import _
+from course_utils.messages.names import translated
 from course_utils.training import checkpoints, engine, runs
 from course_utils.training.trainer import TrainingError
 
@@ -53,14 +55,18 @@ def connected(address):
     try:
         from distributed import Client
     except ModuleNotFoundError:
-        raise ClusterError("--scheduler needs Dask: pip install distributed") from None
+        raise ClusterError(_("--scheduler needs Dask: pip install distributed")) from None
     logging.disable(logging.CRITICAL)  # what matters of Dask's tracebacks is said in a sentence
     try:
         client = Client(address, timeout=10, set_as_default=False)
     except (OSError, ValueError) as error:
         logging.disable(logging.NOTSET)
-        why = f"no Dask scheduler answers at {address} ({error})"
-        raise ClusterError(f"{why}; start one with `dask scheduler`") from None
+        words = _(
+            "no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`",
+            address=address,
+            error=error,
+        )
+        raise ClusterError(words) from None
     try:
         yield client
     finally:
@@ -73,26 +79,45 @@ def check(client, address):
     try:
         client.wait_for_workers(1, timeout=PATIENCE_S)
     except (TimeoutError, OSError):
-        why = f"no worker is connected to the scheduler at {address}"
-        raise ClusterError(f"{why}; start some with `dask worker {address}`") from None
+        words = _(
+            "no worker is connected to the scheduler at {address}; start some with `dask worker "
+            "{address}`",
+            address=address,
+        )
+        raise ClusterError(words) from None
 
     answers = {}
     asking = threading.Thread(target=ask, args=(client, answers), daemon=True)
     asking.start()  # subtle: a thread, as a worker that hangs never answers
     asking.join(PATIENCE_S)
     if not answers:
-        raise ClusterError(f"the workers at {address} do not answer: start them again")
+        words = _("the workers at {address} do not answer: start them again", address=address)
+        raise ClusterError(words)
     for worker, answer in answers.items():
         if not isinstance(answer, str):
-            why = f"the worker {worker} can't run the course ({answer})"
-            raise ClusterError(f"{why}: install the same version there, or stop it")
+            words = _(
+                "the worker {worker} can't run the course ({error}): install the same version "
+                "there, or stop it",
+                worker=worker,
+                error=answer,
+            )
+            raise ClusterError(words)
         if json.loads(answer)["code"] != runs.code():
-            why = f"the worker {worker} has another version of the course"
-            raise ClusterError(f"{why}: install this one there, or stop it")
+            words = _(
+                "the worker {worker} has another version of the course: install this one there, "
+                "or stop it",
+                worker=worker,
+            )
+            raise ClusterError(words)
     versions = {json.loads(answer)["torch"] for answer in answers.values()}
     if len(versions) > 1:
-        why = f"the workers at {address} have several versions of PyTorch"
-        raise ClusterError(f"{why} ({', '.join(sorted(versions))}): runs could not be compared")
+        words = _(
+            "the workers at {address} have several versions of PyTorch ({versions}): runs could "
+            "not be compared",
+            address=address,
+            versions=", ".join(sorted(versions)),
+        )
+        raise ClusterError(words)
 
 
 def ask(client, answers):
@@ -110,8 +135,11 @@ def as_they_end(waiting, client, address):
         yield from done
         silent_s = 0 if done or workers_of(client) else silent_s + 1
         if silent_s >= LOST_S:
-            why = f"all workers at {address} are lost"
-            raise ClusterError(f"{why}; start some with `dask worker {address}`")
+            words = _(
+                "all workers at {address} are lost; start some with `dask worker {address}`",
+                address=address,
+            )
+            raise ClusterError(words)
 
 
 def workers_of(client):
@@ -130,18 +158,29 @@ def answer_of(future, spec, address):
     try:
         return future.result()
     except concurrent.futures.CancelledError:
-        why = f"the scheduler at {address} is lost"
-        raise ClusterError(f"{why}; start one with `dask scheduler`") from None
+        words = _(
+            "the scheduler at {address} is lost; start one with `dask scheduler`", address=address
+        )
+        raise ClusterError(words) from None
     except KilledWorker:
-        why = f"every worker that tried {run} has died"
-        raise ClusterError(f"{why}; look at their logs: is the memory enough?") from None
+        words = _(
+            "every worker that tried {run} has died; look at their logs: is the memory enough?",
+            run=run,
+        )
+        raise ClusterError(words) from None
     except Exception as error:  # whatever the worker met
-        raise ClusterError(f"{run} failed on a worker ({type(error).__name__}: {error})") from None
+        words = _(
+            "{run} failed on a worker ({kind}: {error})",
+            run=run,
+            kind=type(error).__name__,
+            error=error,
+        )
+        raise ClusterError(words) from None
 
 
 def named(spec):
     """A run as a reader knows it."""
-    return f"{spec.arm}, seed {spec.train.seed}"
+    return _("{arm}, seed {seed}", arm=translated(spec.arm), seed=spec.train.seed)
 
 
 def order(spec, corpus, asked):
@@ -158,12 +197,14 @@ def received(answer, spec, folder):
         content, weights = answer
         content = json.loads(content)
         if content["code"] != runs.code():
-            raise ClusterError(f"{run} was run by another version of the course, and is not kept")
+            words = _("{run} was run by another version of the course, and is not kept", run=run)
+            raise ClusterError(words)
         if "diverged" in content:
             return TrainingError(content["diverged"])
         record = runs.RunRecord.from_file(content["record"], folder=folder)
         if not record.name == record.own_name == spec.name:
-            raise ClusterError(f"a worker answered {spec.name} with another run: it is not kept")
+            words = _("a worker answered {name} with another run: it is not kept", name=spec.name)
+            raise ClusterError(words)
 
         # As everywhere: first the weights, then the record that says that they are there.
         files.write(checkpoint, weights)
@@ -174,7 +215,8 @@ def received(answer, spec, folder):
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         checkpoint.unlink(missing_ok=True)
-        raise ClusterError(f"what a worker sent for {run} is no run ({error})") from None
+        words = _("what a worker sent for {run} is no run ({error})", run=run, error=error)
+        raise ClusterError(words) from None
     return record
 
 

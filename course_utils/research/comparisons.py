@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from course_utils.messages import reader, speaker
+from course_utils.messages import N_, _, reader, speaker
 from course_utils.messages.names import translated
 
 REFERENCE = "unchanged"  # the arm that others are measured against, where a study has one
@@ -103,7 +103,12 @@ def losses_of(records, measure="reporting_loss"):
         seed = r.seed - PAIRED if r.arm == CONTROL else r.seed
         of_arm = losses.setdefault(r.arm, {})
         if seed in of_arm:
-            raise ValueError(f"{r.arm} has two runs of seed {r.seed}, so no comparison can use it")
+            words = _(
+                "{arm} has two runs of seed {seed}, so no comparison can use it",
+                arm=translated(r.arm),
+                seed=r.seed,
+            )
+            raise ValueError(words)
         of_arm[seed] = getattr(r, measure)
     return losses
 
@@ -263,11 +268,14 @@ class Answer:
     """Whether a published row came again."""
 
     row: str
-    verdict: str  # reproduced | not reproduced | can't tell
+    verdict: str  # of VERDICTS
     why: str
 
     def __str__(self):
-        return f"{self.row}: {self.verdict}. {self.why}"
+        return _("{row}: {verdict}. {why}", row=self.row, verdict=_(self.verdict), why=self.why)
+
+
+VERDICTS = N_("reproduced"), N_("not reproduced"), N_("can't tell")
 
 
 # What has to be alike, besides the regime, for an exact run to give the same bits again.
@@ -285,13 +293,21 @@ def compare_bits(row, record, recorded):
     if twin is None:
         return None
     if record.weights_sha256 == twin.weights_sha256:
-        why = f"The same bits as the recorded seed {record.seed}: sha256 {twin.weights_sha256}."
+        why = _(
+            "The same bits as the recorded seed {seed}: sha256 {sha256}.",
+            seed=record.seed,
+            sha256=twin.weights_sha256,
+        )
         return Answer(row, "reproduced", why)
 
     alike = all(record.environment.get(name) == twin.environment.get(name) for name in ALIKE)
     if alike and record.regime == twin.regime and "exact" in record.regime.split(", "):
-        why = f"Other bits than the recorded seed {record.seed}, on the same device, by the same"
-        return Answer(row, "not reproduced", f"{why} versions, where they should be the same.")
+        why = _(
+            "Other bits than the recorded seed {seed}, on the same device, by the same versions, "
+            "where they should be the same.",
+            seed=record.seed,
+        )
+        return Answer(row, "not reproduced", why)
     return None
 
 
@@ -299,7 +315,11 @@ def compare_with_recorded(row, loss, recorded):
     """Compare a new run's loss with the recorded ones of the same row, one a seed. -> Answer"""
     n = len(recorded)
     if n < 3:
-        why = f"This run gave {loss:.3f}; {n} recorded seeds do not show how far seeds lie apart."
+        why = _(
+            "This run gave {loss:.3f}; {n} recorded seeds do not show how far seeds lie apart.",
+            loss=loss,
+            n=n,
+        )
         return Answer(row, "can't tell", why)
 
     values = pd.Series(recorded)
@@ -308,16 +328,27 @@ def compare_with_recorded(row, loss, recorded):
     usual = stats.t.ppf(0.975, n - 1) * spread  # 95 % of new seeds fall within it
     rare = stats.t.ppf(0.9995, n - 1) * spread
 
-    seen = (
-        f"This run gave {loss:.3f}; {n} recorded seeds gave {mean:.3f} with a standard deviation "
-        f"of {values.std():.4f}"
+    seen = _(
+        "This run gave {loss:.3f}; {n} recorded seeds gave {mean:.3f} with a standard deviation "
+        "of {std:.4f}",
+        loss=loss,
+        n=n,
+        mean=mean,
+        std=values.std(),
     )
-    around = f"{mean - usual:.3f} to {mean + usual:.3f}"
+    ends = {"seen": seen, "low": mean - usual, "high": mean + usual}
     if abs(loss - mean) <= usual:
-        why = f"{seen}, so 95 % of new seeds lie from {around}."
+        why = _("{seen}, so 95 % of new seeds lie from {low:.3f} to {high:.3f}.", **ends)
         return Answer(row, "reproduced", why)
     if abs(loss - mean) > rare:
-        why = f"{seen}, so only one new seed in a thousand lies further away than {rare:.3f}."
+        why = _(
+            "{seen}, so only one new seed in a thousand lies further away than {rare:.3f}.",
+            seen=seen,
+            rare=rare,
+        )
         return Answer(row, "not reproduced", why)
-    why = f"{seen}: one new seed in twenty lies outside {around}. Try another seed."
+    why = _(
+        "{seen}: one new seed in twenty lies outside {low:.3f} to {high:.3f}. Try another seed.",
+        **ends,
+    )
     return Answer(row, "can't tell", why)

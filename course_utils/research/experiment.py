@@ -99,7 +99,7 @@ def with_speed(arms, models, corpus, characters, device):
         "generation_threads": torch.get_num_threads(),
     }
     rows = []
-    for arm in tqdm(arms["arm"], desc="timing", unit="model", disable=None):
+    for arm in tqdm(arms["arm"], desc=_("timing"), unit=_("counted|model"), disable=None):
         weights = models[arm].parameters()
         row = {
             "model_mb": sum(w.numel() * w.element_size() for w in weights) / 1e6,

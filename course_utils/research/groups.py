@@ -47,8 +47,13 @@ class Group:
 
 def of_study(study, records):
     """What a study asked for: its runs in its order, whatever study they were made for."""
-    title = f"{study.name}, recipe {records[0].recipe}, {records[0].corpus['name']}"
+    title = titled(study.name, records[0].recipe, records[0].corpus["name"])
     return Group(title, records, study)
+
+
+def titled(study, recipe, text, more=""):
+    """What a group is called; more: what tells it from others of these three."""
+    return _("{study}, recipe {recipe}, {text}", study=study, recipe=recipe, text=text) + more
 
 
 def of_folder(records):
@@ -70,9 +75,9 @@ def of_folder(records):
 
         # Then, apart go those that differ in more than their arm.
         for (recipe, text, asked), pile in sorted(piles.items()):
-            earlier = ", as an earlier version had it" if study and not asked else ""
+            earlier = _(", as an earlier version had it") if study and not asked else ""
             for words, part in parted(list(pile.values()), study):
-                title = f"{name}, recipe {recipe}, {text}{words}{earlier}"
+                title = titled(name, recipe, text, words + earlier)
                 groups.append(Group(title, in_order(part, study), study))
     return [g for g in groups if not any(told_by(other, g) for other in groups)]
 
@@ -173,7 +178,7 @@ def extra(study, record, other):
     one = settings(record)
     two = settings(other)
     return ", ".join(
-        f"{name} ({one.get(name)} and {two.get(name)})"
+        _("{name} ({one} and {other})", name=name, one=one.get(name), other=two.get(name))
         for name in sorted(one.keys() | two.keys())
         if name not in allowed and one.get(name) != two.get(name)
     )

@@ -39,7 +39,7 @@ def run_specs(
 
     # Then run it. Each of the three ways gives a run and what came of it, as soon as it has ended.
     steps = sum(spec.train.steps for spec in missing)
-    bar = tqdm(total=steps, unit=_("step"), disable=None if missing else True)
+    bar = tqdm(total=steps, unit=_("counted|step"), disable=None if missing else True)
     if scheduler:
         outcomes = on_cluster(missing, corpus, folder, scheduler, bar, asked)
     elif workers == 1:
@@ -59,15 +59,21 @@ def run_specs(
                     on_record(outcome)
         except ClusterError as error:
             kept = sum(record is not None for record in records.values())
-            words = f"{kept} of {len(records)} runs are kept; the same command goes on from them"
-            raise ClusterError(f"{error} ({words})" if kept else str(error)) from None
+            words = _(
+                "{error} ({kept} of {all} runs are kept; the same command goes on from them)",
+                error=error,
+                kept=kept,
+                all=len(records),
+            )
+            raise ClusterError(words if kept else str(error)) from None
 
     # Last, if a run came to nothing, say which, now that all others are safe.
     if failed:
-        said = "; ".join(f"{named(spec)}: {error}" for spec, error in failed.items())
+        said = _("; ").join(f"{named(spec)}{_(': ')}{error}" for spec, error in failed.items())
         kept = len(records) - len(failed)
         kind = type(next(iter(failed.values())))
-        raise kind(f"{said} ({kept} other runs are kept)" if kept else said)
+        words = _("{problems} ({kept} other runs are kept)", problems=said, kept=kept)
+        raise kind(words if kept else said)
     return [records[spec] for spec in specs]
 
 
@@ -136,7 +142,7 @@ def counted(bar, spec):
         done += n
         bar.update(n)
         if done == spec.train.steps:
-            bar.set_description(f"{named(spec)}, evaluating")
+            bar.set_description(_("{run}, evaluating", run=named(spec)))
 
     return step
 
@@ -165,7 +171,7 @@ def on_processes(groups, corpus, folder, device, workers, asked, bar):
             running = [*busy.values(), *free]
             bar.update(steps_before + sum(worker.steps.value for worker in running) - bar.n)
             if bar.n == bar.total:
-                bar.set_description("evaluating")
+                bar.set_description(_("evaluating"))
 
             # Last, what came of it; the process is let go before anybody hears of it.
             for one in ended:
@@ -207,7 +213,8 @@ class Worker:
         try:
             answer = self.answers.recv()
         except (EOFError, OSError):
-            lost = PoolError("its process was killed; if memory ran out, try `--workers 1`")
+            words = _("its process was killed; if memory ran out, try `--workers 1`")
+            lost = PoolError(words)
             return [(spec, lost) for spec in self.group]
         if isinstance(answer, BaseException):
             raise answer

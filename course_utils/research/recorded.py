@@ -8,6 +8,7 @@ from collections import Counter
 import pandas as pd
 
 from course_utils import files
+from course_utils.messages import _
 from course_utils.training import runs
 
 FILE = files.PUBLISHED / "study" / "records.jsonl.xz"
@@ -46,7 +47,11 @@ def everything(path=FILE):
         return tuple(runs.RunRecord(**json.loads(line), folder=path.parent) for line in lines)
     except (OSError, ValueError, TypeError, lzma.LZMAError) as error:
         raise files.RunError(
-            f"{path} is damaged ({type(error).__name__}): install the course again"
+            _(
+                "{path} is damaged ({kind}): install the course again",
+                path=path,
+                kind=type(error).__name__,
+            )
         ) from None
 
 

@@ -6,6 +6,8 @@ from course_utils import profiles
 from course_utils.corpus import Draw
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import TrainConfig
+from course_utils.messages import N_, _
+from course_utils.messages.names import translated
 from course_utils.research import recorded
 from course_utils.research.comparisons import CONTROL, PAIRED, REFERENCE
 from course_utils.research.tables import rate_table
@@ -64,7 +66,7 @@ class Study:
     """
 
     name: str
-    question: str
+    asks: str  # its question, in English
     arms: dict  # arm -> {setting: value}
     recipe: str = ""  # what the published study changes; a quick profile changes its own
     seeds: range = range(6)  # of the published study
@@ -76,6 +78,11 @@ class Study:
         for arm, changes in self.arms.items():
             if unknown := changes.keys() - SETTINGS:
                 raise ValueError(f"arm {arm!r} changes {', '.join(unknown)}, which is no setting")
+
+    @property
+    def question(self):
+        """What it asks, in the reader's language."""
+        return translated(_(self.asks))
 
     def specs(self, recipe, seeds, corpus, earlier=()):
         """All runs, seed by seed. earlier: records of `after`. -> list of runs.RunSpec"""
@@ -126,7 +133,7 @@ def best_rates(records):
     """The learning rate that suits each depth: {n_layers: rate}."""
     if not records:
         raise ValueError(
-            "learning rates are chosen by a study of their own: run `course ablate rates` first"
+            _("learning rates are chosen by a study of their own: run `course ablate rates` first")
         )
     best = rate_table(records).query("best")
     return dict(zip(best["n_layers"], best["learning_rate"], strict=True))
@@ -225,7 +232,7 @@ DRAWS = {  # how much of them
 CHOICES = (  # each asks about one setting
     Study(
         "position",
-        "How should the model know where a character stands?",
+        N_("How should the model know where a character stands?"),
         {
             "no positions": {"position": "none"},
             "learned positions": {"position": "learned"},
@@ -235,7 +242,7 @@ CHOICES = (  # each asks about one setting
     ),
     Study(
         "norm",
-        "Which normalisation, and where?",
+        N_("Which normalisation, and where?"),
         {
             "LayerNorm before": {"norm": "layernorm", "norm_placement": "pre"},
             "no norm": {"norm": "none"},
@@ -245,7 +252,7 @@ CHOICES = (  # each asks about one setting
     ),
     Study(
         "activation",
-        "Which activation in the feed-forward layer?",
+        N_("Which activation in the feed-forward layer?"),
         {
             "GELU": {"activation": "gelu"},
             "ReLU": {"activation": "relu"},
@@ -255,7 +262,7 @@ CHOICES = (  # each asks about one setting
     ),
     Study(
         "heads",
-        "How many heads?",
+        N_("How many heads?"),
         {
             "1 head": {"n_heads": 1},
             "2 heads": {"n_heads": 2},
@@ -266,37 +273,37 @@ CHOICES = (  # each asks about one setting
     ),
     Study(
         "width",
-        "How wide a feed-forward layer?",
+        N_("How wide a feed-forward layer?"),
         {f"feed-forward x {factor:g}": {"d_ff": Times(factor)} for factor in (0.25, 0.5, 1, 2)},
     ),
     Study(
         "residual",
-        "What does the residual stream do?",
+        N_("What does the residual stream do?"),
         {"residuals": {"residual": True}, "no residuals": {"residual": False}},
     ),
     Study(
         "dropout",
-        "How much should be dropped?",
+        N_("How much should be dropped?"),
         {f"dropout {share}": {"dropout": share} for share in (0.0, 0.1, 0.2, 0.3, 0.5)},
     ),
     Study(
         "tying",
-        "One matrix to read and to write?",
+        N_("One matrix to read and to write?"),
         {"tied embeddings": {"tie_embeddings": True}, "two embeddings": {"tie_embeddings": False}},
     ),
     Study(
         "qk-norm",
-        "Should queries and keys be of one size?",
+        N_("Should queries and keys be of one size?"),
         {"QK-norm": {"qk_norm": True}, "no QK-norm": {"qk_norm": False}},
     ),
     Study(
         "context",
-        "How far back should it see?",
+        N_("How far back should it see?"),
         {f"context {n}": {"context_length": n} for n in (32, 64, 128, 256, 512)},
     ),
     Study(
         "optimizer",
-        "AdamW or Muon?",
+        N_("AdamW or Muon?"),
         {
             "Muon": {"optimizer": "muon"},
             "AdamW": {"optimizer": "adamw", "learning_rate": AtMost(2.4e-3)},
@@ -304,7 +311,7 @@ CHOICES = (  # each asks about one setting
     ),
     Study(
         "schedule",
-        "How should the learning rate move?",
+        N_("How should the learning rate move?"),
         {
             "constant rate": {"decay": 0.0},
             "falling over the second half": {"decay": 0.5},
@@ -314,7 +321,7 @@ CHOICES = (  # each asks about one setting
     ),
     Study(
         "batch",
-        "Many small steps, or few large ones?",
+        N_("Many small steps, or few large ones?"),
         {f"batch x {factor:g}": {"batch_size": Times(factor)} for factor in (0.5, 1, 2, 4)},
     ),
 )
@@ -373,27 +380,27 @@ def of_budget(steps):
 ALL = (
     Study(
         "depth",
-        "What do 2, 4 and 6 layers buy?",
+        N_("What do 2, 4 and 6 layers buy?"),
         {layers(n): {"n_layers": n} for n in DEPTHS},
         recipe="baseline",
     ),
     Study(
         "rates",
-        "Which learning rate suits which depth?",
+        N_("Which learning rate suits which depth?"),
         sweep(ALL_DEPTHS, RATES),
         recipe="fair",
         seeds=CHOOSING,
     ),
     Study(
         "depth-fair",
-        "And at a learning rate that suits each depth, from 1 to 12 layers?",
+        N_("And at a learning rate that suits each depth, from 1 to 12 layers?"),
         FAIR,
         recipe="fair",
         after="rates",
     ),
     Study(
         "depth-parameters",
-        "And with equally many parameters?",
+        N_("And with equally many parameters?"),
         {
             f"{layers(n)}, width {width}": FAIR[layers(n)] | {"d_model": width, "d_ff": 4 * width}
             for n, width in WIDTHS.items()
@@ -403,7 +410,7 @@ ALL = (
     ),
     Study(
         "depth-time",
-        "And in the same time?",
+        N_("And in the same time?"),
         {
             f"{layers(n)}, {steps} steps": FAIR[layers(n)] | {"steps": steps}
             for n, steps in TIMES.items()
@@ -413,21 +420,21 @@ ALL = (
     ),
     Study(
         "rates-stopping",
-        "Which rate suits which depth in the assignment's own protocol?",
+        N_("Which rate suits which depth in the assignment's own protocol?"),
         sweep(DEPTHS, RATES[:-2]),
         recipe="baseline",
         seeds=CHOOSING,
     ),
     Study(
         "depth-stopping",
-        "Does the answer of that protocol survive a fair rate?",
+        N_("Does the answer of that protocol survive a fair rate?"),
         at_best_rate(DEPTHS),
         recipe="baseline",
         after="rates-stopping",
     ),
     Study(
         "choices-fair",
-        "What does every other choice do to the baseline's model?",
+        N_("What does every other choice do to the baseline's model?"),
         EVERY_CHOICE,
         recipe="fair",
         after="rates",
@@ -436,14 +443,14 @@ ALL = (
     ),
     Study(
         "choices-modern",
-        "And to the modern one?",
+        N_("And to the modern one?"),
         EVERY_CHOICE,
         recipe="modern-short",
         reference=REFERENCE,
     ),
     Study(
         "data",
-        "When does depth need data?",
+        N_("When does depth need data?"),
         {  # evaluated often, as a small text is soon known by heart
             f"{layers(n)}, {share:.0%} of the text": FAIR[layers(n)]
             | {"data_share": share, "evaluate_every": Times(1 / 12)}
@@ -456,7 +463,7 @@ ALL = (
     *(study for steps in BUDGETS for study in of_budget(steps)),
     Study(
         "plays",
-        "When does depth need data, drawn as whole plays at random?",
+        N_("When does depth need data, drawn as whole plays at random?"),
         {
             f"{layers(n)}, {text}": FAIR[layers(n)] | {"plays": draw}
             for n in DEPTHS
@@ -469,7 +476,7 @@ ALL = (
     ),
     Study(
         "luck",
-        "What does a seed's luck change: its first weights alone, and all but these?",
+        N_("What does a seed's luck change: its first weights alone, and all but these?"),
         {
             f"{layers(n)}, {words}": FAIR[layers(n)] | changes
             for n in DEPTHS
@@ -482,7 +489,7 @@ ALL = (
     ),
     Study(
         "optimizers",
-        "AdamW or Muon, each at a rate of its own?",
+        N_("AdamW or Muon, each at a rate of its own?"),
         {
             **{
                 f"AdamW, rate {rate:g}": {"optimizer": "adamw", "learning_rate": rate}

@@ -111,7 +111,7 @@ def described_config(path, claims, about):
     try:
         check_bounds(config)
     except ValueError as error:
-        raise RunError(f"{path}: {error}; {files.ADVICE}") from None
+        raise RunError(f"{path}: {error}; {_(files.ADVICE)}") from None
     return config
 
 

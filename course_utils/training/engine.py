@@ -22,6 +22,7 @@ from course_utils.lessons.train import (
     orthogonalise,
     training_step,
 )
+from course_utils.messages import _
 
 # What makes a GPU fast; each is left out where it is missing.
 PIECES = ("bf16", "compiled", "CUDA graph")
@@ -158,15 +159,15 @@ class Engine:
         shapes = {name: tensor.shape for name, tensor in self._tensors().items()}
         given = {name: tensor.shape for name, tensor in state.items() if name not in names}
         if missing:
-            return f"it has no {min(missing)}"
+            return _("it has no {name}", name=min(missing))
         if state["losses"].ndim != 1 or len(state["losses"]) > self.config.steps:
-            return f"its losses are not those of at most {self.config.steps:,} steps"
+            return _("its losses are not those of at most {n:,} steps", n=self.config.steps)
         if len(state["losses"]) == 0:  # no optimiser had a memory then
             shapes = {name: shape for name, shape in shapes.items() if name.startswith("model/")}
         if given != shapes:
-            return "its tensors are not this run's"
+            return _("its tensors are not this run's")
         if not all(tensor.isfinite().all() for tensor in state.values()):
-            return "not all in it are numbers"
+            return _("not all in it are numbers")
         return ""
 
     def _tensors(self):
@@ -193,7 +194,7 @@ class Engine:
     def _skip_batches(self):
         """Draw no window again that was drawn in the steps that are done."""
         self.batch_generator.manual_seed(self.config.seed)
-        for _ in range(self.steps_done):
+        for _done in range(self.steps_done):
             self._batch()
 
     def _learn(self, tokens, targets, rate):

@@ -164,23 +164,26 @@ class RunRecord(trainer.Training):
         """A ValueError that names what no finished run leaves behind."""
         super().check()
         if self.format != FORMAT:
-            raise ValueError(f"format {self.format}, where this course reads {FORMAT}")
+            words = _(
+                "format {theirs}, where this course reads {ours}", theirs=self.format, ours=FORMAT
+            )
+            raise ValueError(words)
         GPTConfig(**files.fields_of(GPTConfig, self.model))
         TrainConfig(**files.fields_of(TrainConfig, self.train))
         for name in ("name", "sha256", "source", "note"):
-            files.of_type(str, self.corpus[name], f"the corpus's {name}")
+            files.of_type(str, self.corpus[name], _("the corpus's {name}", name=name))
         for name in ("device", "torch", "command"):
-            files.of_type(str, self.environment[name], f"the environment's {name}")
+            files.of_type(str, self.environment[name], _("the environment's {name}", name=name))
         for play, loss in self.untouched.items():
-            files.of_type(float, loss, f"the loss on {play}")
+            files.of_type(float, loss, _("the loss on {play}", play=play))
         if not self.history or "validation_loss" not in self.history[-1]:
-            raise ValueError("no evaluation at its end")
+            raise ValueError(_("no evaluation at its end"))
         if not (0 <= self.validation_loss <= trainer.DIVERGED and self.training_loss >= 0):
-            raise ValueError("losses that no run has")
+            raise ValueError(_("losses that no run has"))
         text = self.corpus["sha256"], self.data_share, self.draw
         settings = self.model, self.train, *text, self.weights_offset
         if self.fingerprint != fingerprint(*settings) or self.seed != self.train["seed"]:
-            raise ValueError("its settings are not those that it is named after")
+            raise ValueError(_("its settings are not those that it is named after"))
 
 
 def spec_of(record, seed):
@@ -318,12 +321,12 @@ ANEW = N_("delete it, and the run begins anew")
 
 def read_state(path, spec):
     """The state of a run that was stopped: (tensors, facts). RunError if it is another run's."""
-    tensors, facts = files.read_tensors(path, "saved state", ANEW)
+    tensors, facts = files.read_tensors(path, N_("saved state"), ANEW)
     if facts.get("fingerprint") != spec.fingerprint:
-        raise not_a_state(path, "it is another's")
+        raise not_a_state(path, _("it is another's"))
     threads = facts.get("threads")
     if not isinstance(threads, list) or not all(type(n) is int for n in threads):
-        raise not_a_state(path, "it does not say by how many threads it was made")
+        raise not_a_state(path, _("it does not say by how many threads it was made"))
     return tensors, facts
 
 

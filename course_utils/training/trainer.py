@@ -80,7 +80,7 @@ class Training:
         """What a file's dict says, and more that is known; a ValueError names what is wrong."""
         values = files.fields_of(cls, values)
         if missing := cls.__dataclass_fields__.keys() - values.keys() - more.keys() - LATER:
-            raise ValueError(f"no {min(missing)}")
+            raise ValueError(_("no {name}", name=min(missing)))
         one = cls(**values, **more)
         one.check()
         return one
@@ -89,9 +89,9 @@ class Training:
         """A ValueError that names what no run leaves behind."""
         for row in self.history:
             for name in (*REPORT, *(row.keys() & {*EVALUATION})):
-                files.of_type(float, row[name], f"{name} of a report")
+                files.of_type(float, row[name], _("{name} of a report", name=name))
         for loss in self.position_losses:
-            files.of_type(float, loss, "a loss by position")
+            files.of_type(float, loss, _("a loss by position"))
 
 
 def new_model(model_config, train_config, device="cpu"):
@@ -146,9 +146,15 @@ def refuse_short_texts(train_ids, validation_ids, context_length):
     """A TrainingError where the text doesn't fill one window and one validation pair."""
     if len(train_ids) <= context_length or len(validation_ids) < 2:
         raise TrainingError(
-            f"the text is too short: a context of {context_length} characters needs a training "
-            f"split of at least {context_length + 1} characters (here {len(train_ids)}) and a "
-            f"validation split of 2 (here {len(validation_ids)})"
+            _(
+                "the text is too short: a context of {context} characters needs a training split "
+                "of at least {needed} characters (here {training}) and a validation split of 2 "
+                "(here {validation})",
+                context=context_length,
+                needed=context_length + 1,
+                training=len(train_ids),
+                validation=len(validation_ids),
+            )
         )
 
 
@@ -222,7 +228,7 @@ class Loop:
         self.result.elapsed_s = time.perf_counter() - self.begun
         self.save(save)
         step, steps = self.engine.steps_done, self.config.steps
-        raise stopped(f"stopped after step {step:,} of {steps:,}")
+        raise stopped(_("stopped after step {step:,} of {steps:,}", step=step, steps=steps))
 
     def finish(self):
         """Give the model its best weights, and say what the run came to. -> Training"""
@@ -312,8 +318,12 @@ class Loop:
         """Give the model its last good weights back, and say what to change."""
         self.engine.restore(self.held)
         raise TrainingError(
-            f"the loss is no longer a number at step {step:,}: try a lower learning rate "
-            f"(the model has its weights of step {self.engine.steps_done:,} again)"
+            _(
+                "the loss is no longer a number at step {step:,}: try a lower learning rate (the "
+                "model has its weights of step {good:,} again)",
+                step=step,
+                good=self.engine.steps_done,
+            )
         )
 
     def hold(self):
@@ -351,7 +361,8 @@ class Loop:
         try:
             self.result = Training.from_file(facts["found"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StateError(f"what was measured is not there: {error}") from None
+            words = _("what was measured is not there: {error}", error=error)
+            raise StateError(words) from None
         self.result.setup_s += now.setup_s
         self.result.regime = now.regime
 
@@ -380,9 +391,9 @@ class Loop:
         evaluated = [row["step"] for row in self.result.history if "choosing_loss" in row]
         steps = [row["step"] for row in self.result.history]
         if given != (shapes if evaluated else {}) or not checkpoints.sound(best.values()):
-            return "its best weights are not this run's"
+            return _("its best weights are not this run's")
         if steps != sorted(set(steps)) or (steps and steps[-1] > len(state["losses"])):
-            return "its reports are not those of its steps"
+            return _("its reports are not those of its steps")
         return ""
 
 
