@@ -324,7 +324,7 @@ for last in (T, 2, 1):
 # %% [markdown] english="5c44dacd"
 # ## 只用注意力，效果怎样？
 #
-# 用到注意力的最小模型是这样的：每个字符一个向量（**嵌入**，embedding），每个位置一个向量（**位置嵌入**，position embedding），两者相加（第 3 讲）；接着计算一次注意力；最后用这个位置自己的向量，加上它读到的内容，给每个可能的下一个字符打分（这些分数就是 **logits**）。做对比时，我们替换的就是 `listen`。
+# 用到注意力的最小模型是这样的：每个字符一个向量（**嵌入**，embedding），每个位置一个向量（**位置嵌入**，position embedding），两者相加（第 3 讲）；接着计算一次注意力；最后用这个位置自己的向量，加上它读到的内容，给每个可能的下一个字符打分（这些分数就是 **logits**）。做对比时，我们替换的就是计算注意力的那一步（代码里的 `listen`）。
 
 # %% tags=["nbval-ignore-output"]
 text, profile = corpus.load(), profiles.current()
@@ -387,7 +387,7 @@ def trained(listen, n_heads, seed=0, T=32):
 # %% [markdown] english="4855f7c4"
 # 下面比较四种做法：不看前文；对前文求平均；用一个注意力头，由它选择关注哪里；用四个这样的头。每种用三个种子，因为损失也受随机性影响。（用双核 CPU 约需二十秒。）
 #
-# > **先猜。** *nothing*（不看前文）只看得到一个字符，和二元语法一样；*mean of the past*（对前文求平均）最多看到 32 个。谁的损失更低？四个头又能改进多少？
+# > **先猜。** *不看前文*只看得到一个字符，和二元语法一样；*对前文求平均*最多看到 32 个。谁的损失更低？四个头又能改进多少？
 
 
 # %% tags=["nbval-ignore-output"]
@@ -401,17 +401,17 @@ def mean_of_the_past(q, k, v):
 
 
 ways = {
-    "nothing": (nothing, 1),
-    "mean of the past": (mean_of_the_past, 1),
-    "one head": (causal_attention, 1),
-    "four heads": (causal_attention, 4),
+    "不看前文": (nothing, 1),
+    "对前文求平均": (mean_of_the_past, 1),
+    "一个头": (causal_attention, 1),
+    "四个头": (causal_attention, 4),
 }
 baselines = baseline_losses(text.text)
 print(f"{steps} 步，每步 32 个窗口，各用 {len(seeds)} 个种子")
 print(f"二元语法（靠统计）：{baselines['bigram']:.3f} 奈特/字符")
 
 # %% tags=["nbval-ignore-output"]
-bar = tqdm(ways.items(), "ways", leave=False)
+bar = tqdm(ways.items(), "方式", leave=False)
 listeners = {
     name: [trained(listen, n_heads, seed) for seed in seeds] for name, (listen, n_heads) in bar
 }
@@ -420,7 +420,7 @@ noise = losses.std()
 pd.DataFrame({"平均损失": losses.mean(), "标准差": noise}).round(3)
 
 # %% [markdown] english="8a8e8214"
-# 比较差距时，要对照最后一列的标准差。*nothing* 相当于一个还没学完的二元语法模型。*mean of the past* 只改进了一点点，仍不如二元语法，也许因为许多字符平均之后，结果都差不多。会选择的头带来的改进是标准差的许多倍；用四个头，损失又降了一些。通常的猜测是：四个头可以同时关注好几样东西。
+# 比较差距时，要对照最后一列的标准差。*不看前文*相当于一个还没学完的二元语法模型。*对前文求平均*只改进了一点点，仍不如二元语法，也许因为许多字符平均之后，结果都差不多。会选择的头带来的改进是标准差的许多倍；用四个头，损失又降了一些。通常的猜测是：四个头可以同时关注好几样东西。
 
 # %% [markdown] english="66e65587"
 # ## 忘了掩码，会出什么错？
@@ -431,7 +431,7 @@ pd.DataFrame({"平均损失": losses.mean(), "标准差": noise}).round(3)
 
 # %% tags=["nbval-ignore-output"]
 without, loss_without = trained(F.scaled_dot_product_attention, 4)
-masked = losses["four heads"][0]
+masked = losses["四个头"][0]
 print(f"有掩码的损失 {masked:.3f}，没有掩码的损失 {loss_without:.3f} 奈特/字符")
 
 
@@ -446,7 +446,7 @@ def write(model, prompt, n_new, T=32):
 
 
 line = tokenizer.decode(validation_ids[:20].tolist())
-for name, listener in {"有": listeners["four heads"][0][0], "没有": without}.items():
+for name, listener in {"有": listeners["四个头"][0][0], "没有": without}.items():
     print(f"--- {name}掩码\n{write(listener, line[:9], 100)}\n")
 
 # %% [markdown] english="44d1622d"
@@ -482,7 +482,7 @@ figures.heatmaps(shown, line, line, list(few), labels, title=title, note=text.no
 # %% [markdown] english="c8774693"
 # 权重多半在对角线附近，个别行看得更远。
 #
-# 换一段更长的文字：有多少注意力给了字符自己（*itself*）、*前一个*字符（*previous*）、更早出现的*相同*字符（*copies*）、更早的*空白*（*gaps*，空格和换行），又有多少给了别处（*elsewhere*）？*equal* 是一个不作选择、平均分配的头。
+# 换一段更长的文字：有多少注意力给了字符*自己*、*前一个*字符、更早出现的*相同字符*、更早的*空白*（空格和换行），又有多少给了*别处*？*平均分配*是一个不作选择的头。
 #
 # > **先猜。** 有没有哪个头专门关注其中一类？
 
@@ -491,24 +491,24 @@ stretch = validation_ids[: min(128, model.config.context_length)]
 n = len(stretch)
 gap = torch.tensor([c.isspace() for c in tokenizer.decode(stretch.tolist())]).float()
 places = {
-    "itself": torch.eye(n),
-    "previous": torch.ones(n, n).tril(-1).triu(-1),
-    "copies": (stretch[:, None] == stretch).float().tril(-2),
-    "gaps": gap.expand(n, n).tril(-2),
+    "自己": torch.eye(n),
+    "前一个": torch.ones(n, n).tril(-1).triu(-1),
+    "相同字符": (stretch[:, None] == stretch).float().tril(-2),
+    "空白": gap.expand(n, n).tril(-2),
 }
-places["copies"] = places["copies"] * (1 - places["gaps"])  # each place in one column
-places["elsewhere"] = torch.ones(n, n).tril() - sum(places.values())
+places["相同字符"] = places["相同字符"] * (1 - places["空白"])  # each place in one column
+places["别处"] = torch.ones(n, n).tril() - sum(places.values())
 
 # %% tags=["nbval-ignore-output"]
 maps = evaluation.attention_maps(model, stretch[None])
-maps["equal"] = torch.ones(n, n).tril() / torch.arange(1, n + 1)[:, None]
+maps["平均分配"] = torch.ones(n, n).tril() / torch.arange(1, n + 1)[:, None]
 shares = [[(w * place).sum(-1).mean() for place in places.values()] for w in maps.values()]
 labels = ("层和头", "关注的对象", "比例")
 title = "每个头关注什么"
 figures.heatmaps(shares, list(maps), list(places), labels=labels, title=title, note=text.note)
 
 # %% [markdown] english="99b89682"
-# 各个头各有偏重，但没有哪个只关注一类：在课程自带的模型里，每个头给前一个字符的都比 *equal* 多（.15 到 .39，*equal* 是 .03），给空白的则只有 L2:H1 更多（.24，*equal* 是 .16）。*elsewhere* 这部分还解释不了。注意力图告诉你一个头在*看*哪里；它*重不重要*，要把它关掉才能测出来（第 4 讲）。
+# 各个头各有偏重，但没有哪个只关注一类：在课程自带的模型里，每个头给前一个字符的都比*平均分配*多（.15 到 .39，*平均分配*是 .03），给空白的则只有 L2:H1 更多（.24，*平均分配*是 .16）。给*别处*的这部分还解释不了。注意力图告诉你一个头在*看*哪里；它*重不重要*，要把它关掉才能测出来（第 4 讲）。
 #
 # 把鼠标移到一个字符上（也可以用方向键）：每一条色带代表一个头，显示它在这个位置关注哪些字符。点一个头的名称，就关掉这个头，并显示损失因此变化多少。文字可以改。
 

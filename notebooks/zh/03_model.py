@@ -218,7 +218,7 @@ class Rung(nn.Module):
 # **第一级**只有一个嵌入和一个输出头：看一个字符，猜下一个。它最好也只能达到第 1 讲里哪个模型的损失？
 
 # %% tags=["nbval-ignore-output"]
-one_character = climb("one character", lambda: Rung(positions=False))
+one_character = climb("单个字符", lambda: Rung(positions=False))
 print(f"二元语法：{baselines['bigram']:.3f}")
 
 # %%
@@ -266,7 +266,7 @@ class SelfAttention(nn.Module):
 
 
 # %% tags=["nbval-ignore-output"]
-bag = climb("+ attention", lambda: Rung(SelfAttention(small), positions=False))
+bag = climb("+ 注意力", lambda: Rung(SelfAttention(small), positions=False))
 line = held_out[0][:1]
 shuffled = torch.cat([line[:, torch.randperm(T - 1)], line[:, -1:]], dim=1)
 with torch.no_grad():
@@ -283,7 +283,7 @@ assert torch.allclose(in_order, mixed, atol=1e-4), "没有位置信息：字符�
 # > **先猜。** 加入位置信息，能让损失降低多少？与加入注意力相比呢？
 
 # %% tags=["nbval-ignore-output"]
-_ = climb("+ positions", lambda: Rung(SelfAttention(small)))
+_ = climb("+ 位置", lambda: Rung(SelfAttention(small)))
 
 # %% [markdown] english="561e07b7"
 # 加入位置信息，让损失降低的幅度比加入（不分顺序的）注意力还大一点。
@@ -311,7 +311,7 @@ class MLP(nn.Module):
 # %% tags=["nbval-ignore-output"]
 PAIR = (SelfAttention, MLP)
 _ = climb("+ MLP", lambda: Rung(*(part(small) for part in PAIR)))
-_ = climb("+ a second pair", lambda: Rung(*(part(small) for part in PAIR * 2)))
+_ = climb("+ 第二对", lambda: Rung(*(part(small) for part in PAIR * 2)))
 
 # %% [markdown] english="de80d348"
 # 每加一个零件，损失的降幅都是换种子所造成的差别的好几倍。第二对为什么也有用，光看这个阶梯还回答不了：它可以在第一对的结果上继续加工，权重也多了一倍。那么，再多叠几层？光叠还不行：没有那一步相加，六层的模型也只能学到各个字符出现的频率（[见表](#what-breaks-without-each-part)）。
@@ -882,13 +882,13 @@ def started(model, std=0.06):
 
 
 small_rope = replace(general.config, position="rope")
-plain_trained = climb("plain GPT", lambda: started(PlainGPT(small)))
-_ = climb("rotary GPT，初值较小", lambda: GPT(small_rope))
-finished = climb("rotary GPT", lambda: started(GPT(small_rope)))
+plain_trained = climb("简明版 GPT", lambda: started(PlainGPT(small)))
+_ = climb("旋转位置 GPT，初值较小", lambda: GPT(small_rope))
+finished = climb("旋转位置 GPT", lambda: started(GPT(small_rope)))
 
 # %% tags=["nbval-ignore-output"]
 one_character.config = small  # speak asks how long its context is
-both = {"one character": one_character, "the finished GPT": finished}
+both = {"单个字符": one_character, "完成的 GPT": finished}
 for rung, model in both.items():
     torch.manual_seed(0)
     print(f"--- {rung}\n{speak(model, prompt, 120)}\n")
@@ -901,7 +901,7 @@ title = "阶梯：每个零件让损失降低多少"
 figures.loss_bars(rungs, title=title, note=text.note, ranked=False, low=1)
 
 # %% [markdown] english="17f1b298"
-# 最终的模型是最好的一级，领先的幅度是种子间标准差的好几倍；但只训练了几秒钟，离 5-gram 还很远。归一化、共享嵌入和新的初值合在一起，对损失的影响不超过换种子的影响。但初值很重要：用 GPT-2 的 0.02，我们这个 64 通道的模型并不比没有归一化的最后一级好。旋转位置编码为什么有用，光看这个阶梯同样回答不了。一种猜测是：用旋转位置编码的头，只要学会一次“前一个位置”是什么意思，就对所有位置都适用。
+# 最终的模型是最好的一级，领先的幅度是种子间标准差的好几倍；但只训练了几秒钟，离 5-gram 还很远。归一化、共享嵌入和新的初值合在一起，对损失的影响不超过换种子的影响。但初值很重要：用 GPT-2 的 0.02，我们这个 64 通道的模型并不比没有归一化的最后一级（*+ 第二对*）好。旋转位置编码为什么有用，光看这个阶梯同样回答不了。一种猜测是：用旋转位置编码的头，只要学会一次“前一个位置”是什么意思，就对所有位置都适用。
 #
 # ## 缺了一个零件会怎样
 #
@@ -917,10 +917,10 @@ def changed_model(change, n_layers=6):
 
 
 broken, begun = {}, {}
-changes = {"一切正常": {}, "post-norm": {"norm_placement": "post"}}
-changes |= {"no norm": {"norm": "none"}, "no residual": {"residual": False}}
-changes["neither"] = {"norm": "none", "residual": False}
-for name, change in tqdm(changes.items(), "variants", leave=False):
+changes = {"一切正常": {}, "后置归一化": {"norm_placement": "post"}}
+changes |= {"没有归一化": {"norm": "none"}, "没有残差连接": {"residual": False}}
+changes["两样都没有"] = {"norm": "none", "residual": False}
+for name, change in tqdm(changes.items(), "变体", leave=False):
     make = partial(changed_model, change)
     begun[name] = make()(eight_lines[0]).std().item()
     models = [learn(make, seed, n_steps=steps // 3)[0] for seed in range(3)]
@@ -932,10 +932,10 @@ table["初始 logits 的标准差"] = begun
 table.round(4)
 
 # %% [markdown] english="050e10e0"
-# *neither*（两样都没有）停在均匀分布的损失上：每一层都把传给它的东西缩小，前向如此（所以 logits 一开始就是 0），反向也如此。只去掉残差连接（*no residual*）时，模型只学到各个字符出现的频率（一元语法：3.347）。*no norm*（没有归一化）的成绩落后。后置归一化（*post-norm*）在这里没有预热，却领先前置归一化，领先的幅度是种子间标准差的一倍半；只训练一百步、三个种子，还不足以下结论。如果想让模型学得快一点呢？下面用一个种子、三层的模型、十倍的学习率：
+# *两样都没有*的模型停在均匀分布的损失上：每一层都把传给它的东西缩小，前向如此（所以 logits 一开始就是 0），反向也如此。只去掉残差连接时，模型只学到各个字符出现的频率（一元语法：3.347）。*没有归一化*的模型成绩落后。后置归一化在这里没有预热，却领先前置归一化（*一切正常*那一行），领先的幅度是种子间标准差的一倍半；只训练一百步、三个种子，还不足以下结论。如果想让模型学得快一点呢？下面用一个种子、三层的模型、十倍的学习率：
 
 # %% tags=["nbval-ignore-output"]
-for name in ("一切正常", "no norm"):
+for name in ("一切正常", "没有归一化"):
     make = partial(changed_model, changes[name], n_layers=3)
     _, losses = learn(make, rate=3e-2, n_steps=steps // 3)
     worst, last = max(losses), losses[-1]
@@ -952,13 +952,13 @@ for name in ("一切正常", "no norm"):
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
-kinds = {"learned, start": started(PlainGPT(small)).positions.detach()}
-kinds["learned"] = plain_trained.positions.detach()
-kinds["sinusoidal"] = sinusoidal_positions(T, C)
+kinds = {"可学习，训练前": started(PlainGPT(small)).positions.detach()}
+kinds["可学习，训练后"] = plain_trained.positions.detach()
+kinds["正弦"] = sinusoidal_positions(T, C)
 figures.position_similarity(kinds, title="两个位置有多相似", note=text.note)
 
 # %% [markdown] english="3e9efaf0"
-# 训练之后，相邻位置的向量更相似，靠前的位置与靠后的位置则变得不相似。在正弦位置编码里，相似程度也随距离下降。
+# 训练之后，相邻位置的向量更相似，靠前的位置与靠后的位置则变得更不相似。在正弦位置编码里，相似程度也随距离下降。
 #
 # **残差流里有什么。** 在任意一层之后，直接接上最后的归一化和输出头，就当模型到此为止：这就是 **logit lens**（nostalgebraist，2020）。下面让本讲开头的那个模型读一行它从没见过的文本。
 #

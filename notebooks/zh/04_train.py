@@ -81,7 +81,7 @@ tokenizer = CharTokenizer(text.text)
 ids = torch.tensor(tokenizer.encode(text.text), device=device)
 train_ids, validation_ids = split(ids)
 baselines = baseline_losses(text.text)
-pd.Series(baselines, name="nats/character").round(3).to_frame()
+pd.Series(baselines, name="奈特/字符").round(3).to_frame()
 
 # %% [markdown] english="cd6671e6"
 # ## 十行代码的训练循环
@@ -163,7 +163,7 @@ def attempt(rate, seed=0, make=with_adamw, share=steady, ids=train_ids, steps=st
 
 # %% tags=["nbval-ignore-output"]
 rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-bar = tqdm(rates, "rates", leave=False)
+bar = tqdm(rates, "学习率", leave=False)
 trials = {rate: [attempt(rate, seed) for seed in seeds] for rate in bar}
 final = {rate: [held[-1] for _, _, held in three] for rate, three in trials.items()}
 
@@ -508,7 +508,7 @@ optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
 draw = torch.Generator().manual_seed(config.seed)
 stopping, rows, live, seconds = EarlyStopping(config.patience), [], widgets.Live(), 0.0
 samples = {0: write(model, text.fitting_prompt())}
-for step in tqdm(range(config.steps), "steps", leave=False):
+for step in tqdm(range(config.steps), "步", leave=False):
     begin = time.perf_counter()
     tokens, targets = get_batch(train_ids, config.batch_size, context, draw)
     loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
@@ -756,7 +756,7 @@ def by(kind, seed):
     return held_out_loss(model)
 
 
-kinds = tqdm(("adamw", "muon"), "optimisers", leave=False)
+kinds = tqdm(("adamw", "muon"), "优化器", leave=False)
 compared({kind: [by(kind, seed) for seed in seeds] for kind in kinds})
 
 # %% [markdown] english="078be13c"
@@ -818,14 +818,14 @@ figures.lines(range(1, 11), {"统计模型": costs}, *labels, title=title, note=
 
 # %% tags=["nbval-ignore-output"]
 lines = {"十行代码": final[best][0], "你的循环": stopping.best, "2 layers": reached}
-log = pd.DataFrame({"nats/character": baselines | lines})
+log = pd.DataFrame({"奈特/字符": baselines | lines})
 read = {"十行代码": small.context_length, "你的循环": context, "2 layers": context}
-log["context"] = pd.Series(read, dtype="Int64")
-log["perplexity"] = log["nats/character"].map(math.exp)
+log["上下文"] = pd.Series(read, dtype="Int64")
+log["困惑度"] = log["奈特/字符"].map(math.exp)
 log.round(3)
 
 # %% tags=["nbval-ignore-output"]
-figures.loss_bars(log["nats/character"].to_dict(), note=text.note)
+figures.loss_bars(log["奈特/字符"].to_dict(), note=text.note)
 
 # %% [markdown] english="7708f0dd"
 # ## 模型内部

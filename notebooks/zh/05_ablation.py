@@ -253,8 +253,8 @@ for rate in (0.0003, 0.0024, 0.0096):
 # > **先猜。** 在哪些比较方式里，六层会领先四层？
 
 # %%
-frames = {"plain": "depth", "fair rate": "depth-fair", "early stopping": "depth-stopping"}
-frames |= {"equal parameters": "depth-parameters", "equal time": "depth-time"}
+frames = {"原始方案": "depth", "公平学习率": "depth-fair", "提前停止": "depth-stopping"}
+frames |= {"参数量相同": "depth-parameters", "时间相同": "depth-time"}
 of_depth = {
     frame: sorted(recorded.load(name), key=lambda r: r.model["n_layers"])
     for frame, name in frames.items()
@@ -291,8 +291,8 @@ for frame, runs in of_depth.items():
     row = [f"{n} 层：{m.validation_loss:.3f}，{m.best_step:,.0f} 步" for n, m in means.iterrows()]
     print(f"{frame:17} {' · '.join(row)}")
 for asked, loss in (("整个验证集", "validation_loss"), ("后一半", "reporting_loss")):
-    two = comparisons.losses_of(of_depth["equal time"], loss)["2 layers, 3020 steps"].values()
-    six = comparisons.losses_of(of_depth["fair rate"], loss)["6 layers"].values()
+    two = comparisons.losses_of(of_depth["时间相同"], loss)["2 layers, 3020 steps"].values()
+    six = comparisons.losses_of(of_depth["公平学习率"], loss)["6 layers"].values()
     apart = stats.ttest_ind([*two], [*six], equal_var=False).confidence_interval()
     gap = f"{apart.low:+.3f} 到 {apart.high:+.3f}"
     print(f"2 层 3,020 步 - 6 层 1,200 步，{asked}：{gap}")

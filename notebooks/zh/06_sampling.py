@@ -168,7 +168,7 @@ def begun_words(text):
 
 # %% tags=["nbval-ignore-output"]
 held_out_ids = torch.tensor(tokenizer.encode(held_out))
-bar = tqdm(models.items(), "reading", leave=False)
+bar = tqdm(models.items(), "阅读", leave=False)
 expected = {arm: read(one, held_out_ids) for arm, one in bar}
 begun = begun_words(held_out)
 place = torch.tensor([len(word) for word in begun])
@@ -336,7 +336,7 @@ print(f"经过我们的过滤器占 {five.softmax(-1)[unlikely].sum():.0%}")
 
 # %% tags=["nbval-ignore-output"]
 rules = [{"temperature": 0.5}, {"temperature": 1.5}, {"top_k": 3}, {"top_p": 0.8}]
-columns = {"before": before}
+columns = {"调整前": before}
 for settings in rules:
     name = ", ".join(f"{name} {value}" for name, value in settings.items())
     columns[name] = filter_logits(logits, **settings).softmax(-1)
@@ -350,7 +350,7 @@ figures.next_character(table, title=title, note=text.note)
 # %%
 def play(temperature, top_k, top_p):
     after = filter_logits(logits, temperature, top_k, top_p).softmax(-1)
-    table = pd.DataFrame({"before": before, "after": after})
+    table = pd.DataFrame({"调整前": before, "调整后": after})
     return figures.next_character(table, title=title, note=text.note)
 
 
@@ -736,7 +736,7 @@ for measure in (repetition, known_words, distinct_2):
 # %% tags=["nbval-ignore-output"]
 degrees, length = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4), 4 * context
 written = {}
-for degree in tqdm(degrees, "temperatures", leave=False):
+for degree in tqdm(degrees, "温度", leave=False):
     generator = torch.Generator(device).manual_seed(0)
     rows = generate(model, tokens.expand(8, -1), length, degree, generator=generator)
     written[degree] = [tokenizer.decode(row[tokens.shape[1] :]) for row in rows]
