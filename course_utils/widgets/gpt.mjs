@@ -1,7 +1,7 @@
 // The course's GPT in plain JavaScript: one text in, logits out, with a key-value cache. Lay it
 // beside course_utils/lessons/model.py: its parts stand here in the same order, by the same names,
-// and what is (B, T, C) there is (T, C) here, row after row in one array. `memory` holds all
-// matrices, where linear.mjs can multiply them fast; `weights` finds a weight by its name.
+// and what is (B, T, C) there is (T, C) here, row after row in one array. All arrays lie in
+// `memory`, where linear.mjs can multiply them fast; `weights` finds a weight by its name.
 
 import { Matrices } from "./linear.mjs";
 import { softmax } from "./sampler.mjs";
@@ -18,7 +18,11 @@ class Linear {
   }
 
   forward(x) {
-    return this.memory.product(x, x.length / this.matrix.I, this.matrix);
+    const { memory, matrix } = this;
+    const T = x.length / matrix.I;
+    const y = memory.room(T * matrix.O);
+    memory.product(x, T, matrix, y);
+    return y;
   }
 }
 
@@ -26,7 +30,7 @@ class Linear {
 class Attention {
   constructor(config, weights, memory) {
     const { n_heads: H, d_model: C, context_length: T, qk_norm: qkNorm } = config;
-    Object.assign(this, { H, C, D: C / H, qkNorm, memory });
+    Object.assign(this, { H, C, T, D: C / H, qkNorm, memory });
     this.qkv = new Linear(memory, weights("qkv.weight"), C);
     this.out = new Linear(memory, weights("out.weight"), C);
     this.silent = new Array(H).fill(false); // the heads that are switched off: they add nothing
@@ -55,16 +59,19 @@ class Attention {
     const { C, D, H, memory } = this;
     const qkv = this.queriesKeysValues(x, start, angles);
     this.extend(qkv, start);
-    const mixed = new Float32Array(x.length);
+    const q = memory.room(D);
+    const scores = memory.room(this.T);
+    const mixed = memory.room(x.length).fill(0);
     for (let t = 0; t < x.length / C; t++) {
+      const weights = scores.subarray(0, start + t + 1); // up to its own position
       for (let h = 0; h < H; h++) {
-        const at = t * 3 * C + h * D;
-        const q = qkv.subarray(at, at + D).map((number) => number / Math.sqrt(D));
-        const scores = memory.product(q, 1, this.keys[h], start + t + 1); // up to its own position
-        const weights = softmax(scores);
+        const at = t * C + h * D;
+        for (let d = 0; d < D; d++) q[d] = qkv[at + 2 * t * C + d] / Math.sqrt(D);
+        memory.product(q, 1, this.keys[h], weights);
+        softmax(weights, weights);
         watch?.attention(h, start + t, weights);
         if (this.silent[h]) continue;
-        mixed.set(memory.product(weights, 1, this.values[h]), t * C + h * D);
+        memory.product(weights, 1, this.values[h], mixed.subarray(at, at + D));
       }
     }
     return this.out.forward(mixed);
@@ -146,13 +153,19 @@ class FeedForward {
   }
 }
 
-/** The nonlinearity between the two maps; swiglu halves the width: one half gates the other. */
+/** The nonlinearity between the two maps, in place; swiglu's half of h gates the other half. */
 function activate(h, activation, F) {
-  if (activation !== "swiglu") return h.map(ACTIVATIONS[activation]);
-  return new Float32Array(h.length / 2).map((_, i) => {
+  const { length } = h;
+  if (activation !== "swiglu") {
+    const f = ACTIVATIONS[activation];
+    for (let i = 0; i < length; i++) h[i] = f(h[i]);
+    return h;
+  }
+  for (let i = 0; i < length / 2; i++) {
     const gate = i + Math.floor(i / F) * F; // a row of h is F gates, then F values
-    return (h[gate] / (1 + Math.exp(-h[gate]))) * h[gate + F];
-  });
+    h[i] = (h[gate] / (1 + Math.exp(-h[gate]))) * h[gate + F];
+  }
+  return h.subarray(0, length / 2);
 }
 
 const ACTIVATIONS = {
@@ -165,20 +178,18 @@ const ACTIVATIONS = {
 function gelu(x) {
   const z = Math.abs(x) / Math.SQRT2;
   const t = 1 / (1 + 0.3275911 * z);
-  let series = 0;
-  for (const a of [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592]) {
-    series = t * (a + series);
-  }
+  const high = ((1.061405429 * t - 1.453152027) * t + 1.421413741) * t;
+  const series = ((high - 0.284496736) * t + 0.254829592) * t;
   const tail = 0.5 * series * Math.exp(-z * z); // the normal distribution's mass beyond |x|
   return x * (x > 0 ? 1 - tail : tail);
 }
 
 /** Each position's channels rescaled to a common size, or left alone: (T, C) -> (T, C). */
-function makeNorm(config, weight) {
+function makeNorm(config, weight, memory) {
   if (config.norm === "none") return (x) => x;
   const C = config.d_model;
   return (x) => {
-    const y = new Float32Array(x.length);
+    const y = memory.room(x.length);
     for (let at = 0; at < x.length; at += C) {
       let mean = 0;
       let square = 0;
@@ -194,31 +205,40 @@ function makeNorm(config, weight) {
   };
 }
 
-/** Attention, then feed-forward, each added to the stream that passes by: (T, C) -> (T, C). */
+/** Attention, then feed-forward, each added to the stream that passes by, (T, C), in place. */
 class Block {
   constructor(config, weights, memory) {
     const within = (part) => (name) => weights(`${part}.${name}`);
     this.attention = new Attention(config, within("attention"), memory);
     this.feedForward = new FeedForward(config, within("feed_forward"), memory);
-    this.norm1 = makeNorm(config, weights("norm_1.weight"));
-    this.norm2 = makeNorm(config, weights("norm_2.weight"));
+    this.norm1 = makeNorm(config, weights("norm_1.weight"), memory);
+    this.norm2 = makeNorm(config, weights("norm_2.weight"), memory);
+    this.memory = memory;
     this.pre = config.norm_placement === "pre";
     this.residual = config.residual;
     this.off = false; // switched off, it lets the stream pass
   }
 
-  /** x plus what the layer makes of it, with the norm before the layer or after the sum. */
+  /** x becomes x plus what the layer makes of it, with the norm before it or after the sum. */
   add(x, norm, layer) {
+    const { taken } = this.memory;
     const update = layer(this.pre ? norm(x) : x);
     if (this.residual) for (let i = 0; i < x.length; i++) update[i] += x[i];
-    return this.pre ? update : norm(update);
+    x.set(this.pre ? update : norm(update));
+    this.memory.taken = taken;
   }
 
   forward(x, start, angles, watch) {
-    if (this.off) return x;
-    x = this.add(x, this.norm1, (h) => this.attention.forward(h, start, angles, watch));
-    return this.add(x, this.norm2, (h) => this.feedForward.forward(h));
+    if (this.off) return;
+    this.add(x, this.norm1, (h) => this.attention.forward(h, start, angles, watch));
+    this.add(x, this.norm2, (h) => this.feedForward.forward(h));
   }
+}
+
+/** Room for the stream, and for all that a layer makes of it. @returns {number} of numbers */
+export function roomFor({ context_length: T, d_model: C, d_ff: F, vocab_size: V }) {
+  const between = 256; // them, at most: each begins at a sixteen
+  return T * (7 * C + 2 * F + V + 1) + C + between;
 }
 
 /**
@@ -234,11 +254,11 @@ export class GPT {
     this.embedding = weights["embedding.weight"];
     this.added = config.position === "sinusoidal" ? sinusoidalPositions(T, C) : weights.positions;
     this.angles = config.position === "rope" ? positionAngles(T, C / H) : undefined;
-    const memory = new Matrices(T * Math.max(C, config.d_ff));
+    const memory = (this.memory = new Matrices(roomFor(config)));
     const within = (i) => (name) => weights[`blocks.${i}.${name}`];
     this.blocks = Array.from({ length: L }, (_, i) => new Block(config, within(i), memory));
     const norms = config.norm_placement === "pre";
-    this.norm = norms ? makeNorm(config, weights["norm.weight"]) : (x) => x;
+    this.norm = norms ? makeNorm(config, weights["norm.weight"], memory) : (x) => x;
     this.head = new Linear(memory, weights["head.weight"] ?? this.embedding, C);
     this.read = []; // the tokens in the cache
     this.off = [];
@@ -280,17 +300,16 @@ export class GPT {
     const T = ids.length;
     const below = (t) => (t * (t + 1)) / 2; // weights in the rows before row t
     const attention = new Float32Array(L * H * below(T));
-    const stages = [];
+    const lens = new Float32Array((L + 1) * T * V);
+    let stage = 0;
     this.read = []; // none is skipped
     this.logits(ids, {
-      stream: (x) => stages.push(x),
+      stream: (x) => lens.set(this.guess(x), stage++ * T * V),
       attention: (h, t, weights) => {
-        const i = stages.length - 1; // the block that is at work
+        const i = stage - 1; // the block that is at work
         attention.set(weights, (i * H + h) * below(T) + below(t));
       },
     });
-    const lens = new Float32Array(stages.length * T * V);
-    stages.forEach((x, i) => lens.set(this.head.forward(this.norm(x)), i * T * V));
     return { lens, attention };
   }
 
@@ -310,20 +329,29 @@ export class GPT {
     let start = 0;
     while (start < ids.length - 1 && ids[start] === this.read[start]) start++;
     this.read = []; // until the cache is whole again
-    let x = this.embed(ids.slice(start), start);
+    this.memory.taken = 0;
+    const x = this.embed(ids.slice(start), start);
     watch?.stream(x);
     for (const block of this.blocks) {
-      x = block.forward(x, start, this.angles, watch);
+      block.forward(x, start, this.angles, watch);
       watch?.stream(x);
     }
     this.read = [...ids];
-    return this.head.forward(this.norm(x));
+    return this.guess(x);
+  }
+
+  /** The logits that the last norm and the head make of the stream: (T, C) -> (T, V) */
+  guess(x) {
+    const { taken } = this.memory;
+    const logits = this.head.forward(this.norm(x)).slice();
+    this.memory.taken = taken;
+    return logits;
   }
 
   /** Tokens that stand at `start` and after it -> (T, C) */
   embed(ids, start) {
     const C = this.config.d_model;
-    const x = new Float32Array(ids.length * C);
+    const x = this.memory.room(ids.length * C);
     ids.forEach((id, t) => {
       for (let c = 0; c < C; c++) {
         const added = this.added?.[(start + t) * C + c] ?? 0;

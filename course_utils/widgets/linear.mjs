@@ -1,63 +1,68 @@
-// A matrix times a vector, which is nearly all of a model's work, four products at a time:
+// A matrix times a vector, which is nearly all of a model's work, sixteen rows at a time:
 // JavaScript has no words for the processor's vectors, WebAssembly has.
 
-import { add, assemble, below, four, load, multiply, spread } from "./assembly.mjs";
+import { add, assemble, below, four, I32, load, multiply, plus, spread } from "./assembly.mjs";
 
 const PAGE = 2 ** 16; // bytes: the unit in which WebAssembly hands out memory
-const ROWS = 8; // of a matrix, whose sums grow together; one sum alone would wait for itself
+const ROWS = 16; // of a matrix, whose sums grow together; one sum alone would wait for itself
 
 const MODULE = assemble({
-  /** From x to end, each number times the eight at w that go with it; the eight sums go to y. */
-  eight(routine, x, end, w, y) {
-    const [low, high] = [routine.let(four(0)), routine.let(four(0))];
-    const value = routine.let(four(0));
-    const grow = (sum, offset) => routine.set(sum, add(sum, multiply(value, load(w, offset))));
-    const body = () => {
-      routine.set(value, spread(x));
-      grow(low, 0);
-      grow(high, 16);
-      routine.move(x, 4);
-      routine.move(w, 4 * ROWS);
-    };
-    routine.loop(body, below(x, end));
-    routine.store(y, low);
-    routine.store(y, high, 16);
+  /** Each x, so many bytes, times the sixteen rows at m; sixteen sums go to y, the next yRow on. */
+  sixteen(w, x, bytes, xEnd, m, y, yRow) {
+    const sums = Array.from({ length: ROWS / 4 }, () => w.let(four(0)));
+    const value = w.let(four(0));
+    const [end, at] = [w.let(0, I32), w.let(0, I32)];
+    w.loop(() => {
+      w.set(end, plus(x, bytes));
+      w.set(at, m);
+      for (const sum of sums) w.set(sum, four(0));
+      w.loop(() => {
+        w.set(value, spread(x));
+        sums.forEach((sum, i) => w.set(sum, add(sum, multiply(value, load(at, 16 * i)))));
+        w.move(x, 4);
+        w.move(at, 4 * ROWS);
+      }, below(x, end));
+      sums.forEach((sum, i) => w.store(y, sum, 16 * i));
+      w.move(y, yRow);
+    }, below(x, xEnd));
   },
 });
 
 /** The same in JavaScript, slower, for a browser without vectors. */
-function eightInJavaScript(numbers, x, end, w, y) {
-  numbers.fill(0, y / 4, y / 4 + ROWS);
-  for (let at = x / 4, from = w / 4; at < end / 4; at++, from += ROWS) {
-    for (let row = 0; row < ROWS; row++) {
-      numbers[y / 4 + row] += numbers[at] * numbers[from + row];
+function sixteenInJavaScript(numbers, x, bytes, xEnd, m, y, yRow) {
+  for (let begin = x; begin < xEnd; begin += bytes, y += yRow) {
+    numbers.fill(0, y / 4, y / 4 + ROWS);
+    for (let at = begin / 4, from = m / 4; at < (begin + bytes) / 4; at++, from += ROWS) {
+      for (let row = 0; row < ROWS; row++) {
+        numbers[y / 4 + row] += numbers[at] * numbers[from + row];
+      }
     }
   }
 }
 
 /**
- * Matrices in one memory, laid out as `eight` reads them: eight rows interleaved, and zeros up to a
- * multiple of eight.
+ * One memory for all numbers of a model: in front room for what is being worked out, then its
+ * matrices, as `sixteen` reads them: sixteen rows interleaved, zeros up to a multiple of sixteen.
  */
 export class Matrices {
-  /** @param {number} most numbers in an x; it lies at 0, the sums behind it, then the matrices */
+  /** @param {number} most numbers that there is room for */
   constructor(most) {
-    this.sums = most;
-    this.used = most + ROWS;
+    this.used = most;
+    this.taken = 0; // of the room; who sets it back gives free what was taken since
     this.memory = new WebAssembly.Memory({ initial: pages(this.used) });
     this.numbers = new Float32Array(this.memory.buffer);
     if (WebAssembly.validate(MODULE)) {
       const module = new WebAssembly.Module(MODULE);
-      this.eight = new WebAssembly.Instance(module, { m: { m: this.memory } }).exports.eight;
+      this.sixteen = new WebAssembly.Instance(module, { m: { m: this.memory } }).exports.sixteen;
     } else {
-      this.eight = (...places) => eightInJavaScript(this.numbers, ...places);
+      this.sixteen = (...places) => sixteenInJavaScript(this.numbers, ...places);
     }
   }
 
-  /** Make room for a matrix of zeros, (O, I). */
+  /** Make a matrix of zeros, (O, I), before any room is taken. */
   add(O, I) {
     const matrix = { at: this.used, O, I };
-    this.used += Math.ceil(O / ROWS) * ROWS * I;
+    this.used += whole(O) * I;
     this.memory.grow(Math.max(0, pages(this.used) - this.memory.buffer.byteLength / PAGE));
     this.numbers = new Float32Array(this.memory.buffer);
     return matrix;
@@ -67,23 +72,32 @@ export class Matrices {
     this.numbers[at + (o - (o % ROWS)) * I + i * ROWS + (o % ROWS)] = value;
   }
 
-  /**
-   * T rows of x times the matrix, or its upper O rows, or its first columns if the rows of x are
-   * short. -> (T, O)
-   */
-  product(x, T, { at, I, O: all }, O = all) {
-    const y = new Float32Array(T * O);
-    const length = x.length / T;
-    this.numbers.set(x);
-    for (let o = 0; o < O; o += ROWS) {
-      const sums = this.numbers.subarray(this.sums, this.sums + Math.min(ROWS, O - o));
-      for (let t = 0; t < T; t++) {
-        this.eight(4 * t * length, 4 * (t + 1) * length, 4 * (at + o * I), 4 * this.sums);
-        y.set(sums, t * O + o);
-      }
-    }
-    return y;
+  /** Room for some numbers, and for a product's last rows behind them. */
+  room(length) {
+    const from = this.taken;
+    this.taken += whole(length);
+    return this.numbers.subarray(from, from + length);
   }
+
+  /**
+   * T rows of x, (T, I), times the matrix; or times its first columns and upper rows, if those of x
+   * and y are short. The last sixteen first: what they write beyond a row of y is written anew.
+   * @param {Float32Array} x @param {Float32Array} y (T, O), both from `room`
+   */
+  product(x, T, { at, I }, y) {
+    const [bytes, row] = [x.byteLength / T, y.byteLength / T];
+    const end = x.byteOffset + x.byteLength;
+    const height = whole(row / 4);
+    for (let i = 0; i < height; i += ROWS) {
+      const o = (i || height) - ROWS;
+      this.sixteen(x.byteOffset, bytes, end, 4 * (at + o * I), y.byteOffset + 4 * o, row);
+    }
+  }
+}
+
+/** So many rows in whole sixteens. */
+export function whole(rows) {
+  return Math.ceil(rows / ROWS) * ROWS;
 }
 
 function pages(numbers) {

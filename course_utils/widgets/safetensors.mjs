@@ -2,6 +2,8 @@
 // nothing in a file is executed, and memory is taken for what it says only when all of that fits
 // together and stands in the file.
 
+import { roomFor } from "./gpt.mjs";
+import { whole } from "./linear.mjs";
 import { _ } from "./words.mjs";
 
 /** A file can't be used; the message is one sentence that says why. */
@@ -194,14 +196,13 @@ function product(shape) {
   return shape.reduce((a, b) => a * b, 1);
 }
 
-/** How many numbers gpt.mjs will hold at a time: weights, matrices, caches, tables, one input. */
+/** How many numbers gpt.mjs will hold at a time: weights, matrices, caches, tables, its room. */
 function numbersToHold(config, expected) {
-  const { n_layers: L, n_heads: H, context_length: T, d_model: C, d_ff: F } = config;
-  const eights = (rows) => 8 * Math.ceil(rows / 8); // linear.mjs keeps rows by eight
+  const { n_layers: L, n_heads: H, context_length: T, d_model: C } = config;
   const D = C / H;
-  let sum = L * H * (eights(T) * D + eights(D) * T) + 2 * T * C + T * Math.max(C, F);
+  let sum = L * H * (whole(T) * D + whole(D) * T) + 2 * T * C + roomFor(config);
   for (const shape of Object.values(expected)) {
-    sum += product(shape) + eights(shape[0]) * (shape[1] ?? 0);
+    sum += product(shape) + whole(shape[0]) * (shape[1] ?? 0);
   }
   return sum;
 }

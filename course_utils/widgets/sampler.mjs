@@ -34,10 +34,13 @@ export function wrongSettings({ temperature, topK, topP, seed }) {
   return "";
 }
 
-/** @param {ArrayLike<number>} logits @returns {Float64Array} probabilities; -Infinity becomes 0 */
-export function softmax(logits) {
+/**
+ * @param {ArrayLike<number>} logits
+ * @param {object} [p] an array for the probabilities, the logits' own too
+ * @returns {object} p; -Infinity becomes 0
+ */
+export function softmax(logits, p = new Float64Array(logits.length)) {
   const top = highest(logits);
-  const p = new Float64Array(logits.length);
   let sum = 0;
   for (let i = 0; i < p.length; i++) {
     p[i] = Math.exp(logits[i] - top);
