@@ -2,7 +2,7 @@
 // write.
 
 import { Curve } from "./curve.mjs";
-import { button, make, takeDropped } from "./elements.mjs";
+import { button, calm, make, takeDropped } from "./elements.mjs";
 import { Lane, words } from "./lane.mjs";
 import { Status } from "./status.mjs";
 import { _ } from "./words.mjs";
@@ -78,8 +78,7 @@ export class Board {
   learnt({ which, step, loss, elapsed_s }) {
     this.lanes[which].losses.push(loss);
     Object.assign(this.now, { step, elapsed_s });
-    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.painting ??= setTimeout(() => this.paint(), calm ? CALM_PAINT_MS : PAINT_MS);
+    this.painting ??= setTimeout(() => this.paint(), calm() ? CALM_PAINT_MS : PAINT_MS);
   }
 
   measured({ which, step, loss, elapsed_s }) {

@@ -1,5 +1,6 @@
 // The losses of models as they learn, by their steps, and the lines that counting has drawn.
 
+import { words } from "./lane.mjs";
 import { _ } from "./words.mjs";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -75,7 +76,6 @@ export class Curve {
     const foot = HEIGHT - BOTTOM + 16;
     const marks = [1, 10, 100, 1000, 10000].filter((step) => step <= this.steps);
     const named = { class: "training-mark", "text-anchor": "middle" };
-    const words = (step) => step.toLocaleString("en");
     const middle = (LEFT + width - RIGHT) / 2;
     const about = { ...named, x: middle, y: HEIGHT - 6 };
     return [

@@ -43,6 +43,24 @@ export function takeDropped(el, input) {
   for (const name of ["dragover", "dragleave", "drop"]) el.addEventListener(name, dragged);
 }
 
+/** Whether the reader wants few things to move. */
+export function calm() {
+  return matchMedia("(prefers-reduced-motion: reduce)").matches;
+}
+
+/** Where a key leads among the places from first to last; undefined: nowhere. */
+export function walked(event, at, first, last) {
+  const ways = {
+    ArrowLeft: Math.max(first, at - 1),
+    ArrowRight: Math.min(last, at + 1),
+    Home: first,
+    End: last,
+  };
+  const to = first <= last ? ways[event.key] : undefined;
+  if (to !== undefined) event.preventDefault();
+  return to;
+}
+
 /** A character as it is shown where it stands alone. */
 export function visible(character) {
   return { " ": "␣", "\n": "⏎", "\t": "⇥" }[character] ?? character;

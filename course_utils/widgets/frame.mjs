@@ -1,5 +1,5 @@
-// What stands between controls and texts: buttons, a line of news, a bar of progress, and a place
-// for a reader's own file.
+// What stands between controls and texts: buttons, a line of news, and a place for a reader's own
+// file.
 
 import { button, make, takeDropped } from "./elements.mjs";
 import { Status } from "./status.mjs";
@@ -16,7 +16,6 @@ export class Frame {
     this.file = make("input", { type: "file", accept: ".safetensors" });
     this.own = make("label", { className: "sampler-file" }, _`Your own model: `, this.file);
     this.status = new Status();
-    this.progress = make("progress", { max: 1, "aria-label": _`Loading the weights` });
     this.page = false; // whether this is one: there files can be opened and links copied
     this.onFile = onFile;
     this.file.addEventListener("click", () => {
@@ -38,7 +37,7 @@ export class Frame {
       controls.element,
       make("div", { className: "sampler-buttons" }, ...buttons),
       this.status.element,
-      this.progress,
+      this.status.progress,
       texts.element,
     );
     this.element = el;
@@ -72,12 +71,5 @@ export class Frame {
     }
     this.stop.disabled = activity !== "writing";
     this.link.disabled = !usable;
-    this.progress.hidden = true; // until there is progress
-  }
-
-  /** @param {number} share of what has to be loaded */
-  advance(share) {
-    this.progress.value = share;
-    this.progress.hidden = false;
   }
 }

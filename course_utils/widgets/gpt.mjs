@@ -103,14 +103,10 @@ function rmsNorm(head) {
 
 /** Position t times d/2 speeds that fall from 1 to 1/10000: (T, d/2) radians, as float32. */
 export function positionAngles(T, d) {
-  const speeds = Float32Array.from({ length: d / 2 }, (_, i) => 10000 ** ((-2 * i) / d));
-  const angles = new Float32Array(T * speeds.length);
-  for (let t = 0; t < T; t++)
-    angles.set(
-      speeds.map((speed) => t * speed),
-      t * speeds.length,
-    );
-  return angles;
+  const half = d / 2;
+  const speeds = Float32Array.from({ length: half }, (_, i) => 10000 ** (-i / half));
+  const angle = (_, at) => Math.floor(at / half) * speeds[at % half];
+  return Float32Array.from({ length: T * half }, angle);
 }
 
 /** A fixed vector a position, sines then cosines: (T, C). */

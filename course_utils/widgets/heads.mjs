@@ -1,7 +1,7 @@
 // Where each head of each layer looks, a strip a head, and the buttons that switch heads and whole
 // layers off.
 
-import { make, percent, visible } from "./elements.mjs";
+import { button, make, percent, visible } from "./elements.mjs";
 import { _ } from "./words.mjs";
 
 const STRIP_PX = 480; // before the page makes it fit
@@ -32,7 +32,7 @@ export class Heads {
     this.point(null);
     const rows = count(layers, (layer) => {
       const label = _`Layer ${layer + 1}`;
-      const whole = this.button(`L${layer + 1}`, label);
+      const whole = this.switchFor(`L${layer + 1}`, label);
       const strips = count(heads, (head) => this.strip(layer, head));
       this.strips.push(...strips);
       const parts = [whole, ...strips.map(({ element }) => element)];
@@ -44,8 +44,7 @@ export class Heads {
 
   strip(layer, head) {
     const name = `${layer + 1}·${head + 1}`;
-    const button = this.button(`L${layer + 1}:H${head + 1}`, name);
-    const strip = new Strip(layer, head, name, button);
+    const strip = new Strip(layer, head, name, this.switchFor(`L${layer + 1}:H${head + 1}`, name));
     for (const event of ["pointerenter", "focusin"]) {
       strip.element.addEventListener(event, () => this.point(strip));
     }
@@ -56,15 +55,14 @@ export class Heads {
   }
 
   /** A button that switches off what has this name. */
-  button(name, label) {
-    const button = make("button", { type: "button", "aria-pressed": "false" }, label);
-    button.setAttribute("aria-label", _`${label}, switch off`);
-    button.addEventListener("click", () => {
-      this.press(name, button.getAttribute("aria-pressed") === "false");
+  switchFor(name, label) {
+    const press = () => {
+      this.press(name, !this.off.includes(name));
       this.onSwitch();
-    });
-    this.switches.set(name, button);
-    return button;
+    };
+    const named = { "aria-pressed": "false", "aria-label": _`${label}, switch off` };
+    this.switches.set(name, button(label, press, named));
+    return this.switches.get(name);
   }
 
   press(name, off) {

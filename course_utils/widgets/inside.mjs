@@ -25,9 +25,9 @@ class Inside {
   constructor(model, el) {
     this.task = new AbortController(); // of what is under way: the next task ends it
     this.host = new Host(model, {
-      onProgress: (share) => this.desk.advance(share),
-      onSilence: (silence) => this.page || this.desk.status.show({ silence }),
-      onGone: (problem) => this.desk.say(problem, true),
+      onProgress: (share) => this.status.advance(share),
+      onSilence: (silence) => this.page || this.status.show({ silence }),
+      onGone: (problem) => this.status.say(problem, true),
     });
     this.models = new Models(this.host);
     this.views = [];
@@ -43,6 +43,7 @@ class Inside {
       onWrite: () => this.write(),
       onRestore: () => this.restore(),
     });
+    this.status = this.desk.status;
     this.desk.mount(el);
   }
 
@@ -59,11 +60,11 @@ class Inside {
   async instead(news, action) {
     this.task.abort();
     const { signal } = (this.task = new AbortController());
-    this.desk.say(news);
+    this.status.say(news);
     try {
       await action(signal);
     } catch (error) {
-      if (!signal.aborted) this.desk.say(error.message, true);
+      if (!signal.aborted) this.status.say(error.message, true);
     }
   }
 
@@ -95,7 +96,7 @@ class Inside {
     const problem = views.map((view) => view.problem(text)).find(Boolean);
     if (problem) {
       this.task.abort();
-      return this.desk.status.refuse(problem);
+      return this.status.refuse(problem);
     }
     return this.instead(_`Reading …`, async (signal) => {
       const readings = await Promise.all(views.map((view) => view.read(text, signal)));
@@ -115,7 +116,7 @@ class Inside {
   write() {
     return this.instead(_`Writing …`, async (signal) => {
       await Promise.all(this.views.map((view) => view.write(signal)));
-      this.desk.say(_`${WRITTEN} characters written.`);
+      this.status.say(_`${WRITTEN} characters written.`);
     });
   }
 
@@ -135,7 +136,6 @@ class Desk {
     this.go = button(_`Write on`, onWrite);
     this.restore = button(_`Everything on`, onRestore);
     this.status = new Status();
-    this.progress = make("progress", { max: 1, "aria-label": _`Loading the weights` });
     this.views = make("div", { className: "inside-views" });
     this.text.addEventListener("input", onText);
     this.ready(false);
@@ -152,7 +152,7 @@ class Desk {
       field(_`Text`, this.text),
       make("div", { className: "sampler-buttons" }, ...parts),
       this.status.element,
-      this.progress,
+      this.status.progress,
       this.views,
     );
   }
@@ -173,16 +173,6 @@ class Desk {
   /** @param {boolean} usable whether a text has been read */
   ready(usable) {
     this.go.disabled = this.restore.disabled = !usable;
-    this.progress.hidden = true; // until there is progress
-    if (usable) this.say("");
-  }
-
-  say(news, wrong = false) {
-    this.status.say(news, wrong);
-  }
-
-  advance(share) {
-    this.progress.value = share;
-    this.progress.hidden = false;
+    if (usable) this.status.say("");
   }
 }

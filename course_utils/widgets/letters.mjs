@@ -1,7 +1,7 @@
 // A text as a row of characters, each coloured by how surprised the model was; one is chosen, by
 // arrow keys or a click, and another looked at while the pointer is over it.
 
-import { make, visible } from "./elements.mjs";
+import { make, visible, walked } from "./elements.mjs";
 import { _ } from "./words.mjs";
 
 const MOST_NATS = 5; // from here on a character has the full colour
@@ -63,16 +63,8 @@ export class Letters {
   }
 
   walk(event) {
-    const last = this.letters.length - 1;
-    const ways = {
-      ArrowLeft: Math.max(1, this.place - 1),
-      ArrowRight: Math.min(last, this.place + 1),
-      Home: 1,
-      End: last,
-    };
-    const to = ways[event.key];
-    if (to === undefined || last < 1) return;
-    event.preventDefault();
+    const to = walked(event, this.place, 1, this.letters.length - 1);
+    if (to === undefined) return;
     this.pointer.over = null;
     this.choose(to);
     this.letters[to].scrollIntoView({ block: "nearest", inline: "nearest" });

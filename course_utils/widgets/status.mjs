@@ -1,11 +1,13 @@
-// The line of news that each widget has.
+// The line of news that each widget has, and a bar of progress.
 
 import { make } from "./elements.mjs";
+import { _ } from "./words.mjs";
 
 /** How things stand: what is wrong with the inputs, else that no answer comes, else the news. */
 export class Status {
   constructor() {
     this.element = make("p", { className: "sampler-status", role: "status" });
+    this.progress = make("progress", { max: 1, "aria-label": _`Loading the weights` });
     this.news = ""; // what is done, was done or went wrong
     this.wrong = false; // whether it went wrong
     this.problem = ""; // with the inputs
@@ -21,10 +23,17 @@ export class Status {
     this.show({ news: "", problem });
   }
 
+  /** @param {number} share of what has to be loaded */
+  advance(share) {
+    this.progress.value = share;
+    this.progress.hidden = false;
+  }
+
   show(changes) {
     Object.assign(this, changes);
     const warning = this.problem || this.silence;
     this.element.textContent = warning || this.news;
     this.element.classList.toggle("sampler-wrong", Boolean(warning) || this.wrong);
+    this.progress.hidden = true; // until there is more
   }
 }

@@ -1,6 +1,6 @@
 // A text as it grows, in a box, each of whose characters can be pointed at.
 
-import { make } from "./elements.mjs";
+import { button, make, walked } from "./elements.mjs";
 import { _ } from "./words.mjs";
 
 const NEAR_PX = 8; // so close to its end, the reader is taken to follow the text
@@ -37,8 +37,7 @@ export class Text {
   }
 
   button(label, onclick) {
-    const name = _`${label} of ${this.name}`;
-    return make("button", { type: "button", onclick, "aria-label": name }, label);
+    return button(label, onclick, { "aria-label": _`${label} of ${this.name}` });
   }
 
   begin(prompt) {
@@ -69,18 +68,9 @@ export class Text {
   }
 
   walk(event) {
-    const last = this.letters.length - 1;
-    const at = this.at ?? last + 1;
-    const ways = {
-      ArrowLeft: Math.max(0, at - 1),
-      ArrowRight: Math.min(last, at + 1),
-      Home: 0,
-      End: last,
-      Escape: null,
-    };
-    const to = ways[event.key];
-    if (to === undefined || last < 0) return;
-    event.preventDefault();
+    const { length } = this.letters;
+    const to = event.key === "Escape" ? null : walked(event, this.at ?? length, 0, length - 1);
+    if (to === undefined) return;
     this.point(to);
     this.letters[to]?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }

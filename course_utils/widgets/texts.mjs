@@ -1,6 +1,6 @@
 // The texts of the models that are shown, side by side: what may follow the prompt, and what does.
 
-import { make } from "./elements.mjs";
+import { calm, make } from "./elements.mjs";
 import { Pane } from "./pane.mjs";
 import { encode } from "./sampler.mjs";
 
@@ -75,8 +75,7 @@ export class Texts {
 
   /** Paint a little later, once for many characters. */
   soon() {
-    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.painting ??= setTimeout(() => this.paint(), calm ? CALM_PAUSE_MS : PAUSE_MS);
+    this.painting ??= setTimeout(() => this.paint(), calm() ? CALM_PAUSE_MS : PAUSE_MS);
   }
 
   /** Whether changes are read aloud: not while texts are being written. */

@@ -1,7 +1,7 @@
 // One model's reading of a text, from top to bottom: the letters, what it knew at one of them, its
 // guesses layer by layer and its heads, and what it writes.
 
-import { make, percent, unknownTo, visible } from "./elements.mjs";
+import { calm, make, percent, unknownTo, visible } from "./elements.mjs";
 import { Heads } from "./heads.mjs";
 import { Lens } from "./lens.mjs";
 import { Letters, quoted } from "./letters.mjs";
@@ -107,7 +107,6 @@ export class View {
     const { number, alphabet, context, heads } = this;
     const { off } = heads;
     const ids = [...this.reading.ids];
-    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const line = this.line(off);
     let written = "";
     for (let i = 0; i < WRITTEN; i++) {
@@ -115,7 +114,7 @@ export class View {
       const logits = await this.host.logits(number, seen, signal, off);
       ids.push(drawAlike(logits, i)); // whatever the switches
       written += visible(alphabet[ids.at(-1)]).replace("␣", " ");
-      if (!calm || i === WRITTEN - 1) line.textContent = written;
+      if (!calm() || i === WRITTEN - 1) line.textContent = written;
     }
   }
 

@@ -42,7 +42,7 @@ class Widget {
     });
     this.status = this.frame.status;
     this.host = new Host(model, {
-      onProgress: (share) => this.frame.advance(share),
+      onProgress: (share) => this.status.advance(share),
       onSilence: (silence) => this.frame.page || this.status.show({ silence }),
       onGone: (problem) => this.end(problem, true),
     });
