@@ -514,6 +514,7 @@ def test_a_cover_writes_at_once_unless_a_reader_wants_it_still(browser, site, si
     page.goto(f"{site}cover.html")
     page.wait_for_selector("button:text-is('Generate'):enabled")
     page.wait_for_selector(".sampler-pane:not(.sampler-empty)")
+    assert page.locator(".sampler > :first-child .sampler-text").count() == 1, "the text leads"
     status = page.locator("[role=status]")
     if motion == "no-preference":
         page.wait_for_function(DONE)

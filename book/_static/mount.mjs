@@ -19,10 +19,10 @@ class Page {
   /**
    * @param {{name: string, file: string}[]} models
    * @param {object} settings those with which the widget opens
-   * @param {boolean} write whether it begins at once
+   * @param {{write: boolean, leads: boolean}} way whether it begins at once, with its text on top
    */
-  constructor(models, settings, write) {
-    Object.assign(this, { models, settings, write, listeners: [] });
+  constructor(models, settings, way) {
+    Object.assign(this, { models, settings, way, listeners: [] });
     const chosen = models.find((_, i) => String(i) === settings.model) ?? models.at(-1);
     const first = settings.together === "true" ? models : [chosen];
     for (const model of first) this.load(model); // those that the widget will choose: it loads too
@@ -54,8 +54,8 @@ class Page {
   }
 
   async hello() {
-    const { settings, write } = this;
-    return { models: this.models.map(({ name }) => name), settings, write, page: true };
+    const { settings, way } = this;
+    return { models: this.models.map(({ name }) => name), settings, ...way, page: true };
   }
 
   /**
@@ -112,7 +112,8 @@ async function meet(place) {
   const shared = "prompt" in link; // else the address may name a heading
   const { write, ...settings } = place.dataset;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  return new Page(models, { ...settings, ...link }, shared || (write === "yes" && !still));
+  const leads = write === "yes";
+  return new Page(models, { ...settings, ...link }, { write: shared || (leads && !still), leads });
 }
 
 /** What a training is about: the recipe, and where the text is found. */
@@ -135,7 +136,9 @@ async function mount(place, begin = false) {
     const asked = trains ? recipe() : meet(place);
     const [widget, found] = await Promise.all([import(part(front)), asked]);
     widget.default.render({ el: place, [trains ? "about" : "model"]: found, begin });
-    if (begin) place.querySelector("button").focus({ preventScroll: true });
+    if (!begin) return;
+    place.querySelector("button").focus({ preventScroll: true });
+    place.scrollIntoView({ block: "start" }); // what comes is larger than a button
   } catch {
     place.textContent = "The widget could not be loaded.";
   }

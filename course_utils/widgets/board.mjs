@@ -9,6 +9,7 @@ import { _ } from "./words.mjs";
 
 const PAINT_MS = 250; // between two paintings of the curve
 const CALM_PAINT_MS = 3000; // for readers who want few things to move
+const SETTLED = 10; // steps, after which it can be told how long all will take
 const MAIN = { empty: _`Train`, training: _`Pause`, paused: _`Go on`, ended: _`Train anew` };
 
 export class Board {
@@ -34,7 +35,7 @@ export class Board {
     const race = make("label", {}, this.race, _` 2, 4 and 6 layers race`);
     const files = [_`A text of yours, or weights: `, this.file];
     const own = make("label", { className: "sampler-file" }, ...files);
-    const parts = [this.numbers, this.legend, this.curve.element, this.note, this.samples];
+    const parts = [this.numbers, this.legend, this.curve.element, this.samples, this.note];
     this.result = make("div", {}, ...parts);
     el.classList.add("sampler", "training");
     el.replaceChildren(
@@ -111,6 +112,8 @@ export class Board {
     for (const lane of this.lanes) lane.tell();
     const { step, steps, elapsed_s } = this.now;
     const all = _`Step ${words(step)} of ${words(steps)}`;
-    this.numbers.textContent = _`${all} · ${Math.round(elapsed_s)} s`;
+    const minutes = Math.ceil(((steps - step) * elapsed_s) / step / 60);
+    const left = step >= SETTLED && minutes ? _`, about ${minutes} min to go` : "";
+    this.numbers.textContent = _`${all} · ${Math.round(elapsed_s)} s${left}`;
   }
 }

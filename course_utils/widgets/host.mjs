@@ -1,7 +1,7 @@
 // Questions to whoever stands behind the widget, by custom messages of anywidget's `model`: in a
 // notebook host.py answers them, on a page of the book mount.mjs.
 //   {kind: "hello"}            -> {models: [names], settings, page: whether this is a page,
-//                                  write: whether to begin at once}
+//                                  write: whether to begin at once, leads: with the text on top}
 //   {kind: "load", model}      -> {alphabet, context}; a page says {progress} on the way
 //   {kind: "next", model, ids} -> {} and one buffer: the logits (V,) float32 of what follows
 //   {kind: "look", model, ids} -> {layers, heads} and two: lens and attention, as gpt.mjs's look

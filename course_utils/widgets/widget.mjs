@@ -54,7 +54,8 @@ class Widget {
   start() {
     return this.instead("loading", async (signal) => {
       this.status.say(_`Loading …`);
-      const { settings, page, write } = await this.models.meet(signal);
+      const { settings, page, write, leads } = await this.models.meet(signal);
+      if (leads) this.frame.element.prepend(this.texts.element);
       this.frame.allow(page);
       this.controls.choice.offer(this.models.names);
       this.controls.take(settings);
