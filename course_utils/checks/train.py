@@ -232,25 +232,38 @@ def by_the_package(model, batches, held_out, rates, parts, clip_norm):
 @exercise("4.2", "The training loop", level="core", minutes=40)
 def check_4_2(attempt):
     """Step by step against the package's own steps; with parts, with clipping, with dropout."""
-    rates = [0.03, 0.06, 0.04, 0.02, 0.01]
-    cases = (
-        (_("a batch at once"), 4, 1, 100.0, 0.0),
-        (_("batches of 7 rows in 3 parts, clipped at 0.3"), 7, 3, 0.3, 0.0),
-        (_("a model with dropout"), 5, 1, 1.0, 0.5),
-    )
-    for seed, (given, size, parts, clip_norm, dropout) in enumerate(cases, start=1):
-        rows = windows_of(chain_of(1000 * variant() + seed, 6 * (len(rates) * size + 9)))
-        batches = rows[: len(rates) * size].view(len(rates), size, 6)
-        rest = (batches, rows[len(rates) * size :], rates, parts, clip_norm)
-        got = plain_pair(observed(looped, attempt, seed, dropout, *rest))
-        right = looped(by_the_package, seed, dropout, *rest)
+    for given, *about in CASES_4_2:
+        got = plain_pair(run_loop(attempt, *about))
+        right = losses_of(by_the_package, variant(), *about)
         if same(got, right):
             continue
         likely = (
-            q for q, loop in LOOPS.items() if same(got, looped(loop.run, seed, dropout, *rest))
+            q for q, loop in LOOPS.items() if same(got, losses_of(loop.run, variant(), *about))
         )
-        step_by_step(got, right, given, next(map(_, likely), ""))
+        step_by_step(got, right, _(given), next(map(_, likely), ""))
     return _("the package's losses, step by step, from a loop of your own")
+
+
+RATES_4_2 = [0.03, 0.06, 0.04, 0.02, 0.01]
+CASES_4_2 = (  # what is given; seed, rows of a batch, parts, clip_norm, dropout
+    (N_("a batch at once"), 1, 4, 1, 100.0, 0.0),
+    (N_("batches of 7 rows in 3 parts, clipped at 0.3"), 2, 7, 3, 0.3, 0.0),
+    (N_("a model with dropout"), 3, 5, 1, 1.0, 0.5),
+)
+
+
+def run_loop(attempt, seed, size, parts, clip_norm, dropout):
+    steps = len(RATES_4_2)
+    rows = windows_of(chain_of(1000 * variant() + seed, 6 * (steps * size + 9)))
+    batches = rows[: steps * size].view(steps, size, 6)
+    rest = (batches, rows[steps * size :], [*RATES_4_2], parts, clip_norm)
+    return observed(looped, attempt, seed, dropout, *rest)
+
+
+@functools.cache
+def losses_of(loop, case, *about):
+    """What a loop of ours gives, once for all attempts. case: the variant, on which it depends."""
+    return run_loop(loop, *about)
 
 
 def plain_pair(got):
