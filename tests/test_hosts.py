@@ -32,7 +32,7 @@ def test_a_list_has_a_python_a_source_and_exact_versions(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     head = [line for line in lines if line.startswith("#")]
     assert re.search(r"https://github\.com/googlecolab/backend-info, at [0-9a-f]{7}", str(head))
-    python, packages = hosts.host(path.stem)
+    (python,), packages = hosts.host(path.stem)
     assert re.fullmatch(r"3\.\d+", python)
     assert len(packages) == len(lines) - len(head) > 100, "no line goes unread"
     assert all(packages.values())
@@ -52,7 +52,7 @@ def test_what_a_host_has_is_new_enough(path):
 
 
 def test_the_oldest_are_the_bounds_of_pyproject():
-    python, packages = hosts.host("oldest")
+    (python,), packages = hosts.host("oldest")
     assert f">={python}" == PROJECT["requires-python"]
     for name, version in packages.items():
         lines = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["lab"]

@@ -8,8 +8,9 @@ folder; its first cell fetches the course by git from this working tree, as a ba
 fetches it from the public address, and may change no package that is there. Then come those tests
 that meet the host's libraries. Nothing stays behind.
 
-PyTorch is the one that constraints.txt names, because others can be several GB on Linux: --torch
-takes another. Python is the host's where this machine has it, else the one that runs this tool.
+Python and PyTorch are the host's too, where they can be had: `python3.13` on the PATH or by pyenv,
+torch from pip's index, where a Linux build brings CUDA, 7 GB while it is installed. Else, and with
+--light, the Python that runs this tool and the torch of constraints.txt stand in, and it is said.
 """
 
 import argparse
@@ -28,10 +29,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LISTS = ROOT / "tests/hosts"
 MADE = ("oldest", "newest")  # these two come from pyproject.toml
+NEWEST = ["3.14", "3.13", "3.12"]  # Pythons, the first that is here
 TESTS = ("figures", "sampling", "runs", "widget_numbers")
 LAB_TESTS = ("widget_lab",)  # where the host has JupyterLab
 TOOLS = ["pytest", "hypothesis", "nbclient", "nbformat", "fonttools", "transformers"]
 TOOLS += ["playwright", "axe-playwright-python", "sphinx"]  # what the tests' helpers import
+# Most modules are never imported, so none is compiled in advance; a cache would keep gigabytes.
+PIP = ["-m", "pip", "install", "--no-compile", "--no-cache-dir", "--disable-pip-version-check"]
 RUNNER = ["nbconvert", "nbclient", "nbformat"]  # they run a lesson from outside its kernel
 
 
@@ -50,14 +54,14 @@ def bounds():
 
 
 def host(name):
-    """What a host has: (its Python, "3.13" or None for any; {package: version or None})."""
+    """What a host has: (its Python or several to choose from, {package: version or None})."""
     if name == "oldest":
-        return re.search(r"[\d.]+", project()["requires-python"])[0], bounds()
+        return re.findall(r"[\d.]+", project()["requires-python"]), bounds()
     if name == "newest":
-        return None, dict.fromkeys(bounds())
+        return NEWEST, dict.fromkeys(bounds())
     text = (LISTS / f"{name}.txt").read_text(encoding="utf-8")
     packages = re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE)
-    return re.search(r"^# python ([\d.]+)$", text, re.MULTILINE)[1], dict(packages)
+    return re.findall(r"^# python ([\d.]+)$", text, re.MULTILINE), dict(packages)
 
 
 def pinned(package):
@@ -75,22 +79,52 @@ def call(*command, check=True, **options):
     return done
 
 
-def environment(folder, wanted, packages):
-    """A virtual environment with these packages -> its Python."""
-    base = getattr(sys, "_base_executable", sys.executable)  # outside any environment
-    if wanted and wanted != f"{sys.version_info.major}.{sys.version_info.minor}":
-        named = shutil.which(f"python{wanted}")
-        if named and not call(named, "-c", "", check=False).returncode:  # pyenv's may be a promise
-            base = named
-        else:
-            here = sys.version.split()[0]
-            print(f"Python {here} in place of {wanted}, which is not here", flush=True)
-    call(base, "-m", "venv", folder)
+def interpreter(wanted):
+    """The first of these Pythons that is here, else the one that runs this tool -> its program."""
+    here = getattr(sys, "_base_executable", sys.executable)  # outside any environment
+    for version in wanted:
+        named = os.environ | {"PYENV_VERSION": version}  # pyenv asks which is meant
+        if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+            return here
+        if program := shutil.which(f"python{version}"):
+            tell = "import ensurepip, sys, venv; print(sys.executable)"
+            found = call(program, "-c", tell, check=False, env=named)
+            if found.returncode == 0:
+                return found.stdout.strip()
+    return here
+
+
+def fill(folder, program, packages):
+    """A virtual environment with these packages -> its Python, and what stopped pip, or ""."""
+    call(program, "-m", "venv", "--clear", folder)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     lines = [f"{name}=={version}" if version else name for name, version in packages.items()]
     (folder / "host.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    call(python, "-m", "pip", "install", "--disable-pip-version-check", "-r", folder / "host.txt")
+    done = call(python, *PIP, "-r", folder / "host.txt", check=False)
+    wrong = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    return python, (wrong or ["pip failed"])[0][:200] if done.returncode else ""
+
+
+def environment(folder, wanted, packages, light):
+    """The host's environment, or one of what this project pins, in words -> its Python."""
+    if not light:
+        python, wrong = fill(folder, interpreter(wanted), packages)
+        if not wrong:
+            return python
+        print(f"Others stand in: {wrong}", flush=True)
+    python, wrong = fill(folder, interpreter([]), packages | {"torch": pinned("torch")})
+    if wrong:
+        sys.exit(f"No environment could be made: {wrong}")
     return python
+
+
+def say_what_stands_in(python, wanted, torch):
+    """Python and PyTorch as they are, beside what the host has."""
+    code = "import platform, torch; print(platform.python_version(), torch.__version__)"
+    has = dict(zip(("Python", "torch"), call(python, "-c", code).stdout.split(), strict=True))
+    for (name, version), asked in zip(has.items(), (wanted[0], torch or ""), strict=True):
+        stands_in = "" if version.startswith(asked) else f", in place of {asked}"
+        print(f"{name} {version}{stands_in}", flush=True)
 
 
 def packages_of(python):
@@ -126,6 +160,16 @@ def repository(folder):
     }
 
 
+def fetch_text(cache):
+    """Lay the real text where a download would, if it is in this checkout or beside it."""
+    file = Path("tinyshakespeare/input.txt")
+    for place in (ROOT / "data", ROOT.parent / "shared/data"):
+        if (place / file).is_file():
+            (cache / file.parent).mkdir(parents=True)
+            shutil.copy(place / file, cache / file)
+            return
+
+
 def lesson(python, notebook, folder, settings):
     """Run one lesson from its first cell to its last -> (what went wrong or "", seconds)."""
     folder.mkdir()
@@ -146,48 +190,50 @@ def lesson(python, notebook, folder, settings):
 
 
 def run_lessons(python, folder, settings, language):
-    """All six, the first alone because its first cell adds the course -> the number that failed."""
+    """All six, the first alone because its first cell adds the course -> what went wrong."""
     settings = settings | repository(folder / "repository")  # lessons and package of one moment
     lessons = folder / "repository/notebooks" / ("" if language == "en" else language)
     first, *others = sorted(lessons.glob("[0-9][0-9]_*.ipynb"))
     before = packages_of(python)
-    failed = 0
+    failed = []
 
-    def tell(notebook, result):
-        wrong, seconds = result
+    def tell(notebook, wrong, seconds):
         print(f"{notebook.stem:16}{'FAILED' if wrong else 'passed'} in {seconds:.0f} s", flush=True)
         if wrong:
             print(wrong, flush=True)
-        return bool(wrong)
+            failed.append(f"lesson {notebook.stem} stopped: {wrong.splitlines()[-1]}")
 
-    failed += tell(first, lesson(python, first, folder / first.stem, settings))
+    tell(first, *lesson(python, first, folder / first.stem, settings))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         running = {
             notebook: pool.submit(lesson, python, notebook, folder / notebook.stem, settings)
             for notebook in others
         }
         for notebook, result in running.items():
-            failed += tell(notebook, result.result())
+            tell(notebook, *result.result())
 
     after = packages_of(python)
     new = ", ".join(sorted(set(after) - set(before)))
-    print(
-        f"added by the first cell: {new or 'nothing'}; changed: {changed(before, after) or 'none'}"
-    )
-    return failed + len(changed(before, after)) + (not new)
+    other = ", ".join(f"{name} to {now}" for name, now in changed(before, after).items())
+    print(f"added by the first cell: {new or 'nothing'}; changed: {other or 'none'}", flush=True)
+    if other:
+        failed.append(f"the first cell changed {other}")
+    if not new:
+        failed.append("the first cell added no course")
+    return failed
 
 
 def run_tests(python, folder, packages, settings):
-    """The tests that meet the host's libraries, on this working tree -> their exit code."""
+    """The tests that meet the host's libraries, on this working tree -> what went wrong."""
     names = TESTS + (LAB_TESTS if "jupyterlab" in packages else ())
     wanted = [f"tests/test_{name}.py" for name in names]
     pins = folder / "pins.txt"
     pins.write_text((python.parent.parent / "host.txt").read_text(encoding="utf-8"))
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    call(*pip, "-c", pins, *TOOLS)
-    call(*pip, "--no-deps", "zhplot")  # the font of the Chinese figures; hosts lack it
+    call(python, *PIP, "-c", pins, *TOOLS)
+    call(python, *PIP, "--no-deps", "zhplot")  # the font of the Chinese figures; hosts lack it
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", *wanted]
-    return subprocess.run(list(map(str, command)), cwd=ROOT, env=settings).returncode
+    code = subprocess.run(list(map(str, command)), cwd=ROOT, env=settings).returncode
+    return [f"pytest, whose last lines say more, ended with {code}"] if code else []
 
 
 def main():
@@ -195,32 +241,39 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", choices=names(), metavar="NAME", help=", ".join(names()))
-    parser.add_argument("--torch", metavar="VERSION", help="(default: the one in constraints.txt)")
+    parser.add_argument("--light", action="store_true", help="with stand-ins: little to download")
     parser.add_argument("--language", choices=["en", "zh"], default="en", help="of the lessons")
     parser.add_argument("--short", action="store_true", help="the lessons, without the tests")
     args = parser.parse_args()
 
     wanted, packages = host(args.name)
-    torch = args.torch or pinned("torch")
-    if packages["torch"] != torch:
-        print(f"torch {torch} in place of {packages['torch'] or 'the newest'}", flush=True)
-    packages["torch"] = torch
     packages |= {name: packages.get(name) for name in RUNNER}
-
     began = time.monotonic()
+
+    def tell(what):
+        times = os.times()
+        processor = times.children_user + times.children_system
+        took = time.monotonic() - began
+        print(f"{args.name}: {what} in {took:.0f} s, {processor:.0f} of a processor", flush=True)
+
     with tempfile.TemporaryDirectory(prefix="host-", ignore_cleanup_errors=True) as place:
         place = Path(place)
         ours = ("COURSE_", "PYTHON", "JUPYTER_", "IPYTHON", "GIT_", "VIRTUAL_ENV")
         settings = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         settings |= {"COURSE_PROFILE": "smoke", "OMP_NUM_THREADS": "1"}
         settings |= {"COURSE_CACHE": str(place / "cache"), "IPYTHONDIR": str(place / "ipython")}
-        python = environment(place / "environment", wanted, packages)
-        print(f"{args.name}: set up in {time.monotonic() - began:.0f} s", flush=True)
+        fetch_text(place / "cache")
+        python = environment(place / "environment", wanted, packages, args.light)
+        say_what_stands_in(python, wanted, packages["torch"])
+        tell("set up")
         failed = run_lessons(python, place, settings, args.language)
-        print(f"{args.name}: set-up and lessons took {time.monotonic() - began:.0f} s", flush=True)
+        tell("set-up and lessons")
         if not args.short:
             failed += run_tests(python, place, packages, settings)
-    sys.exit(bool(failed))
+            tell("all")
+    if failed:
+        sys.exit(f"{args.name} fails: {'; '.join(failed)}")
+    print(f"{args.name}: all six lessons pass", flush=True)
 
 
 if __name__ == "__main__":
