@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LISTS = ROOT / "tests/hosts"
 MADE = ("oldest", "newest")  # these two come from pyproject.toml
 NEWEST = ["3.14", "3.13", "3.12"]  # Pythons, the first that is here
-TESTS = ("figures", "sampling", "runs", "widget_numbers")
+TESTS = ("train", "figures", "sampling", "runs", "widget_numbers")
 LAB_TESTS = ("widget_lab",)  # where the host has JupyterLab
 TOOLS = ["pytest", "hypothesis", "nbclient", "nbformat", "fonttools", "transformers"]
 TOOLS += ["playwright", "axe-playwright-python", "sphinx"]  # what the tests' helpers import
@@ -231,7 +231,8 @@ def run_tests(python, folder, packages, settings):
     pins.write_text((python.parent.parent / "host.txt").read_text(encoding="utf-8"))
     call(python, *PIP, "-c", pins, *TOOLS)
     call(python, *PIP, "--no-deps", "zhplot")  # the font of the Chinese figures; hosts lack it
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", *wanted]
+    quietly = ["-q", "--disable-warnings", "-p", "no:cacheprovider", "-o", "addopts="]
+    command = [python, "-m", "pytest", *quietly, *wanted]
     code = subprocess.run(list(map(str, command)), cwd=ROOT, env=settings).returncode
     return [f"pytest, whose last lines say more, ended with {code}"] if code else []
 
