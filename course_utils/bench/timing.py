@@ -5,6 +5,7 @@ medians count.
 """
 
 import json
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -209,10 +210,12 @@ def writers(model, model_config, tokens, n):
     dtype = torch.bfloat16 if tokens.is_cuda and texts > 1 else torch.float32
     ready = writer.make_decoder(model, texts, dtype)
     contenders = {f"ours, {str(dtype).removeprefix('torch.')}": lambda: fill(ready, tokens, n)}
-    if texts == 1 and not kernel.why_not(model):
-        one = kernel.KernelDecoder(model)
-        contenders["ours, one kernel, bfloat16"] = lambda: fill_at_once(one, tokens, n)
     if texts == 1:
+        if why := kernel.why_not(model):
+            print(_("One kernel does not write this: {why}.", why=why), file=sys.stderr)
+        else:
+            one = kernel.KernelDecoder(model)
+            contenders["ours, one kernel, bfloat16"] = lambda: fill_at_once(one, tokens, n)
         contenders["without a cache"] = lambda: generate_plainly(model, tokens, n)
         contenders["lesson 6"] = lambda: sampling.generate(model, tokens, n)
     if texts <= 256:

@@ -26,6 +26,7 @@ CONTENDERS = (  # parts of their names
     N_("without a cache"),
     N_("lesson 6"),
     N_("ours, "),
+    N_("one kernel"),
 )
 SETTINGS = {  # what `course bench scaling` changes, one at a time
     "n_layers": N_("performance|layers"),

@@ -35,30 +35,8 @@ def stream(
 
     A text longer than the context is read again from lesson 6's window_start on. Dropout is off.
     """
-<<<<<<< HEAD
     settings = (temperature, top_k, top_p, generator)
     yield from _pieces(model, tokens, max_new_tokens, settings, dtype, longest=1)
-=======
-    check_sampling(temperature, top_k, top_p, max_new_tokens)
-    if tokens.ndim != 2 or tokens.shape[1] == 0:
-        raise ValueError(
-            _("generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1")
-        )
-    decoder = make_decoder(model, len(tokens), dtype or torch.float32)
-    context = model.config.context_length
-    settings = (temperature, top_k, top_p)
-    text = torch.cat([tokens, tokens.new_zeros(len(tokens), max_new_tokens)], dim=1)
-    start = None
-    for length in range(tokens.shape[1], text.shape[1]):
-        if window_start(length, context) != start:  # a new window is read from its beginning
-            start = window_start(length, context)
-            logits = decoder.read(text[:, start:length])
-            token = draw(filter_logits(logits, *settings), generator)
-        else:
-            token = decoder.draw_next(token, *settings, generator)
-        text[:, length : length + 1] = token
-        yield text[:, length : length + 1]
->>>>>>> b22c3e9 (Say in the reader's language what grading, benchmarks, studies and errors still said in English)
 
 
 @torch.no_grad()
@@ -88,7 +66,7 @@ def _pieces(model, tokens, max_new_tokens, settings, dtype, longest):
     check_sampling(temperature, top_k, top_p, max_new_tokens)
     if tokens.ndim != 2 or tokens.shape[1] == 0:
         raise ValueError(
-            "generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1"
+            _("generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1")
         )
     decoder = make_decoder(model, len(tokens), dtype or torch.float32)
     context = model.config.context_length
