@@ -18,20 +18,29 @@ AT_ONCE = 2**15  # characters that a model reads at once
 
 
 def train(
-    model_config, config, train_ids, validation_ids, teachers, share=0.5, teaching=None, allow=None
+    model_config,
+    config,
+    train_ids,
+    validation_ids,
+    teachers,
+    share=0.5,
+    teaching=None,
+    allow=None,
+    on_step=None,
 ):
     """A student of so many teachers; with none, a model that learns from the text alone.
 
     share: of the targets, that which is the teachers'. teaching: their TrainConfig, where it is not
     the student's; their seeds follow from the student's. train_ids, validation_ids: (N,) int64 on
-    one device. -> (student, Training, seconds that the teachers took, set-up counted)
+    one device. on_step(n): called when n more steps are done, a teacher's or the student's.
+    -> (student, Training, seconds that the teachers took, set-up counted)
     """
     begin = time.perf_counter()
     guesses = 0.0
     for i in range(teachers):
         its = replace(teaching or config, seed=TEACHERS * (config.seed + 1) + i)
         teacher = trainer.new_model(model_config, its, train_ids.device)
-        trainer.train(teacher, train_ids, validation_ids, its, allow=allow)
+        trainer.train(teacher, train_ids, validation_ids, its, on_step, allow)
         guesses = guesses + predictions(teacher, train_ids) / teachers
     targets = None
     if teachers:
@@ -39,7 +48,8 @@ def train(
         targets = certain.lerp_(guesses, share)
     seconds = time.perf_counter() - begin
     student = trainer.new_model(model_config, config, train_ids.device)
-    result = trainer.train(student, train_ids, validation_ids, config, allow=allow, targets=targets)
+    ids = train_ids, validation_ids
+    result = trainer.train(student, *ids, config, on_step, allow, targets=targets)
     return student, result, seconds
 
 
