@@ -253,15 +253,23 @@ def add_student(subcommands):
 def add_verify(subcommands):
     text = _(
         "Check a results folder: every file is there, every checkpoint gives its recorded loss. "
-        "Or run published rows."
+        "Or run published rows, or an entry for the table of records."
     )
     sub = subcommand(subcommands, commands.verify, text)
     words = _(
-        "published rows to run here, such as 'depth/laptop/2 layers': does the loss come again?"
+        "published rows to run here, such as 'depth/laptop/2 layers': does the loss come again? "
+        "Or entries, such as mine.json: do their claims hold?"
     )
     sub.add_argument("rows", nargs="*", metavar="ROW", help=words)
-    words = _("a seed of your own (default 50), or a recorded one: do its very bits come again?")
-    sub.add_argument("--seed", type=number(int, 0), default=50, metavar="S", help=words)
+    words = _(
+        "of a row: a seed of your own (default 50), or a recorded one: do its very bits come "
+        "again? Of an entry: the first seed (default: drawn from its name)"
+    )
+    sub.add_argument("--seed", type=number(int, 0), metavar="S", help=words)
+    words = _("seeds of an entry (default 5)")
+    sub.add_argument("--seeds", type=number(int, 1), default=5, metavar="N", help=words)
+    words = _("cpu, where a GPU would be taken (default: the fastest that is there)")
+    sub.add_argument("--device", metavar="NAME", help=words)
     add_asked(sub)
 
 
@@ -335,7 +343,7 @@ def prepare(args):
     from course_utils import corpus, files, profiles
 
     args.profile = profiles.named(args.profile)
-    args.device = profiles.device()
+    args.device = profiles.named_device(getattr(args, "device", None))
     args.out = (args.out or files.results()).absolute()
     if hasattr(args, "workers"):
         args.workers = args.workers or profiles.parallel_runs(args.device)

@@ -260,7 +260,8 @@ def student(args):
 
 def verify(args):
     if args.rows:
-        reproduce(args)
+        judge = judge_entries if args.rows[0].endswith(".json") else reproduce
+        judge(args)
         return
     from course_utils.research import experiment
     from course_utils.research.terminal import say
@@ -302,7 +303,8 @@ def reproduce(args):
         )
         raise ValueError(words)
 
-    specs = [runs.spec_of(rows[row][0], args.seed) for row in args.rows]
+    seed = 50 if args.seed is None else args.seed
+    specs = [runs.spec_of(rows[row][0], seed) for row in args.rows]
     records = run_all(args, specs)
     answers = []
     for row, record in zip(args.rows, records, strict=True):
@@ -314,6 +316,30 @@ def reproduce(args):
         print(answers[-1])
     if failed := [answer.row for answer in answers if answer.verdict == "not reproduced"]:
         raise ValueError(_("not reproduced: {failed}", failed=", ".join(failed)))
+
+
+def judge_entries(args):
+    """Try entries for the table of records on fresh seeds, and say whether their claims hold."""
+    from course_utils import files
+    from course_utils.research import entries
+    from course_utils.research.terminal import say
+
+    alphabet = set(args.text.text)
+    read = [entries.Entry.load(path, len(alphabet)) for path in args.rows]
+    missed = []
+    with files.lock(args.out):
+        for entry in read:
+            tried = (args.device, args.seeds, args.seed, args.asked)
+            result, path = entries.verify(entry, args.text, args.out, *tried)
+            say(result.in_words())
+            say(_("All that was measured: {path}", path=path))
+            sentence = f"{entry.name}: {result.verdict()}"
+            if result.holds:
+                say(f"{sentence}.")
+            else:
+                missed.append(sentence)
+    if missed:
+        raise ValueError("; ".join(missed))
 
 
 def doctor(args):

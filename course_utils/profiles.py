@@ -74,6 +74,15 @@ def device():
     return torch.device("cpu")
 
 
+def named_device(name=None):
+    """The device of this name, or the one that models run on by themselves."""
+    there = {"cpu": torch.device("cpu")} | {device().type: device()}
+    if name is not None and name not in there:
+        names = ", ".join(there)
+        raise ValueError(_("there is no device {name!r} here, but {names}", name=name, names=names))
+    return there[name or device().type]
+
+
 @lru_cache
 def step_error(device):
     """How far two training steps there end from the same two in double precision on the CPU.
