@@ -1,5 +1,6 @@
-"""The table of records: entries that are tried, and those that nobody could try."""
+"""The table of records: entries that are tried, those that nobody could try, and the page."""
 
+import hashlib
 import json
 import math
 import os
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from course_utils.corpus import SHA256
 from course_utils.lessons.data import CharTokenizer, split
 from course_utils.lessons.model import GPT, GPTConfig, count_parameters
 from course_utils.research import entries
 from course_utils.training import recipes, trainer
-from helpers import SPEECH, here, start, wait_until
+from helpers import ROOT, SPEECH, by_path, here, start, wait_until
 
 ENTRY = {"name": "smoke (one teacher)", "recipe": "smoke", "teachers": 1, "claim": 3.5}
 V = len(set(SPEECH))
@@ -149,3 +151,69 @@ def test_ctrl_c_loses_no_finished_seed_and_the_same_again_goes_on(corpus_file, t
     (path,) = tmp_path.glob("records/*.json")
     path.write_text(path.read_text().replace('"torch": "', '"torch": "0.'))
     assert "other versions" in here(*command).stderr
+
+
+def test_the_page_shows_the_file(tried, tmp_path, monkeypatch):
+    """Some results, put there by the tool: what keeps the rules in order, the rest with why not."""
+    out, _ = tried
+    result = result_in(out) | {"corpus": {"name": "Tiny Shakespeare", "sha256": SHA256}}
+    large = result["entry"]["model"] | {"d_model": 640, "d_ff": 2560}
+    about = {
+        "long": {"model": result["entry"]["model"] | {"context_length": 64}, "teachers": 0},
+        "short": {"claim": 3.4},
+        "bold": {"claim": 1.5},
+        "large": {"model": large},
+        "lucky": {},
+    }
+    files = []
+    for name, changes in about.items():
+        files.append(tmp_path / f"{name}.json")
+        entry = result["entry"] | {"name": name} | changes
+        first = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) + (name == "lucky")
+        trials = [trial | {"seed": first + i} for i, trial in enumerate(result["trials"])]
+        content = json.dumps(result | {"entry": entry, "trials": trials})
+        files[-1].write_text(content, encoding="utf-8")
+    monkeypatch.setattr(entries, "FILE", tmp_path / "records.json")
+    monkeypatch.syspath_prepend(ROOT / "book/_ext")
+    extension = by_path("book/_ext/course_records.py")
+    assert [*extension.records()] == ["No entry is recorded yet."]
+    for _again in range(2):  # a second time they take their own places
+        monkeypatch.setattr("sys.argv", ["records.py", *map(str, files)])
+        by_path("tools/records.py").main()
+
+    table, _, rest = extension.records()
+    rows = [re.split(r" *\| *", line.strip("| ")) for line in table.splitlines()]
+    machine = f"{result['environment']['device']}, threads: {result['environment']['threads']}"
+    losses = [trial["loss"] for trial in result["trials"]]
+    numbers = [f"{np.mean(losses):.4f}\xa0±\xa0{np.std(losses, ddof=1):.4f}"]
+    assert [row[0] for row in rows[2:]] == [f"short (1 teacher); {machine}", f"long; {machine}"]
+    assert [row[1] for row in rows[2:]] == ["3.4000", "3.5000"]
+    for row, context in zip(rows[2:], ("32", "64"), strict=True):
+        assert row[2:7] == [*numbers, f"{max(losses):.4f}", context, "0.03 M", "5"]
+        training, slowest = map(float, re.findall(r"[\d.]+", row[7]))
+        times = [
+            sum(trial[f"{name}_s"] for name in ("training", "setup", "teachers"))
+            for trial in result["trials"]
+        ]
+        assert slowest == pytest.approx(max(times), rel=0.01)
+        assert training < slowest
+    reasons = dict(re.findall(r"\* (\w+).*?threads: \d+: (.*)", rest))
+    assert "does not hold" in reasons.pop("bold")
+    assert reasons == {
+        "large": "more than 10,750,000 parameters.",
+        "lucky": "other seeds than those drawn from its name.",
+    }
+
+
+def test_the_recorded_table_can_be_read():
+    assert all(len(result.trials) >= entries.LEAST_SEEDS for result in entries.load_all())
+
+
+@pytest.mark.parametrize("page", ["book/records.md", "book/zh/records.md"])
+def test_the_pages_examples_are_entries(page):
+    examples = re.findall(
+        r"```json\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL
+    )
+    short, full = (entries.Entry.from_values(json.loads(text), 65) for text in examples)
+    assert short.model.context_length != full.model.context_length
+    assert max(short.parameters, full.parameters) <= entries.MOST_PARAMETERS

@@ -11,6 +11,7 @@ from shutil import copytree
 import course_bench
 import course_depth
 import course_pictures
+import course_records
 import course_sheet
 import course_study
 import pandas as pd
@@ -24,7 +25,11 @@ from course_utils.figures.words import with_minus
 from course_utils.messages import _
 
 PASSAGES = (
-    course_bench.PASSAGES | course_study.PASSAGES | course_depth.PASSAGES | course_sheet.PASSAGES
+    course_bench.PASSAGES
+    | course_study.PASSAGES
+    | course_depth.PASSAGES
+    | course_records.PASSAGES
+    | course_sheet.PASSAGES
 )
 MATHJAX = (  # 3 MB of the package's 15
     "tex-chtml.js",

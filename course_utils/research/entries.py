@@ -286,7 +286,9 @@ class Result:
     def in_words(self):
         """All seeds together, in a sentence."""
         first = self.trials[0].seed
-        whence = _("drawn from its name") if first == self.entry.first_seed else _("chosen")
+        whence = _("chosen")
+        if first == self.entry.first_seed:
+            whence = _("drawn from its name")
         return _(
             "{name}: mean {mean:.4f}, worst {worst:.4f}, SD {sd:.4f} over {n} seeds from {first} "
             "on ({whence}); context {context:,}, {parameters:,} parameters, {device}.",
@@ -329,6 +331,8 @@ class Result:
         """Why it has no place in the main table: "", or a few words."""
         if not self.holds:
             return self.verdict()
+        if self.trials[0].seed != self.entry.first_seed:
+            return _("other seeds than those drawn from its name")
         if self.entry.parameters > MOST_PARAMETERS:
             return _("more than {most:,} parameters", most=MOST_PARAMETERS)
         return "" if self.corpus["sha256"] == SHA256 else _("another text")
