@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+from importlib import import_module
 
 from course_utils.messages import _
 from course_utils.messages.lines import width
@@ -229,10 +230,10 @@ def student(args):
     from course_utils import corpus
 
     try:
-        import ipykernel  # noqa: F401
-        import nbclient  # noqa: F401
-
         from course_utils.classroom import grading, handout, sandbox
+
+        import_module("ipykernel")
+        import_module("nbclient")
     except ImportError as error:
         raise ValueError(
             _("`course student` needs Jupyter: pip install {name}", name=error.name)

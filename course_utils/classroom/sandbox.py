@@ -149,7 +149,7 @@ def refusal(world):
     if not shutil.which("bwrap"):
         return _("bubblewrap is not installed (on Debian or Ubuntu: apt install bubblewrap)")
     command, _places = bubblewrap(world, None)
-    tried = [*command, sys.executable, "-c", "import nbclient"]
+    tried = [*command, sys.executable, "-c", "import course_utils.classroom.runner"]
     done = subprocess.run(tried, capture_output=True, text=True, errors="backslashreplace")
     if done.returncode == 0:
         return ""
