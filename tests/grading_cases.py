@@ -380,7 +380,6 @@ shell.user_expressions = lambda asked: {
         "import json\nreal = json.dumps\n"
         "json.dumps = lambda *a, **k: real(*a, **k).replace('not yet', 'right')"
     ),
-    "breaks json": attack("import json\njson.dumps = json.loads = lambda *a, **k: 1 / 0"),
     "changes what is packed": attack(
         """
 from course_utils.classroom import wire
@@ -471,14 +470,6 @@ def perplexity(p):
         wrong="def perplexity(p):\n    return 10 ** 1_000_000\n"
     ),
     "gives a text of 50 MB": attack(wrong="def perplexity(p):\n    return 'x' * 50_000_000\n"),
-    "fails in its own words": attack(
-        wrong="""
-class Worse(Exception):
-    def __str__(self): raise Worse()
-def perplexity(p):
-    raise Worse()
-"""
-    ),
     "writes into the course and the packages": attack(
         """
 import course_utils, site
@@ -520,8 +511,8 @@ for home in {Path.home(), Path("/root"), Path("/tmp/home")}:
     ),
 }
 
-# What breaks all that it can reach.
-BREAKS = {
+# What never comes back: each waits for its cell's time to be over, and costs the kernel.
+ENDLESS = {
     "an endless loop that can't be interrupted": attack(
         wrong="""
 def perplexity(p):
@@ -533,6 +524,19 @@ def perplexity(p):
             pass
 """
     ),
+    "breaks json": attack("import json\njson.dumps = json.loads = lambda *a, **k: 1 / 0"),
+    "fails in its own words": attack(
+        wrong="""
+class Worse(Exception):
+    def __str__(self): raise Worse()
+def perplexity(p):
+    raise Worse()
+"""
+    ),
+}
+
+# What breaks all that it can reach.
+BREAKS = {
     "ends its process": attack(wrong="def perplexity(p):\n    os._exit(0)\n"),
     "ends all processes": attack("import signal\nos.kill(-1, signal.SIGKILL)"),
     "ends the process that runs it": attack("import signal\nos.kill(os.getppid(), signal.SIGKILL)"),
@@ -551,11 +555,11 @@ def perplexity(p):
         "import subprocess, sys, time\n"
         "many = [subprocess.Popen([sys.executable, '-c',"
         " 'x = bytearray(b\"1\") * 900_000_000; import time; time.sleep(60)']) for _ in range(3)]\n"
-        "[child.wait() for child in many]"
+        "while not any(child.poll() for child in many): time.sleep(0.1)"
     ),
 }
 
-ATTACKS = CLAIMS | CHANGES | BURDENS | BREAKS
+ATTACKS = CLAIMS | CHANGES | BURDENS | BREAKS | ENDLESS
 
 # Graded after all attacks: right only where one of them has left something behind.
 CONTROL = [

@@ -12,8 +12,7 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
+from dataclasses import replace
 from multiprocessing.connection import Pipe
 from pathlib import Path
 
@@ -24,13 +23,14 @@ from safetensors.torch import save
 
 from course_utils import checks, corpus
 from course_utils.classroom import grading, handout, sandbox, wire
+from helpers import FULL, course, start, wait_until
 from tests import grading_cases as cases
 from tests import mutants
 from tests.grading_cases import write
 
-FULL = os.environ.get("COURSE_TRIALS") == "full"
 LIMITS = sandbox.Limits(seconds=60, minutes=20)
-SHORT = sandbox.Limits(seconds=15, minutes=20, megabytes=1500)
+TIGHT = replace(LIMITS, megabytes=1500)
+SHORT = replace(TIGHT, seconds=15)  # for what never ends
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,7 @@ def graded(folder, notebooks, limits=LIMITS, variant=3, **options):
         write(folder / f"{i:02}.ipynb", *cells, variant=variant)
         for i, cells in enumerate(notebooks.values())
     ]
-    rows = grading.grade(folder / "grades", paths, limits=limits, workers=2, **options)
+    rows = grading.grade(folder / "grades", paths, limits=limits, workers=3, **options)
     return dict(zip(notebooks, rows, strict=True))
 
 
@@ -80,8 +80,7 @@ def test_the_command_grades(tmp_path, world):
     cells += [RIGHT, SYNTAX, SHOUT, RAISES, STUB, "checks.check('1.2', (checks.variant(), 0))"]
     write(tmp_path / "in" / "=cmd.ipynb", *cells, variant=2)
     (tmp_path / "in" / os.fsdecode(b"m\xfcller.ipynb")).write_text("[", encoding="utf-8")
-    command = [sys.executable, "-m", "course_utils", "student", tmp_path / "out"]
-    done = subprocess.run([*command, "--grade", tmp_path / "in"], capture_output=True, text=True)
+    done = course("student", tmp_path / "out", "--grade", tmp_path / "in")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "=cmd.ipynb: 1 right of 5",
@@ -126,23 +125,18 @@ def test_unsafe_grading_judges_in_the_same_way(tmp_path):
 def test_what_is_stopped_says_what_is_kept(tmp_path, world):
     """Ctrl-C in the second of two: the first one's row is there, and no process is left."""
     (tmp_path / "in").mkdir()
-    write(tmp_path / "in" / "1.ipynb", cases.IMPORTS, RIGHT)
-    write(tmp_path / "in" / "2.ipynb", "import subprocess\nsubprocess.run(['sleep', '7654321'])")
-    command = [sys.executable, "-m", "course_utils", "student", tmp_path / "out"]
-    running = subprocess.Popen(
-        [*command, "--grade", tmp_path / "in"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert running.stdout.readline() == "1.ipynb: 1 right of 1\n"
+    (tmp_path / "in" / "1.ipynb").write_text("[", encoding="utf-8")
+    mine = f"7654321.{os.getpid()}"  # and not of another suite on this machine
+    write(tmp_path / "in" / "2.ipynb", f"import subprocess\nsubprocess.run(['sleep', '{mine}'])")
+    running = start("student", tmp_path / "out", "--grade", tmp_path / "in")
+    assert running.stdout.readline() == "1.ipynb: it is not a notebook\n"
+    wait_until(lambda: processes(mine), process=running)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate()
     assert running.returncode == 130
     assert "stopped; 1 of 2 notebooks are graded" in said
-    assert [row["right"] for row in table(tmp_path / "out")] == ["1"]
-    assert not processes("7654321")
+    assert [row["problem"] for row in table(tmp_path / "out")] == ["it is not a notebook"]
+    assert not processes(mine)
 
 
 def processes(word):
@@ -168,13 +162,13 @@ def together(attacks):
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory, world):
     """name -> row, of all attacks and of a control that is graded last."""
+    folder = tmp_path_factory.mktemp("attacks")
+    shared = {"claims": cases.CLAIMS, "changes": cases.CHANGES, "burdens": cases.BURDENS}
+    notebooks = {name: together(attacks) for name, attacks in shared.items()} | cases.BREAKS
     if FULL:
-        notebooks = dict(cases.ATTACKS)
-    else:
-        shared = {"claims": cases.CLAIMS, "changes": cases.CHANGES, "burdens": cases.BURDENS}
-        notebooks = {name: together(attacks) for name, attacks in shared.items()} | cases.BREAKS
-    notebooks["control"] = cases.CONTROL
-    return graded(tmp_path_factory.mktemp("attacks"), notebooks, SHORT)
+        notebooks = {name: cases.ATTACKS[name] for name in cases.ATTACKS.keys() - cases.ENDLESS}
+    rows = graded(folder / "endless", cases.ENDLESS, SHORT)
+    return rows | graded(folder / "others", notebooks | {"control": cases.CONTROL}, TIGHT)
 
 
 @pytest.mark.slow
@@ -231,10 +225,12 @@ def test_every_way_to_hand_in_counts(tmp_path, world):
 @pytest.mark.slow
 def test_odd_surroundings_lose_nothing(tmp_path, world):
     settings = list(cases.SETTINGS.values())
-    chosen = [[one] for one in settings] if FULL else [settings[:-2], settings[-2:]]
-    notebooks = [([cases.IMPORTS, *cells, RIGHT], ["1.1"]) for cells in chosen]
-    rows = graded(tmp_path, {i: cells for i, (cells, _) in enumerate(notebooks)}, SHORT)
-    assert lost(notebooks, rows) == []
+    chosen = [[one] for one in settings] if FULL else [settings[:-1], settings[-1:]]
+    for limits, some in ((LIMITS, chosen[:-1]), (SHORT, chosen[-1:])):
+        notebooks = [([cases.IMPORTS, *cells, RIGHT], ["1.1"]) for cells in some]
+        folder = tmp_path / f"{limits.seconds}"
+        rows = graded(folder, {i: cells for i, (cells, _) in enumerate(notebooks)}, limits)
+        assert lost(notebooks, rows) == []
 
 
 @pytest.mark.slow
