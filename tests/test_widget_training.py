@@ -49,11 +49,18 @@ def text():
 
 
 @pytest.fixture(scope="module")
-def folder(site_folder, text):
+def few(text):
+    """The beginning of it, whose n-grams a page counts at once."""
+    return text[:20_000]
+
+
+@pytest.fixture(scope="module")
+def folder(site_folder, text, few):
     """What the page asks for, with a page that trains by the smallest recipe."""
     tokenizer = CharTokenizer(text)
     ids = torch.tensor(tokenizer.encode(text), dtype=torch.int32)
     (site_folder / "ids.bin").write_bytes(ids.numpy().tobytes())
+    (site_folder / "playground/few.txt").write_text(few, encoding="utf-8")
     page = re.sub('<div class="sampler-place".*?</div>', '<div class="training-place"></div>', PAGE)
     (site_folder / "training.html").write_text(page, encoding="utf-8")
     return site_folder
@@ -141,13 +148,11 @@ class Visit:
 
     READY = ".training .sampler-main[aria-disabled=false]"
 
-    def __init__(
-        self, context, site, mirrors=(), sha256="", steps=20, name="training", ready=READY
-    ):
+    def __init__(self, context, site, steps=20, name="training", ready=READY, **places):
         self.page = watched(context.new_page(), site)
         settings, train = named_recipe("smoke")
         train = replace(train, steps=steps)
-        places = {"sha256": sha256, "mirrors": mirrors, "practice": "practice.txt"}
+        places = {"sha256": "", "mirrors": [], "practice": "few.txt"} | places
         about = {"model": asdict(GPTConfig(**settings)), "train": asdict(train), "corpus": places}
         self.page.route("**/training.json", lambda route: route.fulfill(json=about))
         self.page.goto(f"{site}{name}.html")
@@ -173,7 +178,7 @@ def context(browser, folder):
 
 
 def test_a_reader_trains_and_takes_the_weights(context, site, text, tmp_path):
-    visit = Visit(context, site)
+    visit = Visit(context, site, practice="practice.txt")
     visit.press("Train")
     said = visit.wait("Trained")
     assert "practice text" in visit.page.locator(".training-note").inner_text()
@@ -199,10 +204,10 @@ WEIGHTS = """async () => {
 }"""
 
 
-def test_weights_of_the_package_go_on_as_there(context, site, folder, text, tmp_path):
+def test_weights_of_the_package_go_on_as_there(context, site, folder, few, tmp_path):
     """With fresh optimizers; what the page can't train is refused in a sentence."""
-    model_config, train, ids = recipe("smoke", text)
-    alphabet = "".join(CharTokenizer(text).alphabet)
+    model_config, train, ids = recipe("smoke", few)
+    alphabet = "".join(CharTokenizer(few).alphabet)
     model = trainer.new_model(replace(model_config, n_layers=3), replace(train, seed=5))
     checkpoints.save_model(tmp_path / "mine.safetensors", model, alphabet)
     other = small_model(vocab_size=len(alphabet), context_length=32)
@@ -234,27 +239,24 @@ REACHED = """async (step) => {
 }"""
 
 
-def test_a_race_that_was_closed_goes_on_as_if_each_model_were_alone(browser, site, folder, text):
+def test_a_race_that_was_closed_goes_on_as_if_each_model_were_alone(browser, site, folder):
     """Closed once it had paused, and once in the middle of its steps: the same bits."""
-    short = text[:20_000].encode()
-    (folder / "short.txt").write_bytes(short)
-    source = [f"{site}short.txt"], hashlib.sha256(short).hexdigest()
     steps, ends = 60, []
     for race in (False, True):
         context = browser.new_context()
-        visit = Visit(context, site, *source, steps=steps)
+        visit = Visit(context, site, steps=steps)
         visit.page.get_by_label("2, 4 and 6 layers race").set_checked(race)
         visit.press("Train")
         if race:
             visit.page.evaluate(REACHED, 30)
             paused = visit.wait(f"of {steps} steps; kept in this browser")
             visit.close()
-            visit = Visit(context, site, *source, steps=steps)
+            visit = Visit(context, site, steps=steps)
             assert visit.wait("kept") == paused
             visit.press("Go on")
             visit.page.get_by_role("button", name="Pause", exact=True).wait_for()
             visit.page.close()
-            visit = Visit(context, site, *source, steps=steps)
+            visit = Visit(context, site, steps=steps)
             visit.press("Go on")
         visit.wait("Trained")
         ends.append(visit.page.evaluate(WEIGHTS))
@@ -301,7 +303,7 @@ def test_a_button_trains_there_and_then(context, site, folder):
         visit.press("Train here")
         visit.wait("Trained")
         assert visit.page.evaluate("document.activeElement.textContent") == "Train anew"
-        assert any(address.endswith("practice.txt") for address in asked) == fresh
+        assert any(address.endswith("few.txt") for address in asked) == fresh
         visit.close()
 
 
@@ -312,13 +314,13 @@ def test_a_text_comes_by_its_hash_or_from_the_reader(context, site, folder):
     sha256 = hashlib.sha256(markup.encode()).hexdigest()
     mirrors = [f"{site}mirror.txt"]
 
-    visit = Visit(context, site, mirrors, "another")
+    visit = Visit(context, site, mirrors=mirrors, sha256="another")
     visit.press("Train")
     visit.wait("Trained")
     assert "could not be fetched" in visit.page.locator(".training-note").inner_text()
     visit.close()
 
-    visit = Visit(context, site, mirrors, sha256)
+    visit = Visit(context, site, mirrors=mirrors, sha256=sha256)
     visit.wait("Trained")  # as it was left
     visit.press("Train anew")
     visit.page.locator(".training-note", has_text="from 127.0.0.1").wait_for()
