@@ -1,10 +1,12 @@
 """What several test files need: the checkout, small texts, models and runs,
 and how to wait for an event."""
 
+import contextlib
 import functools
 import importlib.util
 import inspect
 import io
+import multiprocessing
 import os
 import re
 import signal
@@ -56,7 +58,7 @@ def tree():
 
 
 def by_path(name):
-    """The module in a file of the checkout that no package holds, such as "tools/export.py"."""
+    """The module in a file of a checkout that no package holds, such as "tools/export.py"."""
     spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / name)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -72,19 +74,31 @@ def course(*arguments, cwd=ROOT, **environment):
 
 def here(*arguments, cwd=ROOT, **environment):
     """The same without a process of its own: what it says and its exit code, with torch at hand."""
-    said = {"stdout": io.StringIO(), "stderr": io.StringIO()}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
         for name, value in environment.items():
             patch.setenv(name, value)
-        for name, stream in said.items():
-            patch.setattr(sys, name, stream)
+        return heard(main, [*map(str, arguments)])
+
+
+def tool(name, *arguments, root=ROOT):
+    """What a checkout's tools/NAME.py says and its exit code, in this process too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *arguments])
+        return heard(by_path(root / f"tools/{name}.py").main)
+
+
+def heard(command, *arguments):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = main([*map(str, arguments)])
+            code = command(*arguments)
         except SystemExit as end:
             code = end.code
-    out, err = (stream.getvalue() for stream in said.values())
-    return subprocess.CompletedProcess(arguments, code, out, err)
+    if isinstance(code, str):
+        err.write(code)
+        code = 1
+    return subprocess.CompletedProcess(arguments, code or 0, out.getvalue(), err.getvalue())
 
 
 def start(*arguments, **options):
@@ -92,6 +106,29 @@ def start(*arguments, **options):
     options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     command = [*COURSE, *map(str, arguments)]
     return subprocess.Popen(command, text=True, preexec_fn=let_ctrl_c_through, **options)
+
+
+def several(*commands):
+    """Start commands at once, each (arguments, its file for what it says), in a process of its own.
+
+    They are forked from one that has PyTorch and its compiler at hand, which take seconds to load.
+    """
+    context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+    context.set_forkserver_preload(["torch._dynamo", "course_utils.research.experiment", __name__])
+    processes = [context.Process(target=as_command, args=command) for command in commands]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def as_command(arguments, said):
+    """Be the command from here on."""
+    with open(said, "w") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    let_ctrl_c_through()
+    os.chdir(ROOT)
+    sys.exit(main([*map(str, arguments)]))
 
 
 def let_ctrl_c_through():

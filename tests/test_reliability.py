@@ -27,7 +27,6 @@ from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import EarlyStopping, TrainConfig, evaluate
 from course_utils.training import checkpoints, engine, recipes, runs, trainer
 from helpers import (
-    COURSE,
     FULL,
     OWN,
     ROOT,
@@ -37,6 +36,7 @@ from helpers import (
     by_path,
     counting,
     same,
+    several,
     spec,
     timeless,
     wait_until,
@@ -50,7 +50,7 @@ GOLDEN = Path(__file__).with_name("golden.json")
 @pytest.mark.slow
 @pytest.mark.promise("resumed")
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("trial", range(10 if FULL else 2))
+@pytest.mark.parametrize("trial", range(10 if FULL else 1))
 def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not(trial, optimizer, tmp_path):
     """Weights, and the whole state one step later: optimisers, random numbers, losses;
     all bit for bit."""
@@ -104,7 +104,7 @@ def test_a_part_that_is_not_restored_is_noticed(part, tmp_path, monkeypatch):
 
 
 def killed_spec(seed):
-    return spec(steps=3_000 if FULL else 1_000, optimizer="muon", evaluate_every=300, seed=seed)
+    return spec(steps=3_000 if FULL else 400, optimizer="muon", evaluate_every=300, seed=seed)
 
 
 def steps_saved(state):
@@ -225,8 +225,9 @@ def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path, record_property):
     and the next run goes on from there."""
     interrupts, chance, stopped, seed = 50 if FULL else 4, random.Random(1), 0, 0
     kernel = Kernel(tmp_path / "mine")
+    steps = 1_000 if FULL else 400
     cell = (
-        "runs.execute(spec(steps=1_000, seed={}), OWN, folder, on_step=Speak())\n"
+        f"runs.execute(spec(steps={steps}, seed={{}}), OWN, folder, on_step=Speak())\n"
         "print('done', mine)"
     )
 
@@ -243,13 +244,13 @@ def test_ctrl_c_in_a_live_kernel_keeps_the_work(tmp_path, record_property):
             stopped += "its state is saved, and the same again goes on from there" in error
             seed += "done 42" in text
             assert seed < 5 * interrupts, "most runs came to their end before they were stopped"
-        text, error = kernel.run(f"runs.load_or_train(spec(steps=1_000, seed={seed}), OWN)")
+        text, error = kernel.run(f"runs.load_or_train(spec(steps={steps}, seed={seed}), OWN)")
         assert error == ""
     finally:
         kernel.close()
     record_property("trials", stopped)
     for i in range(seed + 1):
-        check_is_the_straight_run(spec(steps=1_000, seed=i), tmp_path / "mine", tmp_path)
+        check_is_the_straight_run(spec(steps=steps, seed=i), tmp_path / "mine", tmp_path)
 
 
 IN_THE_KERNEL = """
@@ -525,26 +526,23 @@ def test_eight_processes_in_one_folder_mix_nothing(trial, tmp_path, record_prope
     for i, words in enumerate(texts):
         (tmp_path / f"{i}.txt").write_text(words, encoding="utf-8")
         corpora.append(corpus.load(tmp_path / f"{i}.txt"))
-    processes, said = [], [tmp_path / f"said {i}" for i in range(8)]
+    said = [tmp_path / f"said {i}" for i in range(8)]
+    train = ("train", "--recipe", "smoke", "--layers", 1, "--seeds", 2, "--out", folder)
+    commands = [
+        ((*train, "--seed", i // 4, "--corpus", tmp_path / f"{i % 2}.txt"), file)
+        for i, file in enumerate(said)
+    ]
     with files.lock(folder):
-        for i, file in enumerate(said):
-            command = [*COURSE, "train", "--recipe", "smoke", "--layers", "1", "--seeds", "2"]
-            command += ["--seed", str(i // 4), "--corpus", str(tmp_path / f"{i % 2}.txt")]
-            with file.open("w") as output:
-                both = {"stdout": output, "stderr": subprocess.STDOUT}
-                process = subprocess.Popen([*command, "--out", folder], cwd=ROOT, **both)
-            processes.append(process)
-        wait_until(lambda: all("waiting for it to end" in file.read_text() for file in said))
+        processes = several(*commands)
+        wait_until(lambda: all(file.exists() and "waiting" in file.read_text() for file in said))
         assert not list(folder.glob("*/*"))
-    try:
-        wait_until(lambda: any("at step" in file.read_text() for file in said))
-        at_work = next(i for i, file in enumerate(said) if "at step" in file.read_text())
-        time.sleep(random.Random(trial).uniform(0, 0.2))
-        processes[at_work].kill()
-        codes = [process.wait() for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    wait_until(lambda: any("at step" in file.read_text() for file in said))
+    at_work = next(i for i, file in enumerate(said) if "at step" in file.read_text())
+    time.sleep(random.Random(trial).uniform(0, 0.2))
+    processes[at_work].kill()
+    for process in processes:
+        process.join()
+    codes = [process.exitcode for process in processes]
     assert sum(code != 0 for code in codes) <= 1, [file.read_text() for file in said]
     assert codes[at_work] in (0, -signal.SIGKILL)
     records = runs.load_all(folder)
