@@ -628,6 +628,16 @@ def test_no_sentence_that_a_chinese_page_computes_is_english(book, name):
     assert len(left_in_english(book / f"book/{name}.html")) > 100
 
 
+@pytest.mark.parametrize("name", ZH)
+def test_what_stands_around_a_chinese_page_is_chinese(book, name):
+    page = (book / f"{name}.html").read_text(encoding="utf-8")
+    frame = re.sub("<article.*</article>|<script.*?</script>|<!--.*?-->", "", page, flags=re.DOTALL)
+    said = re.findall('(?:title|aria-label|placeholder|alt)="([^"]*)"', frame)
+    assert len(said) > 10
+    assert {w for w in said if not re.search("[\u4e00-\u9fff]", w)} <= {"This page in English", ""}
+    assert "Toggle" not in page
+
+
 def test_the_verdict_follows_the_comparisons(monkeypatch):
     study = by_path("book/_ext/course_study.py")
     columns = ["frame", "difference", "low", "high", "clear"]

@@ -30,7 +30,9 @@ IN_CHINESE = {  # of Sphinx's settings, those that a reader sees
 }
 IN_THEME = {"toc_title": "本页内容", "search_bar_text": "搜索本书……"}
 IN_FRAME = {  # of what Sphinx and its themes say, that which their own Chinese lacks or has amiss
+    "Breadcrumb": "当前位置",
     "Color mode": "颜色模式",
+    "Copyright %(copyright)s": "版权 © %(copyright)s",
     "Launch interactive content": "在线运行",
     "Launch on": "打开于",
     "Link to this heading": "本节链接",
@@ -42,6 +44,17 @@ IN_FRAME = {  # of what Sphinx and its themes say, that which their own Chinese 
     "Source repositories": "源码仓库",
     "Source repository": "源码仓库",
     "System Settings": "跟随系统",
+    "© Copyright %(copyright)s.": "版权 © %(copyright)s。",
+}
+IN_TAGS = {  # what templates hold that ask no catalogue
+    'title="Toggle primary sidebar"': 'title="显示或隐藏目录"',
+    'title="Toggle secondary sidebar"': 'title="显示或隐藏本页内容"',
+    'aria-label="Toggle hidden content"': 'aria-label="展开或收起"',
+    '<nav class="bd-links bd-docs-nav" aria-label="Main"': (
+        '<nav class="bd-links bd-docs-nav" aria-label="全书目录"'
+    ),
+    '<nav aria-label="Page"': '<nav aria-label="本页内容"',
+    'alt="Colab logo"': 'alt="Colab 标志"',
 }
 NEWER = "本节的英文已更新，译文还没有跟上：[看英文]({})。"
 UNTRANSLATED = "本节还没有中文译文，下面是[英文]({})。"
@@ -160,6 +173,17 @@ def lead_to_twin(app, pagename, templatename, context, doctree):
     context["header_buttons"].append(button)
 
 
+def translate_tags(app, error):
+    """Put Chinese in the tags that each page has from templates."""
+    for page in Path(app.outdir).rglob("*.html"):
+        english = page.read_text(encoding="utf-8")
+        chinese = english
+        for words, said in IN_TAGS.items():
+            chinese = chinese.replace(words, said)
+        if chinese != english:
+            page.write_text(chinese, encoding="utf-8")
+
+
 def setup(app):
     app.connect("html-page-context", lead_to_twin, priority=900)
     if CHINESE:
@@ -170,5 +194,6 @@ def setup(app):
         app._init_i18n()  # was done before extensions are asked
         app.connect("config-inited", lambda app, config: config.html_theme_options.update(IN_THEME))
         app.connect("source-read", mark_stale)
+        app.connect("build-finished", translate_tags)
         app.add_transform(LikeTheEnglish)
     return {"parallel_read_safe": True}

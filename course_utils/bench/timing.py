@@ -279,7 +279,7 @@ def in_words(result):
     with pd.option_context("display.unicode.east_asian_width", True):
         rows = rows.rename(columns=_)
         table = rows.to_string(index=False, float_format="{:.4g}".format)
-    limits = [f"{_(name)}: {value:.4g}" for name, value in result["limits"].items()]
+    limits = [f"{_(name)}{_(': ')}{value:.4g}" for name, value in result["limits"].items()]
     where = _(", ").join(f"{_(name)} {value}" for name, value in result["environment"].items())
     return "\n".join([table, *limits, where])
 
