@@ -119,7 +119,7 @@ def draw_baselines(line, limits, baselines, language, form="{:.3f}", columns=86)
             beyond.append(text)
     say = speaker(language)
     words = say("off the range: ")
-    return Baselines(shown, fold(words + ", ".join(beyond), columns) if beyond else [])
+    return Baselines(shown, fold(words + say(", ").join(beyond), columns) if beyond else [])
 
 
 def baseline_ends(drawn, x):

@@ -111,7 +111,8 @@ def described_config(path, claims, about):
     try:
         check_bounds(config)
     except ValueError as error:
-        raise RunError(f"{path}: {error}; {_(files.ADVICE)}") from None
+        words = _("{path}: {error}; {advice}", path=path, error=error, advice=_(files.ADVICE))
+        raise RunError(words) from None
     return config
 
 

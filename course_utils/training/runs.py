@@ -312,7 +312,7 @@ def train_or_resume(spec, corpus, folder, device, on_step, allow):
         if not stop.args:  # a second Ctrl-C: nothing was saved just now
             raise
         words = _("its state is saved, and the same again goes on from there")
-        raise trainer.stopped(f"{stop.args[0]}; {words}") from None
+        raise trainer.stopped(_("; ").join((stop.args[0], words))) from None
     return model, training, threads
 
 
