@@ -236,7 +236,7 @@ def same(one, other):
 def timeless(record):
     """What a record says, but for the time that it took and where."""
     clock = {"elapsed_s", "evaluating_s", "setup_s", "characters_per_s"}
-    clock |= {"peak_memory_mb", "environment", "folder"}
+    clock |= {"peak_memory_mb", "step_memory_mb", "environment", "folder"}
     found = {key: value for key, value in vars(record).items() if key not in clock}
     found["history"] = [
         {key: row[key] for key in row if key != "elapsed_s"} for row in record.history

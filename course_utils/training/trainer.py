@@ -33,6 +33,7 @@ LATER = {
     "plays",
     "drawn",
     "weights_offset",
+    "step_memory_mb",
 }
 REPORT = ("step", "characters", "training_loss", "elapsed_s")  # of the history
 # More, where there was an evaluation; one that is only looked at has no halves and chooses nothing.
@@ -73,7 +74,8 @@ class Training:
     elapsed_s: float = 0.0  # training and evaluations
     evaluating_s: float = 0.0  # of that, evaluations
     characters_per_s: float = 0.0  # seen in training, evaluations not counted
-    peak_memory_mb: float = math.nan  # of the GPU, else of the whole process
+    peak_memory_mb: float = math.nan  # MiB, of the GPU, else of the whole process
+    step_memory_mb: float = 0.0  # MiB of a GPU in its steps alone, no evaluation; 0: not measured
 
     @classmethod
     def from_file(cls, values, **more):
@@ -240,7 +242,7 @@ class Loop:
             result.stopped = f"no improvement in {self.config.patience} evaluations"
         training_s = result.elapsed_s - result.evaluating_s
         result.characters_per_s = result.history[-1]["characters"] / training_s
-        result.peak_memory_mb = peak_memory_mb(self.validation_ids.device)
+        self.note_memory()
         return result
 
     # --- measuring ---------------------------------------------------------------------------
@@ -280,10 +282,26 @@ class Loop:
 
     def validation_losses(self):
         """The loss at each character of the validation split but the first. -> (N - 1,) float64"""
+        self.note_memory(of_steps=True)
         paused = time.perf_counter()
         losses = token_losses(self.model, self.validation_ids)
         self.result.evaluating_s += time.perf_counter() - paused
+        self.note_memory()
         return losses
+
+    def note_memory(self, of_steps=False):
+        """Take in the most that was held since the last time; a GPU then counts anew.
+
+        Subtle: an evaluation reads many windows at once on a GPU, and may hold more than a step.
+        """
+        result = self.result
+        peak = peak_memory_mb(self.validation_ids.device)
+        if not peak <= result.peak_memory_mb:  # nor where there was none
+            result.peak_memory_mb = peak
+        if self.validation_ids.is_cuda:
+            if of_steps:
+                result.step_memory_mb = max(result.step_memory_mb, peak)
+            torch.cuda.reset_peak_memory_stats()
 
     def halves(self, losses):
         middle = half(len(losses), self.model.config.context_length)
