@@ -82,7 +82,10 @@ def label_ends(axes, ends):
     for (x, y, text, color), place in zip(ends, places, strict=True):
         leader = None
         if x < last or abs(place - y) > gap / 4:  # the label is not right beside its line
-            leader = {"arrowstyle": "-", "color": color, "lw": 0.6, "shrinkA": 0, "shrinkB": 3}
+            # Far from its line it is grey, or it would look as if the line went on.
+            far = x < last - GAP * (axes.get_xlim()[1] - axes.get_xlim()[0])
+            leader = {"arrowstyle": "-", "color": GREY if far else color, "lw": 0.6}
+            leader |= {"shrinkA": 0, "shrinkB": 3}
         axes.annotate(
             text,
             (x, y),
@@ -111,7 +114,7 @@ def draw_baselines(line, limits, baselines, language, form="{:.3f}", columns=86)
     shown = []
     beyond = []
     for label, value in (baselines or {}).items():
-        text = f"{translated(label, language)} {form.format(value)}"
+        text = f"{translated(label, language)}\u00a0{form.format(value)}"  # never cut in two
         if limits[0] <= value <= limits[1]:
             line(value, color=GREY, lw=0.8, ls=":", label=label)
             shown.append((value, text))

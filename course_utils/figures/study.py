@@ -30,6 +30,7 @@ from course_utils.figures.labels import (
 )
 from course_utils.figures.words import (
     LOSS,
+    LOSSES,
     PARAMETERS,
     PERPLEXITY,
     three_digits,
@@ -40,7 +41,7 @@ from course_utils.messages import N_
 X_LABELS = {
     "step": N_("training step"),
     "characters": N_("characters seen"),
-    "epoch": N_("epoch (once through the training text)"),
+    "epoch": N_("epoch (as many characters as the training text has)"),
     "elapsed_s": N_("time (s)"),
 }
 
@@ -67,7 +68,7 @@ def training_curves(curves, baselines, language=None, note="", recorded=None, x=
         axes.set(xscale="log" if logarithmic else "linear", xlim=ends_of(both[x]))
         axes.set_ylim(padded(later[["training_loss", "validation_loss"]], baselines))
         axes.xaxis.set(major_formatter=form_of(x), minor_formatter=NullFormatter())
-        axes.set(xlabel=say(X_LABELS[x]), ylabel=say(LOSS))
+        axes.set(xlabel=say(X_LABELS[x]), ylabel=say(LOSSES))
         styles = looks(both["arm"])
         for arm, runs in recorded.groupby("arm", sort=False):
             draw_recorded(axes, runs, x, arm, styles[arm]["color"])
@@ -80,7 +81,8 @@ def training_curves(curves, baselines, language=None, note="", recorded=None, x=
             for arm, runs in curves.groupby("arm", sort=False)
         ]
         drawn = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language)
-        name_ends(axes, ends + baseline_ends(drawn, last_of(ends)))
+        last = max(last_of(ends), curves[x].max())  # a seed's thin line may go on beyond the mean
+        name_ends(axes, ends + baseline_ends(drawn, last))
         add_perplexity(axes, say(PERPLEXITY))
         explain(axes, curves_key(curves, len(recorded) > 0, say), *drawn.beyond)
         head(figure, title or say("How the loss falls"))
@@ -191,7 +193,7 @@ def ablation_bars(ablation, final, baselines, language=None, note="", title=""):
         time = say("training time (s)")
         draw_bars(perplexity, ablation["perplexity"], colors, say(PERPLEXITY), "{:.2f}".format)
         draw_bars(parameters, ablation["parameters"] / 1e6, colors, say(PARAMETERS), three_digits)
-        draw_bars(seconds, ablation["elapsed_s"], colors, time, three_digits)
+        draw_bars(seconds, ablation["elapsed_s"], colors, time, whole_seconds)
         for axes in panels.flat:
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
@@ -199,6 +201,11 @@ def ablation_bars(ablation, final, baselines, language=None, note="", title=""):
         head(figure, title or words)
         figure.set_label(ablation_in_words(names, ablation["validation_loss"], say))
     return figure
+
+
+def whole_seconds(value):
+    """A time as texts give it; three digits of a short one."""
+    return f"{value:,.0f}" if value >= 100 else three_digits(value)
 
 
 def has_intervals(ablation):
@@ -219,7 +226,8 @@ def draw_losses(axes, ablation, final, styles):
         interval = [arm.loss_low, arm.loss_high]
         axes.plot(interval, [row, row], color=look["color"], label=f"{arm.arm} interval")
         seeds = final.loc[final["arm"] == arm.arm, "validation_loss"]
-        seed_dots(axes, seeds, np.full(len(seeds), row + 0.3), arm.arm, look["color"])
+        if len(seeds) > 1:  # of one, the mean is all that there is
+            seed_dots(axes, seeds, np.full(len(seeds), row + 0.3), arm.arm, look["color"])
         axes.plot(arm.validation_loss, row, **look, ms=8, label=arm.arm)
         end = np.nanmax([arm.loss_high, arm.validation_loss])
         beside(axes, end, row, f"{arm.validation_loss:.3f}", bbox=BACK)
@@ -289,7 +297,8 @@ def draw_arm(axes, arm, runs, look):
     interval = np.exp([arm.loss_low, arm.loss_high])
     line = {"color": look["color"], "lw": 1.5, "label": f"{arm.arm} interval"}
     axes.plot([millions, millions], interval, **line)
-    seed_dots(axes, runs["parameters"] / 1e6, runs["perplexity"], arm.arm, look["color"])
+    if len(runs) > 1:
+        seed_dots(axes, runs["parameters"] / 1e6, runs["perplexity"], arm.arm, look["color"])
     axes.plot(millions, arm.perplexity, **look, ms=8, label=arm.arm)
 
 

@@ -13,6 +13,7 @@ from course_utils import messages
 from course_utils.messages import N_, _, lines, names
 
 LOSS = N_("validation loss (nats/character)")
+LOSSES = N_("loss (nats/character)")
 UNTOUCHED = N_("loss on the untouched plays (nats/character)")
 PERPLEXITY = N_("perplexity (characters)")
 PARAMETERS = N_("parameters (millions)")

@@ -83,6 +83,20 @@ class Comparison:
             return _("{arm} predict worse than {other}: {seen}.", **arms, seen=seen)
         return _("No difference seen between {arm} and {other}: {seen}.", **arms, seen=seen)
 
+    def enough_seeds(self, most=12):
+        """How many pairs would leave 0 outside the interval, were all to lie as far apart as these.
+
+        None: more than `most`, or too few to say.
+        """
+        if self.pairs < 2:
+            return None
+        reach = (self.high - self.low) / 2
+        spread = reach * self.pairs**0.5 / stats.t.ppf(0.975, self.pairs - 1)
+        for n in range(self.pairs + 1, most + 1):
+            if stats.t.ppf(0.975, n - 1) * spread / n**0.5 < abs(self.difference):
+                return n
+        return None
+
 
 def compare(arm, losses, other, other_losses):
     """Compare two arms seed by seed. losses, other_losses: dict seed -> nats/character."""

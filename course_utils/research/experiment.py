@@ -3,25 +3,35 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import torch
-from tqdm import tqdm
 
 from course_utils import figures, files
-from course_utils.generation import quality, speed
-from course_utils.lessons.data import CharTokenizer, baseline_losses, split
+from course_utils.generation import quality
+from course_utils.lessons.data import baseline_losses, split
 from course_utils.lessons.train import evaluate
 from course_utils.messages import _, ngettext
 from course_utils.messages.names import translated
-from course_utils.research import comparisons, groups, pool, report, report_text, studies
+from course_utils.research import comparisons, costs, groups, pool, report, report_text, studies
 from course_utils.research.report_text import Material
-from course_utils.research.tables import arm_table, curves, final_table
+from course_utils.research.tables import (
+    arm_table,
+    baseline_table,
+    comparison_table,
+    curves,
+    final_table,
+)
 from course_utils.research.terminal import say
 from course_utils.training import checkpoints, runs
 
 LOSS_TOLERANCE = 1e-3  # nats/character, between a record and the same weights on another machine
 CURVE_POINTS = 8  # exact evaluations a run, at even distances, so that a curve is one
-TABLES = ("final_results", "layer_ablation_results", "generation_comparison")
+TABLES = (
+    "final_results",
+    "layer_ablation_results",
+    "generation_comparison",
+    "comparisons",
+    "baselines",
+)
 SUFFIXES = {  # how each figure's file ends: the assignment's names, two of them without a language
     "final_training_curve": {"english": "", "chinese": "_chinese"},
     "layer_ablation_comparison": {"english": "_english", "chinese": ""},
@@ -61,23 +71,36 @@ def run(profile, corpus, folder, seeds=0, device="cpu", workers=1, first_seed=0)
         first = [record for record in records if record.seed == first_seed]
         models = {r.arm: checkpoints.load_model(r.checkpoint)[0].to(device) for r in first}
         final = final_table(records)
+        costs_here = costs.of_arms(models, first, corpus, profile.sample_characters)
         group = groups.of_study(depth, records)
         material = Material(
             corpus=corpus,
             records=records,
             curves=by_epoch(curves(records), corpus),
             final=final,
-            arms=with_speed(arm_table(final), models, corpus, profile.sample_characters, device),
+            arms=arm_table(final).merge(costs_here, on="arm"),
             texts=sample(models, corpus, profile.sample_characters, first_seed),
             baselines=baseline_losses(corpus.text),
             comparisons=[] if group.silent else comparisons.adjacent(records),
+            others=others(folder, corpus, records),
         )
         write(folder, material)
     return [*reached(material.arms, material.baselines), *groups.verdicts(group)]
 
 
+def others(folder, corpus, records):
+    """What else of this text lies in the folder: groups of arms that are not all among these."""
+    try:
+        found = groups.of_folder(runs.load_all(folder, corpus))
+    except files.RunError as error:  # a damaged record of another study: these runs are sound
+        say(error)
+        return []
+    told = {r.name for r in records}
+    return [g for g in found if len(g.arms) > 1 and not told >= {r.name for r in g.records}]
+
+
 def by_epoch(curves, corpus):
-    """The curves with how often the training text has been read by then."""
+    """The curves with how many times the training text's characters were read by then."""
     return curves.assign(epoch=curves["characters"] / len(split(corpus.text)[0]))
 
 
@@ -85,28 +108,6 @@ def sample(models, corpus, characters, seed):
     """What each model writes, with every setting, beside as much human text: a row a text."""
     prompt = corpus.fitting_prompt()
     return quality.compare_samples(models, quality.Judge(corpus), prompt, characters, seed)
-
-
-def with_speed(arms, models, corpus, characters, device):
-    """The table of arms with each model's memory, and how fast it writes here.
-
-    models: arm -> model, one seed of each.
-    """
-    tokenizer = CharTokenizer(corpus.text)
-    prompt = torch.tensor([tokenizer.encode(corpus.fitting_prompt())], device=device)
-    here = {
-        "generation_device": runs.environment(device)["device"],
-        "generation_threads": torch.get_num_threads(),
-    }
-    rows = []
-    for arm in tqdm(arms["arm"], desc=_("timing"), unit=_("counted|model"), disable=None):
-        weights = models[arm].parameters()
-        row = {
-            "model_mb": sum(w.numel() * w.element_size() for w in weights) / 1e6,
-            "generation_characters_per_s": speed.characters_per_s(models[arm], prompt, characters),
-        }
-        rows.append(row | here)
-    return pd.concat([arms, pd.DataFrame(rows)], axis=1)
 
 
 def reached(arms, baselines):
@@ -136,6 +137,8 @@ def write(folder, material):
         "final_results": material.final,
         "layer_ablation_results": material.arms,
         "generation_comparison": material.texts,
+        "comparisons": comparison_table(material.comparisons),
+        "baselines": baseline_table(material.baselines),
     }
     for name, table in tables.items():
         files.write(folder / "tables" / f"{name}.csv", files.csv_bytes(table))

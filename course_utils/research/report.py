@@ -1,13 +1,17 @@
 """The report that a student hands in: one page, in English or Chinese, that opens from disk."""
 
+import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 
-from course_utils import files
+from course_utils import files, messages
+from course_utils.research import report_method, tables
 from course_utils.research import report_sheets as sheets
 from course_utils.research import report_text as text
 from course_utils.research.report_words import Said, named, tight
+
+UNITS = re.compile(r"(?<=\d) (?=(?:layers?|ms|s|min|MB)\b|[%层秒分毫])")
 
 
 def write(folder, material, pictures):
@@ -24,7 +28,16 @@ def write(folder, material, pictures):
         samples=list(text.shown_texts(material).itertuples()),
         sheets=sheets,
         raw=[
+            sheets.by_epoch(material),
             sheets.raw(Said("One row a depth", "每种深度一行"), material.arms),
+            sheets.raw(
+                Said("One row a comparison", "每次比较一行"),
+                tables.comparison_table(material.comparisons),
+            ),
+            sheets.raw(
+                Said("One row an n-gram model", "每个 n 元语法模型一行"),
+                tables.baseline_table(material.baselines),
+            ),
             sheets.raw(Said("One row a run", "每次训练一行"), material.final),
             sheets.raw(Said("One row a text", "每段文本一行"), material.texts),
         ],
@@ -34,6 +47,8 @@ def write(folder, material, pictures):
             for language, figure in figures.items()
         },
         environment=material.records[0].environment,
+        language=messages.language(),
+        address=report_method.COURSE,
     )
     path = Path(folder) / "report.html"
     files.write(path, page.encode())
@@ -57,11 +72,17 @@ def template():
         lstrip_blocks=True,
     )
     environment.filters["said"] = said
+    environment.filters["code"] = code
     return environment.get_template("report.html")
 
 
 def said(words):
-    """Words in both languages, also where they are the same in both."""
-    return (
-        Said(words.english, tight(words.chinese)) if isinstance(words, Said) else Said(words, words)
-    )
+    """Words in both languages, also where they are the same in both; no unit leaves its number."""
+    if not isinstance(words, Said):
+        return Said(words, words)
+    return Said(*(UNITS.sub("\u00a0", one) for one in (words.english, tight(words.chinese))))
+
+
+def code(words):
+    """Escaped words, what stands between backticks in them as code."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", str(words))

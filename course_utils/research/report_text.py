@@ -2,8 +2,9 @@
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import metadata
 
 import pandas as pd
 
@@ -14,11 +15,14 @@ from course_utils.lessons.data import split
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import TrainConfig
 from course_utils.messages import CODES
+from course_utils.research import costs, recorded
+from course_utils.research.report_method import cited, method, wide
 from course_utils.research.report_words import (
     Said,
     duration,
     each,
     epochs,
+    in_myriads,
     joined,
     listed,
     loss,
@@ -43,10 +47,11 @@ class Material:
     records: list  # RunRecords of the study, arm by arm
     curves: pd.DataFrame  # with a column epoch too
     final: pd.DataFrame
-    arms: pd.DataFrame  # with generation_characters_per_s, generation_threads and model_mb too
+    arms: pd.DataFrame  # with the columns of costs.of_arms too
     texts: pd.DataFrame
     baselines: dict  # name -> nats/character
     comparisons: list  # each arm with the one before it; none where runs are too small to tell
+    others: list = field(default_factory=list)  # groups.Groups of the same text, other questions
 
     @cached_property
     def model(self):
@@ -76,6 +81,24 @@ class Material:
         texts = quality.like(self.texts, quality.SETTINGS[-1])
         measures = ["distinct_2", "repetition", "known_words", "longest_copy", "five_gram_loss"]
         return texts.groupby("arm", sort=False)[measures].mean()
+
+    @cached_property
+    def people(self):
+        """The measures of each piece of human text: a row a piece."""
+        return self.texts[self.texts["arm"] == quality.HUMAN]
+
+    @cached_property
+    def choices(self):
+        """How many evaluations of a run could choose weights: each such row has a choosing_loss."""
+        return max(sum("choosing_loss" in row for row in r.history) for r in self.records)
+
+    @property
+    def chooses(self):
+        return self.choices > 1
+
+    @property
+    def stopped_early(self):
+        return self.final["steps"].min() < self.train.steps
 
     @property
     def is_settled(self):
@@ -126,25 +149,47 @@ def answer(m):
             f"验证损失最低的是 {best.chinese}：{reached[0]} 奈特/字符，困惑度 {reached[1]}，"
             f"{place.chinese}最好的 n 元语法模型（{gram.chinese}，{loss(floor)}）。",
         ),
-        price(m),
+        *([] if better else longer_runs(m, floor)),
         *verdicts(m),
+        *more_seeds(m),
+        price(m),
     )
+
+
+def longer_runs(m, floor):
+    """What published runs of this text reach that are longer and better than counting; or none."""
+    larger = (
+        r
+        for r in recorded.load("depth", corpus=m.corpus)
+        if r.parameters > m.best["parameters"] and r.validation_loss < floor
+    )
+    found = list(larger)
+    if not found:
+        return []
+    best = min(found, key=lambda r: r.validation_loss)
+    longer = best.history[-1]["characters"] / len(split(m.corpus.text)[0])
+    return [
+        Said(
+            f"The runs here are short, {epochs(m.epochs)} epochs: the best published run of the "
+            f"course, larger ({millions(best.parameters)} million parameters) and {longer:.0f} "
+            f"epochs long, reaches {loss(best.validation_loss)}.",
+            f"这里的训练很短，只有 {epochs(m.epochs)} 轮：本课程公布的最好一次训练"
+            f"（模型更大，参数量 {in_myriads(best.parameters)}，训练 {longer:.0f} 轮）"
+            f"达到 {loss(best.validation_loss)}。",
+        )
+    ]
 
 
 def price(m):
     """What the deepest costs, as a multiple of the shallowest."""
     first, last = named(m.first["arm"]), named(m.last["arm"])
     more = m.last["parameters"] / m.first["parameters"]
-    longer = m.last["elapsed_s"] / m.first["elapsed_s"]
-    time = Said("", "")
-    if not math.isnan(longer):
-        time = Said(
-            f" and took {longer:.1f} times as long to train", f"，训练时间是其 {longer:.1f} 倍"
-        )
+    longer = m.last["step_s"] / m.first["step_s"]
     return Said(
-        f"The price: {last.english} have {more:.1f} times the parameters of {first.english}"
-        f"{time.english}.",
-        f"代价：{last.chinese} 的参数量是 {first.chinese} 的 {more:.1f} 倍{time.chinese}。",
+        f"The price: {last.english} have {more:.1f} times the parameters of {first.english}, and a "
+        f"training step takes {longer:.1f} times as long.",
+        f"代价：{last.chinese} 的参数量是 {first.chinese} 的 {more:.1f} 倍，"
+        f"每个训练步的用时是其 {longer:.1f} 倍。",
     )
 
 
@@ -159,179 +204,40 @@ def verdicts(m):
                 f"关于深度没有结论：模型太小，{steps} 步的训练也太短，无法区分各深度。",
             )
         ]
-    return [verdict(one) for one in m.comparisons]
-
-
-def verdict(one):
-    """A comparison's own words; where its interval contains 0, that the question is open."""
-    if not one.low <= 0 <= one.high:
-        return Said(*(with_minus(one.verdict_in(language)) for language in CODES))
-    a, b = named(one.arm), named(one.other)
-    difference, low, high = f"{one.difference:+z.3f}", f"{one.low:+z.3f}", f"{one.high:+z.3f}"
-    english = (
-        f"Not settled whether {a.english} predict better than {b.english}: {difference} "
-        f"nats/character (95 % interval {low} to {high}, {one.pairs} paired seeds)."
-    )
-    chinese = (
-        f"{a.chinese} 的预测是否好于 {b.chinese} 尚无定论：{difference} 奈特/字符"
-        f"（95% 置信区间 {low} 至 {high}，{one.pairs} 对种子）。"
-    )
-    return Said(with_minus(english), with_minus(chinese))
-
-
-# --- the method ----------------------------------------------------------------------------------
-POSITIONS = {
-    "learned": Said("learned positions", "可学习的位置编码"),
-    "sinusoidal": Said("sinusoidal positions", "正弦位置编码"),
-    "rope": Said("rotary positions (RoPE)", "旋转位置编码（RoPE）"),
-    "none": Said("no positions", "无位置编码"),
-}
-NORMS = {"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}
-ACTIVATIONS = {"gelu": "GELU", "relu": "ReLU", "relu2": "ReLU²", "swiglu": "SwiGLU"}
-
-
-def method(m):
-    """Its paragraphs: what is trained, how, and how it is measured."""
     return [
-        joined(the_text(m), the_model(m)),
-        joined(the_training(m), the_kept_weights(m)),
-        joined(the_measure(m), BASELINES),
+        Said(*(with_minus(one.verdict_in(language)) for language in CODES)) for one in m.comparisons
     ]
 
 
-def the_text(m):
-    text = m.corpus.text
-    train, held_out = map(len, split(text))
-    return Said(
-        f"The text is {m.corpus.name}: {len(text):,} characters, {len(set(text)):,} of them "
-        f"different. The models learn from the first {train:,}; the last {held_out:,} are held "
-        "out.",
-        f"文本是 {m.corpus.name}：共 {len(text):,} 个字符，其中 {len(set(text)):,} 种不同。"
-        f"前 {train:,} 个用于训练，后 {held_out:,} 个留作验证。",
-    )
-
-
-def the_model(m):
-    c = m.model
-    arms = listed([named(arm) for arm in m.arms["arm"]])
-    norms = normalisation(c)
-    positions = POSITIONS[c.position]
-    tied = (
-        Said("one matrix", "同一个矩阵") if c.tie_embeddings else Said("two matrices", "两个矩阵")
-    )
-    return Said(
-        "The models are decoder-only Transformers that read up to "
-        f"{c.context_length:,} characters and predict the next one; they have {arms.english}, and "
-        f"all have width {c.d_model}, {c.n_heads} heads, feed-forward layers {c.d_ff:,} wide with "
-        f"{ACTIVATIONS[c.activation]}, {norms.english}, {positions.english}, "
-        f"{tied.english} to read and to write characters, and dropout {c.dropout:g}.",
-        "模型是仅含解码器的 Transformer，最多读 "
-        f"{c.context_length:,} 个字符并预测下一个；深度分别为 {arms.chinese}，其余相同："
-        f"宽度 {c.d_model}，{c.n_heads} 个头，前馈层宽 {c.d_ff:,}（{ACTIVATIONS[c.activation]}），"
-        f"{norms.chinese}，{positions.chinese}，输入与输出嵌入用{tied.chinese}，"
-        f"dropout 为 {c.dropout:g}。",
-    )
-
-
-def normalisation(c):
-    """Which, and where: of the residual stream, and of queries and keys."""
-    norms = Said("no normalisation", "无归一化")
-    if c.norm in NORMS:
-        before = c.norm_placement == "pre"
-        place = Said("before", "之前（pre-norm）") if before else Said("after", "之后（post-norm）")
-        norms = Said(
-            f"{NORMS[c.norm]} {place.english} each sublayer ({c.norm_placement}-norm)",
-            f"{NORMS[c.norm]} 在各子层{place.chinese}",
+def more_seeds(m):
+    """How many seeds may settle what is open, were they to lie as far apart as those here."""
+    unsettled = [one for one in m.comparisons if not (one.high < 0 or one.low > 0)]
+    if not unsettled:
+        return []
+    if any(one.pairs < 2 for one in unsettled):
+        return [
+            Said(
+                "One seed has no interval; `course run --seeds 3` adds two.",
+                "单个种子得不出置信区间；`course run --seeds 3` 会再加两个种子。",
+            )
+        ]
+    enough = [one.enough_seeds() for one in unsettled]
+    if None in enough:
+        return [
+            Said(
+                "So small a difference asks for many more seeds, if there is one.",
+                "即使确有差异，也小到需要多得多的种子才能看出。",
+            )
+        ]
+    n = max(enough)
+    return [
+        Said(
+            f"That the interval contains 0 doesn't mean that depth does nothing: if further seeds "
+            f"differ as these do, {n} in all would settle it (`course run --seeds {n}`).",
+            "区间包含 0 并不表示深度不起作用：若更多种子的差异与这些相仿，"
+            f"总共 {n} 个种子就能得出结论（`course run --seeds {n}`）。",
         )
-    if c.qk_norm:
-        norms = Said(
-            f"{norms.english}, queries and keys normalised (QK-norm)",
-            f"{norms.chinese}，查询与键归一化（QK-norm）",
-        )
-    return norms
-
-
-def the_training(m):
-    c = m.train
-    by = Said("AdamW", "AdamW")
-    rates = Said(f"a peak learning rate of {c.learning_rate:g}", f"峰值学习率 {c.learning_rate:g}")
-    if c.optimizer == "muon":
-        by = Said(
-            "Muon (the blocks' matrices) and AdamW (the rest)", "Muon（各层矩阵）与 AdamW（其余）"
-        )
-        rates = Said(
-            f"peak learning rates of {c.muon_learning_rate:g} and {c.learning_rate:g}",
-            f"峰值学习率分别为 {c.muon_learning_rate:g} 与 {c.learning_rate:g}",
-        )
-    falls = Said("a constant rate after it", "其后学习率不变")
-    if c.decay:
-        falls = Said(
-            f"a rate that falls linearly to 0 over the last {100 * c.decay:g} % of the steps",
-            f"最后 {100 * c.decay:g}% 的步数中学习率线性降到 0",
-        )
-    seeds = sorted(m.final["seed"].unique())
-    numbers = ", ".join(map(str, seeds))
-    stops = Said("", "")
-    if m.final["steps"].min() < c.steps:
-        stops = Said(
-            f", or until {c.patience} evaluations in a row bring nothing better",
-            f"，连续 {c.patience} 次评估没有改进则提前停止",
-        )
-    return Said(
-        f"Each run makes {c.steps:,} steps of {c.batch_size} windows{stops.english}; the longest "
-        f"reads the training text {epochs(m.epochs)} times (epochs). The optimiser is "
-        f"{by.english}, with {rates.english}, {c.warmup_steps} steps of warm-up, {falls.english}, "
-        f"weight decay {c.weight_decay:g}, and gradients clipped to a norm of {c.clip_norm:g}. "
-        f"Every depth is trained with {plural(len(seeds), 'seed')} ({numbers}); runs of one seed "
-        "read the same batches.",
-        f"每次训练 {c.steps:,} 步，每步 {c.batch_size} 个窗口{stops.chinese}；"
-        f"最长的一次把训练文本读了 {epochs(m.epochs)} 遍（轮）。"
-        f"优化器为 {by.chinese}，{rates.chinese}，"
-        f"预热 {c.warmup_steps} 步，{falls.chinese}，"
-        f"权重衰减 {c.weight_decay:g}，梯度范数裁剪到 {c.clip_norm:g}。"
-        f"每种深度用 {len(seeds)} 个随机种子（{numbers}），同一种子的各次训练读相同的批次。",
-    )
-
-
-def the_measure(m):
-    predictions = len(split(m.corpus.text)[1]) - 1
-    return Said(
-        f"The validation loss is the mean over all {predictions:,} predictions of the held-out "
-        f"text, read in windows of {m.model.context_length:,} characters that don't overlap (the "
-        "first characters of a window have little before them), without dropout, in "
-        "nats/character. Perplexity is its exponential: among how many equally likely characters "
-        "the model hesitates.",
-        f"验证损失是留出文本中全部 {predictions:,} 次预测的平均，"
-        f"按互不重叠的 {m.model.context_length:,} 字符窗口读取（窗口开头的字符几乎没有上文），"
-        "关闭 dropout，单位为奈特/字符。"
-        "困惑度是它的指数：相当于模型在多少个等可能的字符之间犹豫。",
-    )
-
-
-def the_kept_weights(m):
-    """Which weights of a run are measured. Rows of a history that chose have a choosing_loss."""
-    choices = max(sum("choosing_loss" in row for row in r.history) for r in m.records)
-    if choices == 1:
-        return Said(
-            "The weights of a run's last step are measured.",
-            "测量所用的是每次训练最后一步的权重。",
-        )
-    return Said(
-        "The loss on the first half of the held-out text, measured up to "
-        f"{choices} times a run, chooses which weights are kept.",
-        f"每次训练至多测量 {choices} 次留出文本前一半的损失，由它决定保留哪一步的权重。",
-    )
-
-
-BASELINES = Said(
-    "The yardsticks are models that only count. An n-gram model counts in the training text what "
-    "follows the n − 1 characters before (unigram: none, bigram: one, 5-gram: four), smoothed by "
-    "Witten and Bell's rule; Kneser–Ney looks at six at most, smoothed by Kneser and Ney's rule; "
-    "uniform takes all characters to be equally likely.",
-    "作对照的是只靠计数的模型。n 元语法模型从训练文本中统计前面 n − 1 个字符之后出现什么"
-    "（一元不看前文，二元看一个，五元看四个），按 Witten–Bell 法平滑；"
-    "Kneser–Ney 至多看六个，按 Kneser–Ney 法平滑；均匀分布认为各字符等可能。",
-)
+    ]
 
 
 # --- figures -------------------------------------------------------------------------------------
@@ -343,11 +249,13 @@ ONE_SEED = Said(
 
 def titles(m):
     """What stands above each figure: what was found, where it was. -> name -> Said"""
+    long = epochs(m.epochs)
+    upto = Said(f"up to {long}", f"至多 {long}") if m.stopped_early else Said(long, long)
     if not m.is_settled:
         return {
             "curve": Said(
-                f"Loss and perplexity over {epochs(m.epochs)} epochs",
-                f"{epochs(m.epochs)} 轮训练中的损失与困惑度",
+                f"Loss and perplexity over {upto.english} epochs",
+                f"{upto.chinese} 轮训练中的损失与困惑度",
             ),
             "bars": Said("What each depth reaches and costs", "各深度的结果与代价"),
             "parameters": Said("Parameters and perplexity", "参数量与困惑度"),
@@ -359,8 +267,8 @@ def titles(m):
     way = Said("lower", "降低") if change < 0 else Said("higher", "升高")
     return {
         "curve": Said(
-            f"After {epochs(m.epochs)} epochs {best.english} have the lowest validation loss",
-            f"{epochs(m.epochs)} 轮之后，{best.chinese} 的验证损失最低",
+            f"After {upto.english} epochs {best.english} have the lowest validation loss",
+            f"训练{upto.chinese} 轮之后，{best.chinese} 的验证损失最低",
         ),
         "bars": Said(
             f"The lowest loss is that of {best.english}: {reached} nats/character",
@@ -374,24 +282,26 @@ def titles(m):
 
 
 def curve(m):
-    """Under the learning curves: from where to where, and whether the end was reached."""
+    """Under the learning curves: from where to where, and what the end says."""
     parts = []
     falls = []
+    ends = {}
     for arm, points in m.measured.groupby("arm", sort=False):
         begin, end = points.iloc[0], points.iloc[-1]
+        ends[arm] = end.validation_loss
         name = named(arm)
         reached = f"{loss(end.validation_loss)} ({perplexity(math.exp(end.validation_loss))})"
         if len(points) == 1:
             parts.append(Said(f"{name.english} {reached}", f"{name.chinese} {reached}"))
             continue
-        fall = points.iloc[-2].validation_loss - end.validation_loss
-        falls.append((arm, fall, end.epoch - points.iloc[-2].epoch))
+        falls.append((arm, points.iloc[-2].validation_loss - end.validation_loss))
         start = f"{loss(begin.validation_loss)} ({perplexity(math.exp(begin.validation_loss))})"
         when = epochs(begin.epoch), epochs(end.epoch)
         parts.append(
             Said(
                 f"{name.english} from {start} after {when[0]} epochs to {reached} after {when[1]}",
-                f"{name.chinese} 从 {when[0]} 轮后的 {start} 降到 {when[1]} 轮后的 {reached}",
+                f"{name.chinese} 从 {when[0]} 轮后的 {wide(start)} 降到 {when[1]} 轮后的 "
+                f"{wide(reached)}",
             )
         )
     said = listed(parts)
@@ -400,33 +310,58 @@ def curve(m):
             f"Validation loss, and in brackets perplexity: {said.english}.",
             f"验证损失（括号内为困惑度）：{said.chinese}。",
         ),
-        *last_stretch(falls),
+        kept(m, ends),
+        last_stretch(m, falls),
         training_gap(m),
     )
 
 
-def last_stretch(falls):
-    """Whether more training would have helped. falls: (arm, how far it fell, over what epochs)"""
-    if not falls:
-        return []
-    arm, fall, stretch = max(falls, key=lambda one: one[1])
-    stretch = epochs(stretch)
-    name = named(arm)
-    if fall <= 0:
-        return [
-            Said(
-                f"None has fallen over its last {stretch} epochs: more of the same training "
-                "would not have helped.",
-                f"最后 {stretch} 轮中没有一条继续下降：照此再训练下去也不会更好。",
-            )
-        ]
-    return [
-        Said(
-            f"Over the last {stretch} epochs {name.english} still fell by {loss(fall)}, more "
-            "than any other.",
-            f"最后 {stretch} 轮中 {name.chinese} 仍下降了 {loss(fall)}，多于其他深度。",
+def kept(m, ends):
+    """What the kept weights reach, where that is not the end of the mean line. ends: {arm: loss}"""
+    if all(loss(ends[row.arm]) == loss(row.validation_loss) for row in m.arms.itertuples()):
+        return Said("", "")
+    reached = each(m.arms, "{arm} {validation_loss:.3f}", "{arm} {validation_loss:.3f}")
+    reached = listed(reached)
+    return Said(
+        "A mean line ends where the first of its seeds stopped. The weights that are kept, the "
+        f"best of each seed, have these mean losses, which all that follows is about: "
+        f"{reached.english}.",
+        "均值曲线止于最早停止的种子。保留的是每个种子的最佳权重，其平均损失如下，"
+        f"下文各处均指此值：{reached.chinese}。",
+    )
+
+
+def last_stretch(m, falls):
+    """What the curves' ends say about longer training. falls: (arm, how far its loss fell)"""
+    if m.stopped_early:
+        return Said(
+            f"Runs stopped when {m.train.patience} evaluations in a row brought nothing better.",
+            f"连续 {m.train.patience} 次评估没有改进时，训练停止。",
         )
-    ]
+    if not falls:
+        return Said("", "")
+    least, most = loss(min(fall for _, fall in falls)), loss(max(fall for _, fall in falls))
+    if float(most) <= 0:
+        return Said(
+            "From the last evaluation but one to the last no loss fell.",
+            "从倒数第二次到最后一次评估，没有一条损失继续下降。",
+        )
+    by = Said(least, least)
+    if least != most:
+        by = Said(with_minus(f"{least} to {most}"), with_minus(f"{least} 至 {most}"))
+    if m.train.decay:
+        return Said(
+            f"From the last evaluation but one to the last the losses fell by {by.english}, while "
+            "the learning rate went to 0: whether longer training would help can't be read from "
+            "that.",
+            f"从倒数第二次到最后一次评估，损失下降了 {by.chinese}，而此时学习率正降到 0："
+            "由此看不出训练更久是否更好。",
+        )
+    return Said(
+        f"From the last evaluation but one to the last the losses fell by {by.english}: longer "
+        "training may lower them further.",
+        f"从倒数第二次到最后一次评估，损失下降了 {by.chinese}：训练更久可能还会更低。",
+    )
 
 
 def training_gap(m):
@@ -440,11 +375,9 @@ def training_gap(m):
         dropout = Said(", in which dropout is on", "（其间 dropout 开启）")
     return Said(
         f"At the weights that are kept the validation loss lies at most {loss(abs(gap))} "
-        f"{side.english} the training loss ({name.english}), which is the mean over the batches "
-        f"just before{dropout.english}.",
-        f"在保留的权重处，验证损失与训练损失相差最多的是 {name.chinese}，"
-        f"前者{side.chinese} {loss(abs(gap))}；"
-        f"训练损失是此前最近若干批次的均值{dropout.chinese}。",
+        f"{side.english} the training loss ({name.english}){dropout.english}.",
+        f"在保留的权重处，验证损失比训练损失{dropout.chinese}至多{side.chinese} "
+        f"{loss(abs(gap))}（{name.chinese}）。",
     )
 
 
@@ -456,8 +389,8 @@ def bars(m):
     sure = ONE_SEED
     if seeds > 1:
         sure = Said(
-            f"Means of {seeds} seeds; the lines are 95 % intervals.",
-            f"为 {seeds} 个种子的均值，横线为 95% 置信区间。",
+            f"Means of {seeds} seeds; the lines are their 95 % intervals.",
+            f"为 {seeds} 个种子的均值，横线为其 95% 置信区间。",
         )
     return joined(
         Said(f"Validation loss: {reached.english}.", f"验证损失：{reached.chinese}。"),
@@ -489,14 +422,15 @@ def parameters(m):
     change = m.last["perplexity"] / m.first["perplexity"] - 1
     first, last = named(m.first["arm"]), named(m.last["arm"])
     way = Said("lower", "低") if change < 0 else Said("higher", "高")
-    sizes = millions(m.last["parameters"]), millions(m.first["parameters"])
+    counts = m.last["parameters"], m.first["parameters"]
+    sizes = [*map(millions, counts), *map(in_myriads, counts)]
     return Said(
         f"{last.english} have {more:.1f} times the parameters of {first.english} "
         f"({sizes[0]} against {sizes[1]} million), and a perplexity that is {share(abs(change))} "
         f"{way.english} ({perplexity(m.last['perplexity'])} against "
         f"{perplexity(m.first['perplexity'])}).",
         f"{last.chinese} 的参数量是 {first.chinese} 的 {more:.1f} 倍"
-        f"（{sizes[0]} 与 {sizes[1]} 百万），困惑度{way.chinese} {share(abs(change))}"
+        f"（{sizes[2]} 与 {sizes[3]}），困惑度{way.chinese} {share(abs(change))}"
         f"（{perplexity(m.last['perplexity'])} 与 {perplexity(m.first['perplexity'])}）。",
     )
 
@@ -511,12 +445,30 @@ def shown_texts(m):
 def about_texts(m):
     row = shown_texts(m).iloc[0]
     top_k, top_p = f"top-k {row.top_k:.0f}", f"top-p {row.top_p:g}"
+    fan, holtzman = "Fan et al., 2018", "Holtzman et al., 2020"
     return Said(
         f"One text a model, in full: {len(row.text):,} characters after the same prompt, drawn "
-        f"with temperature {row.temperature:g}, {top_k}, {top_p} and seed {row.seed:.0f}. None was "
-        "chosen by hand.",
-        f"每个模型一段完整的文本：同一提示之后的 {len(row.text):,} 个字符，"
-        f"温度 {row.temperature:g}，{top_k}，{top_p}，随机种子 {row.seed:.0f}。没有经过人工挑选。",
+        f"with temperature {row.temperature:g}, {top_k} ({fan}), {top_p} ({holtzman}) and seed "
+        f"{row.seed:.0f}. None was chosen by hand.",
+        f"每个模型一段完整的文本：同一提示之后的 {len(row.text):,} 个字符，温度 "
+        f"{row.temperature:g}，{top_k}（{fan}），{top_p}（{holtzman}），"
+        f"随机种子 {row.seed:.0f}。没有经过人工挑选。",
+    )
+
+
+def about_quality(m):
+    """What these measures are good for, and what the human reference is."""
+    pieces = m.people["text"]
+    return Said(
+        f"Each model's text is held against the human reference: {len(pieces)} pieces of "
+        f"{len(pieces.iloc[0]):,} characters of the held-out text. Models were kept from unlikely "
+        "characters by the settings above, people were not. One text a model can't rank the "
+        "models (All numbers has those of other settings), and whether a text makes sense no "
+        "count can tell: read them.",
+        f"每个模型的文本都与真人原文对照：留出文本中的 {len(pieces)} 段，每段 "
+        f"{len(pieces.iloc[0]):,} 个字符。上述设置不让模型选用不大可能的字符，"
+        "真人原文则没有这种限制。每个模型只有一段文本，不足以给模型排名"
+        "（其他设置下的文本见“全部数据”）；文本是否通顺达意，计数判断不了，要读了才知道。",
     )
 
 
@@ -531,30 +483,29 @@ def judged_by(m, column, form):
     return listed(models), form(values[quality.HUMAN])
 
 
-PRINTED = {"five_gram_loss": 2, "distinct_2": 3, "known_words": 3}  # digits after the point
-
-
-def nearest_arms(m, column):
-    """The models whose value, as it is printed, is nearest to that of human text; maybe none."""
-    values = m.judged[column].round(PRINTED[column])
-    apart = (values.drop(quality.HUMAN) - values[quality.HUMAN]).abs().round(PRINTED[column])
-    return list(apart.index[apart == apart.min()])
-
-
-def nearest(m, column):
-    """The same in words."""
-    arms = nearest_arms(m, column)
-    if not arms:
+def beside_people(m, column, form):
+    """Which models lie within what the pieces of human text span, which above and below."""
+    low, high = m.people[column].min(), m.people[column].max()
+    models = m.judged[column].drop(quality.HUMAN).dropna()
+    if models.empty or math.isnan(low):
         return Said("It can't be measured on this text.", "这段文本无法测量此项。")
-    names = listed([named(arm) for arm in arms])
-    if len(arms) > 1:
-        return Said(
-            f"Nearest to human text, and equally near: {names.english}.",
-            f"最接近原文且同样接近的是 {names.chinese}。",
-        )
+    where = {
+        Said("within it", "在此范围之内"): models.between(low, high),
+        Said("below it", "低于此范围"): models < low,
+        Said("above it", "高于此范围"): models > high,
+    }
+    parts = []
+    for place, those in where.items():
+        if those.any():
+            names = listed([named(arm) for arm in models.index[those]])
+            parts.append(
+                Said(f"{place.english} {names.english}", f"{place.chinese}的是 {names.chinese}")
+            )
+    english = "; ".join(part.english for part in parts)
+    chinese = "；".join(part.chinese for part in parts)
     return Said(
-        f"Nearest to human text: {names.english}.",
-        f"最接近原文的是 {names.chinese}。",
+        f"The human pieces span {form(low)} to {form(high)}; {english}.",
+        f"真人原文各段的范围是 {form(low)} 至 {form(high)}；{chinese}。",
     )
 
 
@@ -562,17 +513,15 @@ def coherence(m):
     models, people = judged_by(m, "five_gram_loss", number)
     return joined(
         Said(
-            "How well each character follows from those before it: the loss of a 5-gram, counted "
-            f"on the training text, on the text in nats/character: {models.english}; held-out "
-            f"human text {people}. Lower is more predictable; a temperature below 1 and top-p "
-            "alone can push it below the human value. It sees five characters at a time and knows "
-            "nothing of sense.",
-            "每个字符与前文衔接得如何：用训练文本统计出的五元语法对该文本的损失（奈特/字符）："
-            f"{models.chinese}；留出的原文为 {people}。越低越容易预测；"
-            "仅凭低于 1 的温度和 top-p 就能把它压到原文之下。"
-            "它一次只看五个字符，不懂意思。",
+            "How well each character follows from the four before it: the loss of a 5-gram, "
+            f"counted on the training text, on the written text in nats/character: "
+            f"{models.english}; human reference {people}. Lower is more predictable, which a "
+            "temperature below 1 and top-p alone can bring about.",
+            "每个字符与前四个字符衔接得如何：用训练文本统计出的五元语法在所写文本上的损失"
+            f"（奈特/字符）：{models.chinese}；真人原文 {people}。越低越容易预测，"
+            "而仅凭低于 1 的温度和 top-p 就能使它降低。",
         ),
-        nearest(m, "five_gram_loss"),
+        beside_people(m, "five_gram_loss", number),
     )
 
 
@@ -581,15 +530,19 @@ def diversity(m):
     again, human_again = judged_by(m, "repetition", share)
     return joined(
         Said(
-            "How little a text repeats itself. Distinct pairs, different pairs of neighbouring "
-            f"words as a share of all pairs: {models.english}; human text {people}. Repetition, "
-            "stretches of 20 characters that stood in the same text before: "
-            f"{again.english}; human text {human_again}.",
-            "文本有多少不重复。不同词对，即相邻两词的不同组合占全部组合的比例："
-            f"{models.chinese}；原文 {people}。重复，即在同一文本中已出现过的 20 字符片段的比例："
-            f"{again.chinese}；原文 {human_again}。",
+            "How little a text repeats itself. Distinct pairs, the share of different ones among "
+            f"all pairs of neighbouring words (Li et al., 2016): {models.english}; human reference "
+            f"{people}.",
+            "文本的重复程度有多低。不同词对，即相邻两词的不同组合占全部组合的比例"
+            f"（Li et al., 2016）：{models.chinese}；真人原文 {people}。",
         ),
-        nearest(m, "distinct_2"),
+        beside_people(m, "distinct_2", share),
+        Said(
+            "Repetition, the share of stretches of 20 characters that stood in the same text "
+            f"before: {again.english}; human reference {human_again}.",
+            "重复，即在同一文本中已出现过的 20 字符片段所占的比例："
+            f"{again.chinese}；真人原文 {human_again}。",
+        ),
     )
 
 
@@ -599,60 +552,39 @@ def plausibility(m):
     return joined(
         Said(
             "Whether the words could be the author's. Known words, the share that the training "
-            f"text contains: {models.english}; human text {people}. That they are not merely "
-            "copied is seen from the longest stretch that stands in the training text to the "
-            f"letter, in characters: {copies.english}; human text {human_copy}.",
+            f"text contains: {models.english}; human reference {people}.",
             "词语像不像出自原作者之手。已知词，即在训练文本中出现过的词所占的比例："
-            f"{models.chinese}；原文 {people}。"
-            "是否只是照抄，看与训练文本逐字相同的最长片段（字符）："
-            f"{copies.chinese}；原文 {human_copy}。",
+            f"{models.chinese}；真人原文 {people}。",
         ),
-        nearest(m, "known_words"),
+        beside_people(m, "known_words", share),
+        Said(
+            "That they are not merely copied is seen from the longest stretch that stands in the "
+            f"training text to the letter, in characters: {copies.english}; human reference "
+            f"{human_copy}.",
+            "是否只是照抄，看与训练文本逐字相同的最长片段（字符）："
+            f"{copies.chinese}；真人原文 {human_copy}。",
+        ),
     )
 
 
 def texts(m):
-    """Under the picture of the texts: which model comes nearest to people, measure by measure."""
-    names = {
-        "five_gram_loss": Said("coherence (5-gram loss)", "连贯性（五元语法损失）"),
-        "distinct_2": Said("diversity (distinct pairs)", "多样性（不同词对）"),
-        "known_words": Said("plausibility (known words)", "合理性（已知词）"),
-    }
-    parts = []
-    for column, name in names.items():
-        arms = nearest_arms(m, column)
-        if arms:
-            who = listed([named(arm) for arm in arms])
-            equal = Said(" equally", "（同样接近）") if len(arms) > 1 else Said("", "")
-            parts.append(
-                Said(
-                    f"{who.english}{equal.english} in {name.english}",
-                    f"{name.chinese}上是 {who.chinese}{equal.chinese}",
-                )
-            )
-    pieces = m.texts.loc[m.texts["arm"] == quality.HUMAN, "text"]
-    length = len(pieces.iloc[0])
-    settings = Said(
-        "The same texts, measured; the dotted lines are the means of human text, "
-        f"{len(pieces)} pieces of the held-out text of {length:,} characters each.",
-        f"对同一批文本的测量；虚线为原文的均值，取自留出文本中的 {len(pieces)} 段，"
-        f"每段 {length:,} 个字符。",
-    )
-    if not parts:
-        return settings
-    english = "; ".join(part.english for part in parts)
-    chinese = "；".join(part.chinese for part in parts)
-    return joined(
-        settings,
-        Said(f"Nearest to it: {english}.", f"最接近原文的：{chinese}。"),
+    """Under the picture of the texts: what its marks mean."""
+    length = len(m.people["text"].iloc[0])
+    return Said(
+        "The beginnings of the same texts, and their measures. Diamond and dotted line: the mean "
+        f"of the human reference; small grey dots: its {len(m.people)} pieces of {length:,} "
+        "characters each. How far these lie apart is what one text's value may differ by.",
+        "同一批文本的开头及其各项指标。菱形与虚线：真人原文的均值；"
+        f"灰色小点：其 {len(m.people)} 段，每段 {length:,} 个字符。"
+        "各段之间的差距，就是单段文本的数值可能有的偏差。",
     )
 
 
 # --- costs ---------------------------------------------------------------------------------------
-def machine(m):
-    """Which device trained, with how many threads."""
+def machine(records):
+    """Which device trained these, with how many threads."""
     places = dict.fromkeys(
-        (r.environment["device"], str(r.environment["threads"])) for r in m.records
+        (r.environment["device"], str(r.environment["threads"])) for r in records
     )
     said = []
     for device, threads in places:
@@ -662,73 +594,139 @@ def machine(m):
 
 
 def training_time(m):
-    if m.arms["elapsed_s"].isna().all():
-        return Said(
-            "Training times are left out: the runs shared a GPU, so they say nothing.",
-            "训练时间从略：各次训练共用一块 GPU，时间没有意义。",
+    times = m.final["elapsed_s"]
+    if times.isna().all():
+        return joined(
+            Said(
+                "Training times are left out: the runs shared a GPU, so they say nothing.",
+                "训练时间从略：各次训练共用一块 GPU，时间没有意义。",
+            ),
+            a_step(m),
         )
-    times = listed(
+    runs = [
+        Said(*(f"{name} {time}" for name, time in zip(named(arm), duration(s), strict=True)))
+        for arm, s in zip(m.arms["arm"], m.arms["elapsed_s"], strict=True)
+        if not math.isnan(s)
+    ]
+    took = listed(runs)
+    where = machine([r for r, s in zip(m.records, times, strict=True) if not math.isnan(s)])
+    of = Said("", "")
+    if m.arms["seeds"].max() > 1 and len(runs) < times.notna().sum():
+        of = Said("mean over seeds; ", "各种子的均值；")
+    if times.isna().any():
+        counted = times.notna().sum(), len(times)
+        of = Said(
+            f"{of.english}{counted[0]} of {counted[1]} runs, since the others shared a GPU; ",
+            f"{of.chinese}共 {counted[1]} 次训练，仅计其中 {counted[0]} 次，其余共用 GPU；",
+        )
+    return joined(
+        Said(
+            f"A run took, evaluations included: {took.english} ({of.english}{where.english}).",
+            f"一次训练（含评估）用时：{took.chinese}（{of.chinese}{where.chinese}）。",
+        ),
+        lengths(m),
+        a_step(m),
+    )
+
+
+def lengths(m):
+    """How many steps the runs made, where early stopping ended them."""
+    if not m.stopped_early:
+        return Said("", "")
+    means = m.final.groupby("arm", sort=False)["steps"].mean().reset_index()
+    steps = listed(each(means, "{arm} {steps:,.0f}", "{arm} {steps:,.0f}"))
+    return Said(
+        f"They stopped after so many steps (mean): {steps.english}.",
+        f"平均停止步数：{steps.chinese}。",
+    )
+
+
+def a_step(m):
+    ms = listed(
         [
-            Said(*(f"{name} {time}" for name, time in zip(named(arm), duration(s), strict=True)))
-            for arm, s in zip(m.arms["arm"], m.arms["elapsed_s"], strict=True)
+            Said(
+                f"{named(arm).english} {megabytes(1e3 * s)} ms",
+                f"{named(arm).chinese} {megabytes(1e3 * s)} 毫秒",
+            )
+            for arm, s in zip(m.arms["arm"], m.arms["step_s"], strict=True)
         ]
     )
-    where = machine(m)
-    over = (
-        Said("mean over seeds; ", "各种子的均值；") if m.arms["seeds"].max() > 1 else Said("", "")
-    )
+    where = here(m)
     return Said(
-        f"A run took, evaluations included: {times.english} ({over.english}{where.english}).",
-        f"一次训练（含评估）用时：{times.chinese}（{over.chinese}{where.chinese}）。",
+        f"The price of depth is read from single steps, timed in turn: {ms.english} (the fastest "
+        f"of {costs.STEPS}; {where.english}).",
+        f"深度的代价以轮流计时的单个训练步衡量：{ms.chinese}"
+        f"（{costs.STEPS} 次中最快的一次；{where.chinese}）。",
     )
+
+
+def here(m):
+    """Where the page was made."""
+    device, threads = m.first["generation_device"], int(m.first["generation_threads"])
+    return Said(f"{device}, {plural(threads, 'thread')}", f"{device}，{threads} 个线程")
 
 
 def inference_speed(m):
     speeds = listed(
         each(
             m.arms,
-            "{arm} {generation_characters_per_s:,.0f}",
-            "{arm} {generation_characters_per_s:,.0f}",
+            "{arm} {generation_characters_per_s:,.0f} ({generation_low:,.0f} to "
+            "{generation_high:,.0f})",
+            "{arm} {generation_characters_per_s:,.0f}（{generation_low:,.0f} 至 "
+            "{generation_high:,.0f}）",
         )
     )
-    threads = int(m.first["generation_threads"])
-    device = m.first["generation_device"]
     length = len(shown_texts(m).iloc[0].text)
+    where = here(m)
     return Said(
-        f"Written characters a second: {speeds.english} (median of 3 texts of {length:,} "
-        f"characters, one text at a time, on {device} with {plural(threads, 'thread')}).",
-        f"每秒生成的字符数：{speeds.chinese}（3 段 {length:,} 字符文本的中位数，一次一段，"
-        f"设备 {device}，{threads} 个线程）。",
+        f"Written characters a second: {speeds.english}; the median, the lowest and the highest of "
+        f"{costs.TEXTS} texts of {length:,} characters, models in turn, one text at a time, at "
+        "temperature 1, with a key-value cache; past the context a window is read anew "
+        f"({where.english}).",
+        f"每秒生成的字符数：{speeds.chinese}；为 {costs.TEXTS} 段 {length:,} 字符文本的中位数"
+        "（最低至最高），各模型轮流，一次一段，温度为 1，使用键值缓存，超出上下文后重新读取窗口"
+        f"（{where.chinese}）。",
     )
 
 
 def memory(m):
-    models = listed(
-        [
-            Said(*(f"{name} {megabytes(mb)} MB" for name in named(arm)))
-            for arm, mb in zip(m.arms["arm"], m.arms["model_mb"], strict=True)
-        ]
-    )
     return joined(
         Said(
-            f"Memory of the model, its weights alone: {models.english}.",
-            f"模型内存（仅权重）：{models.chinese}。",
+            f"Memory of the model, its weights alone: {in_mb(m, 'model_mb').english}.",
+            f"模型内存（仅权重）：{in_mb(m, 'model_mb').chinese}。",
         ),
-        peak_of_each(m) if m.on_gpu else peak_of_all(m),
+        Said(
+            "A plain training step in fp32 holds weights, gradients, the optimiser's memory and "
+            "the activations for the backward pass, counted tensor by tensor: "
+            f"{in_mb(m, 'training_mb').english}.",
+            "一个 fp32 训练步要容纳权重、梯度、优化器状态和供反向传播用的激活值，"
+            f"逐个张量相加：{in_mb(m, 'training_mb').chinese}。",
+        ),
+        peak_on_gpu(m) if m.on_gpu else peak_of_all(m),
     )
 
 
-def peak_of_each(m):
-    """The most that each model's training held on a GPU, which counts anew for each run."""
-    peaks = listed(
-        [
-            Said(*(f"{name} {megabytes(of_mebibytes(mib))} MB" for name in named(arm)))
-            for arm, mib in zip(m.arms["arm"], m.arms["peak_memory_mb"], strict=True)
-        ]
+def in_mb(m, column, form=float):
+    parts = zip(m.arms["arm"], m.arms[column].map(form), strict=True)
+    return listed(
+        [Said(*(f"{name} {megabytes(mb)} MB" for name in named(arm))) for arm, mb in parts]
     )
+
+
+def peak_on_gpu(m):
+    """The most that training held on a GPU: in its steps alone, where all records have that."""
+    if m.arms["step_memory_mb"].notna().all():
+        peaks = in_mb(m, "step_memory_mb", of_mebibytes)
+        return Said(
+            f"Measured on the GPU, the peak of the steps alone: {peaks.english}.",
+            f"在 GPU 上实测，仅计训练步的内存峰值：{peaks.chinese}。",
+        )
+    said = megabytes(of_mebibytes(m.final["peak_memory_mb"].max()))
     return Said(
-        f"Memory on the GPU in training, all tensors at their peak: {peaks.english}.",
-        f"训练时 GPU 上全部张量的内存峰值：{peaks.chinese}。",
+        f"Highest memory on the GPU: {said} MB, evaluations included, which read more text at once "
+        "than a step does; so it says nothing of a depth.",
+        f"GPU 内存最高为 {said} MB，其中含评估；评估一次读取的文本比训练步多，"
+        "所以看不出深度的影响。",
     )
 
 
@@ -756,17 +754,18 @@ def limits(m):
     sure = ONE_SEED
     if seeds > 1:
         sure = Said(
-            f"{seeds} seeds a depth: the intervals say how sure that makes the means of these "
-            "runs, nothing more.",
-            f"每种深度 {seeds} 个种子：区间只说明这些训练的均值有多可靠，仅此而已。",
+            f"{seeds} seeds a depth: the intervals cover chance between seeds, not another text or "
+            "other settings.",
+            f"每种深度 {seeds} 个种子：区间只反映种子之间的偶然差异，不涵盖别的文本或设置。",
         )
     return [
         sure,
+        untouched(m),
         Said(
-            f"{epochs(m.epochs)} epochs, and one learning rate for all depths: with more training, "
-            "or a rate chosen for each depth, the order may be another.",
-            f"{epochs(m.epochs)} 轮，各深度用同一学习率：训练更久，或为每种深度单独选学习率，"
-            "次序可能不同。",
+            f"{epochs(m.epochs)} epochs at most, and one learning rate for all depths: with more "
+            "training, or a rate chosen for each depth, the order may be another.",
+            f"至多 {epochs(m.epochs)} 轮，各深度用同一学习率：训练更久，"
+            "或为每种深度单独选学习率，次序可能不同。",
         ),
         Said(
             f"One text, {m.corpus.name}, and one language.",
@@ -775,7 +774,7 @@ def limits(m):
         Said(
             f"Texts are judged from one sample of {length:,} characters a model, by measures that "
             "count: none reads for sense.",
-            f"每个模型只用一段 {length:,} 字符的文本来评判，且指标都是计数，没有一个读懂意思。",
+            f"每个模型只用一段 {length:,} 字符的文本来评判，且指标都是计数，无法判断语义。",
         ),
         Said(
             "Times and speeds are those of this machine with whatever else it had to do; several "
@@ -785,37 +784,48 @@ def limits(m):
     ]
 
 
-SOURCES = {
-    "text": "Karpathy, A. (2015). char-rnn (the file Tiny Shakespeare). "
-    "github.com/karpathy/char-rnn",
-    "model": "Vaswani, A., et al. (2017). Attention is all you need. NeurIPS 30. arXiv:1706.03762",
-    "rope": "Su, J., et al. (2021). RoFormer: enhanced Transformer with rotary position "
-    "embedding. arXiv:2104.09864",
-    "adamw": "Loshchilov, I., & Hutter, F. (2019). Decoupled weight decay regularization. ICLR. "
-    "arXiv:1711.05101",
-    "muon": "Jordan, K., et al. (2024). Muon: an optimizer for hidden layers in neural networks. "
-    "kellerjordan.github.io/posts/muon",
-    "distinct": "Li, J., et al. (2016). A diversity-promoting objective function for neural "
-    "conversation models. NAACL-HLT. arXiv:1510.03055",
-    "n-gram": "Witten, I. H., & Bell, T. C. (1991). The zero-frequency problem. IEEE Transactions "
-    "on Information Theory 37(4). doi:10.1109/18.87000",
-    "kneser-ney": "Chen, S. F., & Goodman, J. (1999). An empirical study of smoothing techniques "
-    "for language modeling. Computer Speech & Language 13(4). doi:10.1006/csla.1999.0128",
-    "course": "The authors of Shakespeare, Layer by Layer. Shakespeare, Layer by Layer. "
-    "https://github.com/shakespeare-layer-by-layer/course",
-}
+def untouched(m):
+    """Whether the text that judges has chosen anything, and what the part says that has not."""
+    if not m.chooses:
+        return Said(
+            "No separate test text; but the held-out text has chosen nothing here: neither weights "
+            "nor when to stop.",
+            "没有单独的测试文本；不过留出文本在这里没有参与任何选择，"
+            "既不决定保留哪些权重，也不决定何时停止。",
+        )
+    halves = listed(each(m.arms, "{arm} {reporting_loss:.3f}", "{arm} {reporting_loss:.3f}"))
+    return Said(
+        "No separate test text: the first half of the held-out text chose the weights, and is in "
+        f"the validation loss. On the second half alone, which chose nothing: {halves.english}.",
+        "没有单独的测试文本：留出文本的前一半决定了保留哪些权重，而它也计入验证损失。"
+        f"仅看没有参与选择的后一半：{halves.chinese}。",
+    )
 
 
+def other_ablations(m):
+    """What other questions the results folder holds answers to; or how they come in."""
+    if not m.others:
+        return Said(
+            "None lies in this results folder. `course ablate position norm` trains models without "
+            "positions, with other norms and so on, and `course run` then shows them here; "
+            "`course ablate --help` lists all that can be asked.",
+            "这个结果文件夹里没有。`course ablate position norm` 会训练没有位置编码、"
+            "换用其他归一化等的模型，之后 `course run` 会把结果写在这里；"
+            "`course ablate --help` 列出所有可做的消融。",
+        )
+    return Said(
+        "The same text, one choice changed at a time. A difference below 0 is an arm that predicts "
+        "better; in brackets its 95 % interval, over the seeds that both have.",
+        "同一文本，每次只改变一项选择。差值小于 0 表示该设置预测得更好；"
+        "括号内为 95% 置信区间，按两者共有的种子计算。",
+    )
+
+
+# --- what it stands on, and what it was ----------------------------------------------------------
 def sources(m):
-    """What this report stands on: the text and the methods that it used, and the course."""
-    used = {"model", "adamw", "n-gram", "kneser-ney", "distinct", "course"}
-    if m.corpus.is_real:
-        used.add("text")
-    if m.model.position == "rope":
-        used.add("rope")
-    if m.train.optimizer == "muon":
-        used.add("muon")
-    return [source for name, source in SOURCES.items() if name in used]
+    """What the sentences above name, in full."""
+    spoken = [*method(m), about_texts(m), diversity(m)]
+    return cited(spoken, metadata.version("shakespeare-layer-by-layer"))
 
 
 def described(m):

@@ -16,7 +16,7 @@ class Said(NamedTuple):
 
 
 def loss(value):
-    return f"{value:.3f}"
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def perplexity(value):
@@ -52,8 +52,13 @@ def millions(value):
     return f"{value / 1e6:.3g}"
 
 
+def in_myriads(value):
+    """A count as Chinese says it: in ten thousands where it has them."""
+    return f"{value / 1e4:,.1f}".removesuffix(".0") + " 万" if value >= 1e4 else whole(value)
+
+
 def epochs(value):
-    """How often a text was read; two figures where that is hardly a tenth."""
+    """How many texts' worth was read; two figures where that is hardly a tenth."""
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
@@ -114,6 +119,11 @@ def each(table, form, chinese):
             )
         )
     return parts
+
+
+def unbroken(arm):
+    """An arm's name, its number and its word on one line."""
+    return Said(*(re.sub(r"(?<=\d) ", "\u00a0", word) for word in named(arm)))
 
 
 def plural(n, word):

@@ -40,10 +40,12 @@ def run_row(record):
         "best_step": record.best_step,
         "steps": record.history[-1]["step"],
         "validation_loss": record.validation_loss,
+        "reporting_loss": record.reporting_loss,
         "training_loss": record.training_loss,
         "elapsed_s": math.nan,
         "characters_per_s": math.nan,
         "peak_memory_mb": record.peak_memory_mb,
+        "step_memory_mb": record.step_memory_mb or math.nan,
         "device": record.environment["device"],
         "corpus": record.corpus["name"],
         "record": f"logs/{record.name}.json",
@@ -70,9 +72,22 @@ def arm_table(final):
             "loss_high": high,
             "perplexity": runs["perplexity"].mean(),
         }
-        costs = ["training_loss", "elapsed_s", "peak_memory_mb", "characters_per_s"]
-        rows.append({**row, **runs[costs].mean(), "corpus": runs["corpus"].iloc[0]})
+        means = ["reporting_loss", "training_loss", "elapsed_s", "peak_memory_mb", "step_memory_mb"]
+        means = runs[[*means, "characters_per_s"]].mean()
+        rows.append({**row, **means, "corpus": runs["corpus"].iloc[0]})
     return pd.DataFrame(rows)
+
+
+def comparison_table(compared):
+    """One row a comparison, as in tables/comparisons.csv. compared: comparisons.Comparison"""
+    columns = ["arm", "other", "pairs", "difference", "low", "high", "p"]
+    return pd.DataFrame([vars(one) for one in compared], columns=columns)
+
+
+def baseline_table(baselines):
+    """What counting alone reaches: tables/baselines.csv. baselines: name -> nats/character"""
+    rows = [(name, loss, math.exp(loss)) for name, loss in baselines.items()]
+    return pd.DataFrame(rows, columns=["model", "validation_loss", "perplexity"])
 
 
 def rate_table(records):
