@@ -84,7 +84,8 @@ def training_curves(curves, baselines, language=None, note="", recorded=None, x=
         last = max(last_of(ends), curves[x].max())  # a seed's thin line may go on beyond the mean
         name_ends(axes, ends + baseline_ends(drawn, last))
         add_perplexity(axes, say(PERPLEXITY))
-        explain(axes, curves_key(curves, len(recorded) > 0, say), *drawn.beyond)
+        key = curves_key(curves, len(recorded) > 0, say, top=axes.get_ylim()[1])
+        explain(axes, key, *drawn.beyond)
         head(figure, title or say("How the loss falls"))
         figure.set_label(curves_in_words(ends, x, say))
     return figure
@@ -146,8 +147,11 @@ def add_perplexity(axes, label):
     right.set_ylabel(label)
 
 
-def curves_key(curves, has_record, say):
-    """What the marks of the learning curves mean: those that are drawn, and no others."""
+def curves_key(curves, has_record, say, top=np.inf):
+    """What the marks of the learning curves mean: those that are drawn, and no others.
+
+    top: of the loss axis; where training begins above it, from where is said.
+    """
     once = measured(curves).groupby(["arm", "seed"]).size().eq(1).all()
     several = curves.groupby("arm")["seed"].nunique().gt(1).any()
     key = [say("mark: validation") if once else say("line: validation")]
@@ -156,6 +160,9 @@ def curves_key(curves, has_record, say):
         ring = say("ring: each seed")
         key.append(ring if once else say("thin: each seed"))
     key.append(say("dashed: training"))
+    begins = curves.loc[curves["step"] == curves["step"].min(), "training_loss"].mean()
+    if begins > top:
+        key[-1] += say(", from {:.2f}").format(begins)
     if has_record:
         key.append(say("faint: recorded study"))
     return " · ".join(key)

@@ -130,7 +130,8 @@ def the_training(m):
 def what_is_read(m):
     """How much the longest run reads, and how much of the text that reaches."""
     reached = share_read(m)
-    much = Said(f"about {100 * reached:.0f} %", f"约 {100 * reached:.0f}%")
+    per_cent = f"{100 * reached:.0f}" if reached >= 0.1 else f"{100 * reached:.2g}"
+    much = Said(f"about {per_cent} %", f"约 {per_cent}%")
     if reached > 0.9995:
         much = Said("practically all", "几乎全部")
     return Said(
@@ -222,17 +223,24 @@ def batches_meant(m):
 
 def the_measure(m):
     predictions = len(split(m.corpus.text)[1]) - 1
+    batches = batches_meant(m)
+    of = Said(
+        f"the mean over the last batches before it, {batches:,} at most",
+        f"此前最近若干批次的均值，至多 {batches:,} 批",
+    )
+    if batches == 1:
+        of = Said("that of the last batch", "最近一个批次的损失")
     return Said(
         f"The validation loss is the mean over all {predictions:,} predictions of the held-out "
         f"text, read in windows of {m.model.context_length:,} characters that don't overlap, "
         "without dropout, in nats/character. Perplexity is its exponential: the model is as unsure "
-        "as if it chose among that many equally likely characters. A training loss is the mean "
-        f"over the last batches before it, {batches_meant(m):,} at most.",
+        "as if it chose among that many equally likely characters. A training loss is "
+        f"{of.english}.",
         f"验证损失是留出文本中全部 {predictions:,} 次预测的平均，"
         f"按互不重叠的 {m.model.context_length:,} 字符窗口读取，"
         "关闭 dropout，单位为奈特/字符。"
         "困惑度是它的指数：模型的不确定程度，相当于在这么多个等可能的字符中选一个。"
-        f"训练损失是此前最近若干批次的均值，至多 {batches_meant(m):,} 批。",
+        f"训练损失是{of.chinese}。",
     )
 
 

@@ -266,10 +266,9 @@ def by_study(group):
     if group.reference:
         name = named(group.reference)
         about = Said(f"each against “{name.english}”", f"各与“{name.chinese}”相比")
-    title = named(group.title)
-    return Sheet(
-        Said(f"{title.english}: {about.english}", f"{title.chinese}：{about.chinese}"), heads, rows
-    )
+    chinese = group.title.replace(", recipe ", "，训练配方 ").replace(", ", "，")
+    title = Said(f"{group.title}: {about.english}", f"{chinese}：{about.chinese}")
+    return Sheet(title, heads, rows)
 
 
 def differences(group):

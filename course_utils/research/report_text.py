@@ -300,7 +300,7 @@ def curve(m):
         parts.append(
             Said(
                 f"{name.english} from {start} after {when[0]} epochs to {reached} after {when[1]}",
-                f"{name.chinese} 从 {when[0]} 轮后的 {wide(start)} 降到 {when[1]} 轮后的 "
+                f"{name.chinese} 从 {when[0]} 轮后的 {wide(start)}降到 {when[1]} 轮后的 "
                 f"{wide(reached)}",
             )
         )
@@ -392,10 +392,17 @@ def bars(m):
             f"Means of {seeds} seeds; the lines are their 95 % intervals.",
             f"为 {seeds} 个种子的均值，横线为其 95% 置信区间。",
         )
+    stops = Said("", "")
+    if m.stopped_early and m.arms["elapsed_s"].notna().any():
+        stops = Said(
+            "Training times also depend on how soon runs stopped.",
+            "训练时间还取决于训练何时停止。",
+        )
     return joined(
         Said(f"Validation loss: {reached.english}.", f"验证损失：{reached.chinese}。"),
         *steps,
         sure,
+        stops,
     )
 
 
@@ -815,9 +822,9 @@ def other_ablations(m):
         )
     return Said(
         "The same text, one choice changed at a time. A difference below 0 is an arm that predicts "
-        "better; in brackets its 95 % interval, over the seeds that both have.",
+        "better; beside it stands its 95 % interval, over the seeds that both have.",
         "同一文本，每次只改变一项选择。差值小于 0 表示该设置预测得更好；"
-        "括号内为 95% 置信区间，按两者共有的种子计算。",
+        "其后是 95% 置信区间，按两者共有的种子计算。",
     )
 
 
@@ -825,7 +832,12 @@ def other_ablations(m):
 def sources(m):
     """What the sentences above name, in full."""
     spoken = [*method(m), about_texts(m), diversity(m)]
-    return cited(spoken, metadata.version("shakespeare-layer-by-layer"))
+    return cited(spoken, version())
+
+
+def version():
+    """Of the course."""
+    return metadata.version("shakespeare-layer-by-layer")
 
 
 def described(m):
