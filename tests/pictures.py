@@ -8,17 +8,18 @@ import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_rgb
 
+from course_utils.figures.drawing import FINE
+
 
 def ink(figure):
     """Draws it with warnings as errors; gives the PNG and each line of text drawn: (text, ismath,
-    box in pixels)."""
+    box in the page's dots)."""
     lines, draw_text = [], RendererAgg.draw_text
 
     def record(renderer, gc, x, y, text, font, angle, ismath=False, mtext=None):
         w, h, d = renderer.get_text_width_height_descent(text, font, ismath)
-        lines.append(
-            (text, ismath, (x - h + d, y - w, x + d, y) if angle else (x, y - h + d, x + w, y + d))
-        )
+        box = (x - h + d, y - w, x + d, y) if angle else (x, y - h + d, x + w, y + d)
+        lines.append((text, ismath, tuple(dot / FINE for dot in box)))
         draw_text(renderer, gc, x, y, text, font, angle, ismath, mtext)
 
     with warnings.catch_warnings(), patch.object(RendererAgg, "draw_text", record):
@@ -45,7 +46,7 @@ def legible(figure, png=None, lines=None):
     """Its lines of text: none over the edge, on another or a formula; its words in the file."""
     if png is None:
         png, lines = ink(figure)  # a missing glyph is an error there
-    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    width, height = (int.from_bytes(png[i : i + 4], "big") / FINE for i in (16, 20))
     assert width == 910, "7 inches at 130 dots an inch"
     assert badly_placed(lines, width, height) == []
     assert not [text for text, ismath, _ in lines if ismath], "a dollar sign is a dollar sign"

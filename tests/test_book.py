@@ -1,7 +1,6 @@
 """The book, built for real and opened in a real browser that may talk to no other host."""
 
 import ast
-import base64
 import functools
 import io
 import itertools
@@ -65,7 +64,7 @@ FACTS = """() => ({
   formulas: document.querySelectorAll("article mjx-container").length,
   fonts: [...document.fonts].filter((font) => font.status === "loaded")
     .map((font) => font.family).join(),
-  words: [...document.querySelectorAll("article img:not(.only-dark), article .picture svg")].map(
+  words: [...document.querySelectorAll("article img, article .picture svg:not(.only-dark)")].map(
     (image) => image.alt ?? image.getAttribute("aria-label")),
   links: [...document.links].map((link) => link.href.split("#")[0]),
   buttons: [...document.querySelectorAll(".article-header-buttons a")].map((link) => link.href),
@@ -545,11 +544,12 @@ def test_on_a_dark_page_no_figure_is_a_bright_slab(window, site, name):
     for i, found in enumerate(corners):
         far = max(abs(a - b) for a, b in zip(found, ground, strict=True))
         assert far < 16, f"picture {i} is {found} where the page's ground is {ground}"
-    if name in LESSONS:
-        chart = page.locator("article img:visible:not(.only-dark)").first
-        chart.evaluate("(e) => e.style.cssText = 'filter: none !important; mix-blend-mode: normal'")
-        assert min(corner(chart)) > 200, "left alone it would be one"
+    charts = page.locator("article .picture svg:visible:not(.only-dark)")
+    assert set(charts.evaluate_all(TURNED_OVER)) == {True}, "else dark words on a dark ground"
     page.close()
+
+
+TURNED_OVER = "(all) => all.map((e) => getComputedStyle(e).filter.startsWith('invert(1)'))"
 
 
 def corner(picture):
@@ -558,31 +558,22 @@ def corner(picture):
     return [round(255 * float(value)) for value in pixels[4, -5, :3]]
 
 
-@pytest.mark.slow
-def test_a_maps_twin_keeps_its_colours_and_a_chart_has_none(tmp_path):
-    dark = by_path("book/_ext/course_pictures.py")
-    values = np.arange(25).reshape(5, 5) / 25
-    grids = {"few": values, "many": np.random.default_rng(0).random((30, 30))}
-    for name, grid in grids.items():
-        path = tmp_path / f"{name}.png"
-        path.write_bytes(figures.heatmaps(grid, title="A map").png())
-        before = imread(path)[..., :3]
-        after = dark.turned(before)
-        assert dark.is_map(before)
-        coloured = np.ptp(before, axis=2) > dark.COLOURED
-        assert np.array_equal(after[coloured], before[coloured])
-        assert before[2, -3].min() == 1
-        assert after[2, -3].max() == 0
-        assert 'class="only-dark"' in dark.twin(path, '"a" & <b>').astext()
-        assert "&quot;a&quot; &amp; &lt;b&gt;" in dark.twin(path, '"a" & <b>').astext()
-    charts = [
-        figures.loss_bars({"uniform": 4.174, "bigram": 2.486}),
-        figures.lines([1, 2, 3], {"a": [1, 2, 3], "b": [3, 2, 1]}, "x", "y"),
-    ]
-    for i, chart in enumerate(charts):
-        path = tmp_path / f"{i}.png"
-        path.write_bytes(chart.png())
-        assert dark.twin(path, "a chart") is None
+def test_a_maps_twin_turns_its_greys_alone_and_a_chart_has_none():
+    pictures = by_path("book/_ext/course_pictures.py")
+    grid = figures.heatmaps(np.arange(25).reshape(5, 5) / 25, title="#222222: a map")
+    light, dark = re.findall(r"<svg.*?</svg>", pictures.drawn(grid, "a").astext(), re.DOTALL)
+    assert (light.count("only-light"), dark.count("only-dark")) == (1, 1)
+    for kept in ("#ffffff", "<image ", "data:image", ">#222222: a map<"):
+        assert light.count(kept) == dark.count(kept) > 0, kept
+    ink = re.compile(r'(?:fill|stroke)(?:: |=")#(\w+)')
+    inks = [set(ink.findall(picture)) for picture in (light, dark)]
+    assert {"222222", "eeeeee"} < inks[0]
+    assert {"dddddd", "111111"} < inks[1]
+    named = [set(re.findall(r'id="([^"]+)"', picture)) for picture in (light, dark)]
+    assert named[0]
+    assert not named[0] & named[1]
+    chart = figures.lines([1, 2, 3], {"a": [1, 2, 3], "b": [3, 2, 1]}, "x", "y")
+    assert pictures.drawn(chart, "b").astext().count("<svg") == 1
 
 
 # --- results --------------------------------------------------------------------------------------
@@ -707,15 +698,17 @@ def test_from_the_disk_pages_are_read_searched_and_printed_whole(window, book):
 ONE_PAGE = """<html lang="zh"><meta charset="utf-8"><link rel="icon" href="data:,"><style>
 body {{ font: 20px var(--pst-font-family-base-system); }} h2 {{ break-after: avoid; }}
 p {{ height: 95px; }}
-</style><h1>逐层</h1><img src="data:image/png;base64,{}" alt="words of a picture">{}</html>"""
+</style><h1>逐层</h1>{}{}</html>"""
 
 
 def test_a_printed_book_has_each_bookmark_once_and_signs_for_chinese(browser, tmp_path):
     forms = by_path("tools/forms.py")
     headings = [f"标题 {i}" for i in range(40)]
-    picture = base64.b64encode(figures.heatmaps(np.eye(2), title="A map").png()).decode()
+    picture = figures.heatmaps(np.eye(2), title="A map")
     words = "".join(f"<h2>{heading}</h2><p>正文</p>" for heading in headings)
-    (tmp_path / "index.html").write_text(ONE_PAGE.format(picture, words), encoding="utf-8")
+    (tmp_path / "index.html").write_text(
+        ONE_PAGE.format(picture.svg("map"), words), encoding="utf-8"
+    )
     forms.printed(browser, tmp_path, tmp_path / "book.pdf")
     twice = pypdf.PdfWriter(clone_from=tmp_path / "book.pdf")
     twice.add_outline_item(
@@ -728,7 +721,7 @@ def test_a_printed_book_has_each_bookmark_once_and_signs_for_chinese(browser, tm
     assert bookmarks == ["逐层", *headings, "The end"]
     assert "".join(page.extract_text() for page in pdf.pages).count("标题") == len(headings)
     assert any(
-        one.get("/Alt") == "words of a picture"
+        one.get("/Alt") == picture.get_label()
         for one in tags(pdf.trailer["/Root"]["/StructTreeRoot"])
     )
 

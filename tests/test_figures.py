@@ -1,6 +1,7 @@
 """Pictures: what is drawn is what was given, every sign has a glyph, nothing overlaps,
 nothing leaks."""
 
+import io
 import itertools
 import re
 import subprocess
@@ -24,6 +25,7 @@ from matplotlib import font_manager, rc_context
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 
 from course_utils import figures
 from course_utils.figures import drawing, labels, study, words
@@ -536,9 +538,8 @@ def test_a_notebook_shows_it_once_with_its_alt_text():
     notebook = nbclient.NotebookClient(nbformat.v4.new_notebook(cells=cells)).execute()
     (words, first), again, (pyplot,) = (cell.outputs for cell in notebook.cells)
     assert again == [words, first]
-    assert first["metadata"] == {
-        "image/png": {"alt": "Loss in nats/character, worst first: uniform 4.200."}
-    }
+    alt = "Loss in nats/character, worst first: uniform 4.200."
+    assert first["metadata"] == {"image/png": {"alt": alt, "width": 910}}
     assert b64decode(first["data"]["image/png"]) == figures.loss_bars({"uniform": 4.2}).png()
     assert pyplot["data"]["text/plain"] == "set()"
 
@@ -606,6 +607,19 @@ def test_as_svg_a_figure_keeps_its_words_and_mixes_with_no_other():
         used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', first))
         assert used <= named[0], "what a part refers to is there"
         assert figures.loss_bars(hostile, **how).svg("first") == first, "as the data, so the file"
+
+
+def test_a_png_is_as_it_was_drawn_and_holds_its_drawing():
+    grid = np.random.default_rng(0).random((2, 16, 16))
+    drawn, again = (figures.heatmaps(grid, title="Losses") for _ in range(2))
+    file, plain = io.BytesIO(drawn.png()), io.BytesIO()
+    again.savefig(plain, format="png", dpi=drawing.FINE * again.dpi)
+    pixels = [np.asarray(Image.open(one).convert("RGB"), int) for one in (file, plain)]
+    assert np.abs(pixels[0] - pixels[1]).max() <= 8, "a palette that nobody sees"
+    found = drawing.drawing(file, "here")
+    assert ">Losses</text>" in found
+    assert 'id="here-' in found
+    assert drawing.drawing(plain, "here") is None
 
 
 TURN = 2 * np.array([[0.213, 0.715, 0.072]] * 3) - np.eye(3)  # CSS's hue-rotate(180deg)

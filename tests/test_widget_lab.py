@@ -300,13 +300,13 @@ def two_widgets_write_as_the_page_does_and_do_not_mix(widgets, reader):
 
 def sliders_move_a_text_and_a_picture_with_its_words(page):
     text = page.locator(".jp-OutputArea-output pre", has_text="power 2")
-    picture = page.locator(".jp-OutputArea-output img[alt*='from 1 to 9']")
+    picture = page.locator(".jp-OutputArea-output svg[aria-label*='from 1 to 9']")
     text.wait_for()
     picture.wait_for()
     for handle in page.locator(".noUi-handle").all():
         handle.focus()
         page.keyboard.press("ArrowRight")
-    page.locator(".jp-OutputArea-output img[alt*='from 1 to 27']").wait_for()
+    page.locator(".jp-OutputArea-output svg[aria-label*='from 1 to 27']").wait_for()
     page.locator(".jp-OutputArea-output pre", has_text="power 3 < 4").wait_for()
     assert text.count() == picture.count() == 0, "in the same place"
     page.locator(".noUi-handle").first.focus()

@@ -39,9 +39,9 @@ MATHJAX = (  # 3 MB of the package's 15
 
 
 def describe_pictures(app, doctree):
-    """Give each picture of a lesson its alt text: what the figure says of itself, as text/plain.
+    """Show the drawings that lie in pictures; give any other of a lesson its text as alt text.
 
-    So its words that a notebook puts before it are left out. A map gets a twin for dark pages too.
+    A drawing says itself what it shows, so the words that a notebook puts before it are left out.
     """
     for output in [*doctree.findall(nodes.container)]:
         if output.get("nb_element") == "mime_bundle":
@@ -49,12 +49,14 @@ def describe_pictures(app, doctree):
             if "text/html" in forms and UNSEEN in forms["text/html"].astext():
                 output.parent.remove(output)
             elif "image/png" in forms and "text/plain" in forms:
-                for image in [*forms["image/png"].findall(nodes.image)]:
+                for image in forms["image/png"].findall(nodes.image):
                     image["alt"] = forms["text/plain"].astext()
-                    path = Path(app.srcdir, image["uri"].lstrip("/"))
-                    if twin := course_pictures.twin(path, image["alt"]):
-                        image["classes"].append("only-light")
-                        image.parent.insert(image.parent.index(image) + 1, twin)
+
+    page = app.env.docname.replace("/", "-")
+    for i, image in enumerate([*doctree.findall(nodes.image)]):
+        path = app.env.relfn2path(image["uri"])[1]
+        if Path(path).is_file() and (found := course_pictures.redrawn(path, f"{page}-{i}")):
+            image.replace_self(found)
 
 
 def fold_plumbing(app, doctree):
@@ -145,7 +147,7 @@ class Recorded(SphinxDirective):
 
 def setup(app):
     app.add_directive("recorded", Recorded)
-    app.connect("doctree-read", describe_pictures)
+    app.connect("doctree-read", describe_pictures, priority=400)  # before Sphinx takes the files
     app.connect("doctree-read", fold_plumbing)
     app.connect("doctree-resolved", link_terms)
     app.connect("build-finished", copy_mathjax)

@@ -1,8 +1,6 @@
 """The playground: published models and the widgets' parts beside the pages; stills for print."""
 
-import io
 import json
-from base64 import b64decode
 from dataclasses import asdict
 from pathlib import Path
 from shutil import copyfile
@@ -95,8 +93,7 @@ class Still(SphinxDirective):
         self.env.note_reread()  # by the next build there may be other models
         prompt = json.loads("".join(self.content))
         title = _("What follows {prompt!r}", prompt=prompt)
-        figure = figures.next_character(guesses(prompt), title=title)
-        return [nodes.image(uri=figure.data_uri(), alt=figure.get_label())]
+        return [drawn(figures.next_character(guesses(prompt), title=title), "still")]
 
 
 def guesses(prompt):
@@ -116,14 +113,8 @@ class Lens(SphinxDirective):
     has_content = True
 
     def run(self):
-        import course_pictures  # Sphinx finds it; who only wants copy_parts doesn't
-
         self.env.note_reread()  # by the next build there may be other models
-        figure = lens(json.loads("".join(self.content)))
-        uri, alt = figure.data_uri(), figure.get_label()
-        picture = io.BytesIO(b64decode(uri.partition(",")[2]))
-        dark = course_pictures.twin(picture, alt)
-        return [nodes.image(uri=uri, alt=alt, classes=["only-light"]), dark]
+        return [drawn(lens(json.loads("".join(self.content))), "lens")]
 
 
 def lens(text):
@@ -136,6 +127,12 @@ def lens(text):
     return figures.logit_lens(
         guesses, right, text, title=_("What the model would say, layer by layer")
     )
+
+
+def drawn(figure, name):
+    import course_pictures  # Sphinx finds it; who only wants copy_parts doesn't
+
+    return course_pictures.drawn(figure, name)
 
 
 def deepest():

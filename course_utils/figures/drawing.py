@@ -3,7 +3,6 @@
 import html
 import io
 import re
-from base64 import b64encode
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import numpy as np
 from matplotlib import style
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.text import Text
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from course_utils.figures.words import chosen, fold, fonts, speaker, translated
 
@@ -32,6 +33,9 @@ MOST_MARKS = 30  # on a line
 MARKERS = "o^sDvP*X"
 UNSEEN = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 SVG = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+NAMES = re.compile(r'(id="|url\(#|href="#)')  # of an SVG's parts, and where others refer to them
+FAMILIES = re.compile(r"font-family: [^;]+")  # of an SVG's text
+FINE = 2  # dots of a PNG's side on one of the page's, as fine screens have them
 
 
 class Figure(matplotlib.figure.Figure):
@@ -49,10 +53,22 @@ class Figure(matplotlib.figure.Figure):
             super().draw(renderer)
 
     def png(self):
-        """The picture as bytes, the same for the same data; the alt text is its Description."""
+        """The picture as bytes, the same for the same data, sharp on a fine screen and on paper.
+
+        A palette makes up for the many dots. Two texts lie in it: Description, the alt text, and
+        Drawing, the picture as SVG, which `drawing` finds for a page.
+        """
         file = io.BytesIO()
-        about = {"Software": None, "Description": self.get_label()}
-        self.savefig(file, format="png", metadata=about)
+        self.savefig(file, format="png", dpi=FINE * self.dpi)
+        picture = Image.open(file)
+        within = PngInfo()
+        within.add_itxt("Description", self.get_label())
+        within.add_itxt("Drawing", self.svg("drawing"), zip=True)
+
+        how = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
+        few = picture.convert("RGB").quantize(**how)
+        file = io.BytesIO()
+        few.save(file, "png", dpi=picture.info["dpi"], pnginfo=within, optimize=True)
         return file.getvalue()
 
     def svg(self, name):
@@ -70,32 +86,50 @@ class Figure(matplotlib.figure.Figure):
         inside = picture[picture.index(">", picture.index("<svg")) + 1 :]
         inside = re.sub(r"<style.*?</style>", "", inside, flags=re.DOTALL)
         inside = re.sub(r'<g id="[^"]*"', "<g", inside)  # names that nothing refers to
-        inside = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", inside)
+        inside = FAMILIES.sub(kind_of_font, inside)
 
         # Then the element around it, as wide as the page lets it be.
         box = re.search(r'viewBox="[^"]*"', picture)[0]
         label = html.escape(self.get_label())
         how = 'stroke-linejoin="round" stroke-linecap="butt"'
-        return f'<svg {SVG} {box} {how} role="img" aria-label="{label}">{inside}'
-
-    def data_uri(self):
-        """The picture as an address that holds it, for a page that loads nothing."""
-        return "data:image/png;base64," + b64encode(self.png()).decode()
+        return named(f'<svg {SVG} {box} {how} role="img" aria-label="{label}">{inside}', name)
 
     def outputs(self):
         """What a notebook shows, one after the other, each as (forms, what is said of them).
 
-        JupyterLab and nbconvert's pages read out no alt text of a PNG, so its words come first.
+        A PNG, because JupyterLab shows no SVG before a cell has run, and GitHub not all of one. No
+        alt text of it is read out there or on nbconvert's pages, so its words come first.
         """
         alt = self.get_label()
         picture = {"image/png": self.png(), "text/plain": alt}
-        return [({"text/html": words(alt)}, {}), (picture, {"image/png": {"alt": alt}})]
+        about = {"alt": alt, "width": round(self.get_figwidth() * self.dpi)}
+        return [({"text/html": words(alt)}, {}), (picture, {"image/png": about})]
 
     def _ipython_display_(self):
         from IPython.display import display  # who calls this has it
 
         for forms, about in self.outputs():
             display(forms, metadata=about, raw=True)
+
+
+def kind_of_font(families):
+    """With what to take where a reader has none of the FAMILIES."""
+    return families[0] + (", monospace" if "Mono" in families[0] else ", sans-serif")
+
+
+def named(picture, name):
+    """An SVG, the name before the names of its parts."""
+    return NAMES.sub(rf"\g<1>{name}-", picture)
+
+
+def drawing(png, name):
+    """The SVG that lies in a Figure's PNG, its parts named anew; None in any other picture.
+
+    png: a path, or a file of bytes. name: as in `Figure.svg`.
+    """
+    with Image.open(png) as picture:
+        found = picture.info.get("Drawing")
+    return found and named(found, name)
 
 
 def words(alt):

@@ -102,10 +102,10 @@ def sliders(function, **ranges):
 
 
 def as_html(result):
-    """A figure with its words for those who can't see it, or text as it stands, as HTML."""
+    """A figure on white paper, whatever the notebook's ground is, or text as it stands, as HTML."""
     if isinstance(result, str):
         return f'<pre style="margin: 0; line-height: 1.3">{escape(result)}</pre>'
-    return f'<img src="{result.data_uri()}" alt="{escape(result.get_label())}">'
+    return f'<div style="background: white; max-width: 57em">{result.svg("moved")}</div>'
 
 
 def _slider(ipywidgets, name, low, high, step, start):
