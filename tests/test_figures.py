@@ -309,16 +309,16 @@ LABELS = {  # of both axes, with units
     "training_curves": [
         "training step",
         "validation loss (nats/character)",
-        "perplexity (characters)",
+        "perplexity per character",
     ],
     "ablation_bars": [
         "validation loss (nats/character)",
-        "perplexity (characters)",
+        "perplexity per character",
         "parameters (millions)",
         "training time (s)",
     ],
-    "parameters_vs_perplexity": ["parameters (millions)", "perplexity (characters)"],
-    "sample_comparison": ["(share)", "(share)", "(share)", "(characters)", "(nats/char.)"],
+    "parameters_vs_perplexity": ["parameters (millions)", "perplexity per character"],
+    "sample_comparison": ["(%)", "(%)", "(%)", "(characters)", "(nats/char.)"],
     "loss_bars": ["loss (nats/character)"],
     "character_counts": ["character", "count (log scale)"],
     "heatmaps, heads": ["query", "query", *["key"] * 4, "weight (share)"],
@@ -436,8 +436,9 @@ def test_samples_share_one_setting():
     assert {"2 layers ROMEO: 0", "human reference ROMEO: 0"} <= set(words)
     cool = GENERATIONS[(GENERATIONS["arm"] == "4 layers") & (GENERATIONS["temperature"] == 0.8)]
     for i, measure in enumerate(MEASURES):
-        assert_array_equal(drawn(figure, "4 layers samples", i).get_xdata(), cool[measure])
-        assert_allclose(drawn(figure, "4 layers", i).get_xdata(), cool[measure].mean())
+        in_unit = cool[measure] * (100 if i < 3 else 1)  # three shares, in per cent
+        assert_array_equal(drawn(figure, "4 layers samples", i).get_xdata(), in_unit)
+        assert_allclose(drawn(figure, "4 layers", i).get_xdata(), in_unit.mean())
 
 
 def test_a_model_without_one_word_is_drawn_too():

@@ -779,12 +779,8 @@ def in_words(table):
     """Each measure's mean, and half of its 95 % interval."""
     cells = {}
     for measure, digits in PLACES.items():
-        name, unit = MEASURES[measure]
-        values = table[measure]
-        if unit == "share":
-            values = 100 * values
-            unit = "%"
-        low, mean = comparisons.mean_interval(values)[:2]
+        name, unit, times = MEASURES[measure]
+        low, mean = comparisons.mean_interval(times * table[measure])[:2]
         head = _("{name} ({unit})", name=_(name), unit=_(unit))
         cells[head] = f"{mean:.{digits}f} ± {mean - low:.{digits}f}"
     return cells

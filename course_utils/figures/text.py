@@ -146,25 +146,34 @@ def write_excerpt(axes, text):
 
 def draw_measure(axes, generations, measure, styles):
     """One measure of all texts: a row an arm; where people are, a line through all rows."""
+    values = MEASURES[measure].times * generations[measure]
     for row, (arm, look) in enumerate(styles.items()):
-        texts = generations[generations["arm"] == arm]
-        values = texts[measure]
+        of_arm = generations["arm"] == arm
         small = {"color": look["color"], "alpha": 0.4, "ms": 3, "label": f"{arm} samples"}
-        axes.plot(values, np.full(len(values), row), "o", **small)
-        people = texts["temperature"].isna().all()
+        axes.plot(values[of_arm], np.full(of_arm.sum(), row), "o", **small)
+        people = generations.loc[of_arm, "temperature"].isna().all()
         hollow = {"mfc": "white"} if people else {}
-        axes.plot(values.mean(), row, **look, **hollow, ms=8, label=arm)
+        mean = values[of_arm].mean()
+        axes.plot(mean, row, **look, **hollow, ms=8, label=arm)
         if people:
-            axes.axvline(values.mean(), color=GREY, lw=0.8, ls=":", zorder=1)
-    axes.set_xlim(padded(generations[measure]))
-    axes.xaxis.set_major_locator(MaxNLocator(2, prune="both", min_n_ticks=1))
+            axes.axvline(mean, color=GREY, lw=0.8, ls=":", zorder=1)
+    number_ends(axes, values)
     axes.tick_params(axis="y", length=0)
+
+
+def number_ends(axes, values):
+    """Two round numbers around all values, far enough from the next panel's to be told apart."""
+    low, high = np.clip(padded(values), 0, None)
+    low, *_, high = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    axes.set_xticks([low, high])
+    room = 0.35 * (high - low)
+    axes.set_xlim(low - room, high + room)
 
 
 def measure_label(measure, say):
     """A measure's name and unit below it."""
-    name, unit = map(say, MEASURES[measure])
-    return say("{name}\n({unit})", name=name, unit=unit)
+    name, unit, _ = MEASURES[measure]
+    return say("{name}\n({unit})", name=say(name), unit=say(unit))
 
 
 def setting_in_words(setting, say):

@@ -15,21 +15,22 @@ from course_utils.messages import N_, _, lines, names
 LOSS = N_("validation loss (nats/character)")
 LOSSES = N_("loss (nats/character)")
 UNTOUCHED = N_("loss on the untouched plays (nats/character)")
-PERPLEXITY = N_("perplexity (characters)")
+PERPLEXITY = N_("perplexity per character")
 PARAMETERS = N_("parameters (millions)")
 
 
 class Measure(NamedTuple):
-    """A measure of a text: its name and its unit."""
+    """A measure of a text: its name, its unit, and by what a value is multiplied to be in it."""
 
     name: str
     unit: str
+    times: int = 1
 
 
 MEASURES = {  # a column of a table of texts -> what it measures
-    "distinct_2": Measure(N_("distinct pairs"), N_("share")),
-    "repetition": Measure(N_("repetition"), N_("share")),
-    "known_words": Measure(N_("known words"), N_("share")),
+    "distinct_2": Measure(N_("distinct pairs"), "%", 100),
+    "repetition": Measure(N_("repetition"), "%", 100),
+    "known_words": Measure(N_("known words"), "%", 100),
     "longest_copy": Measure(N_("longest copy"), N_("characters")),
     "five_gram_loss": Measure(N_("5-gram loss"), N_("nats/char.")),
 }
