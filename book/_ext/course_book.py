@@ -54,8 +54,8 @@ def describe_pictures(app, doctree):
 
     page = app.env.docname.replace("/", "-")
     for i, image in enumerate([*doctree.findall(nodes.image)]):
-        path = app.env.relfn2path(image["uri"])[1]
-        if Path(path).is_file() and (found := course_pictures.redrawn(path, f"{page}-{i}")):
+        path = Path(app.env.relfn2path(image["uri"])[1])
+        if found := course_pictures.redrawn(path, f"{page}-{i}"):
             image.replace_self(found)
 
 

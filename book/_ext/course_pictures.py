@@ -25,7 +25,9 @@ def drawn(figure, name, width="none"):
 
 def redrawn(path, name):
     """The drawing that lies in a PNG, as lines and words of the page; None in any other picture."""
-    picture = drawing.drawing(path, name) if path.endswith(".png") else None
+    if path.suffix != ".png" or not path.is_file():
+        return None
+    picture = drawing.drawing(path, name)
     return picture and boxed(picture)
 
 
