@@ -558,7 +558,7 @@ def corner(picture):
     return [round(255 * float(value)) for value in pixels[4, -5, :3]]
 
 
-def test_a_maps_twin_turns_its_greys_alone_and_a_chart_has_none():
+def test_a_maps_twin_turns_all_but_the_map_and_a_chart_has_none():
     pictures = by_path("book/_ext/course_pictures.py")
     grid = figures.heatmaps(np.arange(25).reshape(5, 5) / 25, title="#222222: a map")
     light, dark = re.findall(r"<svg.*?</svg>", pictures.drawn(grid, "a").astext(), re.DOTALL)
@@ -569,6 +569,11 @@ def test_a_maps_twin_turns_its_greys_alone_and_a_chart_has_none():
     inks = [set(ink.findall(picture)) for picture in (light, dark)]
     assert {"222222", "eeeeee"} < inks[0]
     assert {"dddddd", "111111"} < inks[1]
+    mixed = pictures.drawn(figures.position_similarity({"a": np.ones((9, 3))}), "c").astext()
+    inks = [set(ink.findall(half)) for half in mixed.split("only-dark")]
+    hues = {colour for colour in inks[0] if len({colour[:2], colour[2:4], colour[4:]}) > 1}
+    assert hues, "a curve below a map"
+    assert not hues & inks[1], "a dark line is lost in the dark"
     named = [set(re.findall(r'id="([^"]+)"', picture)) for picture in (light, dark)]
     assert named[0]
     assert not named[0] & named[1]

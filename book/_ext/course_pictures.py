@@ -1,18 +1,21 @@
 """Pictures on a page: lines and words, sharp at any size, and at home on a dark one.
 
 The style sheet turns charts over there, white to black. A map can't be turned over: its brightness
-is what it says, and the numbers on it read it. So it gets a twin, whose greys alone are turned.
+is what it says, and the numbers on it read it. So it gets a twin, in which all else is turned.
 """
 
 import re
 
+import numpy as np
 from docutils import nodes
+from matplotlib.colors import to_hex, to_rgb
 
 from course_utils.figures import drawing
 from course_utils.messages import _
 
-# Of a part, from black to white without either: those are the numbers on a map.
-GREY = re.compile(r'(?<=fill: |roke: |fill="|roke=")#(?!ff|00)([0-9a-f]{2})\1\1\b')
+PART = re.compile(r"<(?!text[^>]*#ffffff)[^>]*>")  # of an SVG, but no white number on a map
+COLOUR = re.compile(r'(?<=fill: |roke: |fill="|roke=")#\w{6}')
+HUE = 2 * np.array([[0.213, 0.715, 0.072]] * 3) - np.eye(3)  # what hue-rotate(180deg) is in CSS
 
 
 def drawn(figure, name, width="none"):
@@ -44,5 +47,13 @@ def boxed(picture, width="none"):
 
 
 def turned(picture):
-    """A map's SVG for a dark page: its greys turned over, the colours and what is on them not."""
-    return GREY.sub(lambda grey: "#" + 3 * f"{255 - int(grey[1], 16):02x}", picture)
+    """A map's SVG for a dark page: as the style sheet turns a chart, but the map and its numbers.
+
+    Black numbers name no colour.
+    """
+    return PART.sub(lambda part: COLOUR.sub(other, part[0]), picture)
+
+
+def other(colour):
+    """White for black, black for white, and each hue as it is."""
+    return to_hex(np.clip(HUE @ (1 - np.array(to_rgb(colour[0]))), 0, 1))
