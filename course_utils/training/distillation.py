@@ -1,8 +1,8 @@
 """Several teachers and one student: what an ensemble knows, in one model of their size.
 
-Models from different seeds err in different places, and their mean guess is better than any one's.
-A student that learns from it, and not from what happened to stand there alone, comes close to it
-(Hinton et al., 2015). So the price is several trainings, and that of writing is one model's.
+Models of different seeds and texts err in different places, and their mean guess is better than any
+one's. A student that learns from it, and not from what happened to stand there alone, comes close
+to it (Hinton et al., 2015). So the price is several trainings, and that of writing is one model's.
 """
 
 import time
@@ -30,6 +30,9 @@ def train(
 ):
     """A student of so many teachers; with none, a model that learns from the text alone.
 
+    Each of several teachers has read all but another piece of the text: of each place, one of them
+    guesses and does not remember.
+
     share: of the targets, that which is the teachers'. teaching: their TrainConfig, where it is not
     the student's; their seeds follow from the student's. train_ids, validation_ids: (N,) int64 on
     one device. on_step(n): called when n more steps are done, a teacher's or the student's.
@@ -40,7 +43,7 @@ def train(
     for i in range(teachers):
         its = replace(teaching or config, seed=TEACHERS * (config.seed + 1) + i)
         teacher = trainer.new_model(model_config, its, train_ids.device)
-        trainer.train(teacher, train_ids, validation_ids, its, on_step, allow)
+        trainer.train(teacher, all_but(train_ids, i, teachers), validation_ids, its, on_step, allow)
         guesses = guesses + predictions(teacher, train_ids) / teachers
     targets = None
     if teachers:
@@ -51,6 +54,14 @@ def train(
     ids = train_ids, validation_ids
     result = trainer.train(student, *ids, config, on_step, allow, targets=targets)
     return student, result, seconds
+
+
+def all_but(ids, piece, pieces):
+    """A text without one of so many equal pieces of it; all of it, where there is only one."""
+    if pieces == 1:
+        return ids
+    begin, end = (n * len(ids) // pieces for n in (piece, piece + 1))
+    return torch.cat([ids[:begin], ids[end:]])
 
 
 @torch.no_grad()
