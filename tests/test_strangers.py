@@ -236,7 +236,7 @@ def test_weights_that_do_not_fit_or_are_not_numbers_are_refused(tmp_path):
 @pytest.mark.promise("weights")
 def test_the_command_says_one_sentence(tmp_path):
     (tmp_path / "evil.safetensors").write_bytes(pickle.dumps(Evil(tmp_path / "trace")))
-    done = course("generate", "--checkpoint", tmp_path / "evil.safetensors")
+    done = here("generate", "--checkpoint", tmp_path / "evil.safetensors")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "trace").exists()

@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
 
 import nbformat
 import pandas as pd
@@ -15,13 +13,8 @@ from course_utils import checks, files
 from course_utils.checks.stubs import is_blank
 from course_utils.classroom import grading, handout
 from course_utils.classroom.gradebook import Gradebook, names
+from helpers import course, here
 from tests.grading_cases import write
-
-
-def student(*arguments):
-    command = [sys.executable, "-m", "course_utils", "student", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
 
 # --- out ---
 
@@ -93,11 +86,11 @@ def test_blank_cells():
 
 @pytest.mark.slow
 def test_the_command_hands_out(tmp_path):
-    done = student(tmp_path / "class", "--variant", 4)
+    done = course("student", tmp_path / "class", "--variant", 4)
     assert (done.returncode, done.stderr) == (0, "")
     assert "6 lessons without solutions, variant 4" in done.stdout
     assert len(list((tmp_path / "class").glob("*.ipynb"))) == 6
-    again = student(tmp_path / "class")
+    again = here("student", tmp_path / "class")
     assert again.returncode == 1
     assert again.stderr.count("\n") == 1
     assert "01_data.ipynb is there already and stays as it is: name a new folder" in again.stderr
@@ -126,7 +119,7 @@ def test_notebooks_are_found_by_file_folder_and_pattern(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_call_that_finds_nothing_fails(tmp_path):
-    done = student(tmp_path / "grades", "--grade", tmp_path / "*.ipynb")
+    done = here("student", tmp_path / "grades", "--grade", tmp_path / "*.ipynb")
     assert done.returncode == 1
     assert done.stderr.startswith("course: no notebook was found in")
     assert not (tmp_path / "grades").exists()
