@@ -37,6 +37,9 @@ def specs(seeds, **changes):
     return [replace(spec, train=replace(spec.train, **changes)) for spec in asked]
 
 
+FOUR = specs(4, steps=40, evaluate_every=40)
+
+
 class Cluster:
     """A scheduler and its workers, processes of their own; what they say lies in a file."""
 
@@ -80,6 +83,12 @@ class Cluster:
             process.wait()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A worker loads PyTorch before it answers; on a busy machine that takes long."""
+    monkeypatch.setattr(cluster, "PATIENCE_S", 300)
+
+
 @pytest.fixture
 def dask(tmp_path):
     started = Cluster(tmp_path)
@@ -93,6 +102,9 @@ def workers(tmp_path_factory):
     started = Cluster(tmp_path_factory.mktemp("workers"))
     started.worker(threads=2)
     started.worker(threads=4)
+    with cluster.connected(started.address) as client:
+        client.wait_for_workers(2)
+        client.run(cluster.about)  # it loads PyTorch there, and a client waits only so long
     yield started
     started.end()
 
@@ -101,32 +113,34 @@ def weights(records):
     return [record.checkpoint.read_bytes() for record in records]
 
 
-def test_threads_of_one_worker_change_nothing(workers, tmp_path):
-    """The same bits as here, one after the other."""
-    asked = specs(8)
-    away = pool.run_specs(asked, OWN, tmp_path / "away", scheduler=workers.address)
-    here = pool.run_specs(asked, OWN, tmp_path / "here")
-    assert weights(away) == weights(here)
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The weights of four runs as they come out here, one after the other."""
+    return weights(pool.run_specs(FOUR, OWN, tmp_path_factory.mktemp("here")))
+
+
+def test_threads_of_one_worker_change_nothing(workers, local, tmp_path):
+    """The same bits as here; of four runs one worker has two at least."""
+    away = pool.run_specs(FOUR, OWN, tmp_path / "away", scheduler=workers.address)
+    assert weights(away) == local
     said = {record.environment["worker"].partition(", ")[2] for record in away}
     assert said <= {"2 threads", "4 threads"}
     assert {record.environment["threads"] for record in away} == {1}
     assert {record.environment["code"] for record in away} == {runs.code()}
 
 
-def test_without_its_lock_they_would(dask, tmp_path):
+def test_without_its_lock_they_would(dask, local, tmp_path):
     """The mutant: runs that share a process share its random numbers."""
     dask.worker(threads=4, preload=NO_LOCK)
-    asked = specs(4, steps=150, evaluate_every=150)
-    away = pool.run_specs(asked, OWN, tmp_path / "away", scheduler=dask.address)
-    here = pool.run_specs(asked, OWN, tmp_path / "here")
-    assert weights(away) != weights(here)
+    away = pool.run_specs(FOUR, OWN, tmp_path / "away", scheduler=dask.address)
+    assert weights(away) != local
 
 
-def test_a_worker_that_is_lost_loses_no_run(dask, tmp_path):
+def test_a_worker_that_is_lost_loses_no_run(dask, local, tmp_path):
     """One of two is killed while it trains: every run once, and the records of a local run."""
     killed = dask.worker()
     dask.worker()
-    asked, finished = specs(4, steps=150), []
+    finished = []
 
     def kill_one(record):
         finished.append(record.seed)
@@ -134,11 +148,10 @@ def test_a_worker_that_is_lost_loses_no_run(dask, tmp_path):
             killed.send_signal(signal.SIGKILL)
 
     away = tmp_path / "away"
-    records = pool.run_specs(asked, OWN, away, on_record=kill_one, scheduler=dask.address)
+    records = pool.run_specs(FOUR, OWN, away, on_record=kill_one, scheduler=dask.address)
     assert sorted(finished) == [0, 1, 2, 3]
     assert len(runs.load_all(away)) == 4
-    here = pool.run_specs(asked[:2], OWN, tmp_path / "here")
-    assert weights(records[:2]) == weights(here)
+    assert weights(records) == local
 
 
 def test_a_diverging_run_is_named_and_stops_no_other(workers, tmp_path):
@@ -156,7 +169,8 @@ def refused(words, tmp_path, address, **options):
     assert refusal.value.__cause__ is None or refusal.value.__suppress_context__
 
 
-def test_a_scheduler_that_is_not_there(tmp_path):
+def test_a_scheduler_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_S", 1)
     refused(r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 ", tmp_path, "tcp://127.0.0.1:9")
 
 
@@ -180,41 +194,31 @@ def test_a_worker_with_another_version_of_the_course(dask, tmp_path):
     refused("has another version of the course", tmp_path, dask.address)
 
 
-def test_all_workers_lost(dask, tmp_path, monkeypatch):
+def test_all_workers_lost_and_then_the_scheduler(dask, tmp_path, monkeypatch):
+    """What is finished is kept each time, and the same command goes on from there."""
     monkeypatch.setattr(cluster, "LOST_S", 2)
+    away, lost = tmp_path / "away", "{} lost; .*runs are kept; the same command goes on from them"
     worker = dask.worker()
-    words = "all workers at .* are lost; .*runs are kept; the same command goes on from them"
+    words = lost.format("all workers at .* are")
     refused(words, tmp_path, dask.address, on_record=lambda record: worker.kill())
-    kept = len(runs.load_all(tmp_path / "away"))
+    kept = len(runs.load_all(away))
     assert kept >= 1
-    dask.worker()  # and it does go on
-    finished = []
-    pool.run_specs(
-        specs(kept + 1),
-        OWN,
-        tmp_path / "away",
-        on_record=finished.append,
-        scheduler=dask.address,
-    )
-    assert [record.seed for record in finished] == [kept]
 
-
-def test_the_scheduler_lost(dask, tmp_path):
     dask.worker()
-    words = "the scheduler at .* is lost; .*runs are kept; the same command goes on from them"
+    words = lost.format("the scheduler at .* is")
     refused(words, tmp_path, dask.address, on_record=lambda record: dask.scheduler.kill())
-    kept = runs.load_all(tmp_path / "away")
-    assert kept
+    more = len(runs.load_all(away))
+    assert more > kept
 
     again = Cluster(tmp_path / "again")  # started anew, elsewhere
     try:
         again.worker()
-        asked, finished = specs(len(kept) + 1), []
+        asked, finished = specs(more + 1), []
         options = {"on_record": finished.append, "scheduler": again.address}
-        records = pool.run_specs(asked, OWN, tmp_path / "away", **options)
+        records = pool.run_specs(asked, OWN, away, **options)
     finally:
         again.end()
-    assert len(finished) == 1, "what was kept is not run again"
+    assert [record.seed for record in finished] == [more], "what was kept is not run again"
     here = pool.run_specs(asked[-1:], OWN, tmp_path / "here")
     assert weights(records[-1:]) == weights(here)
 
@@ -222,10 +226,17 @@ def test_the_scheduler_lost(dask, tmp_path):
 def test_two_clients_with_one_folder_run_everything_once(workers, tmp_path, corpus_file):
     words = ("ablate", "residual", "--profile", "smoke", "--seeds", "2", "--corpus", corpus_file)
     words += ("--scheduler", workers.address)
-    both = [start(*words, "--out", tmp_path / "both") for _ in range(2)]
-    said = [client.communicate() for client in both]
-    assert [client.returncode for client in both] == [0, 0], said
-    ran = [re.findall(r"seed \d: [\d.]+\s+nats", out + err) for out, err in said]
+    both = ("--out", tmp_path / "both")
+    said = tmp_path / "said"
+    with files.lock(tmp_path / "both"), said.open("w") as output:
+        other = start(*words, *both, stdout=output, stderr=output)
+        wait_until(lambda: "waiting for it to end" in said.read_text(), said, other)
+    one = here(*words, *both)
+    assert (one.returncode, other.wait()) == (0, 0), one.stderr + said.read_text()
+    ran = [
+        re.findall(r"seed \d: [\d.]+\s+nats", words)
+        for words in (one.stdout + one.stderr, said.read_text())
+    ]
     assert sorted(map(len, ran)) == [0, 4], "one ran all, the other waited and found all"
     done = here(*words[:8], "--workers", 1, "--out", tmp_path / "here")
     assert done.returncode == 0, done.stderr
@@ -293,22 +304,16 @@ def test_what_is_no_run_is_refused_in_a_sentence_and_not_kept(sent, change, word
         cluster.received(None, spec, tmp_path / "results")
 
 
-def test_the_fingerprint_of_the_code_is_of_what_decides_a_result(tmp_path):
-    assert len(runs.code()) == 8
-    source = "from course_utils.training import runs; print(runs.code())"
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+def test_the_fingerprint_of_the_code_is_of_what_decides_a_result(tmp_path, monkeypatch):
+    """Whatever ends its lines, as git may on Windows; and no comment may be added."""
+    here = runs.code()
+    assert len(here) == 8
     for path in PACKAGE.rglob("*.py"):
-        copy = tmp_path / "course_utils" / path.relative_to(PACKAGE)
+        copy = tmp_path / path.relative_to(PACKAGE)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        files.write(copy, path.read_bytes().replace(b"\n", b"\r\n"))  # as git writes on Windows
-
-    def asked():
-        command = [sys.executable, "-c", source]
-        done = subprocess.run(
-            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    assert asked() == runs.code()
-    (tmp_path / "course_utils" / "training" / "engine.py").open("a").write("# another\n")
-    assert asked() != runs.code()
+        files.write(copy, path.read_bytes().replace(b"\n", b"\r\n"))
+    engine = tmp_path / "training" / "engine.py"
+    monkeypatch.setattr(runs, "__file__", str(engine))
+    assert runs.code.__wrapped__() == here
+    engine.open("a").write("# another\n")
+    assert runs.code.__wrapped__() != here

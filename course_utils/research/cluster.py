@@ -21,6 +21,7 @@ from course_utils.messages.names import translated
 from course_utils.training import checkpoints, engine, runs
 from course_utils.training.trainer import TrainingError
 
+CONNECT_S = 10  # how long the scheduler may take to answer
 PATIENCE_S = 15  # how long nobody may answer before the first run
 LOST_S = 30  # and during the others: a worker that died may be on its way back
 CORPUS = ("text", "name", "sha256", "source", "note")  # what a worker needs to know of a corpus
@@ -58,7 +59,7 @@ def connected(address):
         raise ClusterError(_("--scheduler needs Dask: pip install distributed")) from None
     logging.disable(logging.CRITICAL)  # what matters of Dask's tracebacks is said in a sentence
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         logging.disable(logging.NOTSET)
         words = _(
