@@ -36,7 +36,7 @@ SMOKE = Profile(
     loop_steps=20,
     demo_steps=5,
     demo_windows=32,
-    sample_characters=200,
+    sample_characters=60,
     threads=1,
 )
 LAPTOP = Profile(
