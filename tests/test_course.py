@@ -1,7 +1,6 @@
 """The `course` command as a reader meets it: real processes, real files,
 one clear sentence when something is wrong."""
 
-import contextlib
 import csv
 import json
 import os
@@ -16,7 +15,7 @@ from course_utils import __main__ as main
 from course_utils import commands, files
 from course_utils.research import studies
 from course_utils.training import recipes
-from helpers import LANGUAGES, course, here, start, wait_until
+from helpers import LANGUAGES, course, here, several, start, wait_until
 
 
 def tree(folder):
@@ -109,7 +108,7 @@ def test_verify_accepts_it_and_notices_what_is_wrong(results, corpus_file, tmp_p
     (out / "report.html").unlink()
     checkpoint = next((out / "checkpoints").glob("6-layers*"))
     checkpoint.write_bytes(checkpoint.read_bytes()[:-7])
-    done = course("verify", "--corpus", corpus_file, "--out", out)
+    done = here("verify", "--corpus", corpus_file, "--out", out)
     assert done.returncode == 1
     assert all(
         word in done.stderr for word in ("report.html is missing", "its record says", "is damaged")
@@ -157,7 +156,7 @@ def test_a_study_is_resumed_run_by_run(tmp_path, corpus_file):
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert 1 <= len(finished) < 8
-    done = course(*study)
+    done = here(*study)
     assert done.returncode == 0, done.stderr
     after = tree(tmp_path)
     assert all(after[name] == data for name, data in finished.items())
@@ -197,11 +196,12 @@ def test_two_at_once_in_one_folder_do_the_work_once(tmp_path, corpus_file):
     said = [tmp_path / "one", tmp_path / "two"]
     study = ("ablate", "residual", "--seeds", "1", "--corpus", corpus_file, "--out", tmp_path)
     study += ("--workers", "1")
-    with files.lock(tmp_path), contextlib.ExitStack() as stack:
-        outputs = [stack.enter_context(file.open("w")) for file in said]
-        pair = [start(*study, stdout=output, stderr=output) for output in outputs]
-        wait_until(lambda: all("waiting for it to end" in file.read_text() for file in said))
-    assert [process.wait() for process in pair] == [0, 0], [file.read_text() for file in said]
+    with files.lock(tmp_path):
+        pair = several(*((study, file) for file in said))
+        wait_until(lambda: all(file.exists() and "waiting" in file.read_text() for file in said))
+    for process in pair:
+        process.join()
+    assert [process.exitcode for process in pair] == [0, 0], [file.read_text() for file in said]
     assert len(list(tmp_path.glob("logs/*.json"))) == len(list(tmp_path.glob("checkpoints/*"))) == 2
     assert sum(len(re.findall(r"at step \d+", file.read_text())) for file in said) == 2
 
@@ -263,7 +263,7 @@ def test_a_corpus_that_teaches_nothing(tmp_path, text, words):
 def test_a_broken_checkpoint_is_refused(tmp_path):
     file = tmp_path / "broken.safetensors"
     file.write_bytes(b"<html>404</html>")
-    assert_one_sentence(course("generate", "--checkpoint", file, "--prompt", "To be"), 1, "damaged")
+    assert_one_sentence(here("generate", "--checkpoint", file, "--prompt", "To be"), 1, "damaged")
 
 
 def test_another_vocabulary_and_an_unknown_character_are_named(results, tmp_path, corpus_file):
@@ -305,7 +305,7 @@ def test_a_full_disk_keeps_what_was_there(results, corpus_file, tmp_path):
 
 
 def test_help_names_what_can_be_chosen_and_its_examples_hold():
-    said = course("ablate", "--help").stdout
+    said = here("ablate", "--help").stdout
     assert {*studies.STUDIES, "recorded", *recipes.RECIPES} <= set(re.findall(r"[\w-]+", said))
     parser = main.build_parser()
     for name, example in main.EXAMPLES.items():
