@@ -28,7 +28,7 @@ def ink(figure):
 
 
 def texts(figure):
-    return [text for text, _, _ in ink(figure)[1]]
+    return [text.replace("\u00a0", " ") for text, _, _ in ink(figure)[1]]
 
 
 def badly_placed(lines, width, height):

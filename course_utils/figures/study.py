@@ -38,6 +38,7 @@ from course_utils.figures.words import (
 )
 from course_utils.messages import N_
 
+FIRST = N_("training at first")
 X_LABELS = {
     "step": N_("training step"),
     "characters": N_("characters seen"),
@@ -80,12 +81,16 @@ def training_curves(curves, baselines, language=None, note="", recorded=None, x=
             last_point(runs, x, translated(arm, language), styles[arm]["color"])
             for arm, runs in curves.groupby("arm", sort=False)
         ]
-        drawn = draw_baselines(axes.axhline, axes.get_ylim(), baselines, language)
+        levels = dict(baselines or {})
+        trained = curves.dropna(subset="training_loss")
+        begins = trained.loc[trained["step"] == trained["step"].min(), "training_loss"].mean()
+        if begins > axes.get_ylim()[1]:  # what is cut off is said
+            levels[FIRST] = begins
+        drawn = draw_baselines(axes.axhline, axes.get_ylim(), levels, language)
         last = max(last_of(ends), curves[x].max())  # a seed's thin line may go on beyond the mean
         name_ends(axes, ends + baseline_ends(drawn, last))
         add_perplexity(axes, say(PERPLEXITY))
-        key = curves_key(curves, len(recorded) > 0, say, top=axes.get_ylim()[1])
-        explain(axes, key, *drawn.beyond)
+        explain(axes, curves_key(curves, len(recorded) > 0, say), *drawn.beyond)
         head(figure, title or say("How the loss falls"))
         figure.set_label(curves_in_words(ends, x, say))
     return figure
@@ -147,11 +152,8 @@ def add_perplexity(axes, label):
     right.set_ylabel(label)
 
 
-def curves_key(curves, has_record, say, top=np.inf):
-    """What the marks of the learning curves mean: those that are drawn, and no others.
-
-    top: of the loss axis; where training begins above it, from where is said.
-    """
+def curves_key(curves, has_record, say):
+    """What the marks of the learning curves mean: those that are drawn, and no others."""
     once = measured(curves).groupby(["arm", "seed"]).size().eq(1).all()
     several = curves.groupby("arm")["seed"].nunique().gt(1).any()
     key = [say("mark: validation") if once else say("line: validation")]
@@ -160,9 +162,6 @@ def curves_key(curves, has_record, say, top=np.inf):
         ring = say("ring: each seed")
         key.append(ring if once else say("thin: each seed"))
     key.append(say("dashed: training"))
-    begins = curves.loc[curves["step"] == curves["step"].min(), "training_loss"].mean()
-    if begins > top:
-        key[-1] += say(", from {:.2f}").format(begins)
     if has_record:
         key.append(say("faint: recorded study"))
     return " · ".join(key)

@@ -18,6 +18,7 @@ NAMES = {  # of baselines, arms and texts, and of the lines in figures of the le
     N_("8-gram"),
     N_("9-gram"),
     N_("human reference"),
+    N_("training at first"),
     N_("no positions"),
     N_("learned positions"),
     N_("sinusoidal positions"),

@@ -169,7 +169,7 @@ def by_epoch(m, rows=None):
 
     rows: no more than so many, at even distances, with each model's last.
     """
-    heads = [Said("epoch", "轮"), Said("training step", "训练步")]
+    heads = [Said("epoch", "轮"), Said("step", "步")]
     arms = list(m.measured["arm"].unique())
     for arm in arms:
         name = unbroken(arm)
