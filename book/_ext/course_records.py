@@ -59,7 +59,10 @@ def records():
     others = [result for result in found if result.outside()]
     if others:
         yield _("Tried, and not in the table:")
-        yield "\n".join(f"* {named(result)}: {result.outside()}." for result in others)
+        yield "\n".join(
+            "* " + _("{entry}: {reason}.", entry=named(result), reason=result.outside())
+            for result in others
+        )
 
 
 def named(result):
@@ -67,7 +70,7 @@ def named(result):
     name, n = result.entry.name, result.entry.teachers
     if n:
         name = ngettext("{name} ({n} teacher)", "{name} ({n} teachers)", n, name=name)
-    return f"{name}; {machine(result.environment)}"
+    return _("{name}; {machine}", name=name, machine=machine(result.environment))
 
 
 def row(result):
@@ -76,7 +79,6 @@ def row(result):
     slowest = max(trial.all_s for trial in result.trials)
     return {
         N_("entry"): named(result),
-        N_("claim"): f"{entry.claim:.4f}",
         N_("loss"): f"{result.mean:.4f}\u00a0±\u00a0{result.sd:.4f}",
         N_("worst"): f"{max(result.losses):.4f}",
         N_("context"): f"{entry.model.context_length:,}",
