@@ -146,6 +146,7 @@ def test_a_formula_and_a_number_with_what_it_counts_stay_together():
         "4 层低 0.0185，T = 256",
     ]
     assert fold("/a/long/path", 5) == ["/a/lo", "ng/pa", "th"]
+    assert fold("one two\u00a0three", 12) == ["one", "two\u00a0three"], "what is held stays"
     assert fold("  it is /a/long/path", 8, "  ", whole=True) == ["  it is", "  /a/long/path"]
     english = " ".join(figures.__doc__.split())
     assert fold(english, 30) == wrap(english, 30, break_on_hyphens=False)

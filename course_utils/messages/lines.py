@@ -10,7 +10,7 @@ SIGN = "=≈≠<>≤≥+−×/±"  # of a formula
 PLACES = re.compile(  # between two signs of which one is Chinese, or before a blank
     rf"(?<=[{WIDE}])(?<![{OPENING}])(?=[^\s{CLOSING}{SIGN}])"
     rf"|(?<=[^\s{OPENING}{SIGN}])(?=[{WIDE}])(?![{CLOSING}])"
-    rf"|(?<=\S)(?<!\s[{SIGN}])(?=\s+[^\s{CLOSING}])(?!\s+[{SIGN}]\s)"  # x = 5 is one
+    rf"|(?<=\S)(?<!\s[{SIGN}])(?=[^\S\u00a0]+[^\s{CLOSING}])(?!\s+[{SIGN}]\s)"  # x = 5 is one
     rf"(?!(?<=\d)\s+[{WIDE}])"  # and so is 4 层
 )
 
