@@ -797,7 +797,7 @@ figures.sample_comparison(table, note=text.note)
 #
 # ## 自己动手
 #
-# 这个组件会当着你的面一个字符一个字符地写。把温度拉到 0，等它陷入循环。设成 1.5，关掉 top-p，再慢慢减小 top-p，直到像样的词重新出现。自己写第一行，勾选*全部并排*：哪种深度能接着你的开头写得最久？
+# 这个组件会当着你的面一个字符一个字符地写。把温度拉到 0，等它陷入循环。设成 1.5，关掉 top-p，再慢慢减小 top-p，直到像样的词重新出现。自己写第一行，勾选*全部并排*：哪种深度写出的内容，与你的开头连贯得最久？
 
 # %% tags=["nbval-ignore-output"]
 widgets.sampler(models, tokenizer, prompt, temperature=0.8, top_p=0.95)
