@@ -399,6 +399,17 @@ def test_the_sentences_say_what_the_numbers_say(material, tmp_path):
         assert f"{arm.arm} {arm.model_mb} MB" in said["memory", "en"]
 
 
+def test_a_published_comparison_is_held_up_by_its_mean(material, tmp_path):
+    found = recorded.load("depth")
+    losses = [r.validation_loss for r in found if r.arm == "6 layers"]
+    corpus = replace(material.corpus, sha256=found[0].corpus["sha256"])
+    said = sentences(tmp_path, replace(material, corpus=corpus, baselines={"5-gram": 1.5}))
+    mean = f"{np.mean(losses):.3f}"
+    assert f"reach {mean}, the mean of {len(losses)} seeds" in said["answer", "en"]
+    assert f"达到 {mean}（{len(losses)} 个种子的均值）" in said["answer", "zh-Hans"]
+    assert f"{min(losses):.3f}" not in said["answer", "en"], "no seed is picked"
+
+
 def test_what_cannot_be_measured_is_a_dash(material, tmp_path):
     nothing = dict.fromkeys(("known_words", "distinct_2", "five_gram_loss"), math.nan)
     silent = replace(material, texts=material.texts.assign(**nothing))

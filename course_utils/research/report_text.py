@@ -157,25 +157,37 @@ def answer(m):
 
 
 def longer_runs(m, floor):
-    """What published runs of this text reach that are longer and better than counting; or none."""
-    larger = (
-        r
-        for r in recorded.load("depth", corpus=m.corpus)
-        if r.parameters > m.best["parameters"] and r.validation_loss < floor
-    )
-    found = list(larger)
+    """What this comparison reaches where it was published: larger, longer, better than counting."""
+    train = len(split(m.corpus.text)[0])
+    arms = {}
+    for r in recorded.load("depth", corpus=m.corpus):
+        arms.setdefault((r.recipe, r.arm), []).append(r)
+    found = []
+    for (_, arm), rs in arms.items():
+        reached = sum(r.validation_loss for r in rs) / len(rs)
+        longer = sum(r.history[-1]["characters"] for r in rs) / len(rs) / train
+        if rs[0].parameters > m.best["parameters"] and longer > m.epochs and reached < floor:
+            found.append((reached, longer, arm, rs))
     if not found:
         return []
-    best = min(found, key=lambda r: r.validation_loss)
-    longer = best.history[-1]["characters"] / len(split(m.corpus.text)[0])
+    reached, longer, arm, rs = min(found, key=lambda one: one[0])
+    name = named(arm)
+    place = Said("", "")
+    if all("cuda" in r.regime for r in rs):
+        place = Said(" on a GPU", "在 GPU 上")
+    mean = Said("", "")
+    if len(rs) > 1:
+        mean = Said(f", the mean of {len(rs)} seeds", f"（{len(rs)} 个种子的均值）")
     return [
         Said(
-            f"The runs here are short, {epochs(m.epochs)} epochs: the best published run of the "
-            f"course, larger ({millions(best.parameters)} million parameters) and {longer:.0f} "
-            f"epochs long, reaches {loss(best.validation_loss)}.",
-            f"这里的训练很短，只有 {epochs(m.epochs)} 轮：本课程公布的最好一次训练"
-            f"（模型更大，参数量 {in_myriads(best.parameters)}，训练 {longer:.0f} 轮）"
-            f"达到 {loss(best.validation_loss)}。",
+            f"The runs here are short, {epochs(m.epochs)} epochs. The course's published runs of "
+            f"this same comparison{place.english} are about {longer:.0f} epochs long: there "
+            f"{name.english}, larger ({millions(rs[0].parameters)} million parameters), reach "
+            f"{loss(reached)}{mean.english}.",
+            f"这里的训练很短，只有 {epochs(m.epochs)} 轮。本课程公布的同一对比{place.chinese}"
+            f"训练约 {longer:.0f} 轮：其中 {name.chinese}"
+            f"（模型更大，参数量 {in_myriads(rs[0].parameters)}）"
+            f"达到 {loss(reached)}{mean.chinese}。",
         )
     ]
 
