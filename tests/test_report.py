@@ -322,7 +322,8 @@ CHANGES = {  # a sentence -> changes of the numbers, each of which must change i
         by("arms", "validation_loss", 0.5),
         by("arms", "perplexity", 0.9),
         by("arms", "parameters", 2),
-        by("arms", "step_s"),
+        by("final", "characters_per_s"),
+        by("final", "characters_per_s", math.nan, slice(None)),
         without_verdicts,
         other_verdict,
         lambda m: replace(m, baselines={"bigram": 0.5}),
@@ -408,6 +409,23 @@ def test_a_published_comparison_is_held_up_by_its_mean(material, tmp_path):
     assert f"reach {mean}, the mean of {len(losses)} seeds" in said["answer", "en"]
     assert f"达到 {mean}（{len(losses)} 个种子的均值）" in said["answer", "zh-Hans"]
     assert f"{min(losses):.3f}" not in said["answer", "en"], "no seed is picked"
+
+
+def test_the_price_of_a_step_is_the_runs_own(material, tmp_path):
+    """The steps timed beside them only say whether the machine was busy."""
+    device, threads = "cpu (x86_64)", material.records[-1].environment["threads"]
+    arms = material.arms.assign(generation_device=device, generation_threads=threads)
+    alike = material.final["device"] == device
+    speeds = material.final[alike].groupby("arm", sort=False)["characters_per_s"]
+    size = material.train.batch_size * material.model.context_length
+    own = [size * (1 / of).mean() for _, of in speeds]
+    for slower, busy in ((1.3, False), (1.4, True)):
+        timed = [own[0], own[1], slower * own[2]]
+        said = sentences(tmp_path, replace(material, arms=arms.assign(step_s=timed)))
+        ratio = own[-1] / own[0]
+        assert f"takes {ratio:.1f} times as long ({device})" in said["answer", "en"]
+        assert ("was busy" in said["training-time", "en"]) == busy
+        assert ("机器正忙" in said["training-time", "zh-Hans"]) == busy
 
 
 def test_what_cannot_be_measured_is_a_dash(material, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -304,14 +305,26 @@ def by_quality(m):
     return Sheet(Said("Coherence, diversity, plausibility", "连贯性、多样性、合理性"), heads, rows)
 
 
+def on(devices, head):
+    """A column's head with where its numbers were taken; without, where there are none."""
+    if not devices:
+        return head
+    where = re.sub(
+        r"(\S{12})(?=\S)", "\\1\u200b", " / ".join(devices)
+    )  # so that it breaks on paper
+    return Said(f"{head.english} on {where}", f"{head.chinese}，{where}")
+
+
 def by_cost(m):
-    """What each depth costs: size, time, speed, memory."""
+    """What each depth costs: size, time, speed, memory; a time's head says where it was taken."""
+    here = [m.first["generation_device"]]
+    trained = list(m.final.dropna(subset="elapsed_s")["device"].unique())
     heads = [
         Said("model", "模型"),
-        Said("training time", "训练时间"),
-        COLUMNS["step_s"].head,
-        TRAINING_SPEED,
-        SPEED,
+        on(trained, Said("training time", "训练时间")),
+        on(here, COLUMNS["step_s"].head),
+        on(trained, TRAINING_SPEED),
+        on(here, SPEED),
         COLUMNS["model_mb"].head,
         COLUMNS["training_mb"].head,
     ]

@@ -92,6 +92,32 @@ class Material:
         """How many evaluations of a run could choose weights: each such row has a choosing_loss."""
         return max(sum("choosing_loss" in row for row in r.history) for r in self.records)
 
+    @cached_property
+    def pace(self):
+        """The runs' own mean seconds a step, without evaluations: ({arm: seconds}, device, threads)
+
+        Of runs made in one place and one way, the first such that has every arm; None without one.
+        """
+        of = ["device", "threads", "regime"]
+        ways = [(r.environment["device"], r.environment["threads"], r.regime) for r in self.records]
+        runs = pd.DataFrame(ways, columns=of).assign(arm=list(self.final["arm"]))
+        characters = self.train.batch_size * self.model.context_length
+        speeds = self.final["characters_per_s"].where(lambda speed: speed > 0)
+        runs["seconds"] = list(characters / speeds)
+        timed = runs.dropna(subset="seconds")
+        for (device, threads, _), alike in timed.groupby(of, sort=False):
+            if set(alike["arm"]) == set(self.final["arm"]):
+                return alike.groupby("arm")["seconds"].mean().to_dict(), device, threads
+        return None
+
+    @property
+    def was_busy(self):
+        """Whether the steps timed here took over a third longer than the runs' own, made alike."""
+        here = self.first["generation_device"], self.first["generation_threads"]
+        if not self.pace or self.pace[1:] != here or "compiled" in self.records[0].regime:
+            return False
+        return any(row.step_s > 4 / 3 * self.pace[0][row.arm] for row in self.arms.itertuples())
+
     @property
     def chooses(self):
         return self.choices > 1
@@ -197,11 +223,15 @@ def price(m):
     first, last = named(m.first["arm"]), named(m.last["arm"])
     more = m.last["parameters"] / m.first["parameters"]
     longer = m.last["step_s"] / m.first["step_s"]
+    where = m.first["generation_device"]
+    if m.pace:
+        seconds, where, _ = m.pace
+        longer = seconds[m.last["arm"]] / seconds[m.first["arm"]]
     return Said(
         f"The price: {last.english} have {more:.1f} times the parameters of {first.english}, and a "
-        f"training step takes {longer:.1f} times as long.",
+        f"training step takes {longer:.1f} times as long ({where}).",
         f"代价：{last.chinese} 的参数量是 {first.chinese} 的 {more:.1f} 倍，"
-        f"每个训练步的用时是其 {longer:.1f} 倍。",
+        f"每个训练步的用时是其 {longer:.1f} 倍（{where}）。",
     )
 
 
@@ -603,13 +633,9 @@ def texts(m):
 def machine(records):
     """Which device trained these, with how many threads."""
     places = dict.fromkeys(
-        (r.environment["device"], str(r.environment["threads"])) for r in records
+        (r.environment["device"], int(r.environment["threads"])) for r in records
     )
-    said = []
-    for device, threads in places:
-        count = plural(1, "thread") if threads == "1" else f"{threads} threads"
-        said.append(Said(f"{device}, {count}", f"{device}，{threads} 个线程"))
-    return listed(said)
+    return listed([on(device, threads) for device, threads in places])
 
 
 def training_time(m):
@@ -661,27 +687,57 @@ def lengths(m):
 
 
 def a_step(m):
-    ms = listed(
-        [
-            Said(
-                f"{named(arm).english} {megabytes(1e3 * s)} ms",
-                f"{named(arm).chinese} {megabytes(1e3 * s)} 毫秒",
-            )
-            for arm, s in zip(m.arms["arm"], m.arms["step_s"], strict=True)
-        ]
-    )
+    """What a step of each depth takes: the runs' own, and single ones timed here."""
+    timed = in_ms(m, m.arms["step_s"])
     where = here(m)
-    return Said(
-        f"The price of depth is read from single steps, timed in turn: {ms.english} (the fastest "
-        f"of {costs.STEPS}; {where.english}).",
-        f"深度的代价以轮流计时的单个训练步衡量：{ms.chinese}"
-        f"（{costs.STEPS} 次中最快的一次；{where.chinese}）。",
+    own = Said("", "")
+    if m.pace:
+        seconds, device, threads = m.pace
+        mean = in_ms(m, m.arms["arm"].map(seconds))
+        of = on(device, threads)
+        own = Said(
+            "The price of depth is read from the mean step of the runs, without evaluations: "
+            f"{mean.english} ({of.english}).",
+            f"深度的代价以各次训练的平均训练步用时（不含评估）衡量：{mean.chinese}（{of.chinese}）。",
+        )
+    begin = Said("The price of depth is read from single steps", "深度的代价以单个训练步衡量，")
+    if m.pace:
+        begin = Said("Single steps", "另测单个训练步，")
+    busy = Said("", "")
+    if m.was_busy:
+        busy = Said(
+            "These are slower than the runs' own by more than a third: the machine was busy when "
+            "this was timed.",
+            "这比训练时的平均用时慢三分之一以上：测量时机器正忙。",
+        )
+    return joined(
+        own,
+        Said(
+            f"{begin.english}, timed in turn when this page was made: {timed.english} (the fastest "
+            f"of {costs.STEPS}; {where.english}).",
+            f"{begin.chinese}在生成本页时轮流计时：{timed.chinese}"
+            f"（{costs.STEPS} 次中最快的一次；{where.chinese}）。",
+        ),
+        busy,
     )
+
+
+def in_ms(m, seconds):
+    """A time of each arm, seconds in their order."""
+    parts = []
+    for arm, s in zip(m.arms["arm"], seconds, strict=True):
+        ms = megabytes(1e3 * s)
+        name = named(arm)
+        parts.append(Said(f"{name.english} {ms} ms", f"{name.chinese} {ms} 毫秒"))
+    return listed(parts)
 
 
 def here(m):
     """Where the page was made."""
-    device, threads = m.first["generation_device"], int(m.first["generation_threads"])
+    return on(m.first["generation_device"], int(m.first["generation_threads"]))
+
+
+def on(device, threads):
     return Said(f"{device}, {plural(threads, 'thread')}", f"{device}，{threads} 个线程")
 
 
