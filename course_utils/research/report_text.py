@@ -252,7 +252,11 @@ def verdicts(m):
 
 
 def more_seeds(m):
-    """How many seeds may settle what is open, were they to lie as far apart as those here."""
+    """How many seeds have an even chance to settle what is open, lying as far apart as these.
+
+    The interval of so many just misses 0 if their mean is the one seen here, and the mean of other
+    seeds is as often nearer to 0 as it is farther.
+    """
     unsettled = [one for one in m.comparisons if not (one.high < 0 or one.low > 0)]
     if not unsettled:
         return []
@@ -274,10 +278,11 @@ def more_seeds(m):
     n = max(enough)
     return [
         Said(
-            f"That the interval contains 0 doesn't mean that depth does nothing: if further seeds "
-            f"differ as these do, {n} in all would settle it (`course run --seeds {n}`).",
-            "区间包含 0 并不表示深度不起作用：若更多种子的差异与这些相仿，"
-            f"总共 {n} 个种子就能得出结论（`course run --seeds {n}`）。",
+            "That the interval contains 0 doesn't mean that depth does nothing: if the true "
+            f"difference is as large as the one seen here, {n} seeds in all, fixed beforehand, "
+            "find it with a chance of about one half.",
+            "区间包含 0 并不表示深度不起作用：若真实差异与这里所见的一样大，"
+            f"事先定好总共用 {n} 个种子，看出它的机会约为一半。",
         )
     ]
 
