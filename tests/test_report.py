@@ -453,7 +453,9 @@ def test_what_is_open_is_called_so_and_has_no_headline(material, tmp_path):
     assert comparisons.t_test(as_far_apart(close, n))[2] < 0
     unsettled = replace(material, comparisons=[close])
     said = sentences(tmp_path, unsettled)
-    assert "No difference seen between 6 layers and 4 layers" in said["answer", "en"]
+    by = f"{abs(close.difference):.3f} nats/character than that of 4 layers, which isn't settled"
+    assert f"The loss of 6 layers is lower by {by}" in html.unescape(said["answer", "en"])
+    assert "（95% 置信区间 −0.051 至 +0.004，3 对种子）" in said["answer", "zh-Hans"]
     assert f"{n} seeds in all, fixed beforehand" in said["answer", "en"]
     assert f"事先定好总共用 {n} 个种子" in said["answer", "zh-Hans"]
     for title in report_text.titles(unsettled).values():

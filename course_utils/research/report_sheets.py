@@ -309,9 +309,7 @@ def on(devices, head):
     """A column's head with where its numbers were taken; without, where there are none."""
     if not devices:
         return head
-    where = re.sub(
-        r"(\S{12})(?=\S)", "\\1\u200b", " / ".join(devices)
-    )  # so that it breaks on paper
+    where = re.sub(r"(\S{12})(?=\S)", "\\1\u200b", " / ".join(devices))  # a long one may break
     return Said(f"{head.english} on {where}", f"{head.chinese}，{where}")
 
 

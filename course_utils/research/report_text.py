@@ -247,8 +247,26 @@ def verdicts(m):
             )
         ]
     return [
-        Said(*(with_minus(one.verdict_in(language)) for language in CODES)) for one in m.comparisons
+        still_open(one)
+        if one.low <= 0 <= one.high
+        else Said(*(with_minus(one.verdict_in(language)) for language in CODES))
+        for one in m.comparisons
     ]
+
+
+def still_open(one):
+    """A difference that chance alone may have made: how large it is, and how sure."""
+    arm, other = named(one.arm), named(one.other)
+    side = Said("lower", "低") if one.difference < 0 else Said("higher", "高")
+    by = loss(abs(one.difference))
+    low, high = (with_minus(f"{end:+z.3f}") for end in (one.low, one.high))
+    return Said(
+        f"The loss of {arm.english} is {side.english} by {by} nats/character than that of "
+        f"{other.english}, which isn't settled (95 % interval {low} to {high}, {one.pairs} paired "
+        "seeds).",
+        f"{arm.chinese} 的损失比 {other.chinese} {side.chinese} {by} 奈特/字符，但尚不能确定"
+        f"（95% 置信区间 {low} 至 {high}，{one.pairs} 对种子）。",
+    )
 
 
 def more_seeds(m):
