@@ -307,6 +307,10 @@ def chosen(record):
     return replace(record, history=[row | {"choosing_loss": 1.0} for row in record.history])
 
 
+def stopped(m):
+    return replace(m, final=m.final.assign(steps=m.final["steps"] // m.final["n_layers"]))
+
+
 def shorter_text(m):
     return replace(m, corpus=replace(m.corpus, text=m.corpus.text[:-50]))
 
@@ -317,7 +321,7 @@ def judged(column, factor=1.5):
 
 
 CHANGES = {  # a sentence -> changes of the numbers, each of which must change it
-    "question": [lambda m: replace(m, arms=m.arms.iloc[:2])],
+    "question": [lambda m: replace(m, arms=m.arms.iloc[:2]), stopped],
     "answer": [
         by("arms", "validation_loss", 0.5),
         by("arms", "perplexity", 0.9),

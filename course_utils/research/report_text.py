@@ -152,12 +152,26 @@ class Material:
 # --- the question and its answer -----------------------------------------------------------------
 def question(m):
     arms = listed([named(arm) for arm in m.arms["arm"]])
+    steps = Said("", "")
+    if m.stopped_early:
+        means = mean_steps(m)
+        steps = Said(
+            f"; early stopping ended the runs after so many steps (mean): {means.english}",
+            f"；因提前停止，平均训练步数为 {means.chinese}",
+        )
     return Said(
         "How much better does a character-level Transformer predict its text as it gets deeper, "
-        f"and what does the depth cost? Here {arms.english} are compared; all else is the same.",
+        f"and what does the depth cost? Here {arms.english} are compared; all settings are the "
+        f"same{steps.english}.",
         "字符级 Transformer 加深之后，预测文本的能力会提高多少，又要付出什么代价？"
-        f"这里比较 {arms.chinese}，其余设置完全相同。",
+        f"这里比较 {arms.chinese}，其余设置完全相同{steps.chinese}。",
     )
+
+
+def mean_steps(m):
+    """How many steps the runs of each arm made."""
+    means = m.final.groupby("arm", sort=False)["steps"].mean().reset_index()
+    return listed(each(means, "{arm} {steps:,.0f}", "{arm} {steps:,.0f}"))
 
 
 def answer(m):
@@ -701,8 +715,7 @@ def lengths(m):
     """How many steps the runs made, where early stopping ended them."""
     if not m.stopped_early:
         return Said("", "")
-    means = m.final.groupby("arm", sort=False)["steps"].mean().reset_index()
-    steps = listed(each(means, "{arm} {steps:,.0f}", "{arm} {steps:,.0f}"))
+    steps = mean_steps(m)
     return Said(
         f"They stopped after so many steps (mean): {steps.english}.",
         f"平均停止步数：{steps.chinese}。",
