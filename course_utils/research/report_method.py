@@ -166,21 +166,43 @@ def the_optimiser(m):
             f"峰值学习率分别为 {c.muon_learning_rate:g} 与 {c.learning_rate:g}",
         )
         sources = f"Jordan et al., 2024; {sources}"
+    if not c.warmup_steps and not c.decay:
+        return of_optimiser(c, by, sources, constant(c))
     rises = Said("no warm-up", "无预热")
     if c.warmup_steps:
         rises = Said(f"{c.warmup_steps:,} steps of warm-up", f"预热 {c.warmup_steps:,} 步")
-    falls = Said("a constant rate", "学习率不变")
+    falls = Said("constant from then on", "此后学习率不变")
     if c.decay:
         falls = Said(
             f"a rate that falls linearly to 0 over the last {100 * c.decay:g} % of the steps",
             f"最后 {100 * c.decay:g}% 的步数中学习率线性降到 0",
         )
+    schedule = Said(
+        f"{rates.english}, {rises.english}, {falls.english}",
+        f"{rates.chinese}，{rises.chinese}，{falls.chinese}",
+    )
+    return of_optimiser(c, by, sources, schedule)
+
+
+def constant(c):
+    """Of a schedule that neither rises nor falls, its rates."""
+    if c.optimizer == "muon":
+        return Said(
+            f"constant learning rates of {c.muon_learning_rate:g} and {c.learning_rate:g}",
+            f"学习率恒为 {c.muon_learning_rate:g} 与 {c.learning_rate:g}",
+        )
     return Said(
-        f"The optimiser is {by.english} ({sources}), with {rates.english}, {rises.english}, "
-        f"{falls.english}, weight decay {c.weight_decay:g}, and gradients clipped to a norm of "
-        f"{c.clip_norm:g}; it runs in PyTorch (Paszke et al., 2019).",
-        f"优化器为 {by.chinese}{wide(f'({sources})')}，{rates.chinese}，{rises.chinese}，"
-        f"{falls.chinese}，"
+        f"a constant learning rate of {c.learning_rate:g}", f"学习率恒为 {c.learning_rate:g}"
+    )
+
+
+def of_optimiser(c, by, sources, schedule):
+    """Its sentence. by, schedule: Said; sources: who wrote of it"""
+    return Said(
+        f"The optimiser is {by.english} ({sources}), with {schedule.english}, weight decay "
+        f"{c.weight_decay:g}, and gradients clipped to a norm of {c.clip_norm:g}; it runs in "
+        "PyTorch (Paszke et al., 2019).",
+        f"优化器为 {by.chinese}{wide(f'({sources})')}，{schedule.chinese}，"
         f"权重衰减 {c.weight_decay:g}，梯度范数裁剪到 {c.clip_norm:g}；"
         "用 PyTorch 实现（Paszke et al., 2019）。",
     )
