@@ -47,6 +47,7 @@ def write(folder, material, pictures):
             for language, figure in figures.items()
         },
         environment=material.records[0].environment,
+        regimes=dict.fromkeys(r.regime for r in material.records),
         language=messages.language(),
         address=report_method.COURSE,
     )

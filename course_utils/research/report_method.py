@@ -123,6 +123,7 @@ def the_training(m):
         ),
         what_is_read(m),
         the_optimiser(m),
+        the_regime(m),
         the_seeds(m),
     )
 
@@ -206,6 +207,34 @@ def of_optimiser(c, by, sources, schedule):
         f"权重衰减 {c.weight_decay:g}，梯度范数裁剪到 {c.clip_norm:g}；"
         "用 PyTorch 实现（Paszke et al., 2019）。",
     )
+
+
+REGIME = {  # the pieces of a record's regime
+    "cpu": Said("on a CPU", "在 CPU 上"),
+    "cuda": Said("on a GPU", "在 GPU 上"),
+    "mps": Said("on a Mac's GPU", "在 Mac 的 GPU 上"),
+    "fp32": Said("in fp32", "使用 fp32"),
+    "bf16": Said("in bf16", "使用 bf16"),
+    "compiled": Said("compiled", "经过编译"),
+    "CUDA graph": Said("replayed as a CUDA graph", "以 CUDA 图重放"),
+    "exact": Said("repeatable to the bit", "逐位可复现"),
+}
+
+
+def the_regime(m):
+    """How the steps were made: in every way that a record holds."""
+    ways = []
+    for regime in dict.fromkeys(r.regime for r in m.records):
+        pieces = [REGIME.get(piece, Said(piece, piece)) for piece in regime.split(", ")]
+        ways.append(
+            Said(
+                ", ".join(piece.english for piece in pieces),
+                "、".join(piece.chinese for piece in pieces),
+            )
+        )
+    english = "; others ".join(way.english for way in ways)
+    chinese = "；另有一些".join(way.chinese for way in ways)
+    return Said(f"The steps ran {english}.", f"训练步的执行方式：{chinese}。")
 
 
 def the_seeds(m):

@@ -706,8 +706,27 @@ def training_time(m):
             f"A run took, evaluations included: {took.english} ({of.english}{where.english}).",
             f"一次训练（含评估）用时：{took.chinese}（{of.chinese}{where.chinese}）。",
         ),
+        setup(m),
         lengths(m),
         a_step(m),
+    )
+
+
+def setup(m):
+    """What the times above leave out: what comes before the first step."""
+    seconds = [r.setup_s for r in m.records if r.setup_s]
+    if not seconds:
+        return Said("", "")
+    least, most = min(seconds), max(seconds)
+    took = Said(f"{least:.1f} to {most:.1f} s", f"{least:.1f} 至 {most:.1f} 秒")
+    if f"{least:.1f}" == f"{most:.1f}":
+        took = Said(f"{most:.1f} s", f"{most:.1f} 秒")
+    what = Said("Preparing the first step", "准备第一步")
+    if any("compiled" in r.regime for r in m.records):
+        what = Said("Compiling, and preparing the first step", "编译并准备第一步")
+    return Said(
+        f"{what.english}, {took.english} a run, is left out.",
+        f"{what.chinese}每次用时 {took.chinese}，不计在内。",
     )
 
 
@@ -807,10 +826,11 @@ def memory(m):
             f"模型内存（仅权重）：{in_mb(m, 'model_mb').chinese}。",
         ),
         Said(
-            "A plain training step in fp32 holds weights, gradients, the optimiser's memory and "
-            "the activations for the backward pass, counted tensor by tensor: "
+            "A plain training step in fp32, for comparison, holds weights, gradients, the "
+            "optimiser's memory and the activations for the backward pass, counted tensor by "
+            "tensor: "
             f"{in_mb(m, 'training_mb').english}.",
-            "一个 fp32 训练步要容纳权重、梯度、优化器状态和供反向传播用的激活值，"
+            "作为比较，一个 fp32 训练步要容纳权重、梯度、优化器状态和供反向传播用的激活值，"
             f"逐个张量相加：{in_mb(m, 'training_mb').chinese}。",
         ),
         peak_on_gpu(m) if m.on_gpu else peak_of_all(m),
