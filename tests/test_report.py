@@ -497,9 +497,14 @@ def test_other_ablations_come_in_with_their_differences(browser, material, tmp_p
     )
     apart = table["no positions"] - table["unchanged"]
     row = next(row for row in rows if row.startswith("no positions"))
+    first = group.arms["unchanged"][0]
+    made = f"{first.model['n_layers']} layers, context {first.model['context_length']:,}"
+    assert page.get_by_text(made).count() == 1
+    written = report_sheets.study_table([group]).set_index("arm")["difference"]
+    assert written["no positions"] == pytest.approx(apart.mean())
     assert f"{table['no positions'].mean():.3f}" in row
     assert f"{apart.mean():+.3f}" in row
-    assert next(row for row in rows if row.startswith("unchanged")).split("\t")[-2:] == ["–"] * 2
+    assert next(row for row in rows if row.startswith("as above")).split("\t")[-2:] == ["–"] * 2
 
 
 def test_titles_say_what_was_found(material):
@@ -531,7 +536,7 @@ def test_on_paper_nothing_is_cut(browser, page_file):
     page = visit(browser, page_file, width=794)
     page.emulate_media(media="print")
     assert page.evaluate("document.documentElement.scrollWidth") <= 794
-    assert page.locator("nav:visible, label:visible, .raw:visible").count() == 0
+    assert page.locator("nav:visible, label:visible, .raw:visible, #others:visible").count() == 0
     for svg in page.locator(".picture:visible svg").all():
         assert svg.bounding_box()["height"] <= 0.4 * 1123
     cut = "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).length"

@@ -11,7 +11,16 @@ from course_utils.lessons.data import baseline_losses, split
 from course_utils.lessons.train import evaluate
 from course_utils.messages import _, ngettext
 from course_utils.messages.names import translated
-from course_utils.research import comparisons, costs, groups, pool, report, report_text, studies
+from course_utils.research import (
+    comparisons,
+    costs,
+    groups,
+    pool,
+    report,
+    report_sheets,
+    report_text,
+    studies,
+)
 from course_utils.research.report_text import Material
 from course_utils.research.tables import (
     arm_table,
@@ -142,6 +151,10 @@ def write(folder, material):
     }
     for name, table in tables.items():
         files.write(folder / "tables" / f"{name}.csv", files.csv_bytes(table))
+    others = folder / "tables" / "other_ablations.csv"
+    others.unlink(missing_ok=True)  # of runs that lie here no more
+    if material.others:
+        files.write(others, files.csv_bytes(report_sheets.study_table(material.others)))
     drawn = draw(material)
     for name, figure in drawn.items():
         files.write(folder / name, figure.png())

@@ -155,13 +155,10 @@ def share_read(m):
 
 def the_optimiser(m):
     c = m.train
-    by = Said("AdamW", "AdamW")
+    by = optimiser(c)
     rates = Said(f"a peak learning rate of {c.learning_rate:g}", f"峰值学习率 {c.learning_rate:g}")
     sources = "Loshchilov & Hutter, 2019"
     if c.optimizer == "muon":
-        by = Said(
-            "Muon (the blocks' matrices) and AdamW (the rest)", "Muon（各层矩阵）与 AdamW（其余）"
-        )
         rates = Said(
             f"peak learning rates of {c.muon_learning_rate:g} and {c.learning_rate:g}",
             f"峰值学习率分别为 {c.muon_learning_rate:g} 与 {c.learning_rate:g}",
@@ -183,6 +180,14 @@ def the_optimiser(m):
         f"{rates.chinese}，{rises.chinese}，{falls.chinese}",
     )
     return of_optimiser(c, by, sources, schedule)
+
+
+def optimiser(c):
+    if c.optimizer == "muon":
+        return Said(
+            "Muon (the blocks' matrices) and AdamW (the rest)", "Muon（各层矩阵）与 AdamW（其余）"
+        )
+    return Said("AdamW", "AdamW")
 
 
 def constant(c):

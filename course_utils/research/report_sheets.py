@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+import pandas as pd
+
 from course_utils.figures.words import with_minus
 from course_utils.research import comparisons, groups, tables
 from course_utils.research.report_words import (
@@ -258,18 +260,36 @@ def by_study(group):
     apart = {one.arm: one for one in differences(group)}
     rows = []
     for row in arms.itertuples():
-        cells = [named(row.arm), whole(row.seeds), loss(row.validation_loss)]
+        cells = [called(row.arm), whole(row.seeds), loss(row.validation_loss)]
         cells += [perplexity(row.perplexity), "–", "–"]
         if one := apart.get(row.arm):
             cells[-2:] = [difference(one.difference), interval(one.low, one.high, difference)]
         rows.append(cells)
     about = Said("each against the one before it", "各与前一个相比")
     if group.reference:
-        name = named(group.reference)
+        name = called(group.reference)
         about = Said(f"each against “{name.english}”", f"各与“{name.chinese}”相比")
     chinese = group.title.replace(", recipe ", "，训练配方 ").replace(", ", "，")
     title = Said(f"{group.title}: {about.english}", f"{chinese}：{about.chinese}")
     return Sheet(title, heads, rows)
+
+
+def called(arm):
+    """An arm of another study: the one that all are held against is the settings above its table"""
+    if arm == comparisons.REFERENCE:
+        return Said("as above", "原设置（见上）")
+    return named(arm)
+
+
+def study_table(found):
+    """The same numbers of all these groups, a row an arm: tables/other_ablations.csv."""
+    parts = []
+    for group in found:
+        arms = tables.arm_table(tables.final_table(group.records))
+        apart = tables.comparison_table(list(differences(group)))
+        arms.insert(0, "study", group.title)
+        parts.append(arms.merge(apart, on="arm", how="left"))
+    return pd.concat(parts, ignore_index=True)
 
 
 def differences(group):

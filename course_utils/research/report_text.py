@@ -15,8 +15,8 @@ from course_utils.lessons.data import split
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import TrainConfig
 from course_utils.messages import CODES
-from course_utils.research import costs, recorded
-from course_utils.research.report_method import cited, method, wide
+from course_utils.research import comparisons, costs, recorded
+from course_utils.research.report_method import POSITIONS, cited, method, optimiser, wide
 from course_utils.research.report_words import (
     Said,
     duration,
@@ -952,10 +952,29 @@ def other_ablations(m):
     )
 
 
+def settings_of(group):
+    """How the runs of another study were made, from the record of its reference or first arm."""
+    arms = group.arms
+    first = arms.get(group.reference) or next(iter(arms.values()))
+    r = first[0]
+    model, train = GPTConfig(**r.model), TrainConfig(**r.train)
+    by, position = optimiser(train), POSITIONS[model.position]
+    who = named(r.arm)
+    if r.arm == comparisons.REFERENCE:
+        who = Said("What the arms change", "各项消融所改动的原设置")
+    steps = r.history[-1]["step"]
+    return Said(
+        f"{who.english}: {plural(model.n_layers, 'layer')}, context {model.context_length:,}, "
+        f"{position.english}, {by.english}, {steps:,} steps; not comparable with the depths above.",
+        f"{who.chinese}：{model.n_layers} 层，上下文 {model.context_length:,}，"
+        f"{position.chinese}，{by.chinese}，{steps:,} 步；不能与上面的各深度比较。",
+    )
+
+
 # --- what it stands on, and what it was ----------------------------------------------------------
 def sources(m):
     """What the sentences above name, in full."""
-    spoken = [*method(m), about_texts(m), diversity(m)]
+    spoken = [*method(m), *map(settings_of, m.others), about_texts(m), diversity(m)]
     return cited(spoken, version())
 
 
