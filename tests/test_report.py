@@ -257,6 +257,10 @@ def test_tables_are_the_data(browser, page_file, material):
         assert said["perplexity"] == f"{arm.perplexity:.2f}"
         assert said["inference speed (characters/s)"] == f"{arm.generation_characters_per_s:.0f}"
     every = page.locator(".raw table").first.locator("tbody tr")
+    assert "second half" not in page.locator("#ablation ~ .scroll").first.inner_text()
+    choosing = replace(material, records=[chosen(r) for r in material.records])
+    heads = [head.english for head in report_sheets.by_arm(choosing).heads]
+    assert "second half of the held-out text (chose nothing)" in heads
     assert every.count() == material.curves.dropna(subset="validation_loss")["step"].nunique()
     assert page.locator("#curves ~ .scroll table").first.locator("tbody tr").count() >= 8
     every, some = (report_sheets.by_epoch(material, rows).rows for rows in (None, 5))

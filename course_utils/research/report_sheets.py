@@ -228,21 +228,18 @@ def at_a_point(measured):
 def by_arm(m):
     """What each depth reaches."""
     heads = [Said("model", "模型"), PARAMETERS, SEEDS, Said("validation loss", "验证损失")]
-    heads += [INTERVAL, Said("on its second half", "其中后一半")]
+    heads.append(INTERVAL)
+    if m.chooses:
+        half = "second half of the held-out text (chose nothing)", "留出文本后一半（未参与选择）"
+        heads.append(Said(*half))
     heads += [COLUMNS["perplexity"].head, Said("training loss", "训练损失")]
-    rows = [
-        [
-            unbroken(row.arm),
-            whole(row.parameters),
-            whole(row.seeds),
-            loss(row.validation_loss),
-            interval(row.loss_low, row.loss_high),
-            loss(row.reporting_loss),
-            perplexity(row.perplexity),
-            loss(row.training_loss),
-        ]
-        for row in m.arms.itertuples()
-    ]
+    rows = []
+    for row in m.arms.itertuples():
+        cells = [unbroken(row.arm), whole(row.parameters), whole(row.seeds)]
+        cells += [loss(row.validation_loss), interval(row.loss_low, row.loss_high)]
+        if m.chooses:
+            cells.append(loss(row.reporting_loss))
+        rows.append([*cells, perplexity(row.perplexity), loss(row.training_loss)])
     title = Said(
         "What each depth reaches, losses in nats/character", "各深度的结果，损失单位为奈特/字符"
     )
