@@ -442,6 +442,20 @@ def test_the_price_of_a_step_is_the_runs_own(material, tmp_path):
         assert ("机器正忙" in said["training-time", "zh-Hans"]) == busy
 
 
+def test_validated_once_has_no_curve_but_training_losses(material, tmp_path):
+    found = material.records
+    curves = experiment.by_epoch(tables.curves(found), material.corpus)  # as they were published
+    once = replace(material, curves=curves)
+    said, before = (sentences(tmp_path, m)["curve", "en"] for m in (once, material))
+    assert "validated once, at the end" in said
+    assert "validated once, at the end" not in before
+    rows = report_sheets.by_epoch(once, 10).rows
+    assert len(rows) == 10
+    for row, reached in ((rows[4], "–"), (rows[-1], f"{material.arms['validation_loss'][0]:.3f}")):
+        assert re.fullmatch(r"\d\.\d{3}", row[2])
+        assert row[3] == reached
+
+
 def test_what_cannot_be_measured_is_a_dash(material, tmp_path):
     nothing = dict.fromkeys(("known_words", "distinct_2", "five_gram_loss"), math.nan)
     silent = replace(material, texts=material.texts.assign(**nothing))

@@ -173,19 +173,20 @@ def by_epoch(m, rows=None):
     rows: no more than so many, at even distances, with each model's last.
     """
     heads = [Said("epoch", "轮"), Said("step", "步")]
-    arms = list(m.measured["arm"].unique())
+    measured = m.reported if m.validated_once else m.measured
+    arms = list(measured["arm"].unique())
     for arm in arms:
         name = unbroken(arm)
         heads.append(Said(f"{name.english}: training", f"{name.chinese}：训练"))
         heads.append(Said(f"{name.english}: validation", f"{name.chinese}：验证"))
         heads.append(Said(f"{name.english}: perplexity", f"{name.chinese}：困惑度"))
-    points = list(m.measured.groupby(["epoch", "step"]))
-    shown = picked(points, rows or len(points), set(m.measured.groupby("arm")["step"].max()))
+    points = list(measured.groupby(["epoch", "step"]))
+    shown = picked(points, rows or len(points), set(measured.groupby("arm")["step"].max()))
     table = []
-    for (epoch, step), measured in shown:
+    for (epoch, step), there in shown:
         row = [epochs(epoch), whole(step)]
         for arm in arms:
-            row += at_a_point(measured[measured["arm"] == arm])
+            row += at_a_point(there[there["arm"] == arm])
         table.append(row)
     title = Said(
         f"Training and validation loss in nats/character, and perplexity of the latter, at "
@@ -199,7 +200,14 @@ def by_epoch(m, rows=None):
             "evaluation",
             "每次评估时的训练与验证损失（奈特/字符），以及后者的困惑度",
         )
-    if any("–" in row for row in table):
+    if m.validated_once:
+        title = Said(
+            f"Training loss in nats/character at {len(shown)} of {len(points)} reports, validation "
+            "loss and perplexity at the end (–: not evaluated)",
+            f"训练损失（奈特/字符），取 {len(points)} 次记录中的 {len(shown)} 次；"
+            "结束时的验证损失与困惑度（–：当时没有评估）",
+        )
+    elif any("–" in row for row in table):
         title = Said(
             f"{title.english} (–: a seed of that depth has stopped by then, or wasn't evaluated)",
             f"{title.chinese}（–：该深度已有种子停止，或当时没有评估）",
@@ -222,7 +230,11 @@ def at_a_point(measured):
         return ["–"] * 3
     point = measured.iloc[0]
     reached = point.validation_loss
-    return [loss(point.training_loss), loss(reached), perplexity(math.exp(reached))]
+    return [
+        loss(point.training_loss),
+        loss(reached),
+        "–" if math.isnan(reached) else perplexity(math.exp(reached)),
+    ]
 
 
 def by_arm(m):

@@ -69,11 +69,18 @@ class Material:
     @cached_property
     def measured(self):
         """The mean over the seeds of each arm, for the steps after which all were evaluated."""
+        return mean_of_seeds(self.curves.dropna(subset="validation_loss"))
+
+    @cached_property
+    def reported(self):
+        """The same for all steps with a training loss; NaN where nothing was evaluated."""
+        return mean_of_seeds(self.curves)
+
+    @cached_property
+    def validated_once(self):
+        """Whether each run was evaluated at its end alone, so that there is no curve of it."""
         rows = self.curves.dropna(subset="validation_loss")
-        steps = rows.groupby(["arm", "step"], sort=False, as_index=False)
-        means = steps[["epoch", "training_loss", "validation_loss"]].mean()
-        seeds = rows.groupby("arm")["seed"].nunique()
-        return means[steps.size()["size"] == means["arm"].map(seeds)]
+        return rows.groupby(["arm", "seed"]).size().max() == 1
 
     @cached_property
     def judged(self):
@@ -147,6 +154,14 @@ class Material:
     @property
     def last(self):
         return self.arms.iloc[-1]
+
+
+def mean_of_seeds(rows):
+    """Of each arm, for the steps that all its seeds have. rows: as tables.curves has them"""
+    steps = rows.groupby(["arm", "step"], sort=False, as_index=False)
+    means = steps[["epoch", "training_loss", "validation_loss"]].mean()
+    seeds = rows.groupby("arm")["seed"].nunique()
+    return means[steps.size()["size"] == means["arm"].map(seeds)]
 
 
 # --- the question and its answer -----------------------------------------------------------------
@@ -360,6 +375,12 @@ def titles(m):
     }
 
 
+ONCE = Said(
+    "Each run was validated once, at the end: no validation curve; `course run` draws one.",
+    "每次训练只在结束时验证一次，因此没有验证曲线；`course run` 会画出来。",
+)
+
+
 def curve(m):
     """Under the learning curves: from where to where, and what the end says."""
     parts = []
@@ -389,6 +410,7 @@ def curve(m):
             f"Validation loss, and in brackets perplexity: {said.english}.",
             f"验证损失（括号内为困惑度）：{said.chinese}。",
         ),
+        ONCE if m.validated_once else Said("", ""),
         kept(m, ends),
         last_stretch(m, falls),
         training_gap(m),
