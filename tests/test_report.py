@@ -465,6 +465,15 @@ def test_what_cannot_be_measured_is_a_dash(material, tmp_path):
         assert "nan" not in said[name, "en"] + said[name, "zh-Hans"]
 
 
+def test_only_shakespeares_text_is_called_his(material, tmp_path):
+    corpus = replace(material.corpus, sha256=recorded.load("depth")[0].corpus["sha256"])
+    for of, his in ((corpus, True), (material.corpus, False)):
+        said = sentences(tmp_path, replace(material, corpus=of))
+        for name in ("quality", "coherence", "diversity", "plausibility", "texts"):
+            assert ("莎士比亚原文" in said[name, "zh-Hans"]) == his
+            assert "原文" in said[name, "zh-Hans"]
+
+
 def test_models_are_held_against_people_and_not_ranked(material, tmp_path):
     texts = material.texts
     six = (texts["arm"] == "6 layers") & (texts["temperature"] == 0.8) & texts["top_k"].notna()

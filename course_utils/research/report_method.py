@@ -132,7 +132,7 @@ def what_is_read(m):
     """How much the longest run reads, and how much of the text that reaches."""
     reached = share_read(m)
     per_cent = f"{100 * reached:.0f}" if reached >= 0.1 else f"{100 * reached:.2g}"
-    much = Said(f"about {per_cent} %", f"约 {per_cent}%")
+    much = Said(f"about {per_cent} %", f"的约 {per_cent}%")
     if reached > 0.9995:
         much = Said("practically all", "几乎全部")
     return Said(
@@ -141,7 +141,7 @@ def what_is_read(m):
         f"{much.english} of that text is read at least once.",
         f"最长的一次训练所读的字符总数是训练文本的 {epochs(m.epochs)} 倍；"
         "本文把读满与训练文本等量的字符记作一轮。"
-        f"随机窗口会重叠，训练文本中有 {much.chinese} 至少被读到一次。",
+        f"随机窗口会重叠，训练文本{much.chinese} 至少被读到过一次。",
     )
 
 

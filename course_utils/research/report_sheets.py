@@ -9,11 +9,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from course_utils.figures.words import with_minus
+from course_utils.generation import quality
 from course_utils.research import comparisons, groups, tables
 from course_utils.research.report_words import (
     Said,
     duration,
     epochs,
+    human,
     loss,
     megabytes,
     named,
@@ -287,6 +289,8 @@ def called(arm):
     """An arm of another study: the one that all are held against is the settings above its table"""
     if arm == comparisons.REFERENCE:
         return Said("as above", "原设置（见上）")
+    if arm == comparisons.CONTROL:
+        return Said("as above, other seeds", "原设置，换种子")
     return named(arm)
 
 
@@ -327,7 +331,7 @@ def by_quality(m):
     ]
     rows = []
     for arm, row in m.judged.iterrows():
-        who = unbroken(arm)
+        who = Said(arm, human(m)) if arm == quality.HUMAN else unbroken(arm)
         measures = [number(row["five_gram_loss"]), per_cent(row["distinct_2"])]
         measures += [per_cent(row["repetition"]), per_cent(row["known_words"])]
         rows.append([who, *measures, whole(row["longest_copy"])])

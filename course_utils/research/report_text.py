@@ -22,6 +22,7 @@ from course_utils.research.report_words import (
     duration,
     each,
     epochs,
+    human,
     in_myriads,
     joined,
     listed,
@@ -491,7 +492,7 @@ def bars(m):
     if seeds > 1:
         sure = Said(
             f"Means of {seeds} seeds; the lines are their 95 % intervals.",
-            f"为 {seeds} 个种子的均值，横线为其 95% 置信区间。",
+            f"各值为 {seeds} 个种子的均值，横线为其 95% 置信区间。",
         )
     stops = Said("", "")
     if m.stopped_early and m.arms["elapsed_s"].notna().any():
@@ -573,9 +574,9 @@ def about_quality(m):
         "characters by the settings above, people were not. One text a model can't rank the "
         "models (All numbers has those of other settings), and whether a text makes sense no "
         "count can tell: read them.",
-        f"每个模型的文本都与真人原文对照：留出文本中的 {len(pieces)} 段，每段 "
+        f"每个模型的文本都与{human(m)}对照：留出文本中的 {len(pieces)} 段，每段 "
         f"{len(pieces.iloc[0]):,} 个字符。上述设置不让模型选用不大可能的字符，"
-        "真人原文则没有这种限制。每个模型只有一段文本，不足以给模型排名"
+        f"{human(m)}则没有这种限制。每个模型只有一段文本，不足以给模型排名"
         "（其他设置下的文本见“全部数据”）；文本是否通顺达意，计数判断不了，要读了才知道。",
     )
 
@@ -613,7 +614,7 @@ def beside_people(m, column, form):
     chinese = "；".join(part.chinese for part in parts)
     return Said(
         f"The human pieces span {form(low)} to {form(high)}; {english}.",
-        f"真人原文各段的范围是 {form(low)} 至 {form(high)}；{chinese}。",
+        f"{human(m)}各段的范围是 {form(low)} 至 {form(high)}；{chinese}。",
     )
 
 
@@ -626,7 +627,7 @@ def coherence(m):
             f"{models.english}; human reference {people}. Lower is more predictable, which a "
             "temperature below 1 and top-p alone can bring about.",
             "每个字符与前四个字符衔接得如何：用训练文本统计出的五元语法在所写文本上的损失"
-            f"（奈特/字符）：{models.chinese}；真人原文 {people}。越低越容易预测，"
+            f"（奈特/字符）：{models.chinese}；{human(m)} {people}。越低越容易预测，"
             "而仅凭低于 1 的温度和 top-p 就能使它降低。",
         ),
         beside_people(m, "five_gram_loss", number),
@@ -642,14 +643,14 @@ def diversity(m):
             f"all pairs of neighbouring words (Li et al., 2016): {models.english}; human reference "
             f"{people}.",
             "文本的重复程度有多低。不同词对，即相邻两词的不同组合占全部组合的比例"
-            f"（Li et al., 2016）：{models.chinese}；真人原文 {people}。",
+            f"（Li et al., 2016）：{models.chinese}；{human(m)} {people}。",
         ),
         beside_people(m, "distinct_2", share),
         Said(
             "Repetition, the share of stretches of 20 characters that stood in the same text "
             f"before: {again.english}; human reference {human_again}.",
             "重复，即在同一文本中已出现过的 20 字符片段所占的比例："
-            f"{again.chinese}；真人原文 {human_again}。",
+            f"{again.chinese}；{human(m)} {human_again}。",
         ),
     )
 
@@ -662,7 +663,7 @@ def plausibility(m):
             "Whether the words could be the author's. Known words, the share that the training "
             f"text contains: {models.english}; human reference {people}.",
             "词语像不像出自原作者之手。已知词，即在训练文本中出现过的词所占的比例："
-            f"{models.chinese}；真人原文 {people}。",
+            f"{models.chinese}；{human(m)} {people}。",
         ),
         beside_people(m, "known_words", share),
         Said(
@@ -670,7 +671,7 @@ def plausibility(m):
             f"training text to the letter, in characters: {copies.english}; human reference "
             f"{human_copy}.",
             "是否只是照抄，看与训练文本逐字相同的最长片段（字符）："
-            f"{copies.chinese}；真人原文 {human_copy}。",
+            f"{copies.chinese}；{human(m)} {human_copy}。",
         ),
     )
 
@@ -682,7 +683,8 @@ def texts(m):
         "The beginnings of the same texts, and their measures. Diamond and dotted line: the mean "
         f"of the human reference; small grey dots: its {len(m.people)} pieces of {length:,} "
         "characters each. How far these lie apart is what one text's value may differ by.",
-        "同一批文本的开头及其各项指标。菱形与虚线：真人原文的均值；"
+        f"同一批文本的开头及其各项指标。菱形与虚线：{human(m)}"
+        f"（图中的“{named(quality.HUMAN).chinese}”）的均值；"
         f"灰色小点：其 {len(m.people)} 段，每段 {length:,} 个字符。"
         "各段之间的差距，就是单段文本的数值可能有的偏差。",
     )

@@ -87,6 +87,11 @@ def named(arm):
     return Said(arm, translated(arm, "chinese"))
 
 
+def human(m):
+    """What Chinese calls the human reference: whose text it is, where that is known."""
+    return "莎士比亚原文" if m.corpus.is_real else "原文"
+
+
 def listed(parts, last="and"):
     """ "2, 4 and 6 layers", and the same in Chinese."""
     english = [part.english for part in parts]
