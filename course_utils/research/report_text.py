@@ -377,8 +377,9 @@ def titles(m):
 
 
 ONCE = Said(
-    "Each run was validated once, at the end: no validation curve; `course run` draws one.",
-    "每次训练只在结束时验证一次，因此没有验证曲线；`course run` 会画出来。",
+    "Each run was validated once, at the end: no validation curve; `course run` into an empty "
+    "folder draws one.",
+    "每次训练只在结束时验证一次，因此没有验证曲线；`course run` 写入空文件夹时会画出来。",
 )
 
 
