@@ -324,6 +324,16 @@ def judged(column, factor=1.5):
     return by("texts", column, factor, row=-5)
 
 
+def one_order(m, gap=10.0):
+    """The deeper, the farther from people, by every count."""
+    texts = m.texts.copy()
+    last = quality.like(texts, quality.SETTINGS[-1])
+    for i, arm in enumerate(m.arms["arm"]):
+        rows = last.index[last["arm"] == arm]
+        texts.loc[rows, list(report_text.COUNTS)] = 10 + gap * i
+    return replace(m, texts=texts)
+
+
 CHANGES = {  # a sentence -> changes of the numbers, each of which must change it
     "question": [lambda m: replace(m, arms=m.arms.iloc[:2]), stopped],
     "answer": [
@@ -356,6 +366,7 @@ CHANGES = {  # a sentence -> changes of the numbers, each of which must change i
     "diversity": [judged("distinct_2"), judged("repetition")],
     "plausibility": [judged("known_words"), judged("longest_copy", 2)],
     "quality": [lambda m: replace(m, texts=m.texts.iloc[:-1])],
+    "told-apart": [one_order],
     "texts": [lambda m: replace(m, texts=m.texts.iloc[:-1])],
     "others": [lambda m: replace(m, others=[other_group()])],
     "training-time": [
@@ -480,6 +491,23 @@ def test_models_are_held_against_people_and_not_ranked(material, tmp_path):
     m = replace(material, texts=texts.assign(known_words=texts["known_words"].mask(six, 0.91)))
     said = sentences(tmp_path, m)["plausibility", "en"]
     assert "span 90.0 % to 93.3 %; within it 6 layers; below it 2 layers and 4 layers." in said
+
+
+def test_counts_that_disagree_or_hardly_differ_tell_no_depths_apart(material, tmp_path):
+    apart = one_order(material)
+    said = sentences(tmp_path, apart)["told-apart", "en"]
+    assert "first: 2 layers, 4 layers and 6 layers; by 4 of 4" in said
+    last = quality.like(apart.texts, quality.SETTINGS[-1])
+    shallow = last.index[last["arm"] == "2 layers"]
+    apart.texts.loc[shallow, "known_words"] = 99.0
+    for m, why in (
+        (replace(apart), "order differs"),
+        (one_order(material, 1e-6), "by none of them"),
+    ):
+        said = sentences(tmp_path, m)
+        assert "the depths can&#39;t be told apart" in said["told-apart", "en"]
+        assert why in said["told-apart", "en"]
+        assert "按这些计数无法区分各深度" in said["told-apart", "zh-Hans"]
 
 
 def test_what_is_open_is_called_so_and_has_no_headline(material, tmp_path):

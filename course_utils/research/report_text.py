@@ -677,6 +677,41 @@ def plausibility(m):
     )
 
 
+COUNTS = ("five_gram_loss", "distinct_2", "repetition", "known_words")
+
+
+def told_apart(m):
+    """Whether the counts above tell the depths apart: all have one order, the nearest to the human
+    reference first, and by some of them the ends are farther apart than pieces of one author."""
+    models = m.judged.drop(quality.HUMAN)[list(COUNTS)].dropna(axis="columns")
+    if len(models) < 2 or models.empty:
+        return Said("", "")
+    spread = m.people[models.columns].max() - m.people[models.columns].min()
+    wide_apart = int((models.max() - models.min() > spread).sum())
+    away = (models - m.judged.loc[quality.HUMAN, models.columns]).abs()
+    orders = {tuple(away.index[away[column].argsort()]) for column in away}
+    if len(orders) > 1:
+        because = Said("their order differs from one to another", "各项给出的次序不一致")
+    elif not wide_apart:
+        because = Said(
+            "by none of them do they lie farther apart than the human pieces",
+            "没有一项的差距大于原文各段之间的差距",
+        )
+    else:
+        order = listed([named(arm) for arm in orders.pop()])
+        return Said(
+            f"By these counts the depths have one order, the nearest to the human pieces first: "
+            f"{order.english}; by {wide_apart} of {models.shape[1]} the first and the last lie "
+            "farther apart than those pieces do.",
+            f"各项计数给出同一次序，从最接近原文的起：{order.chinese}；"
+            f"{models.shape[1]} 项中有 {wide_apart} 项，首尾的差距大于原文各段之间的差距。",
+        )
+    return Said(
+        f"By these counts the depths can't be told apart: {because.english}.",
+        f"按这些计数无法区分各深度：{because.chinese}。",
+    )
+
+
 def texts(m):
     """Under the picture of the texts: what its marks mean."""
     length = len(m.people["text"].iloc[0])
