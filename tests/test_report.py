@@ -448,7 +448,7 @@ def test_the_price_of_a_step_is_the_runs_own(material, tmp_path):
         timed = [own[0], own[1], slower * own[2]]
         said = sentences(tmp_path, replace(material, arms=arms.assign(step_s=timed)))
         ratio = own[-1] / own[0]
-        assert f"takes {ratio:.1f} times as long ({device})" in said["answer", "en"]
+        assert f"takes {ratio:.1f} times as long on {device}." in said["answer", "en"]
         assert ("was busy" in said["training-time", "en"]) == busy
         assert ("机器正忙" in said["training-time", "zh-Hans"]) == busy
 
@@ -559,7 +559,10 @@ def test_other_ablations_come_in_with_their_differences(browser, material, tmp_p
     assert written["no positions"] == pytest.approx(apart.mean())
     assert f"{table['no positions'].mean():.3f}" in row
     assert f"{apart.mean():+.3f}" in row
-    assert next(row for row in rows if row.startswith("as above")).split("\t")[-2:] == ["–"] * 2
+    assert (
+        next(row for row in rows if row.startswith("the settings above")).split("\t")[-2:]
+        == ["–"] * 2
+    )
 
 
 def test_titles_say_what_was_found(material):

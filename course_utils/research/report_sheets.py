@@ -288,9 +288,9 @@ def by_study(group):
 def called(arm):
     """An arm of another study: the one that all are held against is the settings above its table"""
     if arm == comparisons.REFERENCE:
-        return Said("as above", "原设置（见上）")
+        return Said("the settings above", "原设置（见上）")
     if arm == comparisons.CONTROL:
-        return Said("as above, other seeds", "原设置，换种子")
+        return Said("the settings above, other seeds", "原设置，换种子")
     return named(arm)
 
 

@@ -259,9 +259,9 @@ def price(m):
         longer = seconds[m.last["arm"]] / seconds[m.first["arm"]]
     return Said(
         f"The price: {last.english} have {more:.1f} times the parameters of {first.english}, and a "
-        f"training step takes {longer:.1f} times as long ({where}).",
+        f"training step takes {longer:.1f} times as long on {where}.",
         f"代价：{last.chinese} 的参数量是 {first.chinese} 的 {more:.1f} 倍，"
-        f"每个训练步的用时是其 {longer:.1f} 倍（{where}）。",
+        f"在 {where} 上，每个训练步的用时是其 {longer:.1f} 倍。",
     )
 
 
@@ -328,7 +328,7 @@ def more_seeds(m):
         Said(
             "That the interval contains 0 doesn't mean that depth does nothing: if the true "
             f"difference is as large as the one seen here, {n} seeds in all, fixed beforehand, "
-            "find it with a chance of about one half.",
+            "would find it with a chance of about one half.",
             "区间包含 0 并不表示深度不起作用：若真实差异与这里所见的一样大，"
             f"事先定好总共用 {n} 个种子，看出它的机会约为一半。",
         )
