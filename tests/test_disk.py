@@ -95,7 +95,7 @@ def test_a_record_that_lacks_anything_is_refused(record, tmp_path):
     path.parent.mkdir()
     written_later = {"choosing_loss", "reporting_loss", "position_losses"}
     written_later |= {"data_share", "weights_offset", "weights_sha256", "untouched"}
-    written_later |= {"plays", "drawn"}
+    written_later |= {"plays", "drawn", "step_memory_mb"}
     for name in record.content():
         path.write_text(json.dumps({k: v for k, v in record.content().items() if k != name}))
         if name in written_later:

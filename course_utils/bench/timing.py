@@ -211,9 +211,10 @@ def writers(model, model_config, tokens, n):
     ready = writer.make_decoder(model, texts, dtype)
     contenders = {f"ours, {str(dtype).removeprefix('torch.')}": lambda: fill(ready, tokens, n)}
     if texts == 1:
-        if why := kernel.why_not(model):
+        why = kernel.why_not(model)
+        if why and tokens.is_cuda:
             print(_("One kernel does not write this: {why}.", why=why), file=sys.stderr)
-        else:
+        if not why:
             one = kernel.KernelDecoder(model)
             contenders["ours, one kernel, bfloat16"] = lambda: fill_at_once(one, tokens, n)
         contenders["without a cache"] = lambda: generate_plainly(model, tokens, n)
