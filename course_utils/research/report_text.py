@@ -228,22 +228,21 @@ def longer_runs(m, floor):
         return []
     reached, longer, arm, rs = min(found, key=lambda one: one[0])
     name = named(arm)
-    place = Said("", "")
+    place = Said("", "中")
     if all("cuda" in r.regime for r in rs):
-        place = Said(" on a GPU", "在 GPU 上")
+        place = Said(" on a GPU", "在 GPU 上进行，其中")
     mean = Said("", "")
     if len(rs) > 1:
         mean = Said(f", the mean of {len(rs)} seeds", f"（{len(rs)} 个种子的均值）")
     return [
         Said(
-            f"The runs here are short, {epochs(m.epochs)} epochs. The course's published runs of "
-            f"this same comparison{place.english} are about {longer:.0f} epochs long: there "
-            f"{name.english}, larger ({millions(rs[0].parameters)} million parameters), reach "
-            f"{loss(reached)}{mean.english}.",
+            f"The runs here are short, {epochs(m.epochs)} epochs. In the course's published runs "
+            f"of this same comparison{place.english}, {name.english}, larger "
+            f"({millions(rs[0].parameters)} million parameters) and trained for about "
+            f"{longer:.0f} epochs, reach {loss(reached)}{mean.english}.",
             f"这里的训练很短，只有 {epochs(m.epochs)} 轮。本课程公布的同一对比{place.chinese}"
-            f"训练约 {longer:.0f} 轮：其中 {name.chinese}"
-            f"（模型更大，参数量 {in_myriads(rs[0].parameters)}）"
-            f"达到 {loss(reached)}{mean.chinese}。",
+            f" {name.chinese}（模型更大，参数量 {in_myriads(rs[0].parameters)}，"
+            f"训练约 {longer:.0f} 轮）达到 {loss(reached)}{mean.chinese}。",
         )
     ]
 
@@ -774,8 +773,8 @@ def training_time(m):
 
 def setup(m):
     """What the times above leave out: what comes before the first step."""
-    seconds = [r.setup_s for r in m.records if r.setup_s]
-    if not seconds:
+    seconds = [r.setup_s for r in m.records]
+    if max(seconds) < 0.05:
         return Said("", "")
     least, most = min(seconds), max(seconds)
     took = Said(f"{least:.1f} to {most:.1f} s", f"{least:.1f} 至 {most:.1f} 秒")
