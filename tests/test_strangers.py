@@ -23,6 +23,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save
 
 import helpers
@@ -32,7 +34,7 @@ from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.sampling import filter_logits
 from course_utils.lessons.train import TrainConfig
 from course_utils.training import checkpoints
-from helpers import FULL, ROOT, SMALL
+from helpers import FULL, ROOT, SMALL, by_path
 from pages import go, serving, visit_file, watched
 
 ALPHABET = "abcdefghijk"
@@ -378,6 +380,17 @@ def test_a_page_of_the_book_shows_hostile_outputs_as_text(browser, tmp_path):
         (pages / "mutant.html").write_text(mutant, "utf-8")
         go(page, f"{site}mutant.html")
         assert page.title() == "broken", "unescaped, it would be code"
+
+
+@pytest.mark.parametrize("part", ["<script>x()</script>", '<g onload="x()"/>', "<a href='/'>x</a>"])
+def test_a_drawing_with_parts_that_no_figure_has_is_not_put_into_a_page(part, tmp_path):
+    pictures = by_path("book/_ext/course_pictures.py")
+    harmless = f'<text aria-label="{html.escape(part)}">{html.escape(part)}</text>'
+    for content, kept in ((harmless, True), (part, False)):
+        within = PngInfo()
+        within.add_itxt("Drawing", f"<svg>{content}</svg>")
+        Image.new("L", (1, 1)).save(tmp_path / "picture.png", pnginfo=within)
+        assert bool(pictures.redrawn(tmp_path / "picture.png", "name")) == kept
 
 
 WIDGET = """async () => {

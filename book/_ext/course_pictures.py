@@ -15,6 +15,7 @@ from course_utils.messages import _
 
 PART = re.compile(r"<(?!text[^>]*#ffffff)[^>]*>")  # of an SVG, but no white number on a map
 COLOUR = re.compile(r'(?<=fill: |roke: |fill="|roke=")#\w{6}')
+OURS = {"svg", "g", "defs", "clipPath", "pattern", "path", "rect", "use", "image", "text"}
 HUE = 2 * np.array([[0.213, 0.715, 0.072]] * 3) - np.eye(3)  # what hue-rotate(180deg) is in CSS
 
 
@@ -27,11 +28,26 @@ def drawn(figure, name, width="none"):
 
 
 def redrawn(path, name):
-    """The drawing that lies in a PNG, as lines and words of the page; None in any other picture."""
+    """The drawing that lies in a PNG, as lines and words of the page; None in any other picture.
+
+    One with parts that no Figure has stays what it was: a stranger's notebook runs nothing here.
+    """
     if path.suffix != ".png" or not path.is_file():
         return None
     picture = drawing.drawing(path, name)
-    return picture and boxed(picture)
+    return boxed(picture) if picture and is_ours(picture) else None
+
+
+def is_ours(picture):
+    """Whether an SVG has no more than a Figure's: no element that acts, no handler, no way out."""
+    tags = " ".join(re.findall(r"<[^>]*>", picture))
+    links = re.findall(r'href="([^"]*)"', tags)
+    bare = re.sub(r'"[^"]*"', "", tags)  # what a value says is text
+    names = {*re.findall(r"<([^\s/>]+)", bare)}
+    acts = re.search(r"\son\w+\s*=|'", bare, re.IGNORECASE)
+    return (
+        names <= OURS and not acts and all(to.startswith(("#", "data:image/png")) for to in links)
+    )
 
 
 def boxed(picture, width="none"):
