@@ -8,22 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import axe_playwright_python
+import chrome
 import pytest
-from playwright.sync_api import sync_playwright
 
 from course_utils import files
 from helpers import ROOT, by_path
 
 PLAYGROUND = by_path("book/_ext/course_playground.py")
 PATIENCE_MS = 300_000  # a wait ends with its event; this only ends a test that hangs
-BROWSERS = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-    "chrome",
-    "msedge",
-)
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 BARRIERS = """(options) => axe.run(options).then(({ violations }) => violations
   .filter(({ impact }) => ["serious", "critical"].includes(impact))
@@ -124,16 +116,12 @@ def serving(folder):
 @contextmanager
 def chromium():
     """A browser in which every name but this machine's leads nowhere."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    program = chrome.program()
     if program is None:
         pytest.skip("no chromium or chrome on this machine")
     offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", offline]
-        )
+    with chrome.opened(program, offline) as browser:
         yield browser
-        browser.close()
 
 
 def watched(page, *own):

@@ -20,21 +20,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from playwright.sync_api import sync_playwright
+import chrome
 from pypdf import PdfWriter
 from pypdf.generic import NameObject, TextStringObject
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "_build"
 NAME = "shakespeare-layer-by-layer"
-BROWSERS = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-    "chrome",
-    "msedge",
-)
 OPTIONS = {"en": [], "zh": ["--toc", "book/zh/_toc.yml"]}
 FONT = Path(find_spec("zhplot").origin).parent / "fonts/NotoSansSC-Regular.ttf"
 FACE = f'@font-face {{ font-family: "Course Chinese"; src: url("/{FONT.name}"); }}'
@@ -107,13 +99,11 @@ def one_page(language):
 
 @contextmanager
 def chromium():
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    program = chrome.program()
     if program is None:
         sys.exit("A PDF is printed by Chromium or Chrome: install one, and run again")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with chrome.opened(program) as browser:
         yield browser
-        browser.close()
 
 
 def printed(browser, folder, path, name="index.html", style="", **how):
