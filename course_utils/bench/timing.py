@@ -12,7 +12,6 @@ from functools import partial
 import pandas as pd
 import torch
 from torch.utils.benchmark import Timer
-from tqdm import tqdm
 
 from course_utils import files
 from course_utils.bench import peers
@@ -23,6 +22,7 @@ from course_utils.lessons.data import CharTokenizer
 from course_utils.lessons.model import GPTConfig
 from course_utils.messages import N_, _
 from course_utils.training import checkpoints, engine, recipes, runs, trainer
+from course_utils.training.turns import in_turn
 
 ROUNDS = 5
 # What makes a GPU fast, one piece more each time, from none to all.
@@ -67,11 +67,8 @@ def time_in_turn(contenders, seconds=0.2):
     contenders = {name: function for name, function in contenders.items() if function}
     threads = torch.get_num_threads()
     times = {name: [] for name in contenders}
-    turns = list(contenders.items()) * (ROUNDS + 1)
-    bar = tqdm(turns, desc=_("timing"), unit=_("counted|turn"), leave=False, disable=None)
-    for i, (name, function) in enumerate(bar):
-        bar.set_postfix_str(name)
-        if i < len(contenders):
+    for number, name, function in in_turn(contenders, ROUNDS):
+        if number == 0:
             function()
             continue
         timer = Timer("function()", globals={"function": function}, num_threads=threads)
@@ -216,7 +213,7 @@ def writers(model, model_config, tokens, n):
             print(_("One kernel does not write this: {why}.", why=why), file=sys.stderr)
         if not why:
             one = kernel.KernelDecoder(model)
-            contenders["ours, one kernel, bfloat16"] = lambda: fill_at_once(one, tokens, n)
+            contenders["ours, one kernel, bfloat16"] = lambda: fill(one, tokens, n)
         contenders["without a cache"] = lambda: generate_plainly(model, tokens, n)
         contenders["lesson 6"] = lambda: sampling.generate(model, tokens, n)
     if texts <= 256:
@@ -224,18 +221,10 @@ def writers(model, model_config, tokens, n):
     return contenders
 
 
-def fill(writer, tokens, n):
+def fill(decoder, tokens, n):
     """n characters by a decoder that is ready; the last is waited for."""
-    token = sampling.draw(writer.read(tokens))
-    for _again in range(n - 1):
-        token = writer.draw_next(token)
-    return token.sum().item()
-
-
-def fill_at_once(writer, tokens, n):
-    """The same by a decoder that writes many in a call."""
-    first = sampling.draw(writer.read(tokens))
-    return writer.write(first, n - 1).sum().item()
+    first = sampling.draw(decoder.read(tokens))
+    return decoder.write(first, n - 1).sum().item()
 
 
 @torch.no_grad()

@@ -9,14 +9,13 @@ from dataclasses import replace
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from course_utils.generation.writer import generate
 from course_utils.lessons.data import CharTokenizer, get_batch
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import TrainConfig, next_character_loss
-from course_utils.messages import _
 from course_utils.training import engine, runs, trainer
+from course_utils.training.turns import in_turn
 
 STEPS = 5  # timed of each arm; the fastest counts, which other programs have lengthened least
 TEXTS = 3  # written by each arm; the median counts
@@ -34,8 +33,10 @@ def of_arms(models, records, corpus, characters):
     ids = torch.tensor(tokenizer.encode(corpus.text), device=device)
     prompt = ids.new_tensor([tokenizer.encode(corpus.fitting_prompt())])
     engines = {r.arm: fresh_engine(r, ids) for r in records if r.arm in models}
-    steps = in_turn({arm: step_of(one) for arm, one in engines.items()}, STEPS)
-    texts = in_turn({arm: text_of(m, prompt, characters) for arm, m in models.items()}, TEXTS)
+    steps = seconds_in_turn({arm: step_of(one) for arm, one in engines.items()}, STEPS)
+    texts = seconds_in_turn(
+        {arm: text_of(m, prompt, characters) for arm, m in models.items()}, TEXTS
+    )
 
     rows = []
     for arm, model in models.items():
@@ -56,16 +57,13 @@ def of_arms(models, records, corpus, characters):
     return pd.DataFrame(rows)
 
 
-def in_turn(functions, rounds):
+def seconds_in_turn(functions, rounds):
     """Seconds of each call, all functions in turn; call 0 warms up. -> {name: [seconds, …]}
 
     functions: name -> function(number of the call)
     """
     seconds = {name: [] for name in functions}
-    turns = [(number, *turn) for number in range(rounds + 1) for turn in functions.items()]
-    for number, name, function in tqdm(
-        turns, desc=_("timing"), unit=_("counted|turn"), disable=None
-    ):
+    for number, name, function in in_turn(functions, rounds):
         begin = time.perf_counter()
         function(number)
         seconds[name].append(time.perf_counter() - begin)
