@@ -76,11 +76,12 @@ def device():
 
 def named_device(name=None):
     """The device of this name, or the one that models run on by themselves."""
-    there = {"cpu": torch.device("cpu")} | {device().type: device()}
+    fastest = device()
+    there = {"cpu": torch.device("cpu"), fastest.type: fastest}
     if name is not None and name not in there:
         names = ", ".join(there)
         raise ValueError(_("there is no device {name!r} here, but {names}", name=name, names=names))
-    return there[name or device().type]
+    return there.get(name, fastest)
 
 
 @lru_cache

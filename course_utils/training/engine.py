@@ -100,6 +100,8 @@ class Engine:
         self.model = model
         self.ids = ids
         self.targets = ids if targets is None else targets
+        # Where targets are more than the characters, windows are drawn as places.
+        self.places = None if targets is None else torch.arange(len(ids), device=ids.device)
         self.config = config
         self.micro_batches = micro_batches
         self.optimizers = make_optimizers(model, config)
@@ -184,11 +186,9 @@ class Engine:
 
     def _batch(self):
         size, context = self.config.batch_size, self.model.config.context_length
-        if self.targets is self.ids:
+        if self.places is None:
             return get_batch(self.ids, size, context, self.batch_generator)
-        # The same windows, as places.
-        everywhere = torch.arange(len(self.ids), device=self.ids.device)
-        places, following = get_batch(everywhere, size, context, self.batch_generator)
+        places, following = get_batch(self.places, size, context, self.batch_generator)
         return self.ids[places], self.targets[following]
 
     def _skip_batches(self):
