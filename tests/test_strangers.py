@@ -382,7 +382,15 @@ def test_a_page_of_the_book_shows_hostile_outputs_as_text(browser, tmp_path):
         assert page.title() == "broken", "unescaped, it would be code"
 
 
-@pytest.mark.parametrize("part", ["<script>x()</script>", '<g onload="x()"/>', "<a href='/'>x</a>"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "<script>x()</script>",
+        '<g onload="x()"/>',
+        "<a href='/'>x</a>",
+        '<use xlink:href="other.svg#x"/>',
+    ],
+)
 def test_a_drawing_with_parts_that_no_figure_has_is_not_put_into_a_page(part, tmp_path):
     pictures = by_path("book/_ext/course_pictures.py")
     harmless = f'<text aria-label="{html.escape(part)}">{html.escape(part)}</text>'
