@@ -93,12 +93,21 @@ def test_what_it_cannot_write_is_said_and_written_otherwise(changes, why):
 
 
 @on_hopper
-@pytest.mark.parametrize("position", ["learned", "sinusoidal", "none"])
-@pytest.mark.parametrize("n_layers", [1, 6])
+@pytest.mark.parametrize(
+    ("n_layers", "position", "characters"),
+    [
+        (1, "learned", 65),
+        (1, "sinusoidal", 128),
+        (4, "none", 65),  # the most whose embedding has room beside keys and values
+        (6, "learned", 65),
+        (6, "sinusoidal", 65),
+        (5, "none", 128),
+    ],
+)
 @torch.no_grad()
-def test_its_logits_are_the_models(n_layers, position):
-    model = loud(n_layers=n_layers, position=position).cuda().eval()
-    tokens = torch.randint(65, (1, 256), generator=seeded()).cuda()
+def test_its_logits_are_the_models(n_layers, position, characters):
+    model = loud(n_layers=n_layers, position=position, vocab_size=characters).cuda().eval()
+    tokens = torch.randint(characters, (1, 256), generator=seeded()).cuda()
     rounded = GPT(model.config).cuda().eval()
     rounded.load_state_dict({k: v.bfloat16().float() for k, v in model.state_dict().items()})
     expected, near = model(tokens)[0], rounded(tokens)[0]
@@ -113,7 +122,7 @@ def test_its_logits_are_the_models(n_layers, position):
 
 @on_hopper
 @pytest.mark.parametrize(
-    "settings", [(1, None, None), (0.7, 5, None), (1.2, None, 0.9), (0, 3, 0.5)]
+    "settings", [(1, None, None), (0.7, 5, None), (1.2, None, 0.9), (0, 3, 0.5), (0, None, None)]
 )
 def test_it_draws_what_pytorch_draws(settings):
     decoder = writer.make_decoder(loud().cuda().eval(), dtype=torch.bfloat16)

@@ -11,7 +11,8 @@
 // The eight columns are the one vector, in turn rounded to bf16 and what the rounding left out, so
 // that the sum of two neighbours is as good as fp32's. All four lanes of a row get it.
 //
-// LAYERS, CONTEXT and VOCABULARY are given when this is compiled, for the model at hand.
+// LAYERS, CONTEXT and VOCABULARY are given when this is compiled, for the model at hand, and so is
+// EMBEDDING_NEAR: whether the embedding has room in SHARED bytes too, beside keys and values.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -44,12 +45,14 @@ struct Shared {
     float seen[WARPS][HEAD];             // a warp's share of the attention's output, unnormed,
     float best[WARPS], mass[WARPS];      // its highest score, and the sum of its weights
     float2 moments[WARPS];               // sums of the stream and of its squares
-    float logits[16 * LOGIT_TILES];
+    float logits[16 * LOGIT_TILES], luck[32 * CHOICES];
     float above[WARPS][32 * CHOICES], below[WARPS][32 * CHOICES];  // of each character, by a warp
     u64 full[2], fetched;  // barriers: complete when all has arrived
 };
 
 extern __shared__ __align__(128) unsigned char memory[];
+constexpr int EMBEDDING = EMBEDDING_NEAR ? VOCABULARY * WIDTH : 0;
+static_assert(sizeof(Shared) + EMBEDDING * sizeof(float) <= SHARED, "more than a block is given");
 
 __device__ u32 address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
 
@@ -189,72 +192,74 @@ __device__ float exponential(u64 seed, u64 offset, u32 index) {
     return uniform >= 1 - 5.9604645e-8f ? 5.9604645e-8f : -__logf(uniform);
 }
 
-// The next character, drawn from logits in shared memory as lesson 6 does: temperature, top-k,
-// top-p, then a race of exponentials. Every warp finds the same.
-__device__ int draw(Shared &s, const float *course, int warp, int lane, float temperature,
-                    int top_k, float top_p) {
-    auto tempered = [&](float z, float best) {
+// What temperature, top-k and top-p leave of the logits z, as lesson 6 does it: each lane has those
+// of the characters lane, lane + 32, …, and what is left out becomes -infinity.
+__device__ void filter(Shared &s, float (&z)[CHOICES], int warp, int lane, float temperature,
+                       int top_k, float top_p) {
+    float best = -INFINITY, mass = 0;
+    for (int i = 0; i < CHOICES; i++) best = fmaxf(best, z[i]);
+    best = largest_of_lanes(best);
+    auto tempered = [&](float z) {
         return temperature ? (z - best) / temperature : z == best ? 0 : -INFINITY;
     };
-    float z[CHOICES], best = -INFINITY, mass = 0;
+    for (int i = 0; i < CHOICES; i++) mass += expf(z[i] = tempered(z[i]));
+    if (!top_k && top_p >= 1) return;
+    mass = sum_of_lanes(mass);
+
+    // First how many are above each character, and what mass is below: each warp asks some.
+    float above[CHOICES] = {}, below[CHOICES] = {}, dropped = 0;
+    for (int c = warp; c < VOCABULARY; c += WARPS) {
+        float other = tempered(s.logits[c]), its = expf(other);
+        for (int i = 0; i < CHOICES; i++) {
+            above[i] += other > z[i];
+            below[i] += other < z[i] || (other == z[i] && c <= lane + 32 * i) ? its : 0;
+        }
+    }
+    for (int i = 0; i < CHOICES; i++) {
+        s.above[warp][lane + 32 * i] = above[i];
+        s.below[warp][lane + 32 * i] = below[i];
+    }
+    __syncthreads();
+    for (int i = 0; i < CHOICES; i++) {
+        above[i] = below[i] = 0;
+        for (int w = 0; w < WARPS; w++) {
+            above[i] += s.above[w][lane + 32 * i];
+            below[i] += s.below[w][lane + 32 * i];
+        }
+        // Those that tie with the k-th stay.
+        if (top_k && above[i] >= top_k) dropped += expf(z[i]), z[i] = -INFINITY;
+    }
+    // Then what is not needed for p: what is below, the character with it, is 1 - p at most.
+    dropped = sum_of_lanes(dropped);
+    mass -= dropped;
+    for (int i = 0; i < CHOICES; i++)
+        if (top_p < 1 && z[i] < 0 && below[i] - dropped <= (1 - top_p) * mass) z[i] = -INFINITY;
+}
+
+// The next character, drawn from logits in shared memory. PyTorch lets probabilities race, each
+// divided by an exponential number; logits race as well, each plus its luck, the logarithm of that,
+// and what would make them probabilities need not be known. Every warp finds the same.
+__device__ int draw(Shared &s, int warp, int lane, float temperature, int top_k, float top_p) {
+    float z[CHOICES];
     for (int i = 0; i < CHOICES; i++) {
         int c = lane + 32 * i;
         z[i] = c < VOCABULARY ? s.logits[c] : -INFINITY;
-        best = fmaxf(best, z[i]);
     }
-    best = largest_of_lanes(best);
-    for (int i = 0; i < CHOICES; i++) mass += expf(z[i] = tempered(z[i], best));
-    mass = sum_of_lanes(mass);
+    if (top_k || top_p < 1 || temperature == 0)
+        filter(s, z, warp, lane, temperature, top_k, top_p);
+    else
+        for (int i = 0; i < CHOICES; i++) z[i] = __fdividef(z[i], temperature);
 
-    if (top_k || top_p < 1) {
-        // First how many are above each character, and what mass is below: each warp asks some.
-        float above[CHOICES] = {}, below[CHOICES] = {}, dropped = 0;
-        for (int c = warp; c < VOCABULARY; c += WARPS) {
-            float other = tempered(s.logits[c], best), its = expf(other);
-            for (int i = 0; i < CHOICES; i++) {
-                above[i] += other > z[i];
-                below[i] += other < z[i] || (other == z[i] && c <= lane + 32 * i) ? its : 0;
-            }
-        }
-        for (int i = 0; i < CHOICES; i++) {
-            s.above[warp][lane + 32 * i] = above[i];
-            s.below[warp][lane + 32 * i] = below[i];
-        }
-        __syncthreads();
-        for (int i = 0; i < CHOICES; i++) {
-            above[i] = below[i] = 0;
-            for (int w = 0; w < WARPS; w++) {
-                above[i] += s.above[w][lane + 32 * i];
-                below[i] += s.below[w][lane + 32 * i];
-            }
-            // Those that tie with the k-th stay.
-            if (top_k && above[i] >= top_k) dropped += expf(z[i]), z[i] = -INFINITY;
-        }
-        // Then what is not needed for p: what is below, the character with it, is 1 - p at most.
-        dropped = sum_of_lanes(dropped);
-        mass -= dropped;
-        for (int i = 0; i < CHOICES; i++)
-            if (top_p < 1 && z[i] < 0 && below[i] - dropped <= (1 - top_p) * mass) z[i] = -INFINITY;
-    }
-
-    float fastest = -1;
+    float lead = -INFINITY;
     int winner = 0;
     for (int i = 0; i < CHOICES; i++) {
-        float speed = expf(z[i]) / mass / course[i];
-        if (speed > fastest) {
-            fastest = speed;
-            winner = lane + 32 * i;
-        }
+        float its = z[i] + s.luck[lane + 32 * i];
+        if (its > lead) lead = its, winner = lane + 32 * i;
     }
-    for (int n = 16; n; n /= 2) {
-        float speed = __shfl_xor_sync(~0u, fastest, n);
-        int other = __shfl_xor_sync(~0u, winner, n);
-        if (speed > fastest || (speed == fastest && other < winner)) {
-            fastest = speed;
-            winner = other;
-        }
-    }
-    return winner;
+    u32 order = __float_as_uint(lead);  // whole numbers in the same order can be compared at once
+    order ^= order >> 31 ? ~0u : 1u << 31;
+    u32 ahead = __ballot_sync(~0u, order == __reduce_max_sync(~0u, order));
+    return __shfl_sync(~0u, winner, __ffs(ahead) - 1);
 }
 
 // Write n characters after tokens[0], which stands at position `length` of the text.
@@ -359,15 +364,18 @@ write(const uint4 *attention, const uint4 *feed_forward, const uint4 *head, cons
         logit_sum = sums[LAYERS * HEADS * (3 * HEAD + HIDDEN) + r];
     }
 
+    float *near = (float *)(memory + sizeof(Shared));
+    for (int i = channel; i < EMBEDDING; i += WIDTH) near[i] = embedding[i];
+    if (EMBEDDING_NEAR) embedding = near;
+
     int token = (int)tokens[0];
     float position = positions[length * WIDTH + channel];
     for (int done = 0; done < n; done++, length++) {
         x = embedding[token * WIDTH + channel] + position;
         if (role == ATTENTION) publish();
-        float course[CHOICES];
         auto prepare = [&] {  // what the draw and the next character will want
-            for (int i = 0; i < CHOICES; i++)
-                course[i] = exponential(seed, offset + done, lane + 32 * i);
+            if (channel < 32 * CHOICES)
+                s.luck[channel] = -__logf(exponential(seed, offset + done, channel));
             if (length + 1 < CONTEXT) position = positions[(length + 1) * WIDTH + channel];
         };
 
@@ -494,7 +502,7 @@ write(const uint4 *attention, const uint4 *feed_forward, const uint4 *head, cons
                 s.logits[r] = scale * ((column % 2 ? y[0][1] : y[0][0]) - mean * logit_sum);
         }
         __syncthreads();
-        token = draw(s, course, warp, lane, temperature, top_k, top_p);
+        token = draw(s, warp, lane, temperature, top_k, top_p);
         if (blockIdx.x == 0 && channel == 0) tokens[done + 1] = token;
     }
     if (blockIdx.x == 0 && channel < VOCABULARY) logits[channel] = s.logits[channel];

@@ -19,7 +19,9 @@ HEADS = 8
 BLOCKS = 2 * HEADS  # thread blocks that work together: one for each head, as many for the rest
 WIDTH = 256
 MOST_CHARACTERS = 128  # of a vocabulary
-OTHERS = 34 * 1024  # bytes of shared memory, at most, besides keys and values or weights
+# Bytes of shared memory, at most, besides keys and values or weights, and for 32 characters more.
+OTHERS = 27_904
+OF_CHARACTERS = 2_304
 MORE_THAN_EIGHT = 14  # CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
 SHAPE = {
     "n_heads": HEADS,
@@ -51,7 +53,7 @@ def why_not(model):
     if shared_bytes(c) > card.shared_memory_per_block_optin:
         return _("its keys and values don't fit in a multiprocessor's shared memory")
     try:
-        compiled(c.n_layers, c.context_length, c.vocab_size)
+        compiled(*sizes(c, card))
     except (RuntimeError, OSError, AttributeError) as error:
         return _("it could not be compiled: {error}", error=str(error).splitlines()[0])
     return ""
@@ -61,18 +63,38 @@ def shared_bytes(config):
     """What a block takes: one head's keys and values, or its share of a feed-forward layer."""
     cache = config.n_layers * 2 * config.context_length * (WIDTH // HEADS)
     weights = 2 * 4 * WIDTH // HEADS * WIDTH
-    return 2 * max(cache, weights) + OTHERS
+    others = OTHERS + OF_CHARACTERS * -(-config.vocab_size // 32)
+    return 2 * max(cache, weights) + others
+
+
+def sizes(config, card):
+    """What the kernel is compiled for; the embedding comes near where the card has room for it.
+
+    -> layers, context, vocabulary, bytes of shared memory, whether the embedding is in them
+    """
+    least = shared_bytes(config)
+    with_embedding = least + 4 * config.vocab_size * WIDTH
+    near = with_embedding <= card.shared_memory_per_block_optin
+    shared = with_embedding if near else least
+    return config.n_layers, config.context_length, config.vocab_size, shared, near
 
 
 @functools.cache
-def compiled(layers, context, vocabulary):
+def compiled(layers, context, vocabulary, shared, embedding_near):
     """The kernel for models of this size; NVRTC, which comes with PyTorch, takes seconds."""
-    sizes = {"LAYERS": layers, "CONTEXT": context, "VOCABULARY": vocabulary}
+    defined = {
+        "LAYERS": layers,
+        "CONTEXT": context,
+        "VOCABULARY": vocabulary,
+        "SHARED": shared,
+        "EMBEDDING_NEAR": str(embedding_near).lower(),
+    }
+    lines = "".join(f"#define {name} {value}\n" for name, value in defined.items())
     source = Path(__file__).with_name("kernel.cu").read_text(encoding="utf-8")
-    defined = "".join(f"#define {name} {value}\n" for name, value in sizes.items())
-    kernel = torch.cuda._compile_kernel(defined + source, "write")
+    kernel = torch.cuda._compile_kernel(lines + source, "write")
     driver = torch.cuda._utils._get_gpu_runtime_library()
     torch.cuda._utils._check_cuda(driver.cuFuncSetAttribute(kernel.func, MORE_THAN_EIGHT, 1))
+    kernel.set_shared_memory_config(shared)
     return kernel
 
 
@@ -87,9 +109,9 @@ class KernelDecoder(CudaDecoder):
         self.packed = torch.zeros(shape, dtype=torch.bfloat16, device=model.head.weight.device)
         super().__init__(model, dtype=torch.bfloat16)
 
-        self.kernel = compiled(c.n_layers, c.context_length, c.vocab_size)
-        self.shared_bytes = shared_bytes(c)
-        self.kernel.set_shared_memory_config(self.shared_bytes)
+        its = sizes(c, torch.cuda.get_device_properties(self.device))
+        self.kernel = compiled(*its)
+        self.shared_bytes = its[3]
         added = {"learned": model.positions, "sinusoidal": model.sinusoids}.get(c.position)
         if added is None:
             added = torch.zeros(c.context_length, WIDTH, device=self.device)
