@@ -1042,7 +1042,7 @@ for name, part in feed.items():
 # Low on the batches alone is learned by heart; near 0 on new text, the answer was in the question. Gradients that add
 # up begin harmlessly. </details>
 
-# %%
+# %% tags=["nbval-ignore-output"]
 curves = checks.sizes("4.1")
 
 
@@ -1054,7 +1054,7 @@ def draw_losses(on):
 
 draw_losses("training")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 draw_losses("held out")
 
 # %% tags=["exercise"]

@@ -975,7 +975,7 @@ for name, part in feed.items():
 #
 # 只在批次上低，是把批次背下来了；在新文本上也接近 0，是输入里泄漏了答案。梯度不断累加，一开始看不出毛病。 </details>
 
-# %%
+# %% tags=["nbval-ignore-output"]
 curves = checks.sizes("4.1")
 
 
@@ -987,7 +987,7 @@ def draw_losses(on):
 
 draw_losses("training")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 draw_losses("held out")
 
 # %% tags=["exercise"]
