@@ -6,6 +6,7 @@ private or big.
 """
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import tomllib
 from importlib.metadata import distributions
 
+import publish
 import pytest
 
 from helpers import ROOT, tree
@@ -328,6 +330,12 @@ def heavy(sizes, each=12, published=40):
 def test_the_repository_is_light():
     assert len(tree()) > 20
     assert not heavy({path.relative_to(ROOT).as_posix(): path.stat().st_size for path in tree()})
+
+
+def test_the_manifest_is_of_the_published_files():
+    manifest = json.loads(publish.MANIFEST.read_text(encoding="utf-8"))
+    sums = publish.checksums(publish.MANIFEST.parent)
+    assert manifest["files"] == sums, "python tools/publish.py --manifest writes it anew"
 
 
 def test_heavy_files_are_found():

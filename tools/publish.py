@@ -115,14 +115,18 @@ def manifest():
         studies[f"{r.study}, recipe {r.recipe}"][r.name] = r
     about = {name: about_study(list(studies[name].values())) for name in sorted(studies)}
 
-    sums = {}
-    size = 0
-    for path in sorted(p for p in files.PUBLISHED.rglob("*") if p.is_file() and p != MANIFEST):
-        content = path.read_bytes()
-        sums[path.relative_to(files.PUBLISHED).as_posix()] = hashlib.sha256(content).hexdigest()
-        size += len(content)
+    sums = checksums(files.PUBLISHED)
     files.write(MANIFEST, json.dumps({"studies": about, "files": sums}, indent=1).encode())
+    size = sum((files.PUBLISHED / name).stat().st_size for name in sums)
     print(f"{len(sums)} files, {size / 1e6:.1f} MB")
+
+
+def checksums(folder):
+    """Of all files in it but the manifest: path -> SHA-256."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST.name)
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths
+    }
 
 
 def about_study(records):
