@@ -157,9 +157,10 @@ def visit(window, site):
         page.problems += page.evaluate(PROBLEMS)
         if name.removesuffix(".html") in OF_EACH_KIND:
             found += barriers(page)
-        facts = page.evaluate(FACTS) | {"barriers": found + pale_words(page)}
+        facts = page.evaluate(FACTS) | {"problems": [*page.problems]}
+        found += pale_words(page)  # last: the theme's scripts miss what this takes away
         page.close()
-        return facts | {"problems": page.problems}
+        return facts | {"barriers": found}
 
     return visit
 
