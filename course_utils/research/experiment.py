@@ -33,7 +33,7 @@ from course_utils.research.terminal import say
 from course_utils.training import checkpoints, runs
 
 LOSS_TOLERANCE = 1e-3  # nats/character, between a record and the same weights on another machine
-CURVE_POINTS = 8  # exact evaluations a run, at even distances, so that a curve is one
+CURVE_POINTS = 10  # exact evaluations a run, at even distances, so that a curve is one
 TABLES = (
     "final_results",
     "layer_ablation_results",
