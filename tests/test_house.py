@@ -14,10 +14,9 @@ import sys
 import tomllib
 from importlib.metadata import distributions
 
-import publish
 import pytest
 
-from helpers import ROOT, tree
+from helpers import ROOT, by_path, tree
 
 
 def within(folder):
@@ -333,6 +332,7 @@ def test_the_repository_is_light():
 
 
 def test_the_manifest_is_of_the_published_files():
+    publish = by_path("tools/publish.py")
     manifest = json.loads(publish.MANIFEST.read_text(encoding="utf-8"))
     sums = publish.checksums(publish.MANIFEST.parent)
     assert manifest["files"] == sums, "python tools/publish.py --manifest writes it anew"
