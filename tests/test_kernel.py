@@ -4,6 +4,7 @@ where there is a GPU for it, its logits and draws against the model's and PyTorc
 import itertools
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -90,6 +91,20 @@ def test_what_it_cannot_write_is_said_and_written_otherwise(changes, why):
     model = GPT(replace(BASELINE, **changes))
     assert why in kernel.why_not(model)
     assert type(writer.make_decoder(model, dtype=torch.bfloat16)) is Decoder
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "characters", "near"),
+    [(1, 65, True), (4, 65, True), (5, 65, False), (4, 66, False)],
+)
+def test_the_embedding_is_near_where_a_hopper_card_has_room(n_layers, characters, near):
+    card = SimpleNamespace(shared_memory_per_block_optin=227 * 1024)
+    config = replace(BASELINE, n_layers=n_layers, vocab_size=characters)
+    *_, shared, is_near = kernel.sizes(config, card)
+    assert is_near == near
+    rows = 4 * characters * config.d_model
+    assert shared == kernel.shared_bytes(config) + (rows if near else 0)
+    assert shared <= card.shared_memory_per_block_optin
 
 
 @on_hopper

@@ -109,9 +109,9 @@ class KernelDecoder(CudaDecoder):
         self.packed = torch.zeros(shape, dtype=torch.bfloat16, device=model.head.weight.device)
         super().__init__(model, dtype=torch.bfloat16)
 
-        its = sizes(c, torch.cuda.get_device_properties(self.device))
-        self.kernel = compiled(*its)
-        self.shared_bytes = its[3]
+        card = torch.cuda.get_device_properties(self.device)
+        *dimensions, self.shared_bytes, near = sizes(c, card)
+        self.kernel = compiled(*dimensions, self.shared_bytes, near)
         added = {"learned": model.positions, "sinusoidal": model.sinusoids}.get(c.position)
         if added is None:
             added = torch.zeros(c.context_length, WIDTH, device=self.device)
