@@ -3,14 +3,15 @@
 baseline      the assignment's model and training, to the letter
 nanogpt       nanoGPT's model for this text, but for the cosine in its schedule: to compare with
 nanogpt-cpu   and the one that it proposes for a CPU
-laptop        what two cores learn most with in a minute and a half
-laptop-long   and in ten minutes
+laptop        for two cores, a minute and a half: the lessons' and the study's on a laptop
+laptop-long   what two cores learn most with in ten minutes
 sprint        for a GPU: past nanoGPT's 1.4697 in seconds
 modern        for a GPU: the lowest loss at the baseline's size
 record        and at nanoGPT's
 sprint-256    past 1.4697 at nanoGPT's context too: a longer one is another task
 modern-256    the lowest loss there at the baseline's size
 laptop-256    what two cores learn there in ten minutes
+laptop-short  and in about the time of laptop
 fair          the baseline's model for a fixed number of steps, with a warm-up and a falling rate
 modern-short  a third of modern's steps; the recorded study changes these two, a thing at a time
 smoke         seconds, to see that everything runs
@@ -42,6 +43,7 @@ MODELS = {
     "sprint-256":   (  256,     4,     4,    256, 1024,    0.0, "rope",     True),
     "modern-256":   (  256,     6,     4,    256, 1024,    0.3, "rope",     True),
     "laptop-256":   (  256,     4,     3,    192,  768,    0.0, "rope",     True),
+    "laptop-short": (  256,     3,     2,    128,  512,    0.0, "rope",     True),
     "fair":         (  256,     6,     8,    256, 1024,    0.1, "learned",  False),
     "modern-short": ( 1024,     6,     4,    256, 1024,    0.2, "rope",     True),
     "smoke":        (   32,     4,     2,     32,   64,    0.0, "rope",     True),
@@ -75,6 +77,7 @@ TRAININGS = {  # where Muon trains the blocks' matrices, AdamW trains the rest
     "sprint-256":   ( 1000,  24, "muon",  3e-3, 0.04, 0.95, 3,  0.20,  20, 0.50,  1000,    0),
     "modern-256":   ( 4000,  32, "muon",  3e-3, 0.02, 0.95, 5,  0.10,  50, 0.50,  1000,    0),
     "laptop-256":   ( 3430,   4, "muon",  5e-3, 0.02, 0.90, 3,  0.10,  20, 0.90,   980,    0),
+    "laptop-short": ( 1800,   4, "muon",  6e-3, 0.025, 0.90, 3, 0.05,  20, 0.90,  1800,    0),
     "fair":         ( 1200,  32, "adamw", 1e-3, 0.02, 0.95, 5,  0.01, 100, 0.50,  1200,    0),
     "modern-short": (  800,   8, "muon",  3e-3, 0.02, 0.95, 5,  0.10,  50, 0.50,   800,    0),
     "smoke":        (   20,   8, "muon",  3e-3, 0.02, 0.95, 5,  0.10,   5, 0.50,    10,    0),
