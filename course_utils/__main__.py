@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -34,10 +35,26 @@ ITS_WORDS = (
 STOPPED = 130  # the exit code after Ctrl-C, as shells have it
 
 
+class Help(argparse.HelpFormatter):
+    """Breaks no name at a hyphen, so that each can be copied."""
+
+    def _fill_text(self, text, width, indent):
+        return textwrap.fill(
+            text,
+            width,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+        )
+
+
 class Parser(argparse.ArgumentParser):
     """Errors are one sentence. Help ends with what can be chosen, which is looked up only then."""
 
     choices = ()  # pairs: what they are called, a function that gives their names
+
+    def __init__(self, **settings):
+        super().__init__(formatter_class=Help, **settings)
 
     def format_help(self):
         for title, names in self.choices:
