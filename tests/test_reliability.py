@@ -25,6 +25,7 @@ from course_utils import corpus, files
 from course_utils.lessons.data import CharTokenizer, get_batch, split
 from course_utils.lessons.model import GPTConfig
 from course_utils.lessons.train import EarlyStopping, TrainConfig, evaluate
+from course_utils.research import pool
 from course_utils.training import checkpoints, engine, recipes, runs, trainer
 from helpers import (
     FULL,
@@ -74,6 +75,31 @@ def test_a_run_that_is_stopped_and_resumed_is_the_run_that_was_not(trial, optimi
     assert timeless(resumed) == timeless(straight)
     assert same(weights(resumed.checkpoint), weights(straight.checkpoint))
     assert not list((tmp_path / "resumed").glob("**/*.state"))
+
+
+@pytest.mark.promise("killed")
+def test_what_a_process_left_that_was_killed_while_it_wrote_goes(tmp_path):
+    """Before its record was whole; then after it, but before its state was gone."""
+    wanted = spec(learning_rate=0.01)
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(wanted, OWN, tmp_path, on_step=CtrlC(70))
+    state = runs.state_path(wanted, tmp_path)
+    held = state.read_bytes()
+    half_written = [
+        tmp_path / "checkpoints" / f".{wanted.name}.safetensors.123",
+        tmp_path / "logs" / f".{wanted.name}.json.123",
+    ]
+    half_written[1].parent.mkdir()
+    for path in half_written:
+        path.write_bytes(b"half")
+    (record,) = pool.run_specs([wanted], OWN, tmp_path)
+    finished = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert len(finished) == 2, finished
+
+    state.write_bytes(held)
+    (found,) = pool.run_specs([wanted], OWN, tmp_path)
+    assert found == record
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == finished
 
 
 class Forgetful(engine.Engine):

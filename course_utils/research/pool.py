@@ -32,7 +32,7 @@ def run_specs(
     """
     # First, what is there already, and in which order the rest should go: the longest first, so
     # that no process is left alone with it at the end.
-    records = {spec: runs.find(spec, [folder]) for spec in specs}
+    records = {spec: runs.find_finished(spec, folder) for spec in specs}
     missing = [spec for spec in records if not records[spec]]
     on_gpu = torch.device(device).type == "cuda"
     groups = sorted(grouped(missing, one_compilation=on_gpu), key=work, reverse=True)

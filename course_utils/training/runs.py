@@ -216,6 +216,17 @@ def find(spec, folders, weights=True):
     return None
 
 
+def find_finished(spec, folder, weights=True):
+    """The record of this very run in a folder that this process has locked, else None.
+
+    If a process was killed between a run's record and the end of its state, the state goes now.
+    """
+    record = find(spec, [folder], weights)
+    if record:
+        state_path(spec, folder).unlink(missing_ok=True)
+    return record
+
+
 def load_all(folder, corpus=None):
     """Every record of a results folder, in order of name; if a corpus is given, those of it.
 
@@ -265,7 +276,7 @@ def execute(spec, corpus, folder, device="cpu", on_step=None, allow=None):
 
 
 def state_path(spec, folder):
-    return folder / "checkpoints" / f"{spec.name}.state"
+    return Path(folder) / "checkpoints" / f"{spec.name}.state"
 
 
 def train_or_resume(spec, corpus, folder, device, on_step, allow):
@@ -275,7 +286,7 @@ def train_or_resume(spec, corpus, folder, device, on_step, allow):
     another number of them; as many threads, the same bits.
     """
     path = state_path(spec, folder)
-    for unfinished in path.parent.glob(f".{spec.name}.*"):  # of a process killed while it wrote
+    for unfinished in folder.glob(f"*/.{spec.name}.*"):  # of a process killed while it wrote
         unfinished.unlink()
     saved = read_state(path, spec) if path.exists() else None
     threads = [*(saved[1]["threads"] if saved else []), torch.get_num_threads()]
@@ -403,7 +414,7 @@ def train_here(spec, corpus, device, weights):
     """Train a run into the reader's results, if no other process makes it meanwhile."""
     folder = files.results()
     with files.lock(folder):
-        record = find(spec, [folder], weights)
+        record = find_finished(spec, folder, weights)
         if record is None:
             words = _("training {arm}", arm=translated(spec.arm))
             with tqdm(total=spec.train.steps, desc=words, leave=False) as bar:
