@@ -172,3 +172,21 @@ def test_the_oldest_widgets_are_those_of_the_hosts_that_were_tried():
         assert len(there) == len(lists) >= 3
         assert not [version for version in there if doctor.older(version, bound)]
         assert bound in there
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, ("1000", "1")),
+        ({"GOMP_SPINCOUNT": "7"}, ("7", "1")),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, (None, None)),
+    ],
+    ids=str,
+)
+def test_threads_look_around_before_they_sleep_unless_somebody_wants_it_otherwise(asked, found):
+    names = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    code = f"import os, course_utils; print(tuple(map(os.environ.get, {names})))"
+    environment = {k: v for k, v in os.environ.items() if k not in (*names, "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment | asked)
+    assert done.stdout.strip() == str(found), done.stderr
