@@ -97,7 +97,7 @@ class Decoder:
     @torch.inference_mode()
     def step(self, token):
         """Go on with one token a text, (B, 1) int64. -> (B, V) logits of what follows"""
-        here = slice(self.length, self._one_more())
+        here = slice(self.length, self._longer_by(1))
         seen = self.cache[..., : self.length, :]
         keys = seen[:, 0].unbind()
         values = seen[:, 1].unbind()
@@ -121,20 +121,23 @@ class Decoder:
             drawn.append(token.clone())
         return torch.cat(drawn, dim=1)
 
-    def _one_more(self):
-        if self.length == self.config.context_length:
-            raise ValueError(f"the context of {self.length} tokens is full: begin again with read")
-        self.length += 1
+    def _longer_by(self, n):
+        longest = self.config.context_length
+        if self.length + n > longest:
+            raise ValueError(f"the context of {longest} tokens is full: begin again with read")
+        self.length += n
         return self.length
 
     def _logits(self, token, here, attend):
-        """The model at one position, which `here` selects.
+        """The model at the position that `here` selects: one of all texts, or one for each row.
 
         attend(layer, q (B, H, 1, D), its new keys and values (2, B, H, 1, D)) -> as q
         """
         c = self.config
         pre = c.norm_placement == "pre"
-        angles = None if self.model.angles is None else self.model.angles[here]
+        angles = self.model.angles
+        if angles is not None:
+            angles = angles[here, None, None, None]
         x = F.embedding(token[:, 0], self.embedding)
         if self.positions is not None:
             x = x + self.positions[here]
@@ -142,7 +145,7 @@ class Decoder:
         for i, layer in enumerate(self.layers):
             # First attention: q, k, v of this position, what it sees, and back into the stream.
             h = layer.attention_norm(x) if pre else x
-            qkv = layer.to_qkv(h).view(self.batch_size, 3, c.n_heads, 1, -1)
+            qkv = layer.to_qkv(h).view(len(token), 3, c.n_heads, 1, -1)
             self._norm_and_rotate(qkv[:, :2], angles)
             new = qkv[:, 1:].transpose(0, 1)
             seen = attend(i, qkv[:, 0], new).flatten(1)
@@ -201,12 +204,12 @@ def linear(weight):
 
 
 def linear_in_shares(weight):
-    """The same for one text on a CPU, whose threads take shares of the matrix in turn."""
+    """The same on a CPU for few rows, whose threads take shares of the matrix in turn."""
     shares = math.gcd(SHARES, len(weight))
     pieces = weight.view(shares, -1, weight.shape[1]).mT.contiguous()
 
     def apply(x, y=None):
-        product = torch.bmm(x.expand(shares, 1, -1), pieces).view(1, -1)
+        product = torch.bmm(x.expand(shares, -1, -1), pieces).transpose(0, 1).reshape(len(x), -1)
         return product if y is None else product.add_(y)
 
     return apply
@@ -246,7 +249,7 @@ class CudaDecoder(Decoder):
 
     @torch.inference_mode()
     def step(self, token):
-        self._one_more()
+        self._longer_by(1)
         logits = self._masked_logits(token, self.config.context_length)
         self.now += 1
         return logits
@@ -255,7 +258,7 @@ class CudaDecoder(Decoder):
     def draw_next(self, token, temperature=1.0, top_k=None, top_p=None, generator=None):
         """As Decoder's; what it returned is overwritten by the next call."""
         self.token.copy_(token)
-        reach = self._reach(self._one_more())
+        reach = self._reach(self._longer_by(1))
         self._replay(self._draw, reach, temperature, top_k, top_p, generator)
         return self.token
 

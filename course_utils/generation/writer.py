@@ -4,20 +4,26 @@ import torch
 
 from course_utils.generation.decoder import CudaDecoder, Decoder
 from course_utils.generation.kernel import KernelDecoder, why_not
+from course_utils.generation.speculative import SpeculativeDecoder
 from course_utils.lessons.sampling import check_sampling, draw, filter_logits, window_start
 from course_utils.messages import _
 
 
-def make_decoder(model, batch_size=1, dtype=torch.float32):
+def make_decoder(model, batch_size=1, dtype=torch.float32, draft=None):
     """The fastest decoder for the model's device, for so many texts at a time.
 
     dtype: of weights and cache. bfloat16 halves what a GPU must read for many texts; for one text
     it allows the one kernel that writes a whole window, where that fits the model and the card.
+    draft: who guesses ahead, as a speculative.CountingDraft; one text on a CPU needs fewer passes
+    by it, and is the same text.
     """
     if batch_size == 1 and dtype == torch.bfloat16 and not why_not(model):
         return KernelDecoder(model)
-    kind = CudaDecoder if model.head.weight.is_cuda else Decoder
-    return kind(model, batch_size, dtype)
+    if model.head.weight.is_cuda:
+        return CudaDecoder(model, batch_size, dtype)
+    if batch_size == 1 and draft:
+        return SpeculativeDecoder(model, draft, dtype)
+    return Decoder(model, batch_size, dtype)
 
 
 @torch.no_grad()
@@ -49,18 +55,19 @@ def generate(
     top_p=None,
     generator=None,
     dtype=None,
+    draft=None,
 ):
     """Continue each row by max_new_tokens, as lesson 6's generate does.
 
-    tokens (B, T) int64 -> (B, T + N)
+    tokens (B, T) int64 -> (B, T + N). dtype, draft: as make_decoder's.
     """
     settings = (temperature, top_k, top_p, generator)
     longest = model.config.context_length
-    new = _pieces(model, tokens, max_new_tokens, settings, dtype, longest)
+    new = _pieces(model, tokens, max_new_tokens, settings, dtype, longest, draft)
     return torch.cat([tokens, *new], dim=1)
 
 
-def _pieces(model, tokens, max_new_tokens, settings, dtype, longest):
+def _pieces(model, tokens, max_new_tokens, settings, dtype, longest, draft=None):
     """Yield the next tokens (B, n), at most `longest` at a time, and none across two windows."""
     temperature, top_k, top_p, generator = settings
     check_sampling(temperature, top_k, top_p, max_new_tokens)
@@ -68,7 +75,7 @@ def _pieces(model, tokens, max_new_tokens, settings, dtype, longest):
         raise ValueError(
             _("generation needs a prompt of at least one character: tokens of shape (B, T), T >= 1")
         )
-    decoder = make_decoder(model, len(tokens), dtype or torch.float32)
+    decoder = make_decoder(model, len(tokens), dtype or torch.float32, draft)
     context = model.config.context_length
     text = torch.cat([tokens, tokens.new_zeros(len(tokens), max_new_tokens)], dim=1)
     length = tokens.shape[1]
