@@ -1,24 +1,27 @@
 """The benchmark: what it times, what it counts,
 and what it says when there is nothing to compare with."""
 
+import contextlib
 import itertools
 import json
 import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
+from course_utils import files
 from course_utils.__main__ import main
-from course_utils.bench import peers, timing
+from course_utils.bench import engines, peers, timing
 from course_utils.lessons.model import GPT, GPTConfig
 from course_utils.lessons.train import TrainConfig, next_character_loss
-from course_utils.training import recipes
-from helpers import ROOT
+from course_utils.training import checkpoints, recipes
+from helpers import ROOT, loud, prompt
 from helpers import SPEECH as TEXT
 
 CPU = torch.device("cpu")
@@ -70,19 +73,63 @@ def test_training_is_timed_beside_hugging_face_where_it_has_such_a_model(preset,
         assert row["share_of_matrix_rate"] < 1, "nothing multiplies faster than multiplication"
 
 
+ALPHABET = checkpoints.load_model(next(files.PUBLISHED.glob("checkpoints/4-layers*")))[1].alphabet
+ALONE = {"without a cache", "lesson 6"} | (
+    {"the page's WebAssembly"} if engines.Page.is_there else set()
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("preset", "has_peer"), [("smoke", False), ("like GPT-2", True)])
-def test_writing_is_timed_beside_hugging_face_where_it_has_such_a_model(preset, has_peer):
-    found = timing.benchmark("generate", preset, TEXT, CPU)
+@pytest.mark.parametrize(
+    ("preset", "text", "others", "one_text"),
+    [
+        ("smoke", TEXT, set(), set()),
+        ("like GPT-2", TEXT, {"Hugging Face GPT-2"}, {"NumPy"}),
+        ("laptop", ALPHABET * 40, set(), {"ours, float32, speculative"}),
+    ],
+)
+def test_writing_is_timed_beside_those_who_have_such_a_model(preset, text, others, one_text):
+    """And with a draft where the published weights have learnt this alphabet."""
+    found = timing.benchmark("generate", preset, text, CPU)
     for texts in (1, 16):
-        expected = {"ours, float32"} | ({"without a cache", "lesson 6"} if texts == 1 else set())
         rows = [row for row in found["rows"] if row["texts"] == texts]
-        assert {row["name"] for row in rows} == expected | (
-            {"Hugging Face GPT-2"} if has_peer else set()
-        )
+        alone = ALONE | one_text if texts == 1 else set()
+        assert {row["name"] for row in rows} == {"ours, float32"} | others | alone
         for row in rows:
             assert 0 < row["low"] <= row["characters_per_s"] <= row["high"]
             assert row["characters_per_s"] == pytest.approx(1e3 * texts / row["median_ms"])
+
+
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_other_engines_are_the_same_model(tie_embeddings):
+    sizes = {
+        "n_layers": 2,
+        "n_heads": 3,
+        "d_model": 36,
+        "d_ff": 20,
+        "tie_embeddings": tie_embeddings,
+    }
+    model = loud(context_length=9, **sizes).eval()
+    ids = prompt(9, 1)
+    with torch.no_grad():
+        expected = model(ids)[0].numpy()
+    numpy = engines.NumpyGPT(model)
+    found = [numpy.step(token, at) for at, token in enumerate(ids[0].tolist())]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    new = numpy.write(3, 8, np.random.default_rng(0))
+    assert new[0] == 3
+    assert len(new) == 9
+    if engines.Page.is_there:
+        with contextlib.closing(engines.Page(model)) as page:
+            new = page.write(3, 8)
+            assert new == page.write(3, 8)
+        assert len(new) == 9
+        assert set(new[1:]) <= set(range(model.config.vocab_size))
+        assert page.process.returncode == 0
+
+
+def test_no_other_engine_is_asked_for_what_gpt_2_lacks():
+    assert engines.in_numpy(loud(position="rope"), 1, 5) is None
 
 
 def test_scaling_changes_one_setting_at_a_time_and_a_result_says_what_it_depends_on():

@@ -13,17 +13,22 @@ class PeerError(ValueError):
     """There is nothing to compare with; the message says why."""
 
 
+def is_gpt2(config):
+    """Whether a GPTConfig has no switch that GPT-2 does not have (rotary positions, …)."""
+    shape = ("vocab_size", "context_length", "n_layers", "n_heads", "d_model", "d_ff", "dropout")
+    return config == GPTConfig(**{name: getattr(config, name) for name in shape})
+
+
 def gpt2(config):
-    """Their GPT-2 of a GPTConfig's shape; None where that is no GPT-2 (rotary positions, …)."""
+    """Their GPT-2 of a GPTConfig's shape; None where that is no GPT-2."""
     try:
         from transformers import GPT2Config, GPT2LMHeadModel
     except ImportError:
         raise PeerError(
             _("the comparison needs the library transformers: pip install 'transformers>=5'")
         ) from None
-    shape = ("vocab_size", "context_length", "n_layers", "n_heads", "d_model", "d_ff", "dropout")
-    if config != GPTConfig(**{name: getattr(config, name) for name in shape}):
-        return None  # it has a switch that GPT-2 does not have
+    if not is_gpt2(config):
+        return None
     settings = GPT2Config(
         vocab_size=config.vocab_size,
         n_positions=config.context_length,

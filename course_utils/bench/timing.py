@@ -4,6 +4,7 @@ Every contender runs in turn, round after round, so that all meet the same moods
 medians count.
 """
 
+import contextlib
 import json
 import sys
 from dataclasses import replace
@@ -14,11 +15,12 @@ import torch
 from torch.utils.benchmark import Timer
 
 from course_utils import files
-from course_utils.bench import peers
+from course_utils.bench import engines, peers
 from course_utils.figures.performance import in_language
 from course_utils.generation import kernel, writer
+from course_utils.generation.speculative import CountingDraft
 from course_utils.lessons import sampling
-from course_utils.lessons.data import CharTokenizer
+from course_utils.lessons.data import CharTokenizer, split
 from course_utils.lessons.model import GPTConfig
 from course_utils.messages import N_, _
 from course_utils.training import checkpoints, engine, recipes, runs, trainer
@@ -114,9 +116,9 @@ def training_flops(config, batch_size):
     return tokens * (6 * checkpoints.matrix_weights(config) + attention)
 
 
-def bench_train(model_config, config, ids, best):
+def bench_train(model_config, config, text, device, best):
     """Step times: the plain loop, each piece of the engine, Hugging Face. -> rows of `step_row`"""
-    device = ids.device
+    ids = encoded(text, device)
 
     def new_model():
         return trainer.new_model(model_config, config, device).train()
@@ -132,8 +134,9 @@ def bench_train(model_config, config, ids, best):
     ]
 
 
-def bench_scaling(model_config, config, ids, best):
+def bench_scaling(model_config, config, text, device, best):
     """How a step's time grows with each setting of SCALING. -> rows of `step_row`"""
+    ids = encoded(text, device)
     small = replace(model_config, n_layers=4, d_model=128, n_heads=2, d_ff=512, context_length=128)
     config = replace(config, batch_size=8)
     pieces = [piece for piece in engine.PIECES if piece != "compiled"]  # minutes for each shape
@@ -147,7 +150,7 @@ def bench_scaling(model_config, config, ids, best):
                 changed = replace(small, d_model=value, d_ff=4 * value, n_heads=max(1, value // 64))
             else:
                 changed = replace(small, **{setting: value})
-            model = trainer.new_model(changed, batch, ids.device).train()
+            model = trainer.new_model(changed, batch, device).train()
             one = engine.make_engine(model, ids, batch, pieces)
             seconds = time_in_turn({"step": one.step}, 0.1)["step"]
             rows.append(step_row(setting, str(value), changed, batch, seconds, best))
@@ -174,19 +177,29 @@ def step_row(kind, name, model_config, config, seconds, best):
     }
 
 
-def bench_generate(model_config, config, ids, best):
-    """Writing: without a cache, lesson 6's, ours, Hugging Face; one text and many at a time.
+def bench_generate(model_config, config, text, device, best):
+    """Writing: without a cache, lesson 6's, ours, others' engines; one text and many at a time.
 
-    Each begins with one character and fills the context. -> rows: kind, name, texts at a time;
-    characters_per_s of all together, low and high; median_ms of a character in each text.
+    Each begins with one character and fills the context. Where a model of this shape and alphabet
+    is published, it is that model: a draft is of use only to who has learnt something.
+    -> rows: kind, name, texts at a time; characters_per_s of all together, low and high;
+    median_ms of a character in each text.
     """
-    device = ids.device
+    ids = encoded(text, device)
     n = model_config.context_length - 1
-    model = trainer.new_model(model_config, config, device).eval()
+    trained = published_model(model_config, text)
+    model = trained or trainer.new_model(model_config, config, device)
+    model = model.to(device).eval()
+    draft = trained and CountingDraft(split(ids)[0].cpu(), model_config.vocab_size)
     rows = []
     for texts in (1, 256, 1024) if device.type == "cuda" else (1, 16):
-        contenders = writers(model, model_config, ids[:texts, None], n)
-        for name, (low, median, high) in time_in_turn(contenders, 0.1).items():
+        tokens = ids[:texts, None]
+        with contextlib.ExitStack() as opened:
+            contenders = writers(model, tokens, n)
+            if texts == 1:
+                contenders |= writers_of_one(model, tokens, n, draft, opened)
+            times = time_in_turn(contenders, 0.1)
+        for name, (low, median, high) in times.items():
             rows.append(
                 {
                     "kind": "contender",
@@ -201,23 +214,53 @@ def bench_generate(model_config, config, ids, best):
     return rows
 
 
-def writers(model, model_config, tokens, n):
+def published_model(model_config, text):
+    """The published model of this shape that has learnt this text's alphabet, else None."""
+    for record in runs.load_all(files.PUBLISHED):
+        if GPTConfig(**record.model) == model_config and record.checkpoint.is_file():
+            model, tokenizer = checkpoints.load_model(record.checkpoint)
+            if tokenizer.alphabet == CharTokenizer(text).alphabet:
+                return model
+    return None
+
+
+def writers(model, tokens, n):
     """Who continues tokens (B, 1) by n characters: name -> function, or None for no such peer."""
     texts = len(tokens)
     dtype = torch.bfloat16 if tokens.is_cuda and texts > 1 else torch.float32
     ready = writer.make_decoder(model, texts, dtype)
     contenders = {f"ours, {str(dtype).removeprefix('torch.')}": lambda: fill(ready, tokens, n)}
-    if texts == 1:
-        why = kernel.why_not(model)
-        if why and tokens.is_cuda:
-            print(_("One kernel does not write this: {why}.", why=why), file=sys.stderr)
-        if not why:
-            one = kernel.KernelDecoder(model)
-            contenders["ours, one kernel, bfloat16"] = lambda: fill(one, tokens, n)
-        contenders["without a cache"] = lambda: generate_plainly(model, tokens, n)
-        contenders["lesson 6"] = lambda: sampling.generate(model, tokens, n)
     if texts <= 256:
-        contenders["Hugging Face GPT-2"] = peers.writing(model_config, tokens, n)
+        contenders["Hugging Face GPT-2"] = peers.writing(model.config, tokens, n)
+    return contenders
+
+
+def writers_of_one(model, tokens, n, draft, opened):
+    """Who else continues one text, as `writers`. opened: an ExitStack, which ends their processes.
+
+    On a GPU the one kernel; on a CPU the draft, and engines that are not PyTorch.
+    """
+    contenders = {
+        "without a cache": lambda: generate_plainly(model, tokens, n),
+        "lesson 6": lambda: sampling.generate(model, tokens, n),
+    }
+    if tokens.is_cuda:
+        if why := kernel.why_not(model):
+            print(_("One kernel does not write this: {why}.", why=why), file=sys.stderr)
+            return contenders
+        one = kernel.KernelDecoder(model)
+        return contenders | {"ours, one kernel, bfloat16": lambda: fill(one, tokens, n)}
+
+    first = tokens.item()
+    contenders["NumPy"] = engines.in_numpy(model, first, n)
+    if draft:
+        guessing = writer.make_decoder(model, draft=draft)
+        contenders["ours, float32, speculative"] = lambda: fill(guessing, tokens, n)
+    if engines.Page.is_there:
+        page = opened.enter_context(contextlib.closing(engines.Page(model)))
+        contenders["the page's WebAssembly"] = lambda: page.write(first, n)
+    else:
+        print(_("The page's WebAssembly takes no part: Node is not installed."), file=sys.stderr)
     return contenders
 
 
@@ -238,19 +281,22 @@ def generate_plainly(model, tokens, n):
 BENCHES = {"train": bench_train, "generate": bench_generate, "scaling": bench_scaling}
 
 
+def encoded(text, device):
+    return torch.tensor(CharTokenizer(text).encode(text)).to(device)
+
+
 def benchmark(what, preset, text, device):
     """One benchmark with all that its numbers depend on. -> a dict for JSON
 
     what: a name in BENCHES. preset: a name in recipes.RECIPES.
     """
-    ids = torch.tensor(CharTokenizer(text).encode(text)).to(device)
     settings, config = recipes.named_recipe(preset)
-    model_config = GPTConfig(**{"vocab_size": int(ids.max()) + 1, **settings})
+    model_config = GPTConfig(**{"vocab_size": CharTokenizer(text).vocab_size, **settings})
     config = replace(config, steps=100_000, seed=0)
     best = limits(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    rows = BENCHES[what](model_config, config, ids, best)
+    rows = BENCHES[what](model_config, config, text, device, best)
     return {
         "what": what,
         "preset": preset,
