@@ -125,6 +125,15 @@ def test_the_draft_is_lesson_1s_counter(order):
     torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)
 
 
+def test_with_a_large_alphabet_the_draft_sees_less_far(monkeypatch):
+    whole = CountingDraft(counting(), V, 4)
+    contexts = [len(rows) for rows, _ in whole.tables]
+    monkeypatch.setattr(speculative, "MOST", contexts[2] * V)
+    short = CountingDraft(counting(), V, 4)
+    assert [len(rows) for rows, _ in short.tables] == contexts[:3]
+    check_is_the_same(loud(), 1, N, short)
+
+
 def test_a_draft_that_knows_the_text_guesses_most_of_it():
     """Both run the same race: with other lengths they would seldom agree."""
     draft, lengths = CountingDraft(counting(), V, 3), torch.empty(40, V)

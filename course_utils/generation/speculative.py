@@ -16,12 +16,13 @@ from course_utils.lessons.data import KneserNey
 from course_utils.lessons.sampling import filter_logits
 
 GUESSES = 7  # a pass: each costs a row more to compute, and later ones are seldom right
+MOST = 2**24  # numbers in a table of answers: with a large alphabet the draft sees less far
 
 
 class CountingDraft:
     """Lesson 1's Kneser–Ney model, with its answers to all contexts that it saw worked out.
 
-    ids: (N,) int64, the text to be counted; order: the characters of its longest n-grams.
+    ids: (N,) int64, the text to be counted; order: the characters, at most, of its n-grams.
     """
 
     def __init__(self, ids, vocab_size, order=5):
@@ -32,6 +33,8 @@ class CountingDraft:
         p = torch.full((1, vocab_size), 1 / vocab_size, dtype=torch.float64)
         for n, table in enumerate(KneserNey(ids, order, vocab_size).tables):
             grams, counts, contexts, totals, rest = table
+            if len(contexts) * vocab_size > MOST:
+                break
             without_first = contexts % vocab_size ** max(0, n - 1)
             p = rest[:, None] * p[torch.searchsorted(shorter, without_first)]
             at = torch.searchsorted(contexts, grams // vocab_size), grams % vocab_size
