@@ -27,7 +27,7 @@ CONTENDERS = (  # parts of their names
     N_("lesson 6"),
     N_("ours, "),
     N_("one kernel"),
-    N_("speculative"),
+    N_(", speculative"),
     N_("the page's WebAssembly"),
 )
 SETTINGS = {  # what `course bench scaling` changes, one at a time
