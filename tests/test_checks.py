@@ -9,6 +9,7 @@ import torch
 
 from course_utils import checks
 from course_utils.checks import Wrong, agree
+from course_utils.checks.model import with_bug
 from course_utils.checks.stubs import is_stub
 from course_utils.checks.values import same, show
 from tests import mutants
@@ -284,3 +285,15 @@ def test_unknown_exercises_and_levels():
             checks.check(number, None)
     with pytest.raises(ValueError, match="unknown level"):
         checks.exercise("0.2", "", "hard", 5)
+
+
+@pytest.mark.parametrize("bug", ["none", "sure", "future", "order"])
+def test_no_rounding_of_a_processor_is_a_bug_of_a_batch(bug):
+    """A text alone and among others takes other products, and in float32 other roundings."""
+    for seed in range(100):
+        model = with_bug(bug, seed, None)
+        tokens = torch.randperm(11)[:7][None]
+        with torch.no_grad():
+            alone, among = model(tokens), model(tokens.repeat(4, 1))[-1:]
+        assert (alone - among).abs().max() <= 1e-6
+        assert alone.dtype == torch.float32

@@ -271,7 +271,11 @@ LOOK_AGAIN = {  # (the bug, what was said) -> a likely mistake
 
 
 def with_bug(bug, seed, at):
-    """An untrained model with that bug, one of BUGS. at: a place that peeks; None: see there."""
+    """An untrained model with that bug, one of BUGS. at: a place that peeks; None: see there.
+
+    It computes in float64, so that no processor's rounding is taken for a bug, and answers in
+    float32.
+    """
     torch.manual_seed(seed)
     changes = {"n_layers": 1, "position": "none"} if bug == "order" else {"n_layers": 2}
     config = GPTConfig(11, 7, n_heads=2, d_model=8, d_ff=12, dropout=0.0, **changes)
@@ -284,6 +288,7 @@ def with_bug(bug, seed, at):
     if bug == "future" and at is None:
         model.blocks[1].attention = Leaky(config)
         initialise(model)
+    model.double()
 
     def logits(tokens):
         found = model(tokens)
@@ -293,7 +298,7 @@ def with_bug(bug, seed, at):
             found = found * torch.arange(1, len(found) + 1)[:, None, None]
         elif bug == "future" and at is not None:
             found[:, at] += found[:, at + 1]
-        return found
+        return found.float()
 
     return logits
 
