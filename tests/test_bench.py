@@ -4,6 +4,7 @@ and what it says when there is nothing to compare with."""
 import contextlib
 import itertools
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -126,6 +127,19 @@ def test_other_engines_are_the_same_model(tie_embeddings):
         assert len(new) == 9
         assert set(new[1:]) <= set(range(model.config.vocab_size))
         assert page.process.returncode == 0
+
+
+def test_a_page_that_ended_is_told_of_and_not_timed(tmp_path, monkeypatch):
+    """An empty answer would be the fastest of all."""
+    node = tmp_path / "node"
+    node.write_text("#!/bin/sh\nexit 1\n")
+    node.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with contextlib.closing(engines.Page(loud().eval())) as page:
+        page.process.wait()
+        for _again in range(2):
+            with pytest.raises(peers.PeerError, match="Node ended"):
+                page.write(3, 8)
 
 
 def test_no_other_engine_is_asked_for_what_gpt_2_lacks():

@@ -1,5 +1,6 @@
 """The same model on engines other than PyTorch: NumPy alone, and the page's own, in WebAssembly."""
 
+import contextlib
 import math
 import shutil
 import subprocess
@@ -10,10 +11,11 @@ import numpy as np
 from scipy.special import erf
 
 from course_utils.bench import peers
+from course_utils.messages import _
 from course_utils.training import checkpoints
 
 WIDGETS = Path(__file__).parents[1] / "widgets"
-# A Node process that holds the model; for each number that it is sent, it fills the context.
+# A Node process that holds the model; told of a character and of n, it goes on by n.
 IN_NODE = """
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -98,11 +100,18 @@ class Page:
 
     def write(self, token, n):
         """As NumpyGPT's, but always the same text."""
-        print(token, n, file=self.process.stdin)
-        return [int(i) for i in self.process.stdout.readline().split()]
+        with contextlib.suppress(OSError):  # it has ended, which the next line tells
+            print(token, n, file=self.process.stdin)
+        line = self.process.stdout.readline()
+        if not line:
+            raise peers.PeerError(
+                _("Node ended before it had written a text: update it, or take it off the PATH")
+            )
+        return [int(i) for i in line.split()]
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(OSError):  # what it did not live to read
+            self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
         self.folder.cleanup()
