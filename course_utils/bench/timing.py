@@ -190,14 +190,14 @@ def bench_generate(model_config, config, text, device, best):
     trained = published_model(model_config, text)
     model = trained or trainer.new_model(model_config, config, device)
     model = model.to(device).eval()
-    draft = trained and CountingDraft(split(ids)[0].cpu(), model_config.vocab_size)
+    learnt = trained and split(ids)[0]
     rows = []
     for texts in (1, 256, 1024) if device.type == "cuda" else (1, 16):
         tokens = ids[:texts, None]
         with contextlib.ExitStack() as opened:
             contenders = writers(model, tokens, n)
             if texts == 1:
-                contenders |= writers_of_one(model, tokens, n, draft, opened)
+                contenders |= writers_of_one(model, tokens, n, learnt, opened)
             times = time_in_turn(contenders, 0.1)
         for name, (low, median, high) in times.items():
             rows.append(
@@ -235,10 +235,11 @@ def writers(model, tokens, n):
     return contenders
 
 
-def writers_of_one(model, tokens, n, draft, opened):
-    """Who else continues one text, as `writers`. opened: an ExitStack, which ends their processes.
+def writers_of_one(model, tokens, n, learnt, opened):
+    """Who else continues one text, as `writers`.
 
-    On a GPU the one kernel; on a CPU the draft, and engines that are not PyTorch.
+    On a GPU the one kernel; on a CPU the draft, and engines that are not PyTorch. learnt: the ids
+    that the model has learnt, or None. opened: an ExitStack, which ends their processes.
     """
     contenders = {
         "without a cache": lambda: generate_plainly(model, tokens, n),
@@ -253,7 +254,8 @@ def writers_of_one(model, tokens, n, draft, opened):
 
     first = tokens.item()
     contenders["NumPy"] = engines.in_numpy(model, first, n)
-    if draft:
+    if learnt is not None:
+        draft = CountingDraft(learnt, model.config.vocab_size)
         guessing = writer.make_decoder(model, draft=draft)
         contenders["ours, float32, speculative"] = lambda: fill(guessing, tokens, n)
     if engines.Page.is_there:

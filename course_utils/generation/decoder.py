@@ -121,10 +121,13 @@ class Decoder:
             drawn.append(token.clone())
         return torch.cat(drawn, dim=1)
 
-    def _longer_by(self, n):
+    def _check_room(self, n):
         longest = self.config.context_length
         if self.length + n > longest:
             raise ValueError(f"the context of {longest} tokens is full: begin again with read")
+
+    def _longer_by(self, n):
+        self._check_room(n)
         self.length += n
         return self.length
 

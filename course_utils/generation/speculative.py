@@ -88,8 +88,7 @@ class SpeculativeDecoder(Decoder):
     @torch.inference_mode()
     def write(self, token, n, temperature=1.0, top_k=None, top_p=None, generator=None):
         """As Decoder's."""
-        self._longer_by(n)  # refuses what has no room
-        self.length -= n
+        self._check_room(n)
         end = self.length + 1 + n
         self.text.append(token.item())
         lengths = torch.empty(0, self.config.vocab_size)  # of the next races, each drawn once
@@ -110,7 +109,7 @@ class SpeculativeDecoder(Decoder):
             self.text += winners[: right + 1]
             self.length += right + 1
             lengths = lengths[right + 1 :]
-        new = self.text[-n:] if n else []
+        new = self.text[end - n :]
         self.text.pop()  # the last one has been drawn and not read
         return torch.tensor([new], dtype=torch.int64)
 
